@@ -1,0 +1,52 @@
+// Stripe's published test payment methods, as data: what happens when one is attached and when it is charged.
+//
+//   attach   null: works; otherwise the decline that the attach call answers with
+//   charge   null: succeeds; 'authenticate': needs the customer; otherwise the decline of every charge
+
+const decline = (code, declineCode, message) => ({ code, decline_code: declineCode, message });
+
+const GENERIC = decline('card_declined', 'generic_decline', 'Your card was declined.');
+const FUNDS = decline('card_declined', 'insufficient_funds', 'Your card has insufficient funds.');
+const LOST = decline('card_declined', 'lost_card', 'Your card was declined.');
+const STOLEN = decline('card_declined', 'stolen_card', 'Your card was declined.');
+const FRAUD = decline('card_declined', 'fraudulent', 'Your card was declined.');
+const EXPIRED = decline('expired_card', 'expired_card', 'Your card has expired.');
+const CVC = decline('incorrect_cvc', 'incorrect_cvc', "Your card's security code is incorrect.");
+const PROCESSING = decline('processing_error', 'processing_error', 'An error occurred while processing your card. Try again in a little bit.');
+
+const card = (brand, last4, funding = 'credit', attach = null, charge = null) => ({ brand, last4, funding, attach, charge });
+
+export const TEST_CARDS = {
+  pm_card_visa: card('visa', '4242'),
+  pm_card_visa_debit: card('visa', '5556', 'debit'),
+  pm_card_mastercard: card('mastercard', '4444'),
+  pm_card_mastercard_debit: card('mastercard', '8210', 'debit'),
+  pm_card_mastercard_prepaid: card('mastercard', '5100', 'prepaid'),
+  pm_card_amex: card('amex', '8431'),
+  pm_card_discover: card('discover', '1117'),
+  pm_card_diners: card('diners', '0004'),
+  pm_card_jcb: card('jcb', '0505'),
+  pm_card_unionpay: card('unionpay', '0005'),
+  pm_card_mx: card('visa', '8062'),
+  pm_card_us: card('visa', '4242'),
+  pm_card_chargeDeclined: card('visa', '0002', 'credit', GENERIC, GENERIC),
+  pm_card_visa_chargeDeclined: card('visa', '0002', 'credit', GENERIC, GENERIC),
+  pm_card_chargeDeclinedInsufficientFunds: card('visa', '9995', 'credit', FUNDS, FUNDS),
+  pm_card_visa_chargeDeclinedInsufficientFunds: card('visa', '9995', 'credit', FUNDS, FUNDS),
+  pm_card_visa_chargeDeclinedLostCard: card('visa', '9987', 'credit', LOST, LOST),
+  pm_card_visa_chargeDeclinedStolenCard: card('visa', '9979', 'credit', STOLEN, STOLEN),
+  pm_card_chargeDeclinedFraudulent: card('visa', '0019', 'credit', FRAUD, FRAUD),
+  pm_card_chargeDeclinedExpiredCard: card('visa', '0069', 'credit', EXPIRED, EXPIRED),
+  pm_card_chargeDeclinedIncorrectCvc: card('visa', '0127', 'credit', CVC, CVC),
+  pm_card_chargeDeclinedProcessingError: card('visa', '0119', 'credit', PROCESSING, PROCESSING),
+  pm_card_chargeCustomerFail: card('visa', '0341', 'credit', null, GENERIC),
+  pm_card_authenticationRequired: card('visa', '3184', 'credit', null, 'authenticate'),
+  pm_card_authenticationRequiredOnSetup: card('visa', '3155'),
+  pm_card_threeDSecure2Required: card('visa', '3220', 'credit', null, 'authenticate'),
+};
+
+export const AUTHENTICATION_REQUIRED = decline(
+  'authentication_required',
+  'authentication_required',
+  'Your card was declined. This transaction requires authentication.',
+);
