@@ -1,0 +1,425 @@
+/*-------------------------------------------------------------------------
+ *
+ * provider.h
+ *	  The contract between the core and a payment provider.
+ *
+ * A provider is one file that fills one struct Provider and registers it.
+ * It translates both ways and knows nothing else: operations and their terms
+ * become HTTP requests, answers and webhooks become snapshots.  It reads no
+ * table, opens no connection, and keeps no state.
+ *
+ * To add a provider: write providers/<name>.c with a Provider and
+ * PROVIDER_REGISTER(), add its row to sql/20_providers.sql, and its module to
+ * test/simulator.  No other file names a provider.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_PROVIDER_H
+#define JANUA_PROVIDER_H
+
+#include "compat.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+#include "http.h"
+#include "signature.h"
+
+/* ------------------------------------------------------------------------
+ * Operations
+ *
+ * Arguments of an operation, as build_request() finds them.  Names in
+ * <angles> are the provider's own ids; a leading ? may be absent; "null" in
+ * an update clears the field.  Amounts are minor units of ISO 4217, currency
+ * codes upper case, times unix seconds.  Every creating operation also has
+ * "reference" (our uuid of the object) and "organization_id" (text) to be
+ * put into the provider's metadata beside the members of ?metadata.
+ *
+ * customer.create		?email ?name ?phone ?description ?address{line1 line2 city state
+ *						postal_code country} ?tax_ids[{type value}] ?tax_exempt ?locale ?metadata
+ * customer.update		<customer> and any of the above but tax_ids, null clears; metadata is
+ *						merged, a null member removes its key (and is never null as a whole)
+ * customer.set_tax_ids	<customer> tax_ids[{type value}]: the whole new list
+ * customer.delete		<customer>
+ * payment_method.attach <customer> payment_method(token) set_default
+ * payment_method.set_default <customer> <payment_method>
+ * payment_method.detach <payment_method> ?<customer>
+ * product.create		name ?description ?metadata
+ * price.create			<product> amount currency interval interval_count ?nickname ?metadata
+ *						(interval day|week|month|year|one_time)
+ * subscription.create	<customer> ?<price> amount currency interval interval_count quantity
+ *						?trial_days ?trial_end ?<payment_method> due_now(bool: something has to be
+ *						paid at once) ?trial_end_behavior(cancel|pause|create_invoice) ?collection_method
+ *						(charge_automatically|send_invoice) ?days_until_due ?cancel_at ?billing_anchor
+ *						?off_session ?all_or_nothing(bool: no subscription when the payment fails) ?metadata
+ * subscription.update	<subscription> ?<item> ?<price> (?amount ?currency ?interval ?interval_count)
+ *						?quantity proration_behavior(create_prorations|none|always_invoice)
+ *						?proration_date ?<payment_method> ?trial_end ?cancel_at
+ * subscription.cancel	<subscription> ?prorate ?invoice_now ?reason ?comment
+ * subscription.cancel_at_period_end <subscription> ?reason ?comment
+ * subscription.uncancel <subscription>
+ * subscription.resume	<subscription> provider_status
+ * ------------------------------------------------------------------------
+ */
+typedef enum Operation
+{
+	OPERATION_CUSTOMER_CREATE,
+	OPERATION_CUSTOMER_UPDATE,
+	OPERATION_CUSTOMER_SET_TAX_IDS,
+	OPERATION_CUSTOMER_DELETE,
+	OPERATION_PAYMENT_METHOD_ATTACH,
+	OPERATION_PAYMENT_METHOD_SET_DEFAULT,
+	OPERATION_PAYMENT_METHOD_DETACH,
+	OPERATION_PRODUCT_CREATE,
+	OPERATION_PRICE_CREATE,
+	OPERATION_SUBSCRIPTION_CREATE,
+	OPERATION_SUBSCRIPTION_UPDATE,
+	OPERATION_SUBSCRIPTION_CANCEL,
+	OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END,
+	OPERATION_SUBSCRIPTION_UNCANCEL,
+	OPERATION_SUBSCRIPTION_RESUME,
+	OPERATION_COUNT
+} Operation;
+
+/* "customer.create" and back; OPERATION_COUNT when there is no such operation. */
+extern const char *operation_name(Operation operation);
+extern Operation operation_by_name(const char *name);
+
+/* ------------------------------------------------------------------------
+ * What goes out
+ * ------------------------------------------------------------------------
+ */
+
+/* An account of ours at a provider, its secrets opened. */
+typedef struct ProviderAccount
+{
+	const char *provider;
+	const char *account;    /* our name for it, "default" */
+	const char *base_url;   /* without a trailing slash */
+	const char *secret_key; /* "" for embedded providers */
+	bool livemode;
+	const Jsonb *options; /* never NULL: {} */
+} ProviderAccount;
+
+typedef struct ProviderCall
+{
+	Operation operation;
+	int step;               /* 0, 1, ... of an operation that takes several requests */
+	const char *reference;  /* uuid text of the object that the operation is about */
+	const char *request_id; /* uuid text of the outbox row */
+	const Jsonb *arguments;
+	const Jsonb *carry; /* what the step before left, NULL at step 0 */
+	const ProviderAccount *account;
+	TimestampTz sent_at; /* look-ups: when the request was last sent; 0: not known */
+} ProviderCall;
+
+/* A request as it is frozen: no host, no secret. */
+typedef struct ProviderRequest
+{
+	const char *method;
+	const char *path; /* with query, "/v1/customers" */
+	List *headers;    /* of char *, "Name: value"; neither authorisation nor idempotency key */
+	const char *body; /* NULL: none */
+	size_t body_length;
+	int timeout_ms; /* 0: janua_billing.http_timeout */
+} ProviderRequest;
+
+/* ------------------------------------------------------------------------
+ * What comes in: snapshots
+ *
+ * The state of one object as the provider tells it, in our words.  NULL, 0
+ * and NO_AMOUNT mean "not told", not "empty".
+ * ------------------------------------------------------------------------
+ */
+typedef enum BillingObject
+{
+	BILLING_CUSTOMER,
+	BILLING_PAYMENT_METHOD,
+	BILLING_PRODUCT,
+	BILLING_PRICE,
+	BILLING_SUBSCRIPTION,
+	BILLING_INVOICE
+} BillingObject;
+
+extern const char *object_type_name(BillingObject type); /* "customer", ... */
+
+#define NO_AMOUNT PG_INT64_MIN
+
+typedef struct CustomerSnapshot
+{
+	const char *email;
+	const char *name;
+	const char *phone;
+	const char *default_payment_method; /* provider's id */
+} CustomerSnapshot;
+
+typedef struct PaymentMethodSnapshot
+{
+	const char *customer; /* provider's id; NULL when detached */
+	const char *type;     /* card, us_bank_account, sepa_debit, ... */
+	const char *brand;
+	const char *last4;
+	int exp_month;
+	int exp_year;
+	const char *wallet; /* apple_pay, google_pay, ... */
+	bool is_default;    /* told to be the default now */
+} PaymentMethodSnapshot;
+
+typedef struct SubscriptionSnapshot
+{
+	const char *customer;        /* provider's id */
+	const char *price;           /* provider's id of the (first) item's price */
+	const char *item;            /* provider's id of that item, where there is one */
+	const char *status;          /* one of ours, design.md section 5 */
+	const char *provider_status; /* the provider's word */
+	int64 quantity;              /* 0: not told */
+	const char *currency;
+	TimestampTz current_period_start;
+	TimestampTz current_period_end;
+	TimestampTz trial_start;
+	TimestampTz trial_end;
+	bool cancel_at_period_end;
+	TimestampTz cancel_at;
+	TimestampTz canceled_at;
+	TimestampTz ended_at;
+	const char *payment_method; /* provider's id of the default method */
+	const char *client_secret;  /* to be shown by client_config() only */
+} SubscriptionSnapshot;
+
+typedef struct InvoiceSnapshot
+{
+	const char *customer;     /* provider's id */
+	const char *subscription; /* provider's id, NULL for a one-off */
+	const char *number;
+	const char *status;   /* draft, open, paid, void, uncollectible */
+	const char *currency; /* upper case */
+	int64 total;          /* minor units */
+	int64 tax;
+	int64 amount_due;
+	int64 amount_paid;
+	int64 amount_remaining;
+	const char *billing_reason;
+	int attempt_count;
+	TimestampTz period_start;
+	TimestampTz period_end;
+	TimestampTz due_at;
+	TimestampTz paid_at;
+	TimestampTz next_attempt_at;
+	TimestampTz created_at;
+} InvoiceSnapshot;
+
+typedef struct ProviderSnapshot
+{
+	BillingObject type;
+	const char *provider_id;
+	const char *reference; /* our uuid out of the metadata, NULL when there is none */
+	bool livemode;
+	bool deleted;  /* gone at the provider */
+	bool terminal; /* a state that is not left again: wins a tie of times */
+	union
+	{
+		CustomerSnapshot customer;
+		PaymentMethodSnapshot payment_method;
+		SubscriptionSnapshot subscription;
+		InvoiceSnapshot invoice;
+	};
+} ProviderSnapshot;
+
+/* ------------------------------------------------------------------------
+ * Outcome of a request
+ * ------------------------------------------------------------------------
+ */
+typedef enum Outcome
+{
+	OUTCOME_DONE,           /* this step succeeded: snapshots, perhaps next_step */
+	OUTCOME_DECLINED,       /* a payment was refused; the request itself was fine */
+	OUTCOME_RETRY,          /* again with the same key, nothing was done or stored */
+	OUTCOME_UNKNOWN,        /* it may have happened: look up before anything else */
+	OUTCOME_ABSENT,         /* from a look-up: it did not happen, send with a new key */
+	OUTCOME_REFUSED,        /* permanent: will be refused again */
+	OUTCOME_ACCOUNT_STOPPED /* key refused: nothing of this account can be sent */
+} Outcome;
+
+typedef struct CallResult
+{
+	Outcome outcome;
+	int retry_after;    /* seconds, -1: none told */
+	int next_step;      /* 0: the operation is complete */
+	const Jsonb *carry; /* for the next step */
+	List *snapshots;    /* of ProviderSnapshot * */
+	/* of an error: the provider's type and code, never its message */
+	const char *error_type;
+	const char *error_code;
+	const char *provider_request_id;
+} CallResult;
+
+/* ------------------------------------------------------------------------
+ * Webhooks
+ * ------------------------------------------------------------------------
+ */
+
+/* Value of a header, name in lower case; NULL when absent. */
+typedef const char *(*HeaderLookup)(const char *name, void *context);
+
+typedef struct WebhookHeaders
+{
+	HeaderLookup lookup;
+	void *context;
+} WebhookHeaders;
+
+static inline const char *
+webhook_header(const WebhookHeaders *headers, const char *name)
+{
+	return headers->lookup(name, headers->context);
+}
+
+typedef struct WebhookTolerance
+{
+	int past;   /* seconds */
+	int future; /* seconds */
+} WebhookTolerance;
+
+typedef struct EventIdentity
+{
+	const char *id;
+	const char *type;
+	TimestampTz time; /* when the provider says it happened */
+	bool livemode;
+	bool has_livemode;
+	const char *sub_account; /* event of another (connected) account, NULL for our own */
+} EventIdentity;
+
+typedef struct EventReading
+{
+	List *snapshots;     /* of ProviderSnapshot *, in the order in which to apply them */
+	const char *ignored; /* why there is nothing to apply; NULL otherwise */
+} EventReading;
+
+/* ------------------------------------------------------------------------
+ * Embedded providers: no network, the worker keeps their state
+ *
+ * The state of one customer is one jsonb, NULL at first.  perform() answers a
+ * request, elapse() plays the one item that is due at "now"; both return the
+ * new state and the webhooks that a real provider would send.
+ * ------------------------------------------------------------------------
+ */
+typedef struct EmbeddedEvent
+{
+	const char *id;
+	const char *payload; /* JSON text */
+} EmbeddedEvent;
+
+typedef struct EmbeddedExchange
+{
+	const Jsonb *state;             /* in: NULL for a customer not seen yet */
+	TimestampTz now;                /* in: by the test clock of the organisation */
+	const ProviderAccount *account; /* in */
+	const char *fault;              /* in: NULL, or timeout_after_success, 429, 500, declined */
+	Jsonb *new_state;               /* out */
+	List *events;                   /* out: of EmbeddedEvent * */
+	TimestampTz next_due;           /* out: when elapse() has something to do, 0: never */
+	const char *refused;            /* out: why act() did nothing, NULL otherwise */
+} EmbeddedExchange;
+
+typedef struct EmbeddedProvider
+{
+	/* Carries out a request; wire_key: the same key is answered the same. */
+	void (*perform)(EmbeddedExchange *exchange, const ProviderRequest *request,
+					const char *wire_key, HttpResponse *response);
+	/* Plays what is due first; exchange->now is that item's time. */
+	void (*elapse)(EmbeddedExchange *exchange);
+	/* The buyer acts: action is "authenticate" or "settle", outcome as in domain.md section 9. */
+	void (*act)(EmbeddedExchange *exchange, const char *action, const char *reference,
+				const char *outcome);
+	/* Headers of a webhook delivery as jsonb {name: value}. */
+	Jsonb *(*sign)(const char *payload, const char *secret, TimestampTz now);
+} EmbeddedProvider;
+
+/* ------------------------------------------------------------------------
+ * The provider
+ * ------------------------------------------------------------------------
+ */
+typedef struct Provider
+{
+	const char *name;
+
+	/*
+	 * Seconds for which the provider answers the same key with the same
+	 * answer; 0 when it has no such keys: then a lost answer is looked up.
+	 */
+	int idempotency_window;
+
+	/* Products and prices must exist there before a subscription can. */
+	bool has_catalogue;
+
+	/* NULL for providers that are reached over the network. */
+	const EmbeddedProvider *embedded;
+
+	/*
+	 * Can it do this?  When not, *alternative says what to do instead (a
+	 * sentence for the errhint of JB004).
+	 */
+	bool (*supports)(Operation operation, const Jsonb *arguments, const ProviderAccount *account,
+					 const char **alternative);
+
+	/*
+	 * The first argument that the provider requires and that is missing
+	 * ("email"); NULL when all is there.  Checked in the SQL call (23502).
+	 */
+	const char *(*missing)(Operation operation, const Jsonb *arguments,
+						   const ProviderAccount *account);
+
+	/*
+	 * Checks the terms of a new account: base_url default, key prefix, mode.
+	 * Returns NULL or why the key cannot be right.
+	 */
+	const char *(*default_base_url)(bool livemode);
+	const char *(*check_key)(const char *secret_key, bool *livemode);
+
+	void (*build_request)(const ProviderCall *call, ProviderRequest *request);
+	void (*read_response)(const ProviderCall *call, const HttpResponse *response,
+						  CallResult *result);
+
+	/*
+	 * Did it happen?  Only asked for operations whose answer was lost;
+	 * read_lookup() says DONE with snapshots, ABSENT, RETRY, REFUSED or
+	 * ACCOUNT_STOPPED.  step and carry are those of the step whose answer was
+	 * lost, and DONE may have a next_step, as from read_response().
+	 */
+	void (*build_lookup)(const ProviderCall *call, ProviderRequest *request);
+	void (*read_lookup)(const ProviderCall *call, const HttpResponse *response, CallResult *result);
+
+	/*
+	 * Headers that must not be frozen: authorisation, and the wire key where
+	 * the provider takes one.  Appends to the list and returns it.
+	 */
+	List *(*authorize)(const ProviderAccount *account, const ProviderRequest *request,
+					   const char *wire_key, List *headers);
+
+	SignatureResult (*verify)(const void *payload, size_t length, const WebhookHeaders *headers,
+							  const SignatureSecret *secrets, int secret_count, int64 now,
+							  WebhookTolerance tolerance, int *matched);
+
+	/* false: the body is not an event of this provider. */
+	bool (*identify_event)(const Jsonb *payload, const WebhookHeaders *headers,
+						   EventIdentity *identity);
+	void (*read_event)(const Jsonb *payload, EventReading *reading);
+} Provider;
+
+/* By name, NULL when there is none. */
+extern const Provider *provider_find(const char *name);
+
+/*
+ * A provider's file registers itself when the library is loaded, so that no
+ * list of providers has to be kept anywhere in the code.
+ */
+extern void provider_register(const Provider *provider);
+
+#define PROVIDER_REGISTER(provider)                                       \
+	static void __attribute__((constructor)) provider_register_this(void) \
+	{                                                                     \
+		provider_register(&(provider));                                   \
+	}
+
+#endif /* JANUA_PROVIDER_H */

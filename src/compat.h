@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  Differences between PostgreSQL 15, 16, 17 and 18, all in one place.
+ *
+ * Every file of the core that runs inside the server includes this header
+ * right after postgres.h; no other file asks for PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_COMPAT_H
+#define JANUA_COMPAT_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/proc.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000
+#error "janua_billing needs PostgreSQL 15 or newer"
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define JANUA_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "janua_billing", .version = JANUA_VERSION)
+#else
+#define JANUA_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/*
+ * The name under which a wait of ours is shown in pg_stat_activity.  Own
+ * names exist since 17; before, every extension waits as "Extension".
+ */
+static inline uint32
+compat_wait_event(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	(void) name;
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* The first release of 15 had another name for it. */
+#ifndef MAT_SRF_USE_EXPECTED_DESC
+#define MAT_SRF_USE_EXPECTED_DESC SRF_SINGLE_USE_EXPECTED
+#define InitMaterializedSRF       SetSingleFuncCall
+#endif
+
+/* A stack-allocated array in PG_TRY blocks and callbacks needs no more. */
+#ifndef JANUA_EXPORT
+#define JANUA_EXPORT PGDLLEXPORT
+#endif
+
+#endif /* JANUA_COMPAT_H */

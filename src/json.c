@@ -1,0 +1,525 @@
+/*-------------------------------------------------------------------------
+ *
+ * json.c
+ *	  Reading and building jsonb without ceremony.
+ *
+ * Everything that comes from outside as JSON (answers, webhooks, arguments)
+ * passes json_parse() once and is jsonb from then on; everybody else reads it
+ * by path.  Nothing here touches a table or needs a transaction, so the worker
+ * may call it between its transactions.
+ *
+ * json_parse() must not raise an ERROR for any sequence of bytes, because an
+ * ERROR in the worker's loop costs all calls in flight.  What is cheap to see
+ * is asked first, softly: valid UTF-8, not too deep.  Then jsonb_in() parses,
+ * and its complaints are caught: it holds no resource, so nothing but the
+ * error state has to be cleaned up after it.  (Parsing once more before, only
+ * to be told softly, would cost every good body a sixth of its time.)
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "json.h"
+
+#include "common/int.h"
+#include "mb/pg_wchar.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+/*
+ * Deeper than any provider nests (about 10) and shallow enough for the
+ * recursive parser under the smallest max_stack_depth that it is ever run with.
+ */
+#define MAX_DEPTH 512
+
+/* Above the limits of http.c and of handle_webhook; keeps lengths in an int. */
+#define MAX_BYTES (64 * 1024 * 1024)
+
+#define ESCAPED_NUL         "\\u0000"
+#define ESCAPED_REPLACEMENT "\\ufffd"
+#define ESCAPE_LENGTH       6
+
+/* ------------------------------------------------------------------------
+ * Parsing
+ * ------------------------------------------------------------------------
+ */
+
+/* Bytes that are '{' or '['; they differ from each other in one bit. */
+static size_t
+count_opening_brackets(const char *bytes, size_t length)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < length; i++)
+		count += (bytes[i] & 0xdf) == '[';
+	return count;
+}
+
+/*
+ * Follows the brackets outside of strings; need not notice bad JSON.  Most
+ * bodies have fewer brackets than levels are allowed, and counting is quicker.
+ */
+static bool
+nested_too_deep(const char *bytes, size_t length)
+{
+	const char *end = bytes + length;
+	int depth = 0;
+
+	if (count_opening_brackets(bytes, length) <= MAX_DEPTH)
+		return false;
+
+	for (const char *p = bytes; p < end; p++)
+	{
+		switch (*p)
+		{
+			case '"':
+				while (++p < end && *p != '"')
+				{
+					if (*p == '\\')
+						p++;
+				}
+				break;
+			case '{':
+			case '[':
+				if (++depth > MAX_DEPTH)
+					return true;
+				break;
+			case '}':
+			case ']':
+				depth--;
+				break;
+		}
+	}
+	return false;
+}
+
+/*
+ * jsonb cannot hold a NUL, providers may send one in a name.  The escape that
+ * stands for it is replaced where it really is one: "\\u0000" with two
+ * backslashes is a backslash followed by text.  Both escapes are six bytes, so
+ * the text is changed in place.
+ */
+static void
+replace_escaped_nuls(char *text)
+{
+	char *at = text;
+
+	while ((at = strstr(at, ESCAPED_NUL)) != NULL)
+	{
+		int backslashes = 1;
+
+		while (at - backslashes >= text && at[-backslashes] == '\\')
+			backslashes++;
+		if (backslashes % 2 == 1)
+			memcpy(at, ESCAPED_REPLACEMENT, ESCAPE_LENGTH);
+		at += ESCAPE_LENGTH;
+	}
+}
+
+/* What jsonb_in() may say about a text; NULL for what is no complaint about it. */
+static const char *
+reason_of_error(int sqlerrcode)
+{
+	switch (sqlerrcode)
+	{
+		case ERRCODE_INVALID_TEXT_REPRESENTATION:
+			return "it is not JSON";
+		case ERRCODE_UNTRANSLATABLE_CHARACTER:
+			return "an escaped character cannot be stored";
+		case ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE:
+			return "a number is out of range";
+		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
+		case ERRCODE_STATEMENT_TOO_COMPLEX:
+			return "it is too large or nested too deep";
+		default:
+			return NULL;
+	}
+}
+
+static Jsonb *
+parse_text(char *text, const char **reason)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Jsonb *volatile json = NULL;
+
+	*reason = NULL;
+	PG_TRY();
+	{
+		json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		*reason = reason_of_error(geterrcode());
+		if (*reason == NULL)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return json;
+}
+
+Jsonb *
+json_parse(const char *bytes, size_t length, const char **reason)
+{
+	char *text;
+	Jsonb *json;
+
+	if (GetDatabaseEncoding() != PG_UTF8)
+	{
+		*reason = "the encoding of the database is not UTF8";
+		return NULL;
+	}
+	if (length > MAX_BYTES)
+	{
+		*reason = "it is too large";
+		return NULL;
+	}
+	if (!pg_verify_mbstr(PG_UTF8, bytes, (int) length, true))
+	{
+		*reason = "it is not UTF-8";
+		return NULL;
+	}
+	if (nested_too_deep(bytes, length))
+	{
+		*reason = "it is nested too deep";
+		return NULL;
+	}
+
+	text = pnstrdup(bytes, length);
+	replace_escaped_nuls(text);
+	json = parse_text(text, reason);
+	pfree(text);
+	return json;
+}
+
+/* ------------------------------------------------------------------------
+ * Reading
+ * ------------------------------------------------------------------------
+ */
+
+/* One step of a path: the member or element that key names. */
+static bool
+step_into(JsonbContainer *container, const char *key, int key_length, JsonbValue *found)
+{
+	JsonbValue *element;
+	uint32 index = 0;
+
+	if (JsonContainerIsObject(container))
+		return getKeyJsonValueFromContainer(container, key, key_length, found) != NULL;
+
+	if (!JsonContainerIsArray(container) || JsonContainerIsScalar(container) || key_length > 8)
+		return false;
+	for (int i = 0; i < key_length; i++)
+	{
+		if (key[i] < '0' || key[i] > '9')
+			return false;
+		index = index * 10 + (uint32) (key[i] - '0');
+	}
+	element = getIthJsonbValueFromContainer(container, index);
+	if (element == NULL)
+		return false;
+	*found = *element;
+	return true;
+}
+
+/* The value at path; false when there is none.  An empty path is the root. */
+static bool
+find(const Jsonb *json, const char *path, JsonbValue *found)
+{
+	Jsonb *root = unconstify(Jsonb *, json);
+
+	if (JB_ROOT_IS_SCALAR(root))
+		return *path == '\0' && JsonbExtractScalar(&root->root, found);
+
+	JsonbToJsonbValue(root, found);
+	while (*path != '\0')
+	{
+		size_t key_length = strcspn(path, ".");
+
+		if (found->type != jbvBinary ||
+			!step_into(found->val.binary.data, path, (int) key_length, found))
+			return false;
+		path += key_length;
+		if (*path == '.')
+			path++;
+	}
+	return true;
+}
+
+char *
+json_scalar_text(const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvString:
+			return pnstrdup(value->val.string.val, value->val.string.len);
+		case jbvNumeric:
+			return DatumGetCString(
+				DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+		case jbvBool:
+			return pstrdup(value->val.boolean ? "true" : "false");
+		default:
+			return NULL;
+	}
+}
+
+char *
+json_text(const Jsonb *json, const char *path)
+{
+	JsonbValue value;
+
+	return find(json, path, &value) ? json_scalar_text(&value) : NULL;
+}
+
+/* Goes through the number's text because a cast of numeric raises errors. */
+bool
+json_int(const Jsonb *json, const char *path, int64 *value)
+{
+	JsonbValue number;
+	char *text;
+	char *end;
+	int64 parsed;
+	bool fits;
+
+	if (!find(json, path, &number) || number.type != jbvNumeric)
+		return false;
+
+	text = json_scalar_text(&number);
+	errno = 0;
+	parsed = strtoi64(text, &end, 10);
+	fits = errno == 0 && end != text;
+	if (fits && *end == '.')
+		fits = end[1 + strspn(end + 1, "0")] == '\0';
+	else if (*end != '\0')
+		fits = false;
+	if (fits)
+		*value = parsed;
+	pfree(text);
+	return fits;
+}
+
+bool
+json_bool(const Jsonb *json, const char *path, bool fallback)
+{
+	JsonbValue value;
+
+	if (!find(json, path, &value) || value.type != jbvBool)
+		return fallback;
+	return value.val.boolean;
+}
+
+Jsonb *
+json_part(const Jsonb *json, const char *path)
+{
+	JsonbValue value;
+
+	if (!find(json, path, &value) || value.type != jbvBinary)
+		return NULL;
+	return JsonbValueToJsonb(&value);
+}
+
+bool
+json_has(const Jsonb *json, const char *path)
+{
+	JsonbValue value;
+
+	return find(json, path, &value);
+}
+
+int
+json_length(const Jsonb *json, const char *path)
+{
+	JsonbValue value;
+
+	if (!find(json, path, &value) || value.type != jbvBinary ||
+		!JsonContainerIsArray(value.val.binary.data))
+		return 0;
+	return (int) JsonContainerSize(value.val.binary.data);
+}
+
+TimestampTz
+json_unix_time(const Jsonb *json, const char *path)
+{
+	const int64 epoch_distance = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+	int64 seconds;
+	int64 microseconds;
+
+	if (!json_int(json, path, &seconds) || pg_sub_s64_overflow(seconds, epoch_distance, &seconds) ||
+		pg_mul_s64_overflow(seconds, USECS_PER_SEC, &microseconds) ||
+		!IS_VALID_TIMESTAMP(microseconds))
+		return 0;
+	return microseconds;
+}
+
+void
+json_visit(const Jsonb *json, JsonVisitor visitor, void *context)
+{
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue value;
+	char *key = NULL;
+
+	if (!JB_ROOT_IS_OBJECT(json))
+		return;
+
+	iterator = JsonbIteratorInit(&unconstify(Jsonb *, json)->root);
+	token = JsonbIteratorNext(&iterator, &value, true);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			key = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE)
+			visitor(key, &value, context);
+	}
+}
+
+char *
+json_string(const Jsonb *json)
+{
+	return JsonbToCString(NULL, &unconstify(Jsonb *, json)->root, VARSIZE(json));
+}
+
+/* ------------------------------------------------------------------------
+ * Building
+ *
+ * Keys and values are copied, because jsonb is put together only at the end
+ * and a caller's buffer may be gone by then.
+ * ------------------------------------------------------------------------
+ */
+static void
+push_text(JsonBuilder *builder, JsonbIteratorToken token, const char *text)
+{
+	JsonbValue value;
+
+	value.type = jbvString;
+	value.val.string.len = (int) strlen(text);
+	value.val.string.val = pstrdup(text);
+	pushJsonbValue(&builder->state, token, &value);
+}
+
+/* pushJsonbValue() takes containers apart but keeps no bare scalar of a root. */
+static void
+push_json(JsonBuilder *builder, JsonbIteratorToken token, const Jsonb *json)
+{
+	Jsonb *copy = palloc(VARSIZE(json));
+	JsonbValue value;
+
+	memcpy(copy, json, VARSIZE(json));
+	if (!find(copy, "", &value))
+		elog(ERROR, "jsonb without a root");
+	pushJsonbValue(&builder->state, token, &value);
+}
+
+void
+json_open(JsonBuilder *builder)
+{
+	builder->state = NULL;
+	pushJsonbValue(&builder->state, WJB_BEGIN_OBJECT, NULL);
+}
+
+void
+json_add_text(JsonBuilder *builder, const char *key, const char *value)
+{
+	if (value == NULL)
+		return;
+	push_text(builder, WJB_KEY, key);
+	push_text(builder, WJB_VALUE, value);
+}
+
+void
+json_add_int(JsonBuilder *builder, const char *key, int64 value)
+{
+	JsonbValue number;
+
+	number.type = jbvNumeric;
+	number.val.numeric = int64_to_numeric(value);
+	push_text(builder, WJB_KEY, key);
+	pushJsonbValue(&builder->state, WJB_VALUE, &number);
+}
+
+void
+json_add_bool(JsonBuilder *builder, const char *key, bool value)
+{
+	JsonbValue boolean;
+
+	boolean.type = jbvBool;
+	boolean.val.boolean = value;
+	push_text(builder, WJB_KEY, key);
+	pushJsonbValue(&builder->state, WJB_VALUE, &boolean);
+}
+
+void
+json_add_null(JsonBuilder *builder, const char *key)
+{
+	JsonbValue null;
+
+	null.type = jbvNull;
+	push_text(builder, WJB_KEY, key);
+	pushJsonbValue(&builder->state, WJB_VALUE, &null);
+}
+
+void
+json_add_json(JsonBuilder *builder, const char *key, const Jsonb *value)
+{
+	if (value == NULL)
+		return;
+	push_text(builder, WJB_KEY, key);
+	push_json(builder, WJB_VALUE, value);
+}
+
+void
+json_add_time(JsonBuilder *builder, const char *key, TimestampTz value)
+{
+	if (value != 0)
+		json_add_int(builder, key, timestamptz_to_time_t(value));
+}
+
+void
+json_open_object(JsonBuilder *builder, const char *key)
+{
+	push_text(builder, WJB_KEY, key);
+	pushJsonbValue(&builder->state, WJB_BEGIN_OBJECT, NULL);
+}
+
+void
+json_close_object(JsonBuilder *builder)
+{
+	pushJsonbValue(&builder->state, WJB_END_OBJECT, NULL);
+}
+
+void
+json_open_array(JsonBuilder *builder, const char *key)
+{
+	push_text(builder, WJB_KEY, key);
+	pushJsonbValue(&builder->state, WJB_BEGIN_ARRAY, NULL);
+}
+
+void
+json_append_text(JsonBuilder *builder, const char *value)
+{
+	if (value != NULL)
+		push_text(builder, WJB_ELEM, value);
+}
+
+void
+json_append_json(JsonBuilder *builder, const Jsonb *value)
+{
+	if (value != NULL)
+		push_json(builder, WJB_ELEM, value);
+}
+
+void
+json_close_array(JsonBuilder *builder)
+{
+	pushJsonbValue(&builder->state, WJB_END_ARRAY, NULL);
+}
+
+Jsonb *
+json_close(JsonBuilder *builder)
+{
+	JsonbValue *object = pushJsonbValue(&builder->state, WJB_END_OBJECT, NULL);
+
+	builder->state = NULL;
+	return JsonbValueToJsonb(object);
+}

@@ -1,0 +1,86 @@
+/*-------------------------------------------------------------------------
+ *
+ * json.h
+ *	  Reading and building jsonb without ceremony.
+ *
+ * PostgreSQL has the parser; this is only the short way to say "the text at
+ * data.object.id" and "an object with these members".  Paths are keys joined
+ * by dots, array elements by their number ("items.data.0.id").  Values are
+ * palloc'd in the current memory context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_JSON_H
+#define JANUA_JSON_H
+
+#include "compat.h"
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+
+/*
+ * Parses bytes from outside.  Returns NULL and a reason (a constant or
+ * palloc'd text without any of the input's content) when they are not UTF-8,
+ * not JSON, nested too deep or hold a number out of range; never raises an
+ * ERROR for bad input.  An escaped NUL (\u0000), which jsonb refuses, is read
+ * as U+FFFD.  Duplicate keys: the last one wins, as in jsonb.
+ */
+extern Jsonb *json_parse(const char *bytes, size_t length, const char **reason);
+
+/* Text at path; numbers and booleans as their text; NULL when absent or null. */
+extern char *json_text(const Jsonb *json, const char *path);
+
+/* Integer at path: false when absent, null, fractional or out of int64. */
+extern bool json_int(const Jsonb *json, const char *path, int64 *value);
+
+/* Boolean at path, fallback when absent or not a boolean. */
+extern bool json_bool(const Jsonb *json, const char *path, bool fallback);
+
+/* Object or array at path; NULL when absent or a scalar. */
+extern Jsonb *json_part(const Jsonb *json, const char *path);
+
+/* Is there a value (JSON null counts) at path? */
+extern bool json_has(const Jsonb *json, const char *path);
+
+/* Number of elements of the array at path ("" = the root); 0 when it is none. */
+extern int json_length(const Jsonb *json, const char *path);
+
+/* Unix seconds at path as timestamp; 0 (DT "absent" here) when absent. */
+extern TimestampTz json_unix_time(const Jsonb *json, const char *path);
+
+/* Visits the members of the object, in the order of jsonb; nothing for other values. */
+typedef void (*JsonVisitor)(const char *key, const JsonbValue *value, void *context);
+extern void json_visit(const Jsonb *json, JsonVisitor visitor, void *context);
+
+/* The text of a scalar as handed to a JsonVisitor; NULL for null and containers. */
+extern char *json_scalar_text(const JsonbValue *value);
+
+/* Jsonb as text. */
+extern char *json_string(const Jsonb *json);
+
+/*
+ * Building: json_open(&b); json_add_text(&b, "id", id); ... json_close(&b).
+ * A NULL or absent value is left out; json_add_null says null.
+ */
+typedef struct JsonBuilder
+{
+	JsonbParseState *state;
+} JsonBuilder;
+
+extern void json_open(JsonBuilder *builder);
+extern void json_add_text(JsonBuilder *builder, const char *key, const char *value);
+extern void json_add_int(JsonBuilder *builder, const char *key, int64 value);
+extern void json_add_bool(JsonBuilder *builder, const char *key, bool value);
+extern void json_add_null(JsonBuilder *builder, const char *key);
+extern void json_add_json(JsonBuilder *builder, const char *key, const Jsonb *value);
+extern void json_add_time(JsonBuilder *builder, const char *key,
+						  TimestampTz value); /* unix seconds, absent when 0 */
+extern void json_open_object(JsonBuilder *builder, const char *key);
+extern void json_close_object(JsonBuilder *builder);
+extern void json_open_array(JsonBuilder *builder, const char *key);
+extern void json_append_text(JsonBuilder *builder, const char *value);
+extern void json_append_json(JsonBuilder *builder, const Jsonb *value);
+extern void json_close_array(JsonBuilder *builder);
+extern Jsonb *json_close(JsonBuilder *builder);
+
+#endif /* JANUA_JSON_H */
