@@ -1,0 +1,189 @@
+-- Providers, our accounts at them, and the ids under which they know our objects.
+
+CREATE TABLE billing.providers
+(
+	name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]*$'),
+	title text NOT NULL,
+	embedded boolean NOT NULL DEFAULT false,
+	retired boolean NOT NULL DEFAULT false,
+	builtin boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE billing.providers IS 'Payment providers that this version can talk to.';
+COMMENT ON COLUMN billing.providers.embedded IS 'Lives in the worker and uses no network.';
+
+INSERT INTO billing.providers (name, title, embedded, builtin) VALUES
+	('sandbox', 'Sandbox (embedded, for tests)', true, true),
+	('stripe', 'Stripe', false, true);
+
+CREATE TABLE billing.provider_accounts
+(
+	provider text NOT NULL REFERENCES billing.providers (name),
+	account text NOT NULL DEFAULT 'default' CHECK (account ~ '^[a-zA-Z0-9_.-]{1,64}$'),
+	id uuid NOT NULL UNIQUE DEFAULT billing.new_id(),
+	livemode boolean NOT NULL,
+	base_url text NOT NULL,
+	secret_key bytea,
+	publishable_key text,
+	webhook_secret bytea,
+	previous_webhook_secret bytea,
+	previous_webhook_secret_until timestamptz,
+	options jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(options) = 'object'),
+	bound_to text,
+	stopped_at timestamptz,
+	stopped_reason text,
+	builtin boolean NOT NULL DEFAULT false,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	PRIMARY KEY (provider, account),
+	CHECK ((stopped_at IS NULL) = (stopped_reason IS NULL)),
+	CHECK ((previous_webhook_secret IS NULL) = (previous_webhook_secret_until IS NULL))
+);
+COMMENT ON TABLE billing.provider_accounts IS
+	'Our accounts at the providers. Written by configure_provider(), import_environment() and adopt_database().';
+COMMENT ON COLUMN billing.provider_accounts.secret_key IS 'Encrypted.';
+COMMENT ON COLUMN billing.provider_accounts.webhook_secret IS 'Encrypted.';
+COMMENT ON COLUMN billing.provider_accounts.previous_webhook_secret IS
+	'Encrypted: still accepted until previous_webhook_secret_until, so that a secret can be rotated.';
+COMMENT ON COLUMN billing.provider_accounts.bound_to IS
+	'System identifier and oid of the database that may send for this account; a restored or replicated copy is another one and '
+	'sends nothing until adopt_database(). NULL for embedded providers, which send nothing.';
+COMMENT ON COLUMN billing.provider_accounts.stopped_at IS
+	'Set when the provider refused our key; configure_provider() clears it.';
+
+INSERT INTO billing.provider_accounts (provider, account, livemode, base_url, builtin)
+VALUES ('sandbox', 'default', false, 'sandbox:', true);
+
+CREATE TABLE billing.provider_refs
+(
+	object_type text NOT NULL,
+	object_id uuid NOT NULL,
+	provider text NOT NULL,
+	account text NOT NULL,
+	provider_id text NOT NULL,
+	livemode boolean NOT NULL,
+	as_of timestamptz NOT NULL,
+	as_of_terminal boolean NOT NULL DEFAULT false,
+	as_of_event text NOT NULL DEFAULT '',
+	PRIMARY KEY (object_id, object_type, provider, account),
+	UNIQUE (provider_id, object_type, provider, account)
+);
+COMMENT ON TABLE billing.provider_refs IS
+	'The provider''s ids of our objects, and how recent our knowledge of them is. The only place where such an id lives. No foreign '
+	'key leads to provider_accounts: it would make every session lock the one row of the account.';
+COMMENT ON COLUMN billing.provider_refs.as_of IS
+	'Provider''s time of what was applied last; with as_of_terminal and as_of_event the order in which news count.';
+
+CREATE TABLE billing.provider_currencies
+(
+	provider text NOT NULL REFERENCES billing.providers (name),
+	currency text NOT NULL REFERENCES billing.currencies (code),
+	wire_exponent smallint NOT NULL CHECK (wire_exponent BETWEEN 0 AND 4),
+	step bigint NOT NULL DEFAULT 1 CHECK (step > 0),
+	min_amount bigint NOT NULL DEFAULT 0 CHECK (min_amount >= 0),
+	max_amount bigint CHECK (max_amount >= min_amount),
+	builtin boolean NOT NULL DEFAULT false,
+	PRIMARY KEY (provider, currency)
+);
+COMMENT ON TABLE billing.provider_currencies IS
+	'Where a provider counts a currency in other units than ISO 4217, or limits its amounts. A currency without a row: minor units, no limits.';
+COMMENT ON COLUMN billing.provider_currencies.wire_exponent IS 'Decimal places of the provider''s unit; step and limits are in this unit.';
+COMMENT ON COLUMN billing.provider_currencies.step IS 'Every amount is a multiple of it.';
+COMMENT ON COLUMN billing.provider_currencies.min_amount IS
+	'Smallest charge. The price of one unit may be lower: what counts is the sum that is charged.';
+
+-- Stripe, "Supported currencies": ISK and UGX have two decimals there and whole
+-- units only, MGA has none, and the last of three decimals is 0.
+INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, step, builtin) VALUES
+	('stripe', 'ISK', 2, 100, true), ('stripe', 'UGX', 2, 100, true), ('stripe', 'MGA', 0, 1, true),
+	('stripe', 'BHD', 3, 10, true), ('stripe', 'JOD', 3, 10, true), ('stripe', 'KWD', 3, 10, true),
+	('stripe', 'OMR', 3, 10, true), ('stripe', 'TND', 3, 10, true);
+
+-- Stripe, "Minimum and maximum charge amounts": at most eight digits but where the unit is small.
+INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount, max_amount, builtin)
+SELECT 'stripe', v.currency, c.exponent, v.min_amount,
+	   CASE WHEN v.currency NOT IN ('HUF', 'INR', 'JPY') THEN 99999999 END, true
+FROM (VALUES ('AED', 200), ('AUD', 50), ('BRL', 50), ('CAD', 50), ('CHF', 50), ('CZK', 1500), ('DKK', 250), ('EUR', 50),
+			 ('GBP', 30), ('HKD', 400), ('HUF', 17500), ('INR', 50), ('JPY', 50), ('MXN', 1000), ('MYR', 200), ('NOK', 300),
+			 ('NZD', 50), ('PLN', 200), ('RON', 200), ('SEK', 300), ('SGD', 50), ('THB', 1000), ('USD', 50)) AS v (currency, min_amount)
+JOIN billing.currencies AS c ON c.code = v.currency;
+
+CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.providers
+	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('name');
+CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.providers
+	FOR EACH ROW EXECUTE FUNCTION billing.clear_builtin();
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.providers
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Set retired to true instead.');
+CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.provider_accounts
+	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('provider,account');
+CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.provider_accounts
+	FOR EACH ROW EXECUTE FUNCTION billing.clear_builtin();
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.provider_accounts
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Stop the account by configure_provider() with another key.');
+
+CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.provider_currencies
+	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('provider,currency');
+CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.provider_currencies
+	FOR EACH ROW EXECUTE FUNCTION billing.clear_builtin();
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.provider_currencies
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Set wire_exponent to the currency''s exponent, step to 1 and the limits to 0 and NULL instead.');
+
+SELECT pg_extension_config_dump('billing.providers', 'WHERE NOT builtin');
+SELECT pg_extension_config_dump('billing.provider_currencies', 'WHERE NOT builtin');
+SELECT pg_extension_config_dump('billing.provider_accounts', 'WHERE NOT builtin');
+SELECT pg_extension_config_dump('billing.provider_refs', '');
+
+CREATE FUNCTION billing.configure_provider(
+	provider text,
+	secret_key text DEFAULT NULL,
+	webhook_secret text DEFAULT NULL,
+	publishable_key text DEFAULT NULL,
+	base_url text DEFAULT NULL,
+	account text DEFAULT 'default',
+	options jsonb DEFAULT NULL)
+RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_configure_provider';
+COMMENT ON FUNCTION billing.configure_provider(text, text, text, text, text, text, jsonb) IS
+	'Makes or changes an account at a provider and binds it to this database. Secrets are stored encrypted; an argument that is NULL '
+	'leaves what is there. A new webhook_secret keeps the old one valid for 24 hours. base_url: https, or http on loopback. '
+	'Errors: JB005 unknown provider, JB011 the key is of the other mode than the account''s objects, JB012 no key file, 22023 a key '
+	'or URL that cannot be right.';
+
+CREATE TABLE billing.environment_variables
+(
+	variable text PRIMARY KEY,
+	provider text,
+	argument text NOT NULL
+);
+COMMENT ON TABLE billing.environment_variables IS
+	'What import_environment() reads: an argument of configure_provider() for a provider, or a setting where provider is NULL.';
+INSERT INTO billing.environment_variables (variable, provider, argument) VALUES
+	('STRIPE_SECRET_KEY', 'stripe', 'secret_key'),
+	('STRIPE_PUBLISHABLE_KEY', 'stripe', 'publishable_key'),
+	('STRIPE_WEBHOOK_SECRET', 'stripe', 'webhook_secret'),
+	('DEFAULT_CURRENCY', NULL, 'default_currency'),
+	('DEFAULT_PAYMENT_PROVIDER', NULL, 'default_provider'),
+	('BILLING_WEBHOOK_URL', NULL, 'webhook_url');
+
+CREATE FUNCTION billing.import_environment() RETURNS SETOF text
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'billing_import_environment';
+COMMENT ON FUNCTION billing.import_environment() IS
+	'Configures accounts and settings from the environment of the server (STRIPE_SECRET_KEY, STRIPE_PUBLISHABLE_KEY, '
+	'STRIPE_WEBHOOK_SECRET, DEFAULT_CURRENCY, DEFAULT_PAYMENT_PROVIDER, BILLING_WEBHOOK_URL) and returns the names that were used. '
+	'Superusers only.';
+
+CREATE FUNCTION billing.adopt_database() RETURNS bigint
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_adopt_database';
+COMMENT ON FUNCTION billing.adopt_database() IS
+	'Binds every account to this database, after which its queued requests are sent from here; returns how many accounts changed. '
+	'Call it in a restored copy only when the original sends no more. Errors: JB012 the key file does not open the secrets.';
+
+CREATE FUNCTION billing.database_binding() RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'billing_database_binding';
+COMMENT ON FUNCTION billing.database_binding() IS
+	'System identifier and oid of this database, as in provider_accounts.bound_to.';

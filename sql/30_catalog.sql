@@ -1,0 +1,262 @@
+-- What is sold: plans, their prices, and what a plan entitles to.
+
+CREATE TABLE billing.features
+(
+	feature text PRIMARY KEY CHECK (feature ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+	kind text NOT NULL CHECK (kind IN ('boolean', 'limit', 'text')),
+	description text,
+	builtin boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE billing.features IS
+	'What a plan can entitle to: a boolean (sso), a limit (users) or a text (support_level).';
+
+CREATE TABLE billing.plans
+(
+	id uuid PRIMARY KEY DEFAULT billing.new_id(),
+	plan text NOT NULL UNIQUE CHECK (plan ~ '^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$'),
+	name text NOT NULL,
+	description text,
+	plan_group text NOT NULL DEFAULT 'default' CHECK (plan_group <> ''),
+	is_default boolean NOT NULL DEFAULT false,
+	custom_price boolean NOT NULL DEFAULT false,
+	trial_days integer NOT NULL DEFAULT 0 CHECK (trial_days BETWEEN 0 AND 730),
+	sort_order integer NOT NULL DEFAULT 100,
+	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
+	retired_at timestamptz,
+	builtin boolean NOT NULL DEFAULT false,
+	created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE billing.plans IS 'Plans, by their code. Retired ones stay for those who have them.';
+COMMENT ON COLUMN billing.plans.plan_group IS
+	'An organisation has at most one live subscription per group: plans of one group exclude each other.';
+COMMENT ON COLUMN billing.plans.is_default IS
+	'The plan of an organisation without a live subscription.';
+COMMENT ON COLUMN billing.plans.custom_price IS
+	'Sold at a price agreed with each customer: subscribe() needs price or amount.';
+CREATE UNIQUE INDEX plans_one_default ON billing.plans (plan_group) WHERE is_default;
+
+CREATE TABLE billing.prices
+(
+	id uuid PRIMARY KEY DEFAULT billing.new_id(),
+	plan_id uuid NOT NULL REFERENCES billing.plans (id),
+	customer_id uuid,
+	currency text NOT NULL REFERENCES billing.currencies (code),
+	amount bigint NOT NULL CHECK (amount >= 0),
+	"interval" text NOT NULL DEFAULT 'month'
+		CHECK ("interval" IN ('day', 'week', 'month', 'year', 'one_time')),
+	interval_count integer NOT NULL DEFAULT 1 CHECK (interval_count BETWEEN 1 AND 52),
+	is_default boolean NOT NULL DEFAULT true,
+	retired_at timestamptz,
+	builtin boolean NOT NULL DEFAULT false,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	CHECK ("interval" <> 'one_time' OR interval_count = 1),
+	CHECK (customer_id IS NULL OR NOT is_default)
+);
+COMMENT ON TABLE billing.prices IS
+	'Prices of plans. The terms of a price never change: a change is a new price.';
+COMMENT ON COLUMN billing.prices.amount IS 'Minor units of the currency, for one unit of quantity and one interval.';
+COMMENT ON COLUMN billing.prices.is_default IS 'Taken when a subscription names plan and currency only.';
+COMMENT ON COLUMN billing.prices.customer_id IS 'Set for a price agreed with one customer.';
+CREATE UNIQUE INDEX prices_one_default ON billing.prices (plan_id, currency) WHERE is_default AND retired_at IS NULL;
+CREATE INDEX prices_plan ON billing.prices (plan_id);
+
+CREATE TABLE billing.plan_features
+(
+	plan_id uuid NOT NULL REFERENCES billing.plans (id),
+	feature text NOT NULL REFERENCES billing.features (feature),
+	value text CHECK (value <> ''),
+	builtin boolean NOT NULL DEFAULT false,
+	PRIMARY KEY (plan_id, feature)
+);
+COMMENT ON TABLE billing.plan_features IS 'What a plan entitles to; a feature that is not listed is not in the plan.';
+COMMENT ON COLUMN billing.plan_features.value IS
+	'true or false, a number or unlimited, or a text, by the kind of the feature. NULL, false and 0 mean: not in the plan.';
+
+-- A price is what a customer agreed to; only whether it is still offered may change.
+CREATE FUNCTION billing.keep_price_terms() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF (NEW.id, NEW.plan_id, NEW.customer_id, NEW.currency, NEW.amount, NEW.interval, NEW.interval_count)
+		IS DISTINCT FROM
+		(OLD.id, OLD.plan_id, OLD.customer_id, OLD.currency, OLD.amount, OLD.interval, OLD.interval_count)
+		AND NOT OLD.builtin THEN
+		RAISE EXCEPTION 'the terms of price % cannot change', OLD.id
+			USING ERRCODE = 'JB008',
+				  HINT = 'Make a new price by billing.create_price(); it takes the place of this one for new subscriptions.';
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION billing.keep_price_terms() IS 'Trigger of prices: terms of a price are immutable.';
+
+CREATE TRIGGER a_keep_price_terms BEFORE UPDATE ON billing.prices
+	FOR EACH ROW EXECUTE FUNCTION billing.keep_price_terms();
+
+-- A limit that is not a number would be found out by a customer: refuse it here.
+CREATE FUNCTION billing.check_plan_feature() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	kind text := (SELECT f.kind FROM billing.features AS f WHERE f.feature = NEW.feature);
+BEGIN
+	IF kind = 'boolean' AND NEW.value NOT IN ('true', 'false') THEN
+		RAISE EXCEPTION 'value "%" of feature "%" is neither true nor false', NEW.value, NEW.feature
+			USING ERRCODE = 'invalid_parameter_value';
+	ELSIF kind = 'limit' AND NEW.value <> 'unlimited' AND NEW.value !~ '^[0-9]{1,30}(\.[0-9]{1,12})?$' THEN
+		RAISE EXCEPTION 'value "%" of feature "%" is not a limit', NEW.value, NEW.feature
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'A limit is a number from 0, or the word unlimited.';
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION billing.check_plan_feature() IS 'Trigger of plan_features: the value fits the kind of the feature.';
+
+CREATE TRIGGER check_plan_feature BEFORE INSERT OR UPDATE ON billing.plan_features
+	FOR EACH ROW EXECUTE FUNCTION billing.check_plan_feature();
+
+CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.features
+	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('feature');
+CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.features
+	FOR EACH ROW EXECUTE FUNCTION billing.clear_builtin();
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.features
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Leave it: a feature that no plan lists does nothing.');
+CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.plans
+	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('id');
+CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.plans
+	FOR EACH ROW EXECUTE FUNCTION billing.clear_builtin();
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.plans
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Set retired_at instead.');
+CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.prices
+	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('id');
+CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.prices
+	FOR EACH ROW EXECUTE FUNCTION billing.clear_builtin();
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.prices
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Set retired_at instead.');
+CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.plan_features
+	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('plan_id,feature');
+CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.plan_features
+	FOR EACH ROW EXECUTE FUNCTION billing.clear_builtin();
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.plan_features
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Set the value to NULL instead.');
+
+INSERT INTO billing.features (feature, kind, description, builtin) VALUES
+	('users', 'limit', 'people with access', true),
+	('teams', 'limit', 'teams', true),
+	('storage', 'limit', 'bytes stored', true),
+	('api_calls', 'limit', 'calls of the API per period', true),
+	('sso', 'boolean', 'single sign-on', true),
+	('support_level', 'text', 'how support is given', true);
+
+-- Fixed ids: they are the same in every database, so that a restored row finds its built-in twin.
+INSERT INTO billing.plans (id, plan, name, is_default, custom_price, sort_order, builtin) VALUES
+	('00000000-0000-7000-8000-000000000001', 'free', 'Free', true, false, 10, true),
+	('00000000-0000-7000-8000-000000000002', 'pro', 'Pro', false, false, 20, true),
+	('00000000-0000-7000-8000-000000000003', 'enterprise', 'Enterprise', false, true, 30, true);
+
+INSERT INTO billing.prices (id, plan_id, currency, amount, builtin) VALUES
+	('00000000-0000-7000-8001-000000000001', '00000000-0000-7000-8000-000000000001', 'USD', 0, true),
+	('00000000-0000-7000-8001-000000000002', '00000000-0000-7000-8000-000000000002', 'USD', 2900, true);
+
+INSERT INTO billing.plan_features (plan_id, feature, value, builtin)
+SELECT p.id, v.feature, v.value, true
+FROM (VALUES
+	('free', 'users', '3'), ('free', 'teams', '1'), ('free', 'storage', '1000000000'),
+	('free', 'api_calls', '10000'), ('free', 'sso', 'false'), ('free', 'support_level', 'community'),
+	('pro', 'users', '25'), ('pro', 'teams', '5'), ('pro', 'storage', '50000000000'),
+	('pro', 'api_calls', '100000'), ('pro', 'sso', 'true'), ('pro', 'support_level', 'email'),
+	('enterprise', 'users', 'unlimited'), ('enterprise', 'teams', 'unlimited'), ('enterprise', 'storage', 'unlimited'),
+	('enterprise', 'api_calls', 'unlimited'), ('enterprise', 'sso', 'true'), ('enterprise', 'support_level', 'dedicated')
+) AS v (plan, feature, value)
+JOIN billing.plans AS p USING (plan);
+
+SELECT pg_extension_config_dump('billing.features', 'WHERE NOT builtin');
+SELECT pg_extension_config_dump('billing.plans', 'WHERE NOT builtin');
+SELECT pg_extension_config_dump('billing.prices', 'WHERE NOT builtin');
+SELECT pg_extension_config_dump('billing.plan_features', 'WHERE NOT builtin');
+
+CREATE FUNCTION billing.create_plan(
+	plan text,
+	name text,
+	amount bigint DEFAULT NULL,
+	currency text DEFAULT NULL,
+	"interval" text DEFAULT 'month',
+	interval_count integer DEFAULT 1,
+	description text DEFAULT NULL,
+	features jsonb DEFAULT NULL,
+	plan_group text DEFAULT 'default',
+	trial_days integer DEFAULT 0,
+	metadata jsonb DEFAULT NULL)
+RETURNS uuid
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_create_plan';
+COMMENT ON FUNCTION billing.create_plan(text, text, bigint, text, text, integer, text, jsonb, text, integer, jsonb) IS
+	'Makes a plan and, when amount is given, its price. amount: minor units per interval (0 is free); NULL makes a plan whose price '
+	'is agreed with each customer. features: {"users": 10, "sso": true, "storage": "unlimited"}, features not seen before are '
+	'added. The provider hears of it when it is first sold. Errors: 23505 the code is taken, 22023 a bad currency, interval or value.';
+
+CREATE FUNCTION billing.create_price(
+	plan text,
+	amount bigint,
+	currency text DEFAULT NULL,
+	"interval" text DEFAULT 'month',
+	interval_count integer DEFAULT 1)
+RETURNS uuid
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_create_price';
+COMMENT ON FUNCTION billing.create_price(text, bigint, text, text, integer) IS
+	'Makes a price of a plan in minor units, which takes the place of the plan''s present price in that currency for new '
+	'subscriptions; those who have the old one keep it. A replaced price of another interval can still be chosen by price or '
+	'interval. currency: default the setting default_currency. Errors: JB005 unknown plan, JB008 the plan is retired, 22023 bad '
+	'amount, currency or interval.';
+
+CREATE FUNCTION billing.set_plan_feature(plan text, feature text, value text) RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_set_plan_feature';
+COMMENT ON FUNCTION billing.set_plan_feature(text, text, text) IS
+	'Sets what a plan entitles to: true or false, a number or unlimited, or a text. A feature not seen before is added with the kind '
+	'that its value shows. NULL takes the feature out of the plan. Errors: JB005 unknown plan, 22023 value of the wrong kind.';
+
+CREATE FUNCTION billing.link_price(
+	price uuid,
+	provider text,
+	provider_price_id text,
+	provider_product_id text DEFAULT NULL,
+	account text DEFAULT 'default')
+RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_link_price';
+COMMENT ON FUNCTION billing.link_price(uuid, text, text, text, text) IS
+	'Says that a price of ours exists at the provider already, so that none is made there. Errors: JB005 unknown price, JB006 provider '
+	'not configured, JB008 the price is linked or being pushed.';
+
+CREATE FUNCTION billing.get_plans()
+RETURNS TABLE (plan text, name text, amount bigint, currency text, "interval" text, interval_count integer,
+			   trial_days integer, plan_group text, features jsonb)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT p.plan, p.name, r.amount, r.currency, r."interval", r.interval_count, p.trial_days, p.plan_group,
+		   (SELECT coalesce(jsonb_object_agg(pf.feature,
+											 CASE
+												 WHEN f.kind = 'limit' AND pf.value = 'unlimited' THEN to_jsonb(-1)
+												 WHEN f.kind = 'limit' THEN to_jsonb(pf.value::numeric)
+												 WHEN f.kind = 'boolean' THEN to_jsonb(pf.value::boolean)
+												 ELSE to_jsonb(pf.value)
+											 END), '{}')
+			FROM billing.plan_features AS pf
+			JOIN billing.features AS f ON f.feature = pf.feature
+			WHERE pf.plan_id = p.id AND pf.value IS NOT NULL)
+	FROM billing.plans AS p
+	LEFT JOIN billing.prices AS r ON r.plan_id = p.id AND r.is_default AND r.retired_at IS NULL
+	WHERE p.retired_at IS NULL
+	ORDER BY p.sort_order, p.plan, r.currency;
+END;
+COMMENT ON FUNCTION billing.get_plans() IS
+	'The plans on offer with price (minor units, NULL: agreed with each customer) and features; an unlimited limit is -1.';

@@ -1,0 +1,203 @@
+-- Subscriptions and the invoices that providers send for them.
+
+-- The transitions that domain rules allow, as data: the function that applies
+-- what a provider says looks here.
+CREATE TABLE billing.subscription_transitions
+(
+	from_state text NOT NULL,
+	to_state text NOT NULL,
+	PRIMARY KEY (from_state, to_state)
+);
+COMMENT ON TABLE billing.subscription_transitions IS
+	'Which state of a subscription may follow which. canceled and incomplete_expired are final.';
+INSERT INTO billing.subscription_transitions (from_state, to_state) VALUES
+	('incomplete', 'active'), ('incomplete', 'trialing'), ('incomplete', 'incomplete_expired'), ('incomplete', 'canceled'),
+	('incomplete', 'past_due'), ('incomplete', 'unpaid'), ('incomplete', 'paused'),
+	('trialing', 'active'), ('trialing', 'past_due'), ('trialing', 'paused'), ('trialing', 'canceled'), ('trialing', 'unpaid'),
+	('active', 'past_due'), ('active', 'paused'), ('active', 'canceled'), ('active', 'trialing'), ('active', 'unpaid'),
+	('past_due', 'active'), ('past_due', 'unpaid'), ('past_due', 'canceled'), ('past_due', 'paused'), ('past_due', 'trialing'),
+	('unpaid', 'active'), ('unpaid', 'canceled'), ('unpaid', 'past_due'), ('unpaid', 'paused'),
+	('paused', 'active'), ('paused', 'past_due'), ('paused', 'trialing'), ('paused', 'unpaid'), ('paused', 'canceled');
+
+CREATE TABLE billing.subscriptions
+(
+	id uuid PRIMARY KEY DEFAULT billing.new_id(),
+	customer_id uuid NOT NULL REFERENCES billing.customers (id),
+	organization_id text NOT NULL,
+	plan_id uuid NOT NULL REFERENCES billing.plans (id),
+	plan_group text NOT NULL,
+	price_id uuid NOT NULL REFERENCES billing.prices (id),
+	quantity bigint NOT NULL DEFAULT 1 CHECK (quantity > 0),
+	status text NOT NULL DEFAULT 'incomplete'
+		CHECK (status IN ('incomplete', 'incomplete_expired', 'trialing', 'active', 'past_due', 'unpaid', 'paused', 'canceled')),
+	managed_by text NOT NULL DEFAULT 'provider' CHECK (managed_by IN ('provider', 'local')),
+	provider text NOT NULL,
+	account text NOT NULL,
+	livemode boolean NOT NULL,
+	provider_status text,
+	payment_method_id uuid REFERENCES billing.payment_methods (id),
+	trial_start timestamptz,
+	trial_end timestamptz,
+	current_period_start timestamptz,
+	current_period_end timestamptz,
+	cancel_at_period_end boolean NOT NULL DEFAULT false,
+	cancel_at timestamptz,
+	canceled_at timestamptz,
+	ended_at timestamptz,
+	client_secret bytea,
+	error_code text,
+	conflict boolean NOT NULL DEFAULT false,
+	superseded_by uuid REFERENCES billing.subscriptions (id),
+	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	CHECK (current_period_end > current_period_start),
+	CHECK (trial_end >= trial_start),
+	CHECK (status <> 'canceled' OR ended_at IS NOT NULL)
+);
+COMMENT ON TABLE billing.subscriptions IS
+	'Subscriptions as the provider last told them. status, plan, quantity and periods change when the provider confirms.';
+COMMENT ON COLUMN billing.subscriptions.managed_by IS
+	'Who bills: the provider, or our engine. Fixed at creation. A free subscription is not known to the provider until it is paid for.';
+COMMENT ON COLUMN billing.subscriptions.provider_status IS 'The provider''s word where it differs from ours.';
+COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
+COMMENT ON COLUMN billing.subscriptions.error_code IS 'Why the provider refused or declined the last request about it.';
+COMMENT ON COLUMN billing.subscriptions.conflict IS
+	'A second live subscription of the group that the provider brought: both entitle, a person has to decide.';
+COMMENT ON COLUMN billing.subscriptions.superseded_by IS
+	'The subscription that was made in its place while this one waited for its first payment.';
+
+-- At most one that is live or may become so: the rule holds also when two sessions race.
+CREATE UNIQUE INDEX subscriptions_one_live ON billing.subscriptions (organization_id, plan_group)
+	WHERE status NOT IN ('canceled', 'incomplete_expired') AND NOT conflict AND superseded_by IS NULL;
+CREATE INDEX subscriptions_organization ON billing.subscriptions (organization_id);
+CREATE INDEX subscriptions_customer ON billing.subscriptions (customer_id);
+CREATE INDEX subscriptions_period_end ON billing.subscriptions (current_period_end)
+	WHERE status NOT IN ('canceled', 'incomplete_expired');
+CREATE INDEX subscriptions_superseded ON billing.subscriptions (superseded_by) WHERE superseded_by IS NOT NULL;
+
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.subscriptions
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Use billing.cancel_subscription().');
+
+CREATE TABLE billing.invoices
+(
+	id uuid PRIMARY KEY DEFAULT billing.new_id(),
+	customer_id uuid NOT NULL REFERENCES billing.customers (id),
+	organization_id text NOT NULL,
+	subscription_id uuid REFERENCES billing.subscriptions (id),
+	provider text NOT NULL,
+	account text NOT NULL,
+	livemode boolean NOT NULL,
+	status text NOT NULL CHECK (status IN ('draft', 'open', 'paid', 'void', 'uncollectible')),
+	provider_number text,
+	billing_reason text,
+	currency text NOT NULL REFERENCES billing.currencies (code),
+	total bigint NOT NULL,
+	tax bigint,
+	amount_due bigint NOT NULL,
+	amount_paid bigint NOT NULL DEFAULT 0,
+	amount_remaining bigint NOT NULL,
+	attempt_count integer NOT NULL DEFAULT 0,
+	period_start timestamptz,
+	period_end timestamptz,
+	due_at timestamptz,
+	paid_at timestamptz,
+	next_attempt_at timestamptz,
+	issued_at timestamptz NOT NULL,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE billing.invoices IS 'Invoices of providers, as they tell them. Amounts are minor units of the currency.';
+CREATE INDEX invoices_customer ON billing.invoices (customer_id, issued_at);
+CREATE INDEX invoices_subscription ON billing.invoices (subscription_id) WHERE subscription_id IS NOT NULL;
+
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.invoices
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Invoices are kept; void it at the provider.');
+
+SELECT pg_extension_config_dump('billing.subscriptions', '');
+SELECT pg_extension_config_dump('billing.invoices', '');
+
+CREATE FUNCTION billing.subscribe(
+	organization_id text,
+	plan text,
+	payment_method text DEFAULT NULL,
+	trial_days integer DEFAULT NULL,
+	quantity bigint DEFAULT 1,
+	currency text DEFAULT NULL,
+	price uuid DEFAULT NULL,
+	amount bigint DEFAULT NULL,
+	"interval" text DEFAULT NULL,
+	collection_method text DEFAULT NULL,
+	days_until_due integer DEFAULT NULL,
+	cancel_at timestamptz DEFAULT NULL,
+	trial_end_behavior text DEFAULT NULL,
+	off_session boolean DEFAULT NULL,
+	managed_by text DEFAULT NULL,
+	metadata jsonb DEFAULT NULL,
+	provider text DEFAULT NULL,
+	account text DEFAULT NULL,
+	idempotency_key text DEFAULT NULL)
+RETURNS uuid
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_subscribe';
+COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, uuid, bigint, text, text, integer, timestamptz, text,
+	boolean, text, jsonb, text, text, text) IS
+	'Subscribes an organisation to a plan and returns the subscription''s id. payment_method: the provider''s token, attached first. '
+	'trial_days: default the plan''s, once per organisation and plan group. price or amount (minor units per interval and unit): for a '
+	'plan with a custom price. trial_end_behavior: cancel (default), pause or create_invoice when the trial ends without a payment '
+	'method. collection_method: charge_automatically or send_invoice (with days_until_due). A new subscription is incomplete until the '
+	'provider confirms; a free one is active at once. Errors: JB005 no customer, unknown plan or token, JB008 the organisation has a '
+	'live subscription in the group, JB004 not supported by the provider, 22023 bad value, JB007 idempotency key reused.';
+
+CREATE FUNCTION billing.update_subscription(
+	subscription_id uuid,
+	plan text DEFAULT NULL,
+	quantity bigint DEFAULT NULL,
+	proration_behavior text DEFAULT 'create_prorations',
+	price uuid DEFAULT NULL,
+	amount bigint DEFAULT NULL,
+	payment_method text DEFAULT NULL,
+	proration_date timestamptz DEFAULT NULL,
+	trial_end timestamptz DEFAULT NULL,
+	cancel_at timestamptz DEFAULT NULL)
+RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_update_subscription';
+COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, bigint, text, timestamptz, timestamptz, timestamptz) IS
+	'Asks the provider to change plan, quantity, payment method, end of trial or end; the row changes when it confirms. '
+	'proration_behavior: create_prorations, none or always_invoice. Errors: JB005 unknown subscription or plan, JB008 it has ended or '
+	'the state does not allow it, JB004 not supported by the provider, 22023 nothing to change or a bad value.';
+
+CREATE FUNCTION billing.cancel_subscription(
+	subscription_id uuid,
+	at_period_end boolean DEFAULT true,
+	prorate boolean DEFAULT NULL,
+	invoice_now boolean DEFAULT NULL,
+	reason text DEFAULT NULL,
+	comment text DEFAULT NULL)
+RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_cancel_subscription';
+COMMENT ON FUNCTION billing.cancel_subscription(uuid, boolean, boolean, boolean, text, text) IS
+	'Cancels at the end of the period (of the trial while trialing), or now. From past_due, unpaid, paused and incomplete it always '
+	'ends at once. prorate, invoice_now: only when it ends now. Cancelling what is cancelled is harmless. Errors: JB005 unknown '
+	'subscription, 22023 bad reason.';
+
+CREATE FUNCTION billing.resume_subscription(subscription_id uuid) RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_resume_subscription';
+COMMENT ON FUNCTION billing.resume_subscription(uuid) IS
+	'Takes back a cancellation at the period''s end, or lets a paused subscription run again. Errors: JB005 unknown subscription, JB008 '
+	'it has ended (subscribe again) or there is nothing to resume.';
+
+CREATE FUNCTION billing.client_config(id uuid) RETURNS jsonb
+LANGUAGE c STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_client_config';
+COMMENT ON FUNCTION billing.client_config(uuid) IS
+	'What the browser needs to pay for a subscription that is incomplete: {provider, account, publishable_key, client_secret, status}. '
+	'The only place that shows a client secret. Errors: JB005 unknown object.';

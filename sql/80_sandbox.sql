@@ -1,0 +1,98 @@
+-- The sandbox: a provider that lives in the worker, with a test clock per organisation.
+
+CREATE TABLE billing.sandbox_state
+(
+	customer_id uuid PRIMARY KEY REFERENCES billing.customers (id),
+	account text NOT NULL DEFAULT 'default',
+	state jsonb NOT NULL,
+	next_due timestamptz
+);
+COMMENT ON TABLE billing.sandbox_state IS 'What the sandbox knows of each customer; ids and terms, no personal data.';
+CREATE INDEX sandbox_state_due ON billing.sandbox_state (next_due) WHERE next_due IS NOT NULL;
+
+CREATE TABLE billing.sandbox_clocks
+(
+	organization_id text PRIMARY KEY,
+	now timestamptz NOT NULL
+);
+COMMENT ON TABLE billing.sandbox_clocks IS
+	'Test clocks: an organisation without a row lives in real time, one with a row stands still until it is moved on.';
+
+CREATE TABLE billing.sandbox_faults
+(
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	operation text NOT NULL,
+	outcome text NOT NULL CHECK (outcome IN ('timeout_after_success', '429', '500', 'declined')),
+	times integer NOT NULL CHECK (times > 0)
+);
+COMMENT ON TABLE billing.sandbox_faults IS 'Faults that the sandbox still has to play; see sandbox_fail_next().';
+
+-- Webhooks that the sandbox has sent and nobody has handled yet.
+CREATE TABLE billing.sandbox_deliveries
+(
+	seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	event_id text NOT NULL,
+	customer_id uuid NOT NULL,
+	account text NOT NULL,
+	payload text NOT NULL,
+	due_at timestamptz NOT NULL DEFAULT now(),
+	delivered_at timestamptz
+);
+COMMENT ON TABLE billing.sandbox_deliveries IS 'Webhooks of the sandbox: waiting, and those delivered lately (for sandbox_redeliver).';
+CREATE INDEX sandbox_deliveries_due ON billing.sandbox_deliveries (due_at, seq) WHERE delivered_at IS NULL;
+CREATE INDEX sandbox_deliveries_event ON billing.sandbox_deliveries (event_id);
+
+SELECT pg_extension_config_dump('billing.sandbox_state', '');
+SELECT pg_extension_config_dump('billing.sandbox_clocks', '');
+
+CREATE FUNCTION billing.now(organization_id text) RETURNS timestamptz
+LANGUAGE c STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_now';
+COMMENT ON FUNCTION billing.now(text) IS
+	'The time for this organisation: its test clock where it has one, else the time of the transaction.';
+
+CREATE PROCEDURE billing.advance_clock(organization_id text, by interval)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'billing_advance_clock';
+COMMENT ON PROCEDURE billing.advance_clock(text, interval) IS
+	'Moves the organisation''s test clock forward and plays what falls due on the way (trial ends, renewals, retries), each at its own '
+	'time and with its own commit. Errors: JB008 the organisation has objects outside the sandbox, 22023 backwards, 25001 inside a '
+	'transaction block.';
+
+CREATE PROCEDURE billing.set_clock(organization_id text, at timestamptz)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'billing_set_clock';
+COMMENT ON PROCEDURE billing.set_clock(text, timestamptz) IS 'advance_clock() to a moment.';
+
+CREATE FUNCTION billing.sandbox_fail_next(operation text, outcome text, times integer DEFAULT 1) RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_sandbox_fail_next';
+COMMENT ON FUNCTION billing.sandbox_fail_next(text, text, integer) IS
+	'The next requests of this operation fail in the sandbox: timeout_after_success (done, the answer is lost), 429, 500 or declined. '
+	'Errors: 22023 unknown operation or outcome.';
+
+CREATE FUNCTION billing.sandbox_redeliver(event text, mode text DEFAULT 'duplicate') RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_sandbox_redeliver';
+COMMENT ON FUNCTION billing.sandbox_redeliver(text, text) IS
+	'Delivers a webhook of the sandbox again. mode: duplicate (once more, now), delay (in an hour instead of now, when it is not '
+	'delivered yet), reorder (after all that wait now). Errors: JB005 unknown event, JB008 the mode does not fit its state.';
+
+CREATE FUNCTION billing.sandbox_authenticate(subscription_id uuid, success boolean DEFAULT true) RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_sandbox_authenticate';
+COMMENT ON FUNCTION billing.sandbox_authenticate(uuid, boolean) IS
+	'Plays the buyer in front of 3-D Secure for the open payment of a subscription. Errors: JB005 unknown subscription, JB008 nothing '
+	'waits for it.';
+
+CREATE FUNCTION billing.sandbox_settle(subscription_id uuid, outcome text DEFAULT 'succeeded') RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_sandbox_settle';
+COMMENT ON FUNCTION billing.sandbox_settle(uuid, text) IS
+	'Settles the bank debit of a subscription that is processing: succeeded or failed. Errors: JB005 unknown subscription, JB008 nothing '
+	'is processing.';

@@ -1,0 +1,343 @@
+/*-------------------------------------------------------------------------
+ *
+ * accounts.c
+ *	  Our accounts at providers: which there are, and which one to use.
+ *
+ * Called by every subject that talks to a provider and by the delivery.  How
+ * accounts come to be stands in account_setup.c.  Nothing is cached: a call
+ * reads its account in one query, so that a changed key counts at once.
+ *
+ * An account is bound to one database of one cluster.  In a copy (a restored
+ * dump, a logical subscriber) the binding names the original, and nothing is
+ * sent from it until adopt_database().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "accounts.h"
+
+#include "access/xlog.h"
+#include "check.h"
+#include "errors.h"
+#include "json.h"
+#include "keys.h"
+#include "utils/guc.h"
+
+#define ACCOUNT_COLUMNS \
+	"a.id, p.name, a.account, a.livemode, a.base_url, a.options, a.bound_to, a.stopped_at IS NOT NULL"
+
+/* What can be used: an account without its key is half configured. */
+#define CONFIGURED "(p.embedded OR a.secret_key IS NOT NULL)"
+
+#define PROVIDER_LIST "SELECT name FROM billing.providers WHERE NOT retired ORDER BY name"
+
+static bool allow_sandbox = false;
+
+char *
+database_binding(void)
+{
+	return psprintf(UINT64_FORMAT ":%u", GetSystemIdentifier(), MyDatabaseId);
+}
+
+SQL_FUNCTION(billing_database_binding)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(database_binding()));
+}
+
+static const Provider *
+module_of(const char *provider)
+{
+	const Provider *module = provider_find(provider);
+
+	if (module == NULL)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("this version cannot talk to provider \"%s\"", provider),
+						errhint("Install the version of janua_billing that has it.")));
+	return module;
+}
+
+/* ACCOUNT_COLUMNS, from column 1 on. */
+static Account *
+account_read(Rows rows, int64 row)
+{
+	Account *account = palloc0(sizeof(Account));
+	char *bound_to = rows_text(rows, row, 7);
+
+	account->id = rows_uuid(rows, row, 1);
+	account->provider = rows_text(rows, row, 2);
+	account->account = rows_text(rows, row, 3);
+	account->livemode = rows_bool(rows, row, 4);
+	account->base_url = rows_text(rows, row, 5);
+	account->options = rows_json(rows, row, 6);
+	account->stopped = rows_bool(rows, row, 8);
+	account->module = module_of(account->provider);
+	account->bound_here = account->module->embedded != NULL ||
+						  (bound_to != NULL && strcmp(bound_to, database_binding()) == 0);
+	return account;
+}
+
+/* ------------------------------------------------------------------------
+ * Finding an account
+ * ------------------------------------------------------------------------
+ */
+static void
+not_configured(const char *provider, const char *account)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_JB_NOT_CONFIGURED), errmsg("provider \"%s\" is not configured", provider),
+		 errdetail("There is no account \"%s\" with a key.", account),
+		 errhint(
+			 "SELECT billing.configure_provider('%s', secret_key => ..., webhook_secret => ..., account => '%s');",
+			 provider, account)));
+}
+
+static void
+unknown_provider(const char *provider)
+{
+	unknown_object("provider", provider, psprintf("There are: %s.", hint_list(PROVIDER_LIST)));
+}
+
+QUERY(
+	find_account,
+	"SELECT " ACCOUNT_COLUMNS " FROM billing.providers AS p "
+	"LEFT JOIN billing.provider_accounts AS a ON a.provider = p.name AND a.account = $2 AND " CONFIGURED
+	" "
+	"WHERE p.name = $1",
+	TEXTOID, TEXTOID);
+
+Account *
+account_get(const char *provider, const char *account)
+{
+	const char *name = account != NULL ? account : "default";
+
+	check_given("provider", provider != NULL);
+	if (RUN(find_account, arg_text(provider), arg_text(name)) == 0)
+		unknown_provider(provider);
+	if (row_null(0, 1))
+		not_configured(provider, name);
+	return account_read(SPI_tuptable, 0);
+}
+
+/*
+ * The provider of a new customer, in the order of accounts.h.  min and max of
+ * the configured names: the same when there is one.
+ */
+QUERY(
+	choose_account,
+	"SELECT " ACCOUNT_COLUMNS ", w.name, "
+	"EXISTS (SELECT FROM billing.provider_accounts AS l WHERE l.livemode) "
+	"FROM (SELECT coalesce($1, "
+	"(SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_provider'), "
+	"(SELECT CASE WHEN min(a.provider) = max(a.provider) THEN min(a.provider) "
+	"WHEN count(*) = 0 THEN (SELECT e.name FROM billing.providers AS e "
+	"WHERE e.embedded AND NOT e.retired ORDER BY e.name LIMIT 1) END "
+	"FROM billing.provider_accounts AS a JOIN billing.providers AS p ON p.name = a.provider "
+	"WHERE NOT p.embedded AND NOT p.retired AND a.secret_key IS NOT NULL)) AS name) AS w "
+	"LEFT JOIN billing.providers AS p ON p.name = w.name "
+	"LEFT JOIN billing.provider_accounts AS a ON a.provider = p.name AND a.account = $2 AND " CONFIGURED,
+	TEXTOID, TEXTOID);
+
+static void
+several_providers(void)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_JB_NOT_CONFIGURED),
+		 errmsg("several providers are configured and none is the default"),
+		 errdetail(
+			 "Configured are: %s.",
+			 hint_list(
+				 "SELECT DISTINCT a.provider FROM billing.provider_accounts AS a "
+				 "JOIN billing.providers AS p ON p.name = a.provider "
+				 "WHERE NOT p.embedded AND NOT p.retired AND a.secret_key IS NOT NULL ORDER BY 1")),
+		 errhint(
+			 "Pass provider, or UPDATE billing.settings SET value = ... WHERE name = 'default_provider'.")));
+}
+
+Account *
+account_choose(const char *provider, const char *account)
+{
+	const char *name = account != NULL ? account : "default";
+	Account *chosen;
+	bool live_exists;
+
+	RUN(choose_account, arg_text(provider), arg_text(name));
+	if (row_null(0, 9))
+		several_providers();
+	if (row_null(0, 2))
+		unknown_provider(row_text(0, 9));
+	if (row_null(0, 1))
+		not_configured(row_text(0, 9), name);
+	live_exists = row_bool(0, 10);
+	chosen = account_read(SPI_tuptable, 0);
+
+	if (chosen->module->embedded != NULL && live_exists && !(provider != NULL && allow_sandbox))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_MODE_MIXED),
+			 errmsg("provider \"%s\" cannot be used beside a live account", chosen->provider),
+			 errdetail("What is sold there is for tests and nobody pays for it."),
+			 errhint(
+				 "Name a live provider; for tests in this database name \"%s\" in the call and set "
+				 "janua_billing.allow_sandbox to on.",
+				 chosen->provider)));
+	return chosen;
+}
+
+QUERY(
+	runnable_accounts,
+	"SELECT " ACCOUNT_COLUMNS " FROM billing.provider_accounts AS a "
+	"JOIN billing.providers AS p ON p.name = a.provider "
+	"WHERE a.stopped_at IS NULL AND (p.embedded OR (a.secret_key IS NOT NULL AND a.bound_to = $1)) "
+	"ORDER BY a.provider, a.account",
+	TEXTOID);
+
+List *
+accounts_runnable(void)
+{
+	List *accounts = NIL;
+	int64 count = RUN(runnable_accounts, arg_text(database_binding()));
+
+	for (int64 i = 0; i < count; i++)
+		accounts = lappend(accounts, account_read(SPI_tuptable, i));
+	return accounts;
+}
+
+/* ------------------------------------------------------------------------
+ * Secrets
+ * ------------------------------------------------------------------------
+ */
+/* Copies: the delivery keeps it beyond the transaction in which the account was read. */
+ProviderAccount *
+account_public(const Account *account)
+{
+	ProviderAccount *opened = palloc0(sizeof(ProviderAccount));
+	Jsonb *options = palloc(VARSIZE(account->options));
+
+	memcpy(options, account->options, VARSIZE(account->options));
+	opened->provider = pstrdup(account->provider);
+	opened->account = pstrdup(account->account);
+	opened->base_url = pstrdup(account->base_url);
+	opened->secret_key = "";
+	opened->livemode = account->livemode;
+	opened->options = options;
+	return opened;
+}
+
+QUERY(find_secret_key, "SELECT secret_key FROM billing.provider_accounts WHERE id = $1", UUIDOID);
+
+ProviderAccount *
+account_open(const Account *account)
+{
+	ProviderAccount *opened = account_public(account);
+
+	if (account->module->embedded != NULL)
+		return opened;
+	if (RUN(find_secret_key, arg_uuid(account->id)) == 0 || row_null(0, 1))
+		not_configured(account->provider, account->account);
+	opened->secret_key = unseal_text("provider_accounts.secret_key", account->id, row_bytes(0, 1));
+	return opened;
+}
+
+/* Nobody has to type it in, and both sides live in this database. */
+char *
+account_embedded_secret(const Account *account)
+{
+	return derived_secret(psprintf("webhook:%s:%s", account->provider, account->account));
+}
+
+QUERY(
+	webhook_accounts,
+	"SELECT " ACCOUNT_COLUMNS ", a.webhook_secret, "
+	"CASE WHEN a.previous_webhook_secret_until > clock_timestamp() THEN a.previous_webhook_secret END "
+	"FROM billing.provider_accounts AS a JOIN billing.providers AS p ON p.name = a.provider "
+	"WHERE a.provider = $1 AND ($2 IS NULL OR a.account = $2) "
+	"AND (p.embedded OR a.webhook_secret IS NOT NULL) "
+	"ORDER BY a.account",
+	TEXTOID, TEXTOID);
+
+static void
+add_secret(WebhookAccount *webhook, char *text)
+{
+	if (text == NULL)
+		return;
+	webhook->secrets[webhook->secret_count].text = text;
+	webhook->secrets[webhook->secret_count].length = strlen(text);
+	webhook->secret_count++;
+}
+
+List *
+accounts_for_webhook(const char *provider, const char *account)
+{
+	List *found = NIL;
+	int64 count = RUN(webhook_accounts, arg_text(provider), arg_text(account));
+
+	for (int64 i = 0; i < count; i++)
+	{
+		WebhookAccount *webhook = palloc0(sizeof(WebhookAccount));
+		const pg_uuid_t *id;
+
+		webhook->account = account_read(SPI_tuptable, i);
+		id = webhook->account->id;
+		if (webhook->account->module->embedded != NULL)
+			add_secret(webhook, account_embedded_secret(webhook->account));
+		else
+		{
+			add_secret(webhook,
+					   unseal_text("provider_accounts.webhook_secret", id, row_bytes(i, 9)));
+			add_secret(webhook, unseal_text("provider_accounts.previous_webhook_secret", id,
+											row_bytes(i, 10)));
+		}
+		found = lappend(found, webhook);
+	}
+	return found;
+}
+
+QUERY(
+	stop_account,
+	"UPDATE billing.provider_accounts SET stopped_at = now(), stopped_reason = $3, updated_at = now() "
+	"WHERE provider = $1 AND account = $2 AND stopped_at IS NULL",
+	TEXTOID, TEXTOID, TEXTOID);
+
+void
+account_stop(const char *provider, const char *account, const char *reason)
+{
+	RUN(stop_account, arg_text(provider), arg_text(account), arg_text(reason));
+}
+
+/* ------------------------------------------------------------------------
+ * What the provider can do
+ * ------------------------------------------------------------------------
+ */
+void
+account_require(const Account *account, Operation operation, const Jsonb *arguments)
+{
+	const char *alternative = NULL;
+
+	if (account->module->supports(operation, arguments, account_public(account), &alternative))
+		return;
+
+	/* attaching is what every provider can do: then it is the token that it does not know */
+	if (operation == OPERATION_PAYMENT_METHOD_ATTACH)
+		unknown_object("payment method", json_text(arguments, "payment_method"), alternative);
+	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+					errmsg("provider \"%s\" does not support %s with these arguments",
+						   account->provider, operation_name(operation)),
+					alternative == NULL ? 0 : errhint("%s", alternative)));
+}
+
+const char *
+account_missing(const Account *account, Operation operation, const Jsonb *arguments)
+{
+	return account->module->missing(operation, arguments, account_public(account));
+}
+
+void
+accounts_init(void)
+{
+	/* not for everybody: who may set it can have any plan without paying */
+	DefineCustomBoolVariable(
+		"janua_billing.allow_sandbox",
+		"Lets the sandbox be used, and count for access, beside live accounts.", NULL,
+		&allow_sandbox, false, PGC_SUSET, 0, NULL, NULL, NULL);
+}

@@ -1,0 +1,80 @@
+/*-------------------------------------------------------------------------
+ *
+ * accounts.h
+ *	  Our accounts at providers: which there are, who may send for them, and
+ *	  which one a new object belongs to.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_ACCOUNTS_H
+#define JANUA_ACCOUNTS_H
+
+#include "db.h"
+#include "provider.h"
+
+typedef struct Account
+{
+	const Provider *module;
+	pg_uuid_t *id;
+	char *provider;
+	char *account;
+	bool livemode;
+	char *base_url;
+	Jsonb *options;  /* never NULL */
+	bool bound_here; /* embedded, or bound to this database */
+	bool stopped;
+} Account;
+
+/* The account; JB005 for an unknown provider, JB006 when it is not configured. */
+extern Account *account_get(const char *provider, const char *account);
+
+/*
+ * The account of a new customer.  provider NULL: the setting default_provider,
+ * else the only provider that is configured, else the sandbox.  With several
+ * configured providers and no default the call has to say which (JB006).
+ * Once a live account exists the sandbox must be named and
+ * janua_billing.allow_sandbox be on.
+ */
+extern Account *account_choose(const char *provider, const char *account);
+
+/* With its secret opened, for a provider's module. */
+extern ProviderAccount *account_open(const Account *account);
+
+/* Without secrets: for supports() and missing(). */
+extern ProviderAccount *account_public(const Account *account);
+
+/*
+ * Accounts that this database may send for now: bound here, not stopped.
+ * List of Account *.
+ */
+extern List *accounts_runnable(void);
+
+/* All accounts of a provider that have a webhook secret; account NULL: any. */
+typedef struct WebhookAccount
+{
+	Account *account;
+	SignatureSecret secrets[2];
+	int secret_count;
+} WebhookAccount;
+extern List *accounts_for_webhook(const char *provider, const char *account);
+
+/* The secret that an embedded provider signs its webhooks with. */
+extern char *account_embedded_secret(const Account *account);
+
+/* The provider refused our key: nothing more is sent until configure_provider(). */
+extern void account_stop(const char *provider, const char *account, const char *reason);
+
+/* "<system identifier>:<database oid>" of this database. */
+extern char *database_binding(void);
+
+/* Refuses with JB004 (or JB005 for an unknown token) what the provider cannot do. */
+extern void account_require(const Account *account, Operation operation, const Jsonb *arguments);
+
+/* The argument that the provider misses, NULL when it has all. */
+extern const char *account_missing(const Account *account, Operation operation,
+								   const Jsonb *arguments);
+
+/* The GUC allow_sandbox. Called once from _PG_init. */
+extern void accounts_init(void);
+
+#endif /* JANUA_ACCOUNTS_H */

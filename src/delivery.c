@@ -1,0 +1,658 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.c
+ *	  Carries out what lies in the outbox: claim, send, apply.
+ *
+ * One unit claims as many requests as there are free slots: their arguments
+ * are completed, their bytes frozen, attempts and lease committed; only then
+ * do they go on the wire, so that a request that kills the process shows.
+ * Another unit applies every answer that has come and finishes the requests.
+ * Nothing is open in the database while bytes travel.
+ *
+ * An answer is applied under the lock of the request's key, but the worker
+ * takes that lock only when it is free: an application that holds a
+ * customer's row in a long transaction delays that customer alone.  The
+ * answer is kept in the row meanwhile.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "delivery.h"
+
+#include "common/pg_prng.h"
+#include "embedded.h"
+#include "freeze.h"
+#include "json.h"
+#include "keys.h"
+#include "operations.h"
+#include "settle.h"
+#include "subjects.h"
+#include "unit.h"
+#include "utils/memutils.h"
+
+/* A request may take its time-out; the lease is longer, so that it never ends before. */
+#define LEASE_MARGIN_SECONDS 60
+
+static pg_uuid_t lease_token;
+static MemoryContext delivery_memory = NULL;
+
+/* Answers that have come and wait for the next unit. */
+static List *answered = NIL;
+static int in_flight = 0;
+/* Rows of ours whose answer lies in the row, see settle.c. */
+static bool stored_answers = true;
+
+void
+delivery_open(const pg_uuid_t *token)
+{
+	lease_token = *token;
+	if (delivery_memory == NULL)
+		/* lives as long as the process; one child context per request in flight */
+		delivery_memory = AllocSetContextCreate(TopMemoryContext, "billing deliveries",
+												ALLOCSET_SMALL_SIZES);
+	answered = NIL;
+	in_flight = 0;
+	stored_answers = true;
+	http_open(http_max_in_flight);
+}
+
+void
+delivery_close(void)
+{
+	http_close();
+	answered = NIL;
+	in_flight = 0;
+	if (delivery_memory != NULL)
+		MemoryContextReset(delivery_memory);
+}
+
+int
+delivery_in_flight(void)
+{
+	return in_flight;
+}
+
+/* ---- claim ---- */
+
+#define OUTBOX_COLUMNS                                                                                  \
+	"id, seq, operation, provider, account, livemode, object_type, object_id, key_type, ordering_key, " \
+	"arguments, state, step, carry, attempts, generation, first_sent_at, sent_at, request, answer, lookup"
+
+/* Claims by account, so that one that is stopped or bound elsewhere is not even looked at. */
+QUERY(
+	claimable,
+	"SELECT " OUTBOX_COLUMNS " FROM billing.outbox "
+	"WHERE provider = $1 AND account = $2 AND state IN ('queued', 'unknown') AND next_attempt_at <= clock_timestamp() "
+	"ORDER BY next_attempt_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED",
+	TEXTOID, TEXTOID, INT8OID);
+QUERY(
+	stored,
+	"SELECT " OUTBOX_COLUMNS " FROM billing.outbox "
+	"WHERE state = 'sending' AND answer IS NOT NULL AND (lease_token = $1 OR leased_until < clock_timestamp()) "
+	"ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED",
+	UUIDOID, INT8OID);
+
+static void
+read_row(Delivery *delivery, Rows rows, int64 i)
+{
+	OutboxRow *row = &delivery->row;
+	bytea *carry;
+
+	row->id = rows_uuid(rows, i, 1);
+	row->seq = rows_int(rows, i, 2);
+	row->operation = operation_by_name(rows_text(rows, i, 3));
+	row->provider = rows_text(rows, i, 4);
+	row->account = rows_text(rows, i, 5);
+	row->livemode = rows_bool(rows, i, 6);
+	row->object_type = rows_text(rows, i, 7);
+	row->object_id = rows_uuid(rows, i, 8);
+	row->key_type = rows_text(rows, i, 9);
+	row->ordering_key = rows_uuid(rows, i, 10);
+	row->arguments = rows_json(rows, i, 11);
+	row->state = rows_text(rows, i, 12);
+	row->step = rows_int4(rows, i, 13);
+	carry = rows_bytes(rows, i, 14);
+	row->attempts = rows_int4(rows, i, 15);
+	row->generation = rows_int4(rows, i, 16);
+	row->first_sent_at = rows_time(rows, i, 17);
+	row->sent_at = rows_time(rows, i, 18);
+	row->request = rows_bytes(rows, i, 19);
+	row->answer = rows_bytes(rows, i, 20);
+	delivery->lookup = rows_bool(rows, i, 21);
+	if (row->operation == OPERATION_COUNT)
+		elog(ERROR, "unknown operation in the outbox");
+	if (carry != NULL)
+	{
+		const char *reason;
+		char *text = unseal_text("outbox.carry", row->id, carry);
+
+		row->carry = json_parse(text, strlen(text), &reason);
+	}
+}
+
+/* Runs in a subtransaction: what goes wrong here concerns one request. */
+typedef struct Preparation
+{
+	Delivery *delivery;
+	Rows rows;
+	int64 index;
+	const Account *account;
+	Description description;
+} Preparation;
+
+/* Past the provider's memory of keys a resend would run anew: ask first. */
+static bool
+key_forgotten(const Delivery *delivery)
+{
+	const OutboxRow *row = &delivery->row;
+
+	return row->attempts > 0 && row->first_sent_at != 0 &&
+		   TimestampDifferenceExceeds(row->first_sent_at, GetCurrentTimestamp(),
+									  delivery->module->idempotency_window * 1000);
+}
+
+static void
+prepare(void *context)
+{
+	Preparation *p = context;
+	Delivery *delivery = p->delivery;
+	OutboxRow *row = &delivery->row;
+	ProviderCall *call = &delivery->call;
+
+	delivery->account = account_open(p->account);
+	delivery->module = p->account->module;
+	p->description = operation_traits(row->operation)->describe(row);
+	if (p->description.readiness != READY)
+		return;
+	*call = (ProviderCall){
+		.operation = row->operation,
+		.step = row->step,
+		.reference = uuid_text(row->object_id),
+		.request_id = uuid_text(row->id),
+		.arguments = p->description.arguments,
+		.carry = row->carry,
+		.account = delivery->account,
+	};
+	delivery->lookup = strcmp(row->state, "unknown") == 0 ||
+					   (row->request != NULL && key_forgotten(delivery));
+	snprintf(delivery->wire_key, sizeof(delivery->wire_key), "%s:%d:%d", call->request_id,
+			 row->step, row->generation);
+	if (delivery->lookup)
+		delivery->module->build_lookup(call, &delivery->request);
+	else if (row->request != NULL)
+		thaw_request(row->id, row->request, &delivery->request);
+	else
+		delivery->module->build_request(call, &delivery->request);
+	delivery->frozen = delivery->lookup       ? NULL
+					   : row->request != NULL ? row->request
+											  : freeze_request(row->id, &delivery->request);
+}
+
+static Delivery *
+delivery_new(void)
+{
+	MemoryContext memory = AllocSetContextCreate(delivery_memory, "billing delivery",
+												 ALLOCSET_SMALL_SIZES);
+	Delivery *delivery = MemoryContextAllocZero(memory, sizeof(Delivery));
+
+	delivery->memory = memory;
+	return delivery;
+}
+
+QUERY(
+	postpone,
+	"UPDATE billing.outbox SET next_attempt_at = clock_timestamp() + interval '5 seconds' WHERE id = $1",
+	UUIDOID);
+QUERY(
+	kill_request,
+	"UPDATE billing.outbox SET state = 'dead', lease_token = NULL, leased_until = NULL, error_type = 'internal', error_code = $2 WHERE id = $1",
+	UUIDOID, TEXTOID);
+
+/* Not sent: withdrawn when it has no purpose any more, else tried later. */
+static void
+set_aside(Delivery *delivery, const Description *description)
+{
+	if (description->readiness == OBSOLETE && settle_lock_key(&delivery->row))
+	{
+		outbox_finish(delivery->row.id, "canceled", "obsolete", description->reason, NULL);
+		outbox_promote(uuid_array(&delivery->row.ordering_key, 1));
+	}
+	else
+		RUN(postpone, arg_uuid(delivery->row.id));
+}
+
+/* True when the delivery is ready to be sent. */
+static bool
+prepare_delivery(Delivery *delivery, Rows rows, int64 index, const Account *account)
+{
+	Preparation p = {.delivery = delivery, .rows = rows, .index = index, .account = account};
+	MemoryContext old = MemoryContextSwitchTo(delivery->memory);
+	char *sqlstate;
+	char *message;
+	bool ok;
+
+	read_row(delivery, rows, index);
+	ok = guarded(prepare, &p, &sqlstate, &message);
+	MemoryContextSwitchTo(old);
+	if (!ok)
+	{
+		ereport(LOG, (errmsg("request %s of billing cannot be built: %s",
+							 uuid_text(delivery->row.id), message)));
+		RUN(kill_request, arg_uuid(delivery->row.id), arg_text(sqlstate));
+		return false;
+	}
+	if (p.description.readiness == READY)
+		return true;
+	set_aside(delivery, &p.description);
+	return false;
+}
+
+QUERY(
+	lease,
+	"UPDATE billing.outbox AS o SET state = 'sending', attempts = o.attempts + 1, lease_token = $1, "
+	"leased_until = clock_timestamp() + make_interval(secs => c.seconds), "
+	"request = coalesce(c.request, o.request), lookup = c.lookup, "
+	"first_sent_at = coalesce(o.first_sent_at, clock_timestamp()), sent_at = clock_timestamp() "
+	"FROM unnest($2, $3, $4, $5) AS c (id, request, lookup, seconds) WHERE o.id = c.id",
+	UUIDOID, UUIDARRAYOID, BYTEAARRAYOID, BOOLARRAYOID, INT4ARRAYOID);
+
+/* Attempts, lease and the frozen bytes, for all in one statement. */
+static void
+lease_all(List *ready)
+{
+	int count = list_length(ready);
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * count);
+	Datum *frozen = palloc(sizeof(Datum) * count);
+	bool *absent = palloc(sizeof(bool) * count);
+	Datum *lookups = palloc(sizeof(Datum) * count);
+	Datum *seconds = palloc(sizeof(Datum) * count);
+	int lower = 1;
+	ListCell *cell;
+
+	foreach (cell, ready)
+	{
+		Delivery *delivery = lfirst(cell);
+		int i = foreach_current_index(cell);
+		int timeout = delivery->request.timeout_ms > 0 ? delivery->request.timeout_ms
+													   : http_timeout_ms;
+
+		ids[i] = delivery->row.id;
+		frozen[i] = PointerGetDatum(delivery->frozen);
+		absent[i] = delivery->frozen == NULL;
+		lookups[i] = BoolGetDatum(delivery->lookup);
+		seconds[i] = Int32GetDatum(timeout / 1000 + LEASE_MARGIN_SECONDS);
+		delivery->row.attempts++;
+	}
+	RUN(lease, arg_uuid(&lease_token), arg_datum(PointerGetDatum(uuid_array(ids, count)), false),
+		arg_datum(PointerGetDatum(construct_md_array(frozen, absent, 1, &count, &lower, BYTEAOID,
+													 -1, false, TYPALIGN_INT)),
+				  false),
+		arg_datum(PointerGetDatum(construct_array(lookups, count, BOOLOID, 1, true, TYPALIGN_CHAR)),
+				  false),
+		arg_datum(PointerGetDatum(construct_array(seconds, count, INT4OID, 4, true, TYPALIGN_INT)),
+				  false));
+}
+
+static List *
+claim_account(const Account *account, int slots)
+{
+	List *ready = NIL;
+	Rows rows;
+
+	RUN(claimable, arg_text(account->provider), arg_text(account->account), arg_int(slots));
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+	{
+		Delivery *delivery = delivery_new();
+
+		if (prepare_delivery(delivery, rows, i, account))
+		{
+			MemoryContext old = MemoryContextSwitchTo(delivery_memory);
+
+			ready = lappend(ready, delivery);
+			MemoryContextSwitchTo(old);
+		}
+		else
+			MemoryContextDelete(delivery->memory);
+	}
+	return ready;
+}
+
+/* ---- send ---- */
+
+static void
+take_answer(Delivery *delivery)
+{
+	MemoryContext old = MemoryContextSwitchTo(delivery_memory);
+
+	answered = lappend(answered, delivery);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+send_over_network(Delivery *delivery)
+{
+	const ProviderRequest *frozen = &delivery->request;
+	List *headers = delivery->module->authorize(delivery->account, frozen, delivery->wire_key,
+												list_copy(frozen->headers));
+	HttpRequest request = {
+		.method = frozen->method,
+		.url = psprintf("%s%s", delivery->account->base_url, frozen->path),
+		.headers = headers,
+		.body = frozen->body,
+		.body_length = frozen->body_length,
+		.timeout_ms = frozen->timeout_ms > 0 ? frozen->timeout_ms : http_timeout_ms,
+	};
+
+	if (!http_start(&request, delivery))
+		elog(ERROR, "no free slot for a request that was claimed");
+}
+
+static void
+send_delivery(Delivery *delivery)
+{
+	MemoryContext old = MemoryContextSwitchTo(delivery->memory);
+
+	in_flight++;
+	if (delivery->module->embedded == NULL)
+		send_over_network(delivery);
+	else
+	{
+		if (!embedded_perform(&delivery->row, delivery->account, &delivery->request,
+							  delivery->wire_key, &delivery->response))
+			delivery->response = (HttpResponse){.transport = HTTP_NOT_SENT, .headers = ""};
+		take_answer(delivery);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+int
+delivery_claim(void)
+{
+	int slots = http_free_slots() - list_length(answered);
+	List *accounts;
+	List *ready = NIL;
+	ListCell *cell;
+
+	if (slots <= 0 || !unit_begin())
+		return 0;
+	accounts = accounts_runnable();
+	foreach (cell, accounts)
+	{
+		if (list_length(ready) < slots)
+		{
+			List *more = claim_account(lfirst(cell), slots - list_length(ready));
+			MemoryContext old = MemoryContextSwitchTo(delivery_memory);
+
+			ready = list_concat(ready, more);
+			MemoryContextSwitchTo(old);
+		}
+	}
+	if (ready != NIL)
+		lease_all(ready);
+	unit_commit();
+	foreach (cell, ready)
+		send_delivery(lfirst(cell));
+	slots = list_length(ready);
+	list_free(ready);
+	return slots;
+}
+
+/* ---- apply ---- */
+
+static void
+collect_network(void)
+{
+	HttpDone done[64];
+	int count;
+
+	while ((count = http_collect(done, lengthof(done))) > 0)
+	{
+		for (int i = 0; i < count; i++)
+		{
+			Delivery *delivery = done[i].owner;
+
+			delivery->done = done[i];
+			delivery->response = done[i].response;
+			take_answer(delivery);
+		}
+	}
+}
+
+static void
+delivery_free(Delivery *delivery)
+{
+	if (delivery->done.owner != NULL)
+		http_release(&delivery->done);
+	MemoryContextDelete(delivery->memory);
+	in_flight--;
+}
+
+int
+delivery_complete(void)
+{
+	List *batch;
+	ListCell *cell;
+	int count;
+
+	collect_network();
+	if (answered == NIL || !unit_begin())
+		return 0;
+	batch = answered;
+	if (settle_batch(batch, &lease_token))
+		stored_answers = true;
+	unit_commit();
+	answered = NIL;
+	foreach (cell, batch)
+		delivery_free(lfirst(cell));
+	count = list_length(batch);
+	list_free(batch);
+	return count;
+}
+
+/* The provider's call as it was when the answer came; its arguments are completed again. */
+static void
+prepare_stored(void *context)
+{
+	Preparation *p = context;
+	Delivery *delivery = p->delivery;
+	OutboxRow *row = &delivery->row;
+
+	delivery->account = account_public(p->account);
+	delivery->module = p->account->module;
+	thaw_answer(row->id, row->answer, &delivery->response);
+	p->description = operation_traits(row->operation)->describe(row);
+	delivery->call = (ProviderCall){
+		.operation = row->operation,
+		.step = row->step,
+		.reference = uuid_text(row->object_id),
+		.request_id = uuid_text(row->id),
+		.arguments = p->description.readiness == READY ? p->description.arguments : row->arguments,
+		.carry = row->carry,
+		.account = delivery->account,
+	};
+}
+
+QUERY(take_over,
+	  "UPDATE billing.outbox SET lease_token = $2, "
+	  "leased_until = clock_timestamp() + interval '1 minute' WHERE id = $1",
+	  UUIDOID, UUIDOID);
+
+int
+delivery_apply_stored(void)
+{
+	List *batch = NIL;
+	Rows rows;
+	ListCell *cell;
+	int left;
+
+	if (!stored_answers || !unit_begin())
+		return 0;
+	RUN(stored, arg_uuid(&lease_token), arg_int(http_max_in_flight));
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+	{
+		Delivery *delivery = delivery_new();
+		MemoryContext old = MemoryContextSwitchTo(delivery->memory);
+		Preparation p = {.delivery = delivery};
+		char *sqlstate;
+		char *message;
+		bool ok;
+
+		read_row(delivery, rows, i);
+		p.account = account_get(delivery->row.provider, delivery->row.account);
+		ok = guarded(prepare_stored, &p, &sqlstate, &message);
+		MemoryContextSwitchTo(old);
+		if (ok)
+		{
+			RUN(take_over, arg_uuid(delivery->row.id), arg_uuid(&lease_token));
+			delivery->stored = true;
+			batch = lappend(batch, delivery);
+		}
+		else
+		{
+			RUN(kill_request, arg_uuid(delivery->row.id), arg_text(sqlstate));
+			MemoryContextDelete(delivery->memory);
+		}
+	}
+	stored_answers = batch != NIL && settle_batch(batch, &lease_token);
+	left = stored_answers ? list_length(batch) : 0;
+	foreach (cell, batch)
+		MemoryContextDelete(((Delivery *) lfirst(cell))->memory);
+	unit_commit();
+	return left;
+}
+
+/* ---- leases, races, time ---- */
+
+/*
+ * What a process left behind.  Where the provider remembers keys the same
+ * bytes go out under the same key; elsewhere somebody has to ask first.  A
+ * request that ended its worker once too often is dead.
+ */
+QUERY(
+	expired,
+	"SELECT " OUTBOX_COLUMNS " FROM billing.outbox "
+	"WHERE state = 'sending' AND answer IS NULL AND (lease_token = $1 OR leased_until < clock_timestamp()) "
+	"ORDER BY seq LIMIT 1000 FOR UPDATE SKIP LOCKED",
+	UUIDOID);
+QUERY(put_back_lease,
+	  "UPDATE billing.outbox SET state = $2, lease_token = NULL, leased_until = NULL, "
+	  "next_attempt_at = clock_timestamp(), error_type = coalesce($3, error_type) WHERE id = $1",
+	  UUIDOID, TEXTOID, TEXTOID);
+QUERY(free_stored_answers,
+	  "UPDATE billing.outbox SET leased_until = clock_timestamp() "
+	  "WHERE state = 'sending' AND answer IS NOT NULL AND lease_token = $1",
+	  UUIDOID);
+
+void
+delivery_release_leases(const pg_uuid_t *token)
+{
+	Rows rows;
+	int64 max_attempts;
+
+	if (!unit_begin())
+		return;
+	max_attempts = setting_int("max_attempts", 20);
+	RUN(expired, arg_uuid(token));
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+	{
+		const Provider *module = provider_find(rows_text(rows, i, 4));
+		bool lookup = rows_bool(rows, i, 21);
+		bool tired = rows_int4(rows, i, 15) >= max_attempts;
+		bool same_key = module != NULL &&
+						(module->idempotency_window > 0 || module->embedded != NULL) && !lookup;
+
+		RUN(put_back_lease, arg_uuid(rows_uuid(rows, i, 1)),
+			arg_text(tired      ? "dead"
+					 : same_key ? "queued"
+								: "unknown"),
+			tired ? arg_text("lease_expired") : arg_null());
+	}
+	if (token != NULL)
+		RUN(free_stored_answers, arg_uuid(token));
+	stored_answers = true;
+	unit_commit();
+}
+
+/*
+ * A session that enqueued while its predecessor was being finished may have
+ * left a request waiting for nobody, or blocked by what is done.  Keys are
+ * visited by a skip scan, a limited number each time.
+ */
+#define SWEEP_KEYS 500
+
+QUERY(unblock_orphans,
+	  "UPDATE billing.outbox AS o SET blocked_by = NULL WHERE o.blocked_by IS NOT NULL "
+	  "AND NOT EXISTS (SELECT FROM billing.outbox AS b WHERE b.id = o.blocked_by)",
+	  InvalidOid);
+QUERY(
+	idle_keys,
+	"WITH RECURSIVE keys AS ("
+	"(SELECT ordering_key, key_type, 1 AS n FROM billing.outbox WHERE state = 'waiting' AND ordering_key > $1 "
+	"ORDER BY ordering_key LIMIT 1) "
+	"UNION ALL "
+	"SELECT w.ordering_key, w.key_type, keys.n + 1 FROM keys CROSS JOIN LATERAL ("
+	"SELECT ordering_key, key_type FROM billing.outbox WHERE state = 'waiting' AND ordering_key > keys.ordering_key "
+	"ORDER BY ordering_key LIMIT 1) AS w WHERE keys.n < $2) "
+	"SELECT ordering_key, key_type, "
+	"NOT EXISTS (SELECT FROM billing.outbox AS a WHERE a.ordering_key = keys.ordering_key "
+	"AND a.state <> 'waiting' AND (a.state <> 'dead' OR a.holds)) FROM keys",
+	UUIDOID, INT4OID);
+
+void
+delivery_sweep(void)
+{
+	static pg_uuid_t from; /* where the last sweep ended; zeros: the beginning */
+	Rows rows;
+	int64 count;
+
+	if (!unit_begin())
+		return;
+	RUN(unblock_orphans, arg_null());
+	count = RUN(idle_keys, arg_uuid(&from), arg_int4(SWEEP_KEYS));
+	rows = rows_keep();
+	for (int64 i = 0; i < count; i++)
+	{
+		pg_uuid_t *key = rows_uuid(rows, i, 1);
+		OutboxRow row = {.ordering_key = key,
+						 .operation = strcmp(rows_text(rows, i, 2), "plan") == 0
+										  ? OPERATION_PRICE_CREATE
+										  : OPERATION_CUSTOMER_UPDATE};
+
+		if (rows_bool(rows, i, 3) && settle_lock_key(&row))
+			outbox_promote(uuid_array(&key, 1));
+		from = *key;
+	}
+	if (count < SWEEP_KEYS)
+		memset(&from, 0, sizeof(from));
+	unit_commit();
+}
+
+QUERY(next_due,
+	  "SELECT min(next_attempt_at) FROM billing.outbox "
+	  "WHERE provider = $1 AND account = $2 AND state IN ('queued', 'unknown')",
+	  TEXTOID, TEXTOID);
+
+long
+delivery_next_due(void)
+{
+	TimestampTz earliest = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	ListCell *cell;
+
+	if (!unit_begin())
+		return -1;
+	foreach (cell, accounts_runnable())
+	{
+		const Account *account = lfirst(cell);
+		TimestampTz due;
+
+		RUN(next_due, arg_text(account->provider), arg_text(account->account));
+		due = row_time(0, 1);
+		if (due != 0 && (earliest == 0 || due < earliest))
+			earliest = due;
+	}
+	unit_commit();
+	return earliest == 0 ? -1 : earliest <= now ? 0 : (long) ((earliest - now) / 1000) + 1;
+}

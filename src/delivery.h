@@ -1,0 +1,40 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.h
+ *	  Carries out what lies in the outbox: claim, send, apply.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_DELIVERY_H
+#define JANUA_DELIVERY_H
+
+#include "outbox.h"
+
+/* Sets up for this process; token is the lease that it takes. */
+extern void delivery_open(const pg_uuid_t *token);
+
+/* Forgets what is in flight; its leases stay until they end or are released. */
+extern void delivery_close(void);
+
+/* Claims as many requests as there are free slots and puts them on the wire. Returns how many. */
+extern int delivery_claim(void);
+
+/* Takes every answer that is there and applies it. Returns how many. */
+extern int delivery_complete(void);
+
+/* Applies answers that had to wait for a row's lock. Returns how many are left. */
+extern int delivery_apply_stored(void);
+
+/* Puts back what a process that is gone had claimed; token NULL: only what is over its time. */
+extern void delivery_release_leases(const pg_uuid_t *token);
+
+/* Promotes and unblocks what a race left behind (see outbox.c). */
+extern void delivery_sweep(void);
+
+/* Requests of ours in flight or answered and not yet applied. */
+extern int delivery_in_flight(void);
+
+/* Milliseconds until the next request is due, -1 when none is. */
+extern long delivery_next_due(void);
+
+#endif /* JANUA_DELIVERY_H */

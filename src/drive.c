@@ -1,0 +1,173 @@
+/*-------------------------------------------------------------------------
+ *
+ * drive.c
+ *	  The loop of duties, for the background worker and for sessions.
+ *
+ * The duties: deliver what is in the outbox (delivery.c), play embedded
+ * providers (embedded.c), try webhooks again (webhooks.c), announce events
+ * (events_out.c), and keep the house: leases, races, retention.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "drive.h"
+
+#include "delivery.h"
+#include "embedded.h"
+#include "housekeeping.h"
+#include "http.h"
+#include "storage/latch.h"
+#include "subjects.h"
+#include "unit.h"
+#include "utils/memutils.h"
+#include "webhooks.h"
+
+/* How long a pass waits for the row of a customer that a session holds. */
+#define LOCKED_ROW_PAUSE_MS 100
+/* Somebody else's process is at work on what we wait for. */
+#define OTHERS_PAUSE_MS 20
+
+static MemoryContext drive_memory = NULL;
+
+pg_uuid_t *
+drive_open(void)
+{
+	pg_uuid_t *token = new_id();
+
+	if (drive_memory == NULL)
+		/* scratch of a pass, reset after each; lives as long as the process */
+		drive_memory = AllocSetContextCreate(TopMemoryContext, "billing pass",
+											 ALLOCSET_DEFAULT_SIZES);
+	delivery_open(token);
+	return token;
+}
+
+void
+drive_close(void)
+{
+	delivery_close();
+}
+
+static long
+earlier(long a, long b)
+{
+	return a < 0 ? b : b < 0 ? a : Min(a, b);
+}
+
+/* What only a commit (of a session, or our own) can have brought. */
+static int
+look_around(void)
+{
+	int work = 0;
+
+	work += embedded_elapse();
+	work += embedded_deliver();
+	work += webhooks_retry();
+	work += events_announce();
+	return work;
+}
+
+long
+drive_pass(PassKind kind)
+{
+	MemoryContext old = MemoryContextSwitchTo(drive_memory);
+	int work = 0;
+	int settled;
+	int locked;
+	long due = -1;
+
+	if (kind == PASS_EVERYTHING)
+	{
+		delivery_release_leases(NULL);
+		delivery_sweep();
+		housekeeping_pass();
+	}
+	settled = delivery_complete();
+	locked = delivery_apply_stored();
+	if (settled > 0 || kind != PASS_NETWORK)
+		work += delivery_claim();
+	if (kind != PASS_NETWORK)
+		work += look_around();
+	if (work > 0 || settled > 0)
+		due = 0;
+	else
+	{
+		if (locked > 0)
+			due = LOCKED_ROW_PAUSE_MS;
+		if (kind != PASS_NETWORK)
+			due = earlier(due, earlier(delivery_next_due(), embedded_next_due()));
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(drive_memory);
+	return due;
+}
+
+/*
+ * What another process has leased counts as in flight, too: whoever asked for
+ * the work to be done wants it done when the call returns.
+ */
+QUERY(
+	others_at_work,
+	"SELECT FROM billing.outbox WHERE state = 'sending' AND leased_until > clock_timestamp() LIMIT 1",
+	InvalidOid);
+
+static bool
+others_busy(void)
+{
+	bool busy;
+
+	if (!unit_begin())
+		return false;
+	busy = RUN(others_at_work, arg_null()) > 0 || embedded_waiting();
+	unit_commit();
+	return busy;
+}
+
+void
+drive_until_idle(void)
+{
+	for (;;)
+	{
+		long due;
+
+		CHECK_FOR_INTERRUPTS();
+		due = drive_pass(PASS_EVERYTHING);
+		if (due == 0)
+			continue;
+		if (delivery_in_flight() > 0)
+			http_wait(due > 0 ? Min(due, 1000) : 1000, PG_WAIT_EXTENSION);
+		else if (due > 0 && due <= LOCKED_ROW_PAUSE_MS)
+			http_wait(due, PG_WAIT_EXTENSION);
+		else if (others_busy())
+			http_wait(OTHERS_PAUSE_MS, PG_WAIT_EXTENSION);
+		else
+			return;
+	}
+}
+
+/*
+ * When an ERROR ended the last procedure of this session, its calls may still
+ * be open here and units still count as the session's: drive_open() and
+ * unit_session_begin() start from nothing.  Its leases end by their time; what
+ * was sent is sent again under the same key.
+ */
+void
+drive_session_begin(FunctionCallInfo fcinfo, const char *procedure)
+{
+	unit_session_begin(fcinfo, procedure);
+	drive_open();
+}
+
+void
+drive_session_end(void)
+{
+	drive_close();
+	unit_session_end();
+}
+
+SQL_FUNCTION(billing_run_worker)
+{
+	drive_session_begin(fcinfo, "billing.run_worker()");
+	drive_until_idle();
+	drive_session_end();
+	PG_RETURN_VOID();
+}

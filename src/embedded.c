@@ -1,0 +1,404 @@
+/*-------------------------------------------------------------------------
+ *
+ * embedded.c
+ *	  The far side of embedded providers: state, clock, webhooks.
+ *
+ * An embedded provider is a function of a request and the state of one
+ * customer.  This file keeps the state in a table, tells the provider the
+ * organisation's time, and lets its webhooks come in by the same door as
+ * those of every other provider.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "embedded.h"
+
+#include "check.h"
+#include "errors.h"
+#include "subjects.h"
+#include "subscriptions.h"
+#include "unit.h"
+#include "webhooks.h"
+
+#define DELIVERY_BATCH 50
+
+/* ---- state ---- */
+
+QUERY(
+	load_state,
+	"SELECT s.state, s.account FROM billing.sandbox_state AS s WHERE s.customer_id = $1 FOR UPDATE",
+	UUIDOID);
+QUERY(
+	save_state,
+	"INSERT INTO billing.sandbox_state (customer_id, account, state, next_due) VALUES ($1, $2, $3, $4) "
+	"ON CONFLICT (customer_id) DO UPDATE SET state = excluded.state, next_due = excluded.next_due",
+	UUIDOID, TEXTOID, JSONBOID, TIMESTAMPTZOID);
+QUERY(
+	queue_delivery,
+	"INSERT INTO billing.sandbox_deliveries (event_id, customer_id, account, payload) VALUES ($1, $2, $3, $4)",
+	TEXTOID, UUIDOID, TEXTOID, TEXTOID);
+QUERY(
+	take_fault,
+	"UPDATE billing.sandbox_faults SET times = times - 1 WHERE id = ("
+	"SELECT id FROM billing.sandbox_faults WHERE operation = $1 AND times > 1 ORDER BY id LIMIT 1 FOR UPDATE) "
+	"RETURNING outcome",
+	TEXTOID);
+QUERY(take_last_fault,
+	  "DELETE FROM billing.sandbox_faults WHERE id = ("
+	  "SELECT id FROM billing.sandbox_faults WHERE operation = $1 ORDER BY id LIMIT 1 FOR UPDATE) "
+	  "RETURNING outcome",
+	  TEXTOID);
+QUERY(any_fault,
+	  "SELECT times FROM billing.sandbox_faults WHERE operation = $1 ORDER BY id LIMIT 1", TEXTOID);
+
+static const char *
+next_fault(Operation operation)
+{
+	const char *name = operation_name(operation);
+
+	if (RUN(any_fault, arg_text(name)) == 0)
+		return NULL;
+	if (row_int4(0, 1) > 1 ? RUN(take_fault, arg_text(name)) : RUN(take_last_fault, arg_text(name)))
+		return row_text(0, 1);
+	return NULL;
+}
+
+static EmbeddedExchange
+exchange_open(const pg_uuid_t *customer_id, TimestampTz now, const ProviderAccount *account)
+{
+	EmbeddedExchange exchange = {.now = now, .account = account};
+
+	/* two requests of a customer never run at once: its ordering key sees to that */
+	if (RUN(load_state, arg_uuid(customer_id)) > 0)
+		exchange.state = row_json(0, 1);
+	return exchange;
+}
+
+static void
+exchange_close(const EmbeddedExchange *exchange, const pg_uuid_t *customer_id)
+{
+	ListCell *cell;
+
+	if (exchange->new_state != NULL)
+		RUN(save_state, arg_uuid(customer_id), arg_text(exchange->account->account),
+			arg_json(exchange->new_state), arg_time(exchange->next_due));
+	foreach (cell, exchange->events)
+	{
+		const EmbeddedEvent *event = lfirst(cell);
+
+		RUN(queue_delivery, arg_text(event->id), arg_uuid(customer_id),
+			arg_text(exchange->account->account), arg_text(event->payload));
+	}
+	if (exchange->events != NIL)
+		worker_wake_at_commit();
+}
+
+bool
+embedded_perform(const OutboxRow *row, const ProviderAccount *account,
+				 const ProviderRequest *request, const char *wire_key, HttpResponse *response)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	const Provider *module = provider_find(row->provider);
+	EmbeddedExchange exchange;
+	Customer *customer;
+
+	if (!unit_begin())
+		return false;
+	/* the answer outlives the unit */
+	MemoryContextSwitchTo(memory);
+	customer = customer_load(row->ordering_key, false);
+	exchange = exchange_open(row->ordering_key, clock_now(customer->organization_id), account);
+	exchange.fault = next_fault(row->operation);
+	module->embedded->perform(&exchange, request, wire_key, response);
+	response->sent_at = exchange.now;
+	response->received_at = exchange.now;
+	exchange_close(&exchange, row->ordering_key);
+	unit_commit();
+	MemoryContextSwitchTo(memory);
+	return true;
+}
+
+/* ---- time ---- */
+
+/* Which embedded provider keeps a customer's state. */
+QUERY(state_account,
+	  "SELECT p.name, s.account FROM billing.sandbox_state AS s, billing.providers AS p "
+	  "WHERE s.customer_id = $1 AND p.embedded LIMIT 1",
+	  UUIDOID);
+
+void
+embedded_elapse_customer(const pg_uuid_t *customer_id, TimestampTz now)
+{
+	Account *account;
+	EmbeddedExchange exchange;
+
+	if (RUN(state_account, arg_uuid(customer_id)) == 0)
+		return;
+	account = account_get(row_text(0, 1), row_text(0, 2));
+	exchange = exchange_open(customer_id, now, account_public(account));
+	account->module->embedded->elapse(&exchange);
+	exchange_close(&exchange, customer_id);
+}
+
+QUERY(
+	due_now,
+	"SELECT s.customer_id FROM billing.sandbox_state AS s JOIN billing.customers AS c ON c.id = s.customer_id "
+	"WHERE s.next_due <= clock_timestamp() "
+	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = c.organization_id) "
+	"ORDER BY s.next_due LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
+	INT8OID);
+
+int
+embedded_elapse(void)
+{
+	Rows rows;
+	int64 count;
+
+	if (!unit_begin())
+		return 0;
+	count = RUN(due_now, arg_int(DELIVERY_BATCH));
+	rows = rows_keep();
+	for (int64 i = 0; i < count; i++)
+		embedded_elapse_customer(rows_uuid(rows, i, 1), GetCurrentTimestamp());
+	unit_commit();
+	return (int) count;
+}
+
+/* ---- webhooks ---- */
+
+QUERY(embedded_provider, "SELECT name FROM billing.providers WHERE embedded LIMIT 1", InvalidOid);
+QUERY(due_deliveries,
+	  "SELECT seq, account, payload FROM billing.sandbox_deliveries "
+	  "WHERE delivered_at IS NULL AND due_at <= clock_timestamp() ORDER BY due_at, seq LIMIT $1 "
+	  "FOR UPDATE SKIP LOCKED",
+	  INT8OID);
+QUERY(mark_delivered,
+	  "UPDATE billing.sandbox_deliveries SET delivered_at = clock_timestamp() WHERE seq = $1",
+	  INT8OID);
+QUERY(
+	put_off_delivery,
+	"UPDATE billing.sandbox_deliveries SET due_at = clock_timestamp() + interval '10 seconds' WHERE seq = $1",
+	INT8OID);
+
+typedef struct Incoming
+{
+	const char *provider;
+	const char *account;
+	const char *payload;
+} Incoming;
+
+/* In a subtransaction: a webhook that raises is sent again, like by any provider. */
+static void
+hand_in(void *context)
+{
+	const Incoming *incoming = context;
+	Account *account = account_get(incoming->provider, incoming->account);
+	Jsonb *headers = account->module->embedded->sign(
+		incoming->payload, account_embedded_secret(account), GetCurrentTimestamp());
+
+	webhook_handle(incoming->provider, incoming->payload, strlen(incoming->payload), headers,
+				   incoming->account);
+}
+
+int
+embedded_deliver(void)
+{
+	Rows rows;
+	int64 count;
+	char *provider;
+
+	if (!unit_begin())
+		return 0;
+	count = RUN(due_deliveries, arg_int(DELIVERY_BATCH));
+	rows = rows_keep();
+	if (count > 0)
+		RUN(embedded_provider, arg_null());
+	provider = count > 0 ? row_text(0, 1) : NULL;
+	for (int64 i = 0; i < count; i++)
+	{
+		Incoming incoming = {provider, rows_text(rows, i, 2), rows_text(rows, i, 3)};
+		char *sqlstate;
+		char *message;
+
+		if (guarded(hand_in, &incoming, &sqlstate, &message))
+			RUN(mark_delivered, arg_int(rows_int(rows, i, 1)));
+		else
+		{
+			ereport(LOG, (errmsg("a webhook of the %s was not taken: %s", provider, message)));
+			RUN(put_off_delivery, arg_int(rows_int(rows, i, 1)));
+		}
+	}
+	unit_commit();
+	return (int) count;
+}
+
+QUERY(
+	deliveries_waiting,
+	"SELECT FROM billing.sandbox_deliveries WHERE delivered_at IS NULL AND due_at <= clock_timestamp() LIMIT 1",
+	InvalidOid);
+
+bool
+embedded_waiting(void)
+{
+	return RUN(deliveries_waiting, arg_null()) > 0;
+}
+
+QUERY(
+	next_embedded,
+	"SELECT least((SELECT min(s.next_due) FROM billing.sandbox_state AS s JOIN billing.customers AS c "
+	"ON c.id = s.customer_id WHERE NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k "
+	"WHERE k.organization_id = c.organization_id)), "
+	"(SELECT min(due_at) FROM billing.sandbox_deliveries WHERE delivered_at IS NULL))",
+	InvalidOid);
+
+long
+embedded_next_due(void)
+{
+	TimestampTz due;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!unit_begin())
+		return -1;
+	RUN(next_embedded, arg_null());
+	due = row_time(0, 1);
+	unit_commit();
+	return due == 0 ? -1 : due <= now ? 0 : (long) Min((due - now) / 1000 + 1, 3600 * 1000);
+}
+
+/* ---- the buyer, and trouble ---- */
+
+/* The buyer acts on a subscription's open payment. */
+static void
+act(const pg_uuid_t *subscription_id, const char *action, const char *outcome)
+{
+	Subscription *s;
+	EmbeddedExchange exchange;
+	const Provider *module;
+
+	check_given("subscription_id", subscription_id != NULL);
+	s = subscription_load(subscription_id);
+	if (s == NULL)
+		unknown_object("subscription", uuid_text(subscription_id), NULL);
+	module = provider_find(s->provider);
+	if (module->embedded == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("subscription \"%s\" is not in the sandbox", uuid_text(subscription_id)),
+				 errdetail("Its provider is %s, where a real buyer acts.", s->provider)));
+	outbox_lock_customer(s->customer_id);
+	exchange = exchange_open(s->customer_id, clock_now(s->organization_id),
+							 account_public(account_get(s->provider, s->account)));
+	module->embedded->act(&exchange, action, uuid_text(subscription_id), outcome);
+	if (exchange.refused != NULL)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("nothing to do for the buyer of subscription \"%s\"",
+							   uuid_text(subscription_id)),
+						errdetail("%s", exchange.refused)));
+	exchange_close(&exchange, s->customer_id);
+}
+
+static const char *const outcome_words[] = {"succeeded", "failed", NULL};
+static const char *const fault_words[] = {"timeout_after_success", "429", "500", "declined", NULL};
+static const char *const redeliver_words[] = {"duplicate", "delay", "reorder", NULL};
+
+SQL_FUNCTION(billing_sandbox_authenticate)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	bool success = ARG_BOOL(1, true);
+
+	db_open();
+	act(id, "authenticate", success ? "succeeded" : "failed");
+	db_close();
+	PG_RETURN_VOID();
+}
+
+SQL_FUNCTION(billing_sandbox_settle)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	char *outcome = ARG_TEXT(1);
+
+	db_open();
+	check_given("outcome", outcome != NULL);
+	check_word("outcome", outcome, outcome_words);
+	act(id, "settle", outcome);
+	db_close();
+	PG_RETURN_VOID();
+}
+
+QUERY(insert_fault,
+	  "INSERT INTO billing.sandbox_faults (operation, outcome, times) VALUES ($1, $2, $3)", TEXTOID,
+	  TEXTOID, INT4OID);
+
+SQL_FUNCTION(billing_sandbox_fail_next)
+{
+	char *operation = ARG_TEXT(0);
+	char *outcome = ARG_TEXT(1);
+	int times = ARG_INT4(2, 1);
+
+	db_open();
+	check_given("operation", operation != NULL);
+	check_given("outcome", outcome != NULL);
+	check_word("outcome", outcome, fault_words);
+	if (operation_by_name(operation) == OPERATION_COUNT)
+	{
+		StringInfoData names;
+
+		initStringInfo(&names);
+		for (int i = 0; i < OPERATION_COUNT; i++)
+			appendStringInfo(&names, "%s%s", i == 0 ? "" : ", ", operation_name((Operation) i));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("unknown operation \"%s\"", operation),
+						errhint("It is one of: %s.", names.data)));
+	}
+	if (times < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("times must be at least 1")));
+	RUN(insert_fault, arg_text(operation), arg_text(outcome), arg_int4(times));
+	db_close();
+	PG_RETURN_VOID();
+}
+
+QUERY(find_delivery,
+	  "SELECT seq, delivered_at IS NOT NULL FROM billing.sandbox_deliveries WHERE event_id = $1 "
+	  "ORDER BY seq LIMIT 1 FOR UPDATE",
+	  TEXTOID);
+QUERY(
+	deliver_again,
+	"INSERT INTO billing.sandbox_deliveries (event_id, customer_id, account, payload, due_at) "
+	"SELECT event_id, customer_id, account, payload, now() FROM billing.sandbox_deliveries WHERE seq = $1",
+	INT8OID);
+QUERY(delay_delivery,
+	  "UPDATE billing.sandbox_deliveries SET due_at = now() + interval '1 hour' WHERE seq = $1",
+	  INT8OID);
+QUERY(
+	deliver_last,
+	"UPDATE billing.sandbox_deliveries SET due_at = greatest(now(), (SELECT max(due_at) + interval '1 microsecond' "
+	"FROM billing.sandbox_deliveries WHERE delivered_at IS NULL)) WHERE seq = $1",
+	INT8OID);
+
+SQL_FUNCTION(billing_sandbox_redeliver)
+{
+	char *event = ARG_TEXT(0);
+	char *mode = ARG_TEXT(1);
+	int64 seq;
+	bool delivered;
+
+	db_open();
+	check_given("event", event != NULL);
+	check_given("mode", mode != NULL);
+	check_word("mode", mode, redeliver_words);
+	if (RUN(find_delivery, arg_text(event)) == 0)
+		unknown_object("event of the sandbox", event, "billing.sandbox_deliveries lists them.");
+	seq = row_int(0, 1);
+	delivered = row_bool(0, 2);
+	if (delivered && strcmp(mode, "duplicate") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE), errmsg("event \"%s\" is delivered already", event),
+				 errhint("Use the mode duplicate to deliver it once more.")));
+	query_run(strcmp(mode, "duplicate") == 0 ? &deliver_again
+			  : strcmp(mode, "delay") == 0   ? &delay_delivery
+											 : &deliver_last,
+			  (const Arg[]){arg_int(seq)});
+	worker_wake_at_commit();
+	db_close();
+	PG_RETURN_VOID();
+}

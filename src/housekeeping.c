@@ -1,0 +1,83 @@
+/*-------------------------------------------------------------------------
+ *
+ * housekeeping.c
+ *	  Announcements and retention.
+ *
+ * NOTIFY takes a lock of the whole database at commit: a notification in
+ * every transaction would make them wait for each other.  So the worker
+ * announces, many at a time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "db.h"
+
+#include "commands/async.h"
+#include "housekeeping.h"
+#include "json.h"
+#include "subjects.h"
+#include "unit.h"
+
+#define ANNOUNCE_BATCH    1000
+#define PRUNE_BATCH       10000
+#define PRUNE_INTERVAL_MS (10 * 60 * 1000)
+
+QUERY(
+	take_unsent,
+	"WITH taken AS (DELETE FROM billing.events_unsent WHERE seq IN ("
+	"SELECT seq FROM billing.events_unsent ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING seq) "
+	"SELECT jsonb_build_object('seq', e.seq, 'type', e.type, 'object', e.object, 'id', e.id, "
+	"'organization_id', e.organization_id)::text "
+	"FROM taken JOIN billing.events AS e USING (seq) ORDER BY e.seq",
+	INT8OID);
+
+int
+events_announce(void)
+{
+	int64 count;
+
+	if (!unit_begin())
+		return 0;
+	count = RUN(take_unsent, arg_int(ANNOUNCE_BATCH));
+	for (int64 i = 0; i < count; i++)
+		Async_Notify("billing_events", row_text(i, 1));
+	unit_commit();
+	return (int) count;
+}
+
+QUERY(
+	prune_outbox,
+	"DELETE FROM billing.outbox_finished WHERE id IN ("
+	"SELECT id FROM billing.outbox_finished WHERE finished_at < now() - make_interval(secs => $1) "
+	"ORDER BY finished_at LIMIT $2)",
+	FLOAT8OID, INT8OID);
+QUERY(prune_bodies,
+	  "UPDATE billing.webhook_events SET raw_body = NULL WHERE id IN ("
+	  "SELECT id FROM billing.webhook_events WHERE raw_body IS NOT NULL "
+	  "AND received_at < now() - make_interval(secs => $1) AND state IN ('applied', 'ignored') "
+	  "ORDER BY received_at LIMIT $2)",
+	  FLOAT8OID, INT8OID);
+QUERY(prune_deliveries,
+	  "DELETE FROM billing.sandbox_deliveries WHERE delivered_at < now() - interval '7 days'",
+	  InvalidOid);
+
+void
+housekeeping_pass(void)
+{
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	double days = 24 * 3600;
+
+	if (last != 0 && !TimestampDifferenceExceeds(last, now, PRUNE_INTERVAL_MS))
+		return;
+	last = now;
+	if (!unit_begin())
+		return;
+	RUN(prune_outbox,
+		arg_datum(Float8GetDatum(setting_seconds("outbox_retention", 90 * days)), false),
+		arg_int(PRUNE_BATCH));
+	RUN(prune_bodies,
+		arg_datum(Float8GetDatum(setting_seconds("raw_body_retention", 90 * days)), false),
+		arg_int(PRUNE_BATCH));
+	RUN(prune_deliveries, arg_null());
+	unit_commit();
+}

@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * operations.h
+ *	  What each operation means to its subject, in one table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_OPERATIONS_H
+#define JANUA_OPERATIONS_H
+
+#include "outbox.h"
+#include "refs.h"
+
+typedef struct OperationTraits
+{
+	BillingObject object_type;
+	bool on_plan; /* ordering key is a plan, not a customer */
+	bool holds;   /* creates: while it is dead its followers wait */
+	bool urgent;  /* passes waiting updates */
+	/* completes the arguments when the request is about to be sent */
+	Description (*describe)(const OutboxRow *row);
+	/* a definite refusal or decline; NULL when there is nothing to note */
+	void (*refused)(const OutboxRow *row, const CallResult *result);
+	/* done; NULL when the snapshots say it all */
+	void (*done)(const OutboxRow *row, const CallResult *result);
+} OperationTraits;
+
+extern const OperationTraits *operation_traits(Operation operation);
+
+/* How a snapshot went down. */
+typedef enum Applied
+{
+	SNAPSHOT_APPLIED,
+	SNAPSHOT_STALE,  /* what we have is newer */
+	SNAPSHOT_UNKNOWN /* it is about an object that we do not know (yet) */
+} Applied;
+
+/*
+ * The one writer path: what providers answer and what they send as webhooks
+ * both come here.  waiting_for: the provider's id of the object that is not
+ * known, for SNAPSHOT_UNKNOWN.
+ */
+extern Applied snapshot_apply(const ProviderSnapshot *snapshot, const News *news,
+							  const char **waiting_for);
+
+#endif /* JANUA_OPERATIONS_H */

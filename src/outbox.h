@@ -1,0 +1,93 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox.h
+ *	  Requests to providers, written in the caller's transaction.
+ *
+ * Subjects enqueue; the delivery claims and finishes.  What an operation
+ * means to its subject (how its arguments are completed when it is sent, what
+ * happens when it is refused) stands in one table, operations.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_OUTBOX_H
+#define JANUA_OUTBOX_H
+
+#include "accounts.h"
+#include "db.h"
+#include "provider.h"
+
+/* A request as it lies in the outbox. */
+typedef struct OutboxRow
+{
+	pg_uuid_t *id;
+	int64 seq;
+	Operation operation;
+	char *provider;
+	char *account;
+	bool livemode;
+	char *object_type;
+	pg_uuid_t *object_id;
+	char *key_type;
+	pg_uuid_t *ordering_key;
+	Jsonb *arguments;
+	char *state;
+	int step;
+	Jsonb *carry;
+	int attempts;
+	int generation;
+	TimestampTz first_sent_at;
+	TimestampTz sent_at;
+	bytea *request; /* sealed */
+	bytea *answer;  /* sealed */
+} OutboxRow;
+
+typedef enum Readiness
+{
+	READY,    /* arguments are complete: send */
+	OBSOLETE, /* nothing to send any more: cancel, with the reason */
+	NOT_YET   /* something it needs is not there: try later */
+} Readiness;
+
+typedef struct Description
+{
+	Readiness readiness;
+	Jsonb *arguments;
+	const char *reason;
+} Description;
+
+/*
+ * Enqueues and returns the request's id.  Locks the row of the ordering key
+ * (customer or plan) FOR NO KEY UPDATE, draws the sequence, and queues the
+ * request or lets it wait behind others of its key.  blocked_by: a request
+ * under another key that has to be done first, NULL for none.  The worker is
+ * woken when the transaction commits.  Raises JB004 when the provider cannot
+ * do it.
+ */
+extern pg_uuid_t *outbox_enqueue(const Account *account, Operation operation,
+								 const pg_uuid_t *object_id, const pg_uuid_t *ordering_key,
+								 const Jsonb *arguments, const pg_uuid_t *blocked_by);
+
+/* Locks the row of a customer FOR NO KEY UPDATE; false when there is none. */
+extern bool outbox_lock_customer(const pg_uuid_t *customer_id);
+
+/* The unfinished request of that operation about an object, NULL when there is none. */
+extern pg_uuid_t *outbox_pending(const pg_uuid_t *object_id, Operation operation);
+
+/* Has the object an unfinished request of any kind (dead ones count)? */
+extern bool outbox_busy(const pg_uuid_t *object_id);
+
+/* Cancels what waits and was never sent about an object; returns how many. */
+extern int64 outbox_withdraw(const pg_uuid_t *object_id, const char *reason);
+
+/*
+ * Queues what is next under each key, unless something of the key is being
+ * sent or holds it.  The rows of the keys must be locked by the caller's
+ * transaction.
+ */
+extern void outbox_promote(ArrayType *ordering_keys);
+
+/* Moves a request to outbox_finished. */
+extern void outbox_finish(const pg_uuid_t *id, const char *state, const char *error_type,
+						  const char *error_code, const char *provider_request_id);
+
+#endif /* JANUA_OUTBOX_H */

@@ -1,0 +1,120 @@
+/*-------------------------------------------------------------------------
+ *
+ * refs.c
+ *	  The providers' ids of our objects, and how fresh our knowledge is.
+ *
+ * News about an object arrives twice and out of order: as the answer to our
+ * own call and as webhooks.  This file decides what is newer; the subjects
+ * only ask.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "refs.h"
+
+QUERY(find_ref,
+	  "SELECT provider_id FROM billing.provider_refs "
+	  "WHERE object_id = $1 AND object_type = $2 AND provider = $3 AND account = $4",
+	  UUIDOID, TEXTOID, TEXTOID, TEXTOID);
+
+char *
+ref_find(const char *object_type, const pg_uuid_t *object_id, const char *provider,
+		 const char *account)
+{
+	if (RUN(find_ref, arg_uuid(object_id), arg_text(object_type), arg_text(provider),
+			arg_text(account)) == 0)
+		return NULL;
+	return row_text(0, 1);
+}
+
+QUERY(find_object,
+	  "SELECT object_id FROM billing.provider_refs "
+	  "WHERE provider_id = $1 AND object_type = $2 AND provider = $3 AND account = $4",
+	  TEXTOID, TEXTOID, TEXTOID, TEXTOID);
+
+pg_uuid_t *
+ref_object(const char *object_type, const char *provider_id, const char *provider,
+		   const char *account)
+{
+	if (provider_id == NULL || RUN(find_object, arg_text(provider_id), arg_text(object_type),
+								   arg_text(provider), arg_text(account)) == 0)
+		return NULL;
+	return row_uuid(0, 1);
+}
+
+/*
+ * An answer to our own call needs no query: the call was about own_id.  The
+ * type has to be the same, because an answer may tell of several objects.
+ */
+pg_uuid_t *
+snapshot_object(const ProviderSnapshot *snapshot, const News *news)
+{
+	pg_uuid_t *id;
+
+	if (news->own_id != NULL && news->own_type == snapshot->type)
+	{
+		id = palloc(sizeof(pg_uuid_t));
+		memcpy(id, news->own_id, sizeof(pg_uuid_t));
+		return id;
+	}
+	id = ref_object(object_type_name(snapshot->type), snapshot->provider_id, news->provider,
+					news->account);
+	if (id == NULL && snapshot->reference != NULL)
+		id = uuid_parse(snapshot->reference);
+	return id;
+}
+
+/*
+ * Answers win a tie: requests about one object are sent one after the other,
+ * so the later answer is the newer one.  Events of one second are ordered by
+ * their ids.
+ */
+QUERY(
+	advance_ref,
+	"INSERT INTO billing.provider_refs AS r (object_type, object_id, provider, account, provider_id, "
+	"livemode, as_of, as_of_terminal, as_of_event) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+	"ON CONFLICT (object_id, object_type, provider, account) DO UPDATE "
+	"SET provider_id = excluded.provider_id, as_of = excluded.as_of, "
+	"as_of_terminal = excluded.as_of_terminal, as_of_event = excluded.as_of_event "
+	"WHERE (r.as_of, r.as_of_terminal) < (excluded.as_of, excluded.as_of_terminal) "
+	"OR ((r.as_of, r.as_of_terminal) = (excluded.as_of, excluded.as_of_terminal) "
+	"AND (excluded.as_of_event = '' OR r.as_of_event <= excluded.as_of_event)) "
+	"RETURNING xmax = 0",
+	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, BOOLOID, TEXTOID);
+
+/* Webhooks that came before the object was known are due now. */
+QUERY(wake_waiting_events,
+	  "UPDATE billing.webhook_events SET next_attempt_at = now() "
+	  "WHERE waiting_for = $1 AND provider = $2",
+	  TEXTOID, TEXTOID);
+
+bool
+ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id, const News *news)
+{
+	if (RUN(advance_ref, arg_text(object_type_name(snapshot->type)), arg_uuid(object_id),
+			arg_text(news->provider), arg_text(news->account), arg_text(snapshot->provider_id),
+			arg_bool(news->livemode), arg_time(news->as_of), arg_bool(snapshot->terminal),
+			arg_text(news->event_id)) == 0)
+		return false;
+	if (row_bool(0, 1))
+		RUN(wake_waiting_events, arg_text(snapshot->provider_id), arg_text(news->provider));
+	return true;
+}
+
+QUERY(
+	put_ref,
+	"INSERT INTO billing.provider_refs AS r (object_type, object_id, provider, account, provider_id, "
+	"livemode, as_of) VALUES ($1, $2, $3, $4, $5, $6, $7) "
+	"ON CONFLICT (object_id, object_type, provider, account) DO UPDATE "
+	"SET provider_id = excluded.provider_id, as_of = excluded.as_of "
+	"WHERE r.provider_id <> excluded.provider_id",
+	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID);
+
+void
+ref_put(const char *object_type, const pg_uuid_t *object_id, const char *provider_id,
+		const News *news)
+{
+	RUN(put_ref, arg_text(object_type), arg_uuid(object_id), arg_text(news->provider),
+		arg_text(news->account), arg_text(provider_id), arg_bool(news->livemode),
+		arg_time(news->as_of));
+}

@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * refs.h
+ *	  The providers' ids of our objects, and how fresh our knowledge is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_REFS_H
+#define JANUA_REFS_H
+
+#include "db.h"
+#include "provider.h"
+
+/* Where and when something was said about an object. */
+typedef struct News
+{
+	const char *provider;
+	const char *account;
+	bool livemode;
+	TimestampTz as_of;    /* the provider's time */
+	const char *event_id; /* of the webhook; "" for an answer to our own call */
+	/* an answer: the object that our call was about */
+	const pg_uuid_t *own_id; /* NULL for a webhook */
+	BillingObject own_type;
+} News;
+
+/* The provider's id of our object, NULL when it has none there. */
+extern char *ref_find(const char *object_type, const pg_uuid_t *object_id, const char *provider,
+					  const char *account);
+
+/* Our object behind a provider's id, NULL when it is unknown. */
+extern pg_uuid_t *ref_object(const char *object_type, const char *provider_id, const char *provider,
+							 const char *account);
+
+/*
+ * Our object that a snapshot is about: by the provider's id, else by our
+ * reference in its metadata, else the object of our own call.  NULL: unknown.
+ * A reference counts only for the caller to look up; it is not trusted to
+ * exist.
+ */
+extern pg_uuid_t *snapshot_object(const ProviderSnapshot *snapshot, const News *news);
+
+/*
+ * Notes that the object is as fresh as the news, and the provider's id with
+ * it.  False when what we have is newer: then nothing may be overwritten.
+ * Order: time, then terminal before not, then event id.
+ */
+extern bool ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id,
+						const News *news);
+
+/* Only the id, for objects without states of their own (a subscription's item). */
+extern void ref_put(const char *object_type, const pg_uuid_t *object_id, const char *provider_id,
+					const News *news);
+
+#endif /* JANUA_REFS_H */

@@ -1,0 +1,234 @@
+/*-------------------------------------------------------------------------
+ *
+ * requests.c
+ *	  Requests in the hands of people: wait for them, retry them, cancel them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "outbox.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "check.h"
+#include "errors.h"
+#include "storage/latch.h"
+#include "subjects.h"
+
+#define AWAIT_PAUSE_MS 10
+
+/* ---- await ---- */
+
+QUERY(unfinished,
+	  "SELECT xmin FROM billing.outbox WHERE object_id = $1 AND state NOT IN ('dead') LIMIT 1",
+	  UUIDOID);
+QUERY(
+	object_state,
+	"SELECT CASE WHEN deleted_at IS NULL THEN 'active' ELSE 'deleted' END FROM billing.customers WHERE id = $1 "
+	"UNION ALL SELECT state FROM billing.payment_methods WHERE id = $1 "
+	"UNION ALL SELECT status FROM billing.subscriptions WHERE id = $1 "
+	"UNION ALL SELECT status FROM billing.invoices WHERE id = $1 "
+	"UNION ALL SELECT CASE WHEN retired_at IS NULL THEN 'active' ELSE 'retired' END FROM billing.plans WHERE id = $1 "
+	"UNION ALL SELECT CASE WHEN retired_at IS NULL THEN 'active' ELSE 'retired' END FROM billing.prices WHERE id = $1",
+	UUIDOID);
+
+/* Is a request about the object unfinished?  One of our own transaction would never be finished. */
+static bool
+must_wait(const pg_uuid_t *id)
+{
+	bool isnull;
+	TransactionId xmin;
+
+	if (RUN(unfinished, arg_uuid(id)) == 0)
+		return false;
+	xmin = DatumGetTransactionId(rows_datum(rows_keep(), 0, 1, &isnull));
+	if (TransactionIdIsCurrentTransactionId(xmin))
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE), errmsg("the request belongs to this transaction"),
+				 errdetail("It is sent after the transaction has committed."),
+				 errhint("COMMIT first, then call billing.await().")));
+	return true;
+}
+
+SQL_FUNCTION(billing_await)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	Interval *timeout = PG_ARGISNULL(1) ? NULL : PG_GETARG_INTERVAL_P(1);
+	TimestampTz end;
+
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("billing.await() cannot see what others commit in this isolation level"),
+				 errhint("Call it in a transaction of isolation READ COMMITTED.")));
+	db_open();
+	check_given("id", id != NULL);
+	check_given("timeout", timeout != NULL);
+	if (RUN(object_state, arg_uuid(id)) == 0)
+		unknown_object("object", uuid_text(id), NULL);
+	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												  TimestampTzGetDatum(GetCurrentTimestamp()),
+												  IntervalPGetDatum(timeout)));
+	while (must_wait(id) && GetCurrentTimestamp() < end)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, AWAIT_PAUSE_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	RUN(object_state, arg_uuid(id));
+	PG_RETURN_DATUM(db_close_text(row_text(0, 1)));
+}
+
+/* ---- retry and cancel ---- */
+
+typedef struct Request
+{
+	char *state;
+	char *key_type;
+	pg_uuid_t *ordering_key;
+	bool was_sent;
+	bool has_answer;
+	char *error_type;
+} Request;
+
+QUERY(request_key, "SELECT key_type, ordering_key FROM billing.outbox WHERE id = $1", UUIDOID);
+QUERY(lock_customer_key, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
+QUERY(lock_plan_key, "SELECT FROM billing.plans WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
+QUERY(
+	load_request,
+	"SELECT state, key_type, ordering_key, attempts > 0 OR generation > 0 OR step > 0, answer IS NOT NULL, error_type "
+	"FROM billing.outbox WHERE id = $1 FOR UPDATE",
+	UUIDOID);
+QUERY(finished_state, "SELECT state FROM billing.outbox_finished WHERE id = $1", UUIDOID);
+
+static void
+refuse(const pg_uuid_t *id, const char *state, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_JB_STATE), errmsg("request \"%s\" is %s", uuid_text(id), state),
+					hint == NULL ? 0 : errhint("%s", hint)));
+}
+
+/* The key first, then the row: the order in which the delivery takes them. */
+static void
+load_locked(const pg_uuid_t *id, Request *request)
+{
+	check_given("id", id != NULL);
+	if (RUN(request_key, arg_uuid(id)) > 0)
+		query_run(strcmp(row_text(0, 1), "plan") == 0 ? &lock_plan_key : &lock_customer_key,
+				  (const Arg[]){arg_uuid(row_uuid(0, 2))});
+	if (RUN(load_request, arg_uuid(id)) == 0)
+	{
+		if (RUN(finished_state, arg_uuid(id)) > 0)
+			refuse(id, row_text(0, 1), NULL);
+		unknown_object("request", uuid_text(id), "billing.outbox_status lists them.");
+	}
+	request->state = row_text(0, 1);
+	request->key_type = row_text(0, 2);
+	request->ordering_key = row_uuid(0, 3);
+	request->was_sent = row_bool(0, 4);
+	request->has_answer = row_bool(0, 5);
+	request->error_type = row_text(0, 6);
+}
+
+QUERY(
+	revive,
+	"UPDATE billing.outbox SET state = 'waiting', attempts = 0, generation = generation + 1, request = NULL, "
+	"first_sent_at = NULL, lookup = false, error_type = NULL, error_code = NULL, next_attempt_at = now() WHERE id = $1",
+	UUIDOID);
+QUERY(
+	look_up_first,
+	"UPDATE billing.outbox SET state = 'unknown', attempts = 0, next_attempt_at = now() WHERE id = $1",
+	UUIDOID);
+QUERY(apply_answer,
+	  "UPDATE billing.outbox SET state = 'sending', lease_token = $2, leased_until = now(), "
+	  "error_type = NULL, error_code = NULL WHERE id = $1",
+	  UUIDOID, UUIDOID);
+QUERY(at_once, "UPDATE billing.outbox SET next_attempt_at = now() WHERE id = $1", UUIDOID);
+
+/* Did the provider say no, so that nothing was done? */
+static bool
+definitely_refused(const Request *request)
+{
+	static const char *const uncertain[] = {"no_answer",        "answer_too_large",
+											"answer_malformed", "unreadable_answer",
+											"lease_expired",    NULL};
+
+	if (!request->was_sent)
+		return true;
+	for (int i = 0; uncertain[i] != NULL; i++)
+	{
+		if (request->error_type != NULL && strcmp(request->error_type, uncertain[i]) == 0)
+			return false;
+	}
+	return request->error_type != NULL;
+}
+
+/*
+ * A definite refusal is sent anew under a new key.  Where nobody knows what
+ * became of it, the provider is asked first.  An answer that could not be
+ * applied is applied again.
+ */
+SQL_FUNCTION(billing_retry_request)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	Request request;
+
+	db_open();
+	load_locked(id, &request);
+	if (strcmp(request.state, "sending") == 0)
+		refuse(id, "being sent", "Wait for its outcome.");
+	if (strcmp(request.state, "waiting") == 0)
+		refuse(id, "waiting for an older request of the same customer or plan",
+			   "billing.outbox_status says which.");
+	if (strcmp(request.state, "dead") != 0)
+		RUN(at_once, arg_uuid(id));
+	else if (request.has_answer)
+		RUN(apply_answer, arg_uuid(id), arg_uuid(new_id()));
+	else if (definitely_refused(&request))
+	{
+		RUN(revive, arg_uuid(id));
+		outbox_promote(uuid_array(&request.ordering_key, 1));
+	}
+	else
+		RUN(look_up_first, arg_uuid(id));
+	worker_wake_at_commit();
+	db_close();
+	PG_RETURN_VOID();
+}
+
+SQL_FUNCTION(billing_cancel_request)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	Request request;
+
+	db_open();
+	load_locked(id, &request);
+	if (strcmp(request.state, "sending") == 0 || strcmp(request.state, "unknown") == 0 ||
+		!definitely_refused(&request) || (request.was_sent && strcmp(request.state, "dead") != 0))
+		refuse(id, "sent, and its outcome is not known",
+			   "Wait for it, or use billing.retry_request(): it asks the provider first.");
+	outbox_finish(id, "canceled", "canceled", "by cancel_request", NULL);
+	outbox_promote(uuid_array(&request.ordering_key, 1));
+	worker_wake_at_commit();
+	db_close();
+	PG_RETURN_VOID();
+}
+
+/* ---- withdrawn by their subject ---- */
+
+QUERY(
+	never_sent,
+	"SELECT id FROM billing.outbox WHERE object_id = $1 AND attempts = 0 AND generation = 0 AND step = 0 "
+	"AND state IN ('queued', 'waiting') FOR UPDATE",
+	UUIDOID);
+
+int64
+outbox_withdraw(const pg_uuid_t *object_id, const char *reason)
+{
+	int64 count = RUN(never_sent, arg_uuid(object_id));
+	Rows rows = rows_keep();
+
+	for (int64 i = 0; i < count; i++)
+		outbox_finish(rows_uuid(rows, i, 1), "canceled", "obsolete", reason, NULL);
+	return count;
+}

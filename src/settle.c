@@ -1,0 +1,485 @@
+/*-------------------------------------------------------------------------
+ *
+ * settle.c
+ *	  Applies answers and finishes requests.
+ *
+ * A batch is applied in one subtransaction; when that fails, each answer gets
+ * one of its own, so that a bad one ends dead and the others go through.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "settle.h"
+
+#include <math.h>
+
+#include "common/pg_prng.h"
+#include "freeze.h"
+#include "json.h"
+#include "keys.h"
+#include "operations.h"
+#include "subjects.h"
+
+/* A skew of the provider's clock below this is only its resolution. */
+#define CLOCK_SKEW_USECS (2 * USECS_PER_SEC)
+/* A look-up follows soon: whoever waits for the answer waits for this. */
+#define LOOKUP_PAUSE_SECONDS 1.0
+
+/* ---- locks ---- */
+
+QUERY(
+	lock_free_customers,
+	"SELECT id FROM billing.customers WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
+	UUIDARRAYOID);
+QUERY(lock_free_plans,
+	  "SELECT id FROM billing.plans WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
+	  UUIDARRAYOID);
+QUERY(still_ours,
+	  "SELECT id, attempts FROM billing.outbox WHERE id = ANY ($1) AND lease_token = $2 FOR UPDATE",
+	  UUIDARRAYOID, UUIDOID);
+
+static bool
+contains(Rows rows, const pg_uuid_t *id)
+{
+	for (int64 i = 0; i < rows_count(rows); i++)
+	{
+		bool isnull;
+
+		if (uuid_equal(DatumGetUUIDP(rows_datum(rows, i, 1, &isnull)), id))
+			return true;
+	}
+	return false;
+}
+
+static bool
+on_plan(const OutboxRow *row)
+{
+	return operation_traits(row->operation)->on_plan;
+}
+
+bool
+settle_lock_key(const OutboxRow *row)
+{
+	pg_uuid_t *key = row->ordering_key;
+
+	return query_run(on_plan(row) ? &lock_free_plans : &lock_free_customers,
+					 (const Arg[]){arg_datum(PointerGetDatum(uuid_array(&key, 1)), false)}) > 0;
+}
+
+static Rows
+lock_keys(List *batch, bool plans)
+{
+	pg_uuid_t **keys = palloc(sizeof(pg_uuid_t *) * list_length(batch));
+	int count = 0;
+	ListCell *cell;
+
+	foreach (cell, batch)
+	{
+		const OutboxRow *row = &((Delivery *) lfirst(cell))->row;
+
+		if (on_plan(row) == plans)
+			keys[count++] = row->ordering_key;
+	}
+	if (count == 0)
+		return NULL;
+	query_run(plans ? &lock_free_plans : &lock_free_customers,
+			  (const Arg[]){arg_datum(PointerGetDatum(uuid_array(keys, count)), false)});
+	return rows_keep();
+}
+
+/* ---- what the answer means ---- */
+
+/* Without an answer there is nobody to ask what it means but the transport. */
+static const char *
+transport_error(HttpTransport transport)
+{
+	switch (transport)
+	{
+		case HTTP_NOT_SENT:
+			return "not_sent";
+		case HTTP_NO_ANSWER:
+			return "no_answer";
+		case HTTP_TOO_LARGE:
+			return "answer_too_large";
+		case HTTP_MALFORMED:
+			return "answer_malformed";
+		case HTTP_ANSWERED:
+			break;
+	}
+	return "unreadable_answer";
+}
+
+static void
+interpret(Delivery *delivery)
+{
+	CallResult *result = &delivery->result;
+
+	memset(result, 0, sizeof(*result));
+	result->retry_after = -1;
+	if (delivery->lookup)
+		delivery->module->read_lookup(&delivery->call, &delivery->response, result);
+	else
+		delivery->module->read_response(&delivery->call, &delivery->response, result);
+	if (result->outcome != OUTCOME_DONE && result->outcome != OUTCOME_ABSENT &&
+		result->error_type == NULL)
+		result->error_type = transport_error(delivery->response.transport);
+}
+
+/*
+ * When the provider's state was what it told: when we asked, by its clock, to
+ * the second, as its webhooks count.  An answer that was kept for us and is
+ * replayed tells of the first sending.
+ */
+static TimestampTz
+told_as_of(const Delivery *delivery)
+{
+	const HttpResponse *response = &delivery->response;
+	TimestampTz as_of = response->sent_at;
+	TimestampTz date;
+
+	if (delivery->module->embedded == NULL)
+	{
+		if (!delivery->lookup && delivery->row.attempts > 1 && delivery->row.first_sent_at != 0)
+			as_of = delivery->row.first_sent_at;
+		if (http_date(response, &date) && Abs(date - response->received_at) > CLOCK_SKEW_USECS)
+			as_of += date - response->received_at;
+	}
+	return as_of - ((as_of % USECS_PER_SEC) + USECS_PER_SEC) % USECS_PER_SEC;
+}
+
+static void
+apply_snapshots(const Delivery *delivery)
+{
+	const OutboxRow *row = &delivery->row;
+	News news = {
+		.provider = row->provider,
+		.account = row->account,
+		.livemode = row->livemode,
+		.as_of = told_as_of(delivery),
+		.event_id = "",
+		.own_id = row->object_id,
+		.own_type = operation_traits(row->operation)->object_type,
+	};
+	ListCell *cell;
+
+	foreach (cell, delivery->result.snapshots)
+	{
+		const ProviderSnapshot *snapshot = lfirst(cell);
+		const char *waiting_for = NULL;
+
+		/* an answer that is already overtaken by a webhook is fine */
+		(void) snapshot_apply(snapshot, &news, &waiting_for);
+	}
+}
+
+/* ---- what becomes of the request ---- */
+
+QUERY(
+	requeue,
+	"UPDATE billing.outbox SET state = $2, lease_token = NULL, leased_until = NULL, answer = NULL, "
+	"next_attempt_at = clock_timestamp() + make_interval(secs => $3), error_type = $4, error_code = $5, "
+	"provider_request_id = coalesce($6, provider_request_id) WHERE id = $1",
+	UUIDOID, TEXTOID, FLOAT8OID, TEXTOID, TEXTOID, TEXTOID);
+QUERY(
+	next_generation,
+	"UPDATE billing.outbox SET state = 'queued', lease_token = NULL, leased_until = NULL, answer = NULL, "
+	"lookup = false, request = NULL, first_sent_at = NULL, generation = generation + 1, "
+	"next_attempt_at = clock_timestamp() WHERE id = $1",
+	UUIDOID);
+QUERY(
+	next_step,
+	"UPDATE billing.outbox SET state = 'queued', lease_token = NULL, leased_until = NULL, answer = NULL, "
+	"lookup = false, request = NULL, first_sent_at = NULL, step = $2, carry = $3, attempts = 0, generation = 0, "
+	"next_attempt_at = clock_timestamp() WHERE id = $1",
+	UUIDOID, INT4OID, BYTEAOID);
+QUERY(
+	finish_batch,
+	"WITH gone AS (DELETE FROM billing.outbox AS o USING unnest($1, $2, $3, $4, $5) "
+	"AS f (id, state, error_type, error_code, request_id) WHERE o.id = f.id "
+	"RETURNING o.*, f.state AS final_state, f.error_type AS final_type, f.error_code AS final_code, f.request_id) "
+	"INSERT INTO billing.outbox_finished (id, seq, provider, account, livemode, operation, object_type, "
+	"object_id, ordering_key, state, attempts, generation, error_type, error_code, provider_request_id, "
+	"created_at, sent_at, finished_at) "
+	"SELECT id, seq, provider, account, livemode, operation, object_type, object_id, ordering_key, final_state, "
+	"attempts, generation, final_type, final_code, request_id, created_at, sent_at, clock_timestamp() FROM gone",
+	UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID);
+QUERY(
+	unblock,
+	"UPDATE billing.outbox SET blocked_by = NULL WHERE blocked_by = ANY ($1) RETURNING ordering_key",
+	UUIDARRAYOID);
+
+static Arg
+arg_seconds(double seconds)
+{
+	return arg_datum(Float8GetDatum(seconds), false);
+}
+
+/* Exponential with full jitter; what the provider asks for is the least. */
+static double
+pause_before_retry(const Delivery *delivery)
+{
+	double base = setting_seconds("retry_base", 2);
+	double cap = setting_seconds("retry_cap", 3600);
+	double ceiling = base * pow(2, Min(delivery->row.attempts - 1, 30));
+	double pause = Min(ceiling, cap) * pg_prng_double(&pg_global_prng_state);
+
+	return Max(pause, (double) delivery->result.retry_after);
+}
+
+static void
+put_back(const Delivery *delivery, const char *state, double pause)
+{
+	const CallResult *result = &delivery->result;
+
+	RUN(requeue, arg_uuid(delivery->row.id), arg_text(state), arg_seconds(pause),
+		arg_text(result->error_type), arg_text(result->error_code),
+		arg_text(result->provider_request_id));
+}
+
+static void
+refused(Delivery *delivery)
+{
+	const OperationTraits *traits = operation_traits(delivery->row.operation);
+
+	put_back(delivery, "dead", 0);
+	if (traits->refused != NULL)
+		traits->refused(&delivery->row, &delivery->result);
+}
+
+static void
+try_again(Delivery *delivery, const char *state, double pause)
+{
+	if (delivery->row.attempts >= setting_int("max_attempts", 20))
+		put_back(delivery, "dead", 0);
+	else
+		put_back(delivery, state, pause);
+}
+
+/* A request that is over; collected, so that all of a batch leave in one statement. */
+typedef struct FinishList
+{
+	pg_uuid_t **ids;
+	const char **states;
+	const char **types;
+	const char **codes;
+	const char **request_ids;
+	int count;
+} FinishList;
+
+static void
+finish_later(FinishList *list, const Delivery *delivery)
+{
+	int i = list->count++;
+
+	list->ids[i] = delivery->row.id;
+	list->states[i] = "done";
+	list->types[i] = delivery->result.error_type;
+	list->codes[i] = delivery->result.error_code;
+	list->request_ids[i] = delivery->result.provider_request_id;
+}
+
+static void
+done(Delivery *delivery, FinishList *finished)
+{
+	const OperationTraits *traits = operation_traits(delivery->row.operation);
+	const CallResult *result = &delivery->result;
+
+	apply_snapshots(delivery);
+	if (traits->done != NULL)
+		traits->done(&delivery->row, result);
+	if (result->next_step == 0)
+		finish_later(finished, delivery);
+	else
+		RUN(next_step, arg_uuid(delivery->row.id), arg_int4(result->next_step),
+			arg_bytes(result->carry == NULL ? NULL
+											: seal_text("outbox.carry", delivery->row.id,
+														json_string(result->carry))));
+}
+
+static void
+declined(Delivery *delivery, FinishList *finished)
+{
+	const OperationTraits *traits = operation_traits(delivery->row.operation);
+
+	apply_snapshots(delivery);
+	if (traits->refused != NULL)
+		traits->refused(&delivery->row, &delivery->result);
+	finish_later(finished, delivery);
+}
+
+static void
+settle(Delivery *delivery, FinishList *finished)
+{
+	interpret(delivery);
+	switch (delivery->result.outcome)
+	{
+		case OUTCOME_DONE:
+			done(delivery, finished);
+			break;
+		case OUTCOME_DECLINED:
+			declined(delivery, finished);
+			break;
+		case OUTCOME_RETRY:
+			try_again(delivery, delivery->lookup ? "unknown" : "queued",
+					  pause_before_retry(delivery));
+			break;
+		case OUTCOME_UNKNOWN:
+			try_again(delivery, "unknown", Max(LOOKUP_PAUSE_SECONDS, delivery->result.retry_after));
+			break;
+		case OUTCOME_ABSENT:
+			RUN(next_generation, arg_uuid(delivery->row.id));
+			break;
+		case OUTCOME_REFUSED:
+			refused(delivery);
+			break;
+		case OUTCOME_ACCOUNT_STOPPED:
+			account_stop(delivery->row.provider, delivery->row.account,
+						 delivery->result.error_code != NULL ? delivery->result.error_code
+															 : "the provider refused the key");
+			put_back(delivery, "queued", 0);
+			break;
+	}
+}
+
+static void
+finish_all(const FinishList *finished)
+{
+	pg_uuid_t **unblocked;
+	Rows keys;
+
+	if (finished->count == 0)
+		return;
+	RUN(finish_batch, arg_datum(PointerGetDatum(uuid_array(finished->ids, finished->count)), false),
+		arg_text_array(finished->states, finished->count),
+		arg_text_array(finished->types, finished->count),
+		arg_text_array(finished->codes, finished->count),
+		arg_text_array(finished->request_ids, finished->count));
+	if (RUN(unblock,
+			arg_datum(PointerGetDatum(uuid_array(finished->ids, finished->count)), false)) == 0)
+		return;
+	/* what was blocked is promoted here if its key is free, else by the sweep */
+	keys = rows_keep();
+	unblocked = palloc(sizeof(pg_uuid_t *) * rows_count(keys));
+	for (int64 i = 0; i < rows_count(keys); i++)
+		unblocked[i] = rows_uuid(keys, i, 1);
+	if (RUN(lock_free_customers,
+			arg_datum(PointerGetDatum(uuid_array(unblocked, (int) rows_count(keys))), false)) > 0)
+	{
+		Rows locked = rows_keep();
+		pg_uuid_t **ready = palloc(sizeof(pg_uuid_t *) * rows_count(locked));
+
+		for (int64 i = 0; i < rows_count(locked); i++)
+			ready[i] = rows_uuid(locked, i, 1);
+		outbox_promote(uuid_array(ready, (int) rows_count(locked)));
+	}
+}
+
+/* ---- a batch ---- */
+
+typedef struct Batch
+{
+	List *deliveries;
+} Batch;
+
+static void
+settle_list(void *context)
+{
+	List *deliveries = ((Batch *) context)->deliveries;
+	int count = list_length(deliveries);
+	FinishList finished = {
+		.ids = palloc(sizeof(pg_uuid_t *) * count),
+		.states = palloc(sizeof(char *) * count),
+		.types = palloc(sizeof(char *) * count),
+		.codes = palloc(sizeof(char *) * count),
+		.request_ids = palloc(sizeof(char *) * count),
+	};
+	pg_uuid_t **keys = palloc(sizeof(pg_uuid_t *) * count);
+	ListCell *cell;
+
+	foreach (cell, deliveries)
+	{
+		Delivery *delivery = lfirst(cell);
+
+		keys[foreach_current_index(cell)] = delivery->row.ordering_key;
+		settle(delivery, &finished);
+	}
+	finish_all(&finished);
+	outbox_promote(uuid_array(keys, count));
+}
+
+QUERY(
+	apply_failed,
+	"UPDATE billing.outbox SET state = 'dead', lease_token = NULL, leased_until = NULL, answer = $2, "
+	"error_type = 'internal', error_code = $3 WHERE id = $1",
+	UUIDOID, BYTEAOID, TEXTOID);
+
+/* Its answer is kept: retry_request() applies it again instead of sending. */
+static void
+settle_alone(Delivery *delivery)
+{
+	Batch batch = {list_make1(delivery)};
+	char *sqlstate;
+	char *message;
+
+	if (guarded(settle_list, &batch, &sqlstate, &message))
+		return;
+	ereport(LOG, (errmsg("the answer to request %s of billing cannot be applied: %s",
+						 uuid_text(delivery->row.id), message)));
+	RUN(apply_failed, arg_uuid(delivery->row.id),
+		arg_bytes(freeze_answer(delivery->row.id, &delivery->response)), arg_text(sqlstate));
+}
+
+QUERY(
+	store_answer,
+	"UPDATE billing.outbox SET answer = $2, leased_until = clock_timestamp() + interval '1 minute' WHERE id = $1",
+	UUIDOID, BYTEAOID);
+
+/* Sorts a batch: what is not ours any more is dropped, what is locked is stored. */
+static List *
+applicable(List *batch, const pg_uuid_t *lease_token, bool *any_stored)
+{
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * list_length(batch));
+	Rows customers = lock_keys(batch, false);
+	Rows plans = lock_keys(batch, true);
+	Rows ours;
+	List *result = NIL;
+	ListCell *cell;
+
+	foreach (cell, batch)
+		ids[foreach_current_index(cell)] = ((Delivery *) lfirst(cell))->row.id;
+	RUN(still_ours, arg_datum(PointerGetDatum(uuid_array(ids, list_length(batch))), false),
+		arg_uuid(lease_token));
+	ours = rows_keep();
+	foreach (cell, batch)
+	{
+		Delivery *delivery = lfirst(cell);
+
+		if (!contains(ours, delivery->row.id))
+			continue;
+		if (contains(on_plan(&delivery->row) ? plans : customers, delivery->row.ordering_key))
+			result = lappend(result, delivery);
+		else
+		{
+			*any_stored = true;
+			if (!delivery->stored)
+				RUN(store_answer, arg_uuid(delivery->row.id),
+					arg_bytes(freeze_answer(delivery->row.id, &delivery->response)));
+		}
+	}
+	return result;
+}
+
+bool
+settle_batch(List *deliveries, const pg_uuid_t *lease_token)
+{
+	bool any_stored = false;
+	Batch batch = {applicable(deliveries, lease_token, &any_stored)};
+	char *sqlstate;
+	char *message;
+	ListCell *cell;
+
+	if (batch.deliveries == NIL || guarded(settle_list, &batch, &sqlstate, &message))
+		return any_stored;
+	foreach (cell, batch.deliveries)
+		settle_alone(lfirst(cell));
+	return any_stored;
+}

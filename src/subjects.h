@@ -1,0 +1,166 @@
+/*-------------------------------------------------------------------------
+ *
+ * subjects.h
+ *	  What the subjects offer to each other and to operations.c.
+ *
+ * One block per subject; its file has the same name.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_SUBJECTS_H
+#define JANUA_SUBJECTS_H
+
+#include "operations.h"
+
+/* janua_billing.c: the setting restoring; triggers on tables of the application do nothing. */
+extern bool billing_restoring;
+
+/* customers.c */
+typedef struct Customer
+{
+	pg_uuid_t *id;
+	char *organization_id;
+	char *provider;
+	char *account;
+	bool livemode;
+	char *currency;
+	char *country;
+	bool deleted;
+} Customer;
+
+/* NULL when there is none. lock: FOR NO KEY UPDATE. */
+extern Customer *customer_load(const pg_uuid_t *id, bool lock);
+extern Customer *customer_of_organization(const char *organization_id, bool lock);
+
+/* The customer must exist at this account before the caller's operation: enqueues its creation if needed. */
+extern void customer_ensure_at(const Customer *customer, const Account *account);
+
+/* One customer's data as the application gives it. Absent members are NULL. */
+typedef struct CustomerTerms
+{
+	const char *organization_id;
+	const char *email;
+	const char *name;
+	const char *country;
+	const char *provider;
+	const char *phone;
+	const Jsonb *address;
+	const Jsonb *tax_ids;
+	const char *tax_exempt;
+	const char *locale;
+	const char *currency;
+	const char *timezone;
+	const char *description;
+	const Jsonb *metadata;
+	const char *account;
+	/* from a trigger: what the provider misses waits instead of failing */
+	bool lenient;
+} CustomerTerms;
+extern pg_uuid_t *customer_create(const CustomerTerms *terms);
+extern void customer_update(const pg_uuid_t *id, const Jsonb *changes, bool lenient);
+extern void customer_delete(const pg_uuid_t *id);
+extern void customer_mark_deleted(const pg_uuid_t *id);
+/* The customer as it stands, opened; needs_data may be NULL. */
+extern CustomerTerms customer_terms(const pg_uuid_t *id, char **needs_data);
+/* customer_sync.c */
+extern Description customer_describe(const OutboxRow *row);
+extern Applied customer_apply(const ProviderSnapshot *snapshot, const News *news,
+							  const char **waiting_for);
+
+/* payment_methods.c */
+extern pg_uuid_t *payment_method_attach(const Customer *customer, const Account *account,
+										const char *token, int set_default, const Jsonb *metadata);
+extern Description payment_method_describe(const OutboxRow *row);
+extern void payment_method_refused(const OutboxRow *row, const CallResult *result);
+extern void payment_method_done(const OutboxRow *row, const CallResult *result);
+extern Applied payment_method_apply(const ProviderSnapshot *snapshot, const News *news,
+									const char **waiting_for);
+
+/* catalog.c */
+typedef struct Price
+{
+	pg_uuid_t *id;
+	pg_uuid_t *plan_id;
+	char *plan;
+	char *plan_group;
+	int plan_trial_days;
+	int64 amount; /* minor units */
+	char *currency;
+	char *interval;
+	int interval_count;
+} Price;
+
+/* The plan's offer: plan by code (JB005), price by id, by amount (custom), or the default in the currency. */
+typedef struct PriceChoice
+{
+	const char *plan;
+	const pg_uuid_t *price; /* NULL: not named */
+	int64 amount;           /* NO_AMOUNT: not named */
+	const char *interval;
+	const char *currency; /* NULL: the customer's or the default */
+	const pg_uuid_t *customer_id;
+} PriceChoice;
+extern Price *price_choose(const PriceChoice *choice);
+extern Price *price_load(const pg_uuid_t *id);
+
+/*
+ * The price must exist at this account: enqueues product and price if needed
+ * and returns the request to be blocked by, NULL when all is there.
+ */
+extern pg_uuid_t *price_ensure_at(const Price *price, const Account *account);
+extern Description product_describe(const OutboxRow *row);
+extern Description price_describe(const OutboxRow *row);
+extern Applied product_apply(const ProviderSnapshot *snapshot, const News *news,
+							 const char **waiting_for);
+extern Applied price_apply(const ProviderSnapshot *snapshot, const News *news,
+						   const char **waiting_for);
+
+/* subscriptions.c, subscription_requests.c */
+extern void subscription_cancel_all(const pg_uuid_t *customer_id);
+extern pg_uuid_t *subscription_create_default(const Customer *customer, const char *plan);
+extern Description subscription_describe(const OutboxRow *row);
+extern void subscription_refused(const OutboxRow *row, const CallResult *result);
+extern Applied subscription_apply(const ProviderSnapshot *snapshot, const News *news,
+								  const char **waiting_for);
+
+/* invoices.c */
+extern Applied invoice_apply(const ProviderSnapshot *snapshot, const News *news,
+							 const char **waiting_for);
+
+/* clock.c: the time for an organisation (test clock or the transaction's time). */
+extern TimestampTz clock_now(const char *organization_id);
+
+/* events.c: a change of state, in the transaction that makes it. type is "<object>.<what>". */
+extern void event_record(const char *type, const char *object, const pg_uuid_t *id,
+						 const char *organization_id, const char *before, const char *after);
+
+/* organizations.c: the setting organization_id. Called once from _PG_init. */
+extern void organizations_init(void);
+
+/* settings.c: a business setting; NULL when it has no value. */
+extern char *setting_text(const char *name);
+extern int64 setting_int(const char *name, int64 fallback);
+extern double setting_seconds(const char *name, double fallback);
+
+/* wakeup.c: the worker looks at the outbox when this transaction commits. */
+extern void worker_wake_at_commit(void);
+
+/* idempotency.c: callers' keys. */
+typedef struct KeyedArgument
+{
+	const char *name;
+	const char *value; /* as text; NULL for SQL NULL */
+} KeyedArgument;
+
+/*
+ * The object that this key made before, NULL when it is new: then
+ * idempotency_store() must follow in the same transaction.  JB007 when the
+ * arguments differ, naming the first that does.  Waits for a concurrent call
+ * with the same key.  key NULL: always new.
+ */
+extern pg_uuid_t *idempotency_find(const char *function, const char *organization_id,
+								   const char *key, const KeyedArgument *arguments, int count);
+extern void idempotency_store(const char *function, const char *organization_id, const char *key,
+							  const pg_uuid_t *object_id);
+
+#endif /* JANUA_SUBJECTS_H */

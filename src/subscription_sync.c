@@ -1,0 +1,363 @@
+/*-------------------------------------------------------------------------
+ *
+ * subscription_sync.c
+ *	  Subscriptions between us and the providers: what a request says about
+ *	  one, and what is taken over from what a provider says.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "subscriptions.h"
+
+#include "json.h"
+#include "keys.h"
+
+/* ---- to the provider ---- */
+
+QUERY(
+	default_method,
+	"SELECT id FROM billing.payment_methods WHERE customer_id = $1 AND provider = $2 AND account = $3 "
+	"AND is_default AND state = 'attached'",
+	UUIDOID, TEXTOID, TEXTOID);
+QUERY(method_state, "SELECT state, error_code FROM billing.payment_methods WHERE id = $1", UUIDOID);
+QUERY(subscription_metadata, "SELECT metadata FROM billing.subscriptions WHERE id = $1", UUIDOID);
+QUERY(note_error,
+	  "UPDATE billing.subscriptions SET error_code = $2, updated_at = now() WHERE id = $1", UUIDOID,
+	  TEXTOID);
+
+/* The payment method of a request: named in it, else the subscription's own. */
+static pg_uuid_t *
+wanted_method(const OutboxRow *row, const Subscription *s)
+{
+	char *named = json_text(row->arguments, "payment_method_id");
+
+	return named != NULL ? uuid_parse(named) : s->payment_method_id;
+}
+
+/*
+ * The method's id at the provider.  False when it was refused: a subscription
+ * is not made to be paid by a card that the provider did not take.
+ */
+static bool
+method_at_provider(const OutboxRow *row, const pg_uuid_t *method, char **provider_id)
+{
+	*provider_id = NULL;
+	if (method == NULL)
+		return true;
+	if (RUN(method_state, arg_uuid(method)) == 0 || strcmp(row_text(0, 1), "attached") != 0)
+		return false;
+	*provider_id = ref_find("payment_method", method, row->provider, row->account);
+	return *provider_id != NULL;
+}
+
+static void
+add_price(JsonBuilder *b, const Price *price, const char *provider_price)
+{
+	json_add_text(b, "price", provider_price != NULL ? provider_price : uuid_text(price->id));
+	json_add_int(b, "amount", price->amount);
+	json_add_text(b, "currency", price->currency);
+	json_add_text(b, "interval", price->interval);
+	json_add_int(b, "interval_count", price->interval_count);
+}
+
+/* The price that the request names, else the subscription's own. */
+static Price *
+wanted_price(const OutboxRow *row, const Subscription *s)
+{
+	char *named = json_text(row->arguments, "price_id");
+
+	return price_load(named != NULL ? uuid_parse(named) : s->price_id);
+}
+
+static void
+copy_members(JsonBuilder *b, const Jsonb *arguments, const char *const *names)
+{
+	for (int i = 0; names[i] != NULL; i++)
+	{
+		int64 number;
+
+		if (!json_has(arguments, names[i]))
+			continue;
+		if (json_int(arguments, names[i], &number))
+			json_add_int(b, names[i], number);
+		else if (strcmp(json_text(arguments, names[i]), "true") == 0 ||
+				 strcmp(json_text(arguments, names[i]), "false") == 0)
+			json_add_bool(b, names[i], json_bool(arguments, names[i], false));
+		else
+			json_add_text(b, names[i], json_text(arguments, names[i]));
+	}
+}
+
+static const char *const create_members[] = {
+	"trial_days",     "trial_end",      "collection_method",
+	"days_until_due", "cancel_at",      "trial_end_behavior",
+	"off_session",    "all_or_nothing", NULL};
+static const char *const update_members[] = {"quantity",  "proration_behavior", "proration_date",
+											 "trial_end", "cancel_at",          NULL};
+static const char *const cancel_members[] = {"prorate", "invoice_now", "reason", "comment", NULL};
+
+static Description
+describe_create(const OutboxRow *row, const Subscription *s)
+{
+	const Provider *module = provider_find(row->provider);
+	char *customer = ref_find("customer", s->customer_id, row->provider, row->account);
+	Price *price = wanted_price(row, s);
+	char *provider_price = ref_find("price", price->id, row->provider, row->account);
+	char *method;
+	int64 number;
+	JsonBuilder b;
+
+	if (subscription_ended(s->status))
+		return (Description){OBSOLETE, NULL, "the subscription was canceled"};
+	if (customer == NULL)
+		return (Description){OBSOLETE, NULL, "the customer was never created there"};
+	if (module->has_catalogue && provider_price == NULL)
+		return (Description){NOT_YET, NULL, "the price does not exist there"};
+	if (!method_at_provider(row, wanted_method(row, s), &method))
+	{
+		RUN(note_error, arg_uuid(s->id), arg_text("payment_method_refused"));
+		return (Description){OBSOLETE, NULL, "the payment method was refused"};
+	}
+	if (method == NULL && RUN(default_method, arg_uuid(s->customer_id), arg_text(row->provider),
+							  arg_text(row->account)) > 0)
+		method = ref_find("payment_method", row_uuid(0, 1), row->provider, row->account);
+
+	json_open(&b);
+	json_add_text(&b, "reference", uuid_text(s->id));
+	json_add_text(&b, "organization_id", s->organization_id);
+	json_add_text(&b, "customer", customer);
+	add_price(&b, price, provider_price);
+	json_add_int(&b, "quantity",
+				 json_int(row->arguments, "quantity", &number) ? number : s->quantity);
+	json_add_text(&b, "payment_method", method);
+	json_add_bool(&b, "due_now",
+				  price->amount > 0 && !json_has(row->arguments, "trial_days") &&
+					  !json_has(row->arguments, "trial_end"));
+	copy_members(&b, row->arguments, create_members);
+	if (RUN(subscription_metadata, arg_uuid(s->id)) > 0)
+		json_add_json(&b, "metadata", row_json(0, 1));
+	return (Description){READY, json_close(&b), NULL};
+}
+
+static Description
+describe_update(const OutboxRow *row, const Subscription *s, JsonBuilder *b)
+{
+	char *named = json_text(row->arguments, "payment_method_id");
+	char *method = NULL;
+
+	if (named != NULL && !method_at_provider(row, uuid_parse(named), &method))
+	{
+		RUN(note_error, arg_uuid(s->id), arg_text("payment_method_refused"));
+		return (Description){OBSOLETE, NULL, "the payment method was refused"};
+	}
+	json_add_text(b, "item", ref_find("subscription_item", s->id, row->provider, row->account));
+	if (json_has(row->arguments, "price_id"))
+	{
+		Price *price = wanted_price(row, s);
+		char *provider_price = ref_find("price", price->id, row->provider, row->account);
+
+		if (provider_find(row->provider)->has_catalogue && provider_price == NULL)
+			return (Description){NOT_YET, NULL, "the price does not exist there"};
+		add_price(b, price, provider_price);
+	}
+	json_add_text(b, "payment_method", method);
+	copy_members(b, row->arguments, update_members);
+	return (Description){READY, json_close(b), NULL};
+}
+
+Description
+subscription_describe(const OutboxRow *row)
+{
+	Subscription *s = subscription_load(row->object_id);
+	JsonBuilder b;
+
+	if (s == NULL)
+		elog(ERROR, "subscription %s is gone", uuid_text(row->object_id));
+	if (row->operation == OPERATION_SUBSCRIPTION_CREATE)
+		return describe_create(row, s);
+	if (s->provider_id == NULL)
+		return (Description){OBSOLETE, NULL, "the subscription was never created there"};
+	if (subscription_ended(s->status))
+		return (Description){OBSOLETE, NULL, "the subscription has ended"};
+	json_open(&b);
+	json_add_text(&b, "subscription", s->provider_id);
+	json_add_text(&b, "customer",
+				  ref_find("customer", s->customer_id, row->provider, row->account));
+	json_add_text(&b, "reference", uuid_text(s->id));
+	if (row->operation == OPERATION_SUBSCRIPTION_UPDATE)
+		return describe_update(row, s, &b);
+	json_add_text(&b, "provider_status",
+				  s->provider_status != NULL ? s->provider_status : s->status);
+	copy_members(&b, row->arguments, cancel_members);
+	return (Description){READY, json_close(&b), NULL};
+}
+
+void
+subscription_refused(const OutboxRow *row, const CallResult *result)
+{
+	const char *code = result->error_code != NULL ? result->error_code : result->error_type;
+	Subscription *s = subscription_load(row->object_id);
+
+	RUN(note_error, arg_uuid(row->object_id), arg_text(code != NULL ? code : "refused"));
+	if (s != NULL)
+		event_record("subscription.refused", "subscription", s->id, s->organization_id, s->status,
+					 s->status);
+}
+
+/* ---- from the provider ---- */
+
+QUERY(transition_allowed,
+	  "SELECT FROM billing.subscription_transitions WHERE from_state = $1 AND to_state = $2",
+	  TEXTOID, TEXTOID);
+QUERY(
+	find_price_plan,
+	"SELECT p.id, p.plan_id, l.plan_group FROM billing.prices AS p JOIN billing.plans AS l ON l.id = p.plan_id "
+	"WHERE p.id = $1",
+	UUIDOID);
+QUERY(lock_subscription, "SELECT FROM billing.subscriptions WHERE id = $1 FOR NO KEY UPDATE",
+	  UUIDOID);
+QUERY(store_secret, "UPDATE billing.subscriptions SET client_secret = $2 WHERE id = $1", UUIDOID,
+	  BYTEAOID);
+
+/* A price by the provider's id, or by ours where the provider has no catalogue. */
+static pg_uuid_t *
+told_price(const char *price, const News *news)
+{
+	pg_uuid_t *id = ref_object("price", price, news->provider, news->account);
+
+	if (id == NULL && price != NULL)
+		id = uuid_parse(price);
+	if (id == NULL || RUN(find_price_plan, arg_uuid(id)) == 0)
+		return NULL;
+	return id;
+}
+
+static bool
+live_status(const char *status)
+{
+	return strcmp(status, "incomplete") != 0 && !subscription_ended(status);
+}
+
+/*
+ * A subscription that was made at the provider itself.  It becomes a row of
+ * ours when we know its customer and price; a second live one of the group is
+ * kept as a conflict that a person has to settle.
+ */
+QUERY(
+	adopt_row,
+	"INSERT INTO billing.subscriptions (id, customer_id, organization_id, plan_id, plan_group, price_id, quantity, "
+	"provider, account, livemode, conflict) "
+	"SELECT $1, c.id, c.organization_id, p.plan_id, l.plan_group, p.id, $4, $5, $6, $7, "
+	"EXISTS (SELECT FROM billing.subscriptions AS o WHERE o.organization_id = c.organization_id "
+	"AND o.plan_group = l.plan_group AND o.status NOT IN ('canceled', 'incomplete_expired') "
+	"AND NOT o.conflict AND o.superseded_by IS NULL) "
+	"FROM billing.customers AS c, billing.prices AS p JOIN billing.plans AS l ON l.id = p.plan_id "
+	"WHERE c.id = $2 AND p.id = $3",
+	UUIDOID, UUIDOID, UUIDOID, INT8OID, TEXTOID, TEXTOID, BOOLOID);
+
+static Subscription *
+adopt(const SubscriptionSnapshot *told, const News *news, const char **waiting_for)
+{
+	pg_uuid_t *customer = ref_object("customer", told->customer, news->provider, news->account);
+	pg_uuid_t *price;
+	pg_uuid_t *id;
+
+	if (customer == NULL)
+	{
+		*waiting_for = told->customer;
+		return NULL;
+	}
+	price = told_price(told->price, news);
+	if (price == NULL)
+	{
+		*waiting_for = told->price;
+		return NULL;
+	}
+	outbox_lock_customer(customer);
+	id = new_id();
+	RUN(adopt_row, arg_uuid(id), arg_uuid(customer), arg_uuid(price),
+		arg_int(Max(told->quantity, 1)), arg_text(news->provider), arg_text(news->account),
+		arg_bool(news->livemode));
+	return subscription_load(id);
+}
+
+QUERY(mirror_subscription,
+	  "UPDATE billing.subscriptions SET status = $2, provider_status = $3, "
+	  "price_id = coalesce($4, price_id), "
+	  "plan_id = coalesce((SELECT p.plan_id FROM billing.prices AS p WHERE p.id = $4), plan_id), "
+	  "quantity = coalesce($5, quantity), "
+	  "current_period_start = coalesce($6, current_period_start), "
+	  "current_period_end = coalesce($7, current_period_end), "
+	  "trial_start = coalesce($8, trial_start), trial_end = coalesce($9, trial_end), "
+	  "cancel_at_period_end = $10, cancel_at = $11, canceled_at = $12, "
+	  "ended_at = $13, payment_method_id = coalesce($14, payment_method_id), "
+	  "client_secret = CASE WHEN $2 = 'incomplete' THEN coalesce($15, client_secret) END, "
+	  "error_code = CASE WHEN $2 IN ('active', 'trialing') THEN NULL ELSE error_code END, "
+	  "conflict = conflict OR (superseded_by IS NOT NULL AND $16), "
+	  "updated_at = now() WHERE id = $1",
+	  UUIDOID, TEXTOID, TEXTOID, UUIDOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	  TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, BYTEAOID,
+	  BOOLOID);
+
+static void
+mirror(const Subscription *s, const SubscriptionSnapshot *told, const News *news)
+{
+	TimestampTz ended = 0;
+
+	if (subscription_ended(told->status))
+		ended = told->ended_at != 0      ? told->ended_at
+				: told->canceled_at != 0 ? told->canceled_at
+										 : news->as_of;
+	RUN(mirror_subscription, arg_uuid(s->id), arg_text(told->status),
+		arg_text(told->provider_status), arg_uuid(told_price(told->price, news)),
+		told->quantity > 0 ? arg_int(told->quantity) : arg_null(),
+		arg_time(told->current_period_start), arg_time(told->current_period_end),
+		arg_time(told->trial_start), arg_time(told->trial_end),
+		arg_bool(told->cancel_at_period_end), arg_time(told->cancel_at),
+		arg_time(told->canceled_at), arg_time(ended),
+		arg_uuid(ref_object("payment_method", told->payment_method, news->provider, news->account)),
+		arg_bytes(seal_text("subscriptions.client_secret", s->id, told->client_secret)),
+		arg_bool(live_status(told->status)));
+}
+
+/*
+ * A client secret comes in the answer to our own call only; it is kept also
+ * when a webhook was faster and has told the rest already.
+ */
+static void
+keep_secret(const Subscription *s, const SubscriptionSnapshot *told)
+{
+	if (told->client_secret != NULL && strcmp(s->status, "incomplete") == 0)
+		RUN(store_secret, arg_uuid(s->id),
+			arg_bytes(seal_text("subscriptions.client_secret", s->id, told->client_secret)));
+}
+
+Applied
+subscription_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
+{
+	const SubscriptionSnapshot *told = &snapshot->subscription;
+	pg_uuid_t *id = snapshot_object(snapshot, news);
+	Subscription *s = NULL;
+	bool same;
+
+	/* two webhooks at once: the second one sees what the first one made of it */
+	if (id != NULL && RUN(lock_subscription, arg_uuid(id)) > 0)
+		s = subscription_load(id);
+	if (s == NULL)
+		s = adopt(told, news, waiting_for);
+	if (s == NULL)
+		return SNAPSHOT_UNKNOWN;
+	same = strcmp(s->status, told->status) == 0;
+	if (!same && RUN(transition_allowed, arg_text(s->status), arg_text(told->status)) == 0)
+		return SNAPSHOT_STALE;
+	if (!ref_advance(snapshot, s->id, news))
+	{
+		keep_secret(s, told);
+		return SNAPSHOT_STALE;
+	}
+	if (told->item != NULL)
+		ref_put("subscription_item", s->id, told->item, news);
+	mirror(s, told, news);
+	event_record(same ? "subscription.updated" : psprintf("subscription.%s", told->status),
+				 "subscription", s->id, s->organization_id, s->status, told->status);
+	return SNAPSHOT_APPLIED;
+}

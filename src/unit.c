@@ -1,0 +1,136 @@
+/*-------------------------------------------------------------------------
+ *
+ * unit.c
+ *	  Units of work: short transactions of the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "unit.h"
+
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "tcop/pquery.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+static bool in_session = false;
+static bool extension_gone = false;
+static Identity identity;
+
+/*
+ * DROP EXTENSION locks the extension's own object first.  Whoever cannot have
+ * a share of that lock at once stays out of the way; whoever has it keeps the
+ * drop waiting until the end of this short transaction.
+ */
+static bool
+lock_extension(void)
+{
+	LOCKTAG tag;
+	Oid extension = get_extension_oid("janua_billing", true);
+
+	if (!OidIsValid(extension))
+	{
+		extension_gone = true;
+		return false;
+	}
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	AcceptInvalidationMessages();
+	if (get_extension_oid("janua_billing", true) != extension)
+	{
+		extension_gone = true;
+		return false;
+	}
+	extension_gone = false;
+	return true;
+}
+
+bool
+unit_begin(void)
+{
+	if (!in_session)
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+	}
+	if (!lock_extension())
+	{
+		if (!in_session)
+			CommitTransactionCommand();
+		return false;
+	}
+	if (in_session)
+		EnsurePortalSnapshotExists();
+	else
+		PushActiveSnapshot(GetTransactionSnapshot());
+	identity = identity_take_owner();
+	db_open();
+	return true;
+}
+
+/*
+ * CommitTransactionCommand() leaves us in the context of the whole process:
+ * callers switch to their own before they allocate anything that lasts.
+ */
+void
+unit_commit(void)
+{
+	db_close();
+	identity_give_back(identity);
+	if (in_session)
+	{
+		SPI_commit();
+		return;
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+}
+
+void
+unit_abort(void)
+{
+	AbortCurrentTransaction();
+}
+
+bool
+unit_in_session(void)
+{
+	return in_session;
+}
+
+bool
+unit_extension_gone(void)
+{
+	return extension_gone;
+}
+
+void
+unit_session_begin(FunctionCallInfo fcinfo, const char *procedure)
+{
+	bool atomic = fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+				  castNode(CallContext, fcinfo->context)->atomic;
+
+	if (atomic)
+		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+						errmsg("%s cannot run inside a transaction block", procedure),
+						errdetail("It commits what it does step by step."),
+						errhint("Call it outside of BEGIN and COMMIT, and not from a function.")));
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	in_session = true;
+}
+
+void
+unit_session_end(void)
+{
+	in_session = false;
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+}

@@ -1,0 +1,497 @@
+/*-------------------------------------------------------------------------
+ *
+ * webhooks.c
+ *	  The door for what providers say.
+ *
+ * Signature first: nothing of an unsigned body is parsed or kept.  Then the
+ * inbox row, unique by event id, so that a webhook counts once whoever
+ * delivers it how often; then the event is applied in a subtransaction.  An
+ * event that cannot be applied is kept with its reason and acknowledged: a
+ * provider that hears errors switches the endpoint off.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "webhooks.h"
+
+#include "access/xact.h"
+#include "accounts.h"
+#include "check.h"
+#include "crypto.h"
+#include "errors.h"
+#include "funcapi.h"
+#include "json.h"
+#include "keys.h"
+#include "mb/pg_wchar.h"
+#include "operations.h"
+#include "subjects.h"
+#include "unit.h"
+
+#define RETRY_BATCH     50
+#define MAX_RETRIES     20
+#define RAW_BODY_COLUMN "webhook_events.raw_body"
+
+/* ---- headers ---- */
+
+/* Names of headers have no case; a name that is sent twice is one list (RFC 9110, 5.3). */
+typedef struct HeaderSearch
+{
+	const Jsonb *headers;
+	const char *name;
+	char *value;
+} HeaderSearch;
+
+static void
+match_header(const char *key, const JsonbValue *value, void *context)
+{
+	HeaderSearch *search = context;
+
+	if (search->value != NULL || pg_strcasecmp(key, search->name) != 0)
+		return;
+	if (value->type == jbvBinary)
+	{
+		StringInfoData joined;
+		Jsonb *list = JsonbValueToJsonb(unconstify(JsonbValue *, value));
+
+		initStringInfo(&joined);
+		for (int i = 0; i < json_length(list, ""); i++)
+			appendStringInfo(&joined, "%s%s", i == 0 ? "" : ",",
+							 json_text(list, psprintf("%d", i)));
+		search->value = joined.data;
+	}
+	else
+		search->value = json_scalar_text(value);
+}
+
+static const char *
+lookup_header(const char *name, void *context)
+{
+	HeaderSearch search = {.headers = context, .name = name};
+
+	json_visit(search.headers, match_header, &search);
+	return search.value;
+}
+
+static WebhookHeaders
+headers_of(const Jsonb *headers)
+{
+	if (headers == NULL || !JB_ROOT_IS_OBJECT(headers))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("headers is not an object"),
+				 errhint("Pass the request's headers as {\"name\": \"value\"}.")));
+	return (WebhookHeaders){lookup_header, unconstify(Jsonb *, headers)};
+}
+
+/* ---- signature ---- */
+
+/* What several accounts say: the best news counts. */
+static int
+signature_rank(SignatureResult result)
+{
+	switch (result)
+	{
+		case SIGNATURE_OK:
+			return 7;
+		case SIGNATURE_TOO_OLD:
+		case SIGNATURE_TOO_NEW:
+			return 6;
+		case SIGNATURE_UNAVAILABLE:
+			return 5;
+		case SIGNATURE_MISMATCH:
+			return 4;
+		case SIGNATURE_MALFORMED:
+			return 3;
+		case SIGNATURE_MISSING:
+			return 2;
+		case SIGNATURE_NO_SECRET:
+			return 1;
+	}
+	return 0;
+}
+
+/*
+ * Without a named account every one of the provider is tried; the one whose
+ * secret verifies names itself.
+ */
+static SignatureResult
+verify(const char *provider, const char *payload, size_t length, const Jsonb *headers,
+	   const char *account, Account **verified)
+{
+	WebhookHeaders lookup = headers_of(headers);
+	WebhookTolerance tolerance = {
+		.past = (int) setting_seconds("webhook_tolerance", 300),
+		.future = (int) setting_seconds("webhook_tolerance_future", 300),
+	};
+	int64 now = GetCurrentTimestamp() / USECS_PER_SEC +
+				(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+	SignatureResult best = SIGNATURE_NO_SECRET;
+	ListCell *cell;
+	List *accounts;
+
+	/* an unknown provider is told apart from one without a secret */
+	account_get(provider, account != NULL ? account : "default");
+	accounts = accounts_for_webhook(provider, account);
+	foreach (cell, accounts)
+	{
+		WebhookAccount *webhook = lfirst(cell);
+		SignatureResult result = webhook->account->module->verify(
+			payload, length, &lookup, webhook->secrets, webhook->secret_count, now, tolerance,
+			NULL);
+
+		if (signature_rank(result) >= signature_rank(best))
+		{
+			best = result;
+			*verified = webhook->account;
+		}
+		if (result == SIGNATURE_OK)
+			break;
+	}
+	return best;
+}
+
+static void
+require_secret(SignatureResult result, const char *provider)
+{
+	if (result == SIGNATURE_UNAVAILABLE)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("the signature of a webhook could not be checked")));
+	if (result == SIGNATURE_NO_SECRET)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_CONFIGURED),
+						errmsg("no webhook secret of %s is configured", provider),
+						errhint("Use billing.configure_provider('%s', webhook_secret => ...).",
+								provider)));
+}
+
+static void
+require_signature(SignatureResult result, const char *provider)
+{
+	require_secret(result, provider);
+	if (result == SIGNATURE_OK)
+		return;
+	if (result == SIGNATURE_TOO_OLD || result == SIGNATURE_TOO_NEW)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_WEBHOOK_TIME),
+			 errmsg("webhook of %s was signed too %s", provider,
+					result == SIGNATURE_TOO_OLD ? "long ago" : "far ahead of this server's clock"),
+			 errhint("Check the clock of this server; the settings webhook_tolerance and "
+					 "webhook_tolerance_future say what is accepted."),
+			 errhidestmt(true)));
+	ereport(ERROR, (errcode(ERRCODE_JB_SIGNATURE),
+					errmsg("webhook of %s is not signed with our secret", provider),
+					errdetail("%s.", signature_reason(result)),
+					errhint("Pass the raw body exactly as it was received, and its headers."),
+					errhidestmt(true)));
+}
+
+static void
+check_size(size_t length)
+{
+	int64 limit = setting_int("max_webhook_size", 1024 * 1024);
+
+	if ((int64) length > limit)
+		ereport(ERROR, (errcode(ERRCODE_JB_TOO_LARGE),
+						errmsg("webhook is larger than " INT64_FORMAT " bytes", limit),
+						errhint("The setting max_webhook_size is the limit."), errhidestmt(true)));
+}
+
+/* ---- inbox ---- */
+
+/* A webhook in the inbox, or about to be. */
+typedef struct Inbox
+{
+	pg_uuid_t *id;
+	const Account *account;
+	EventIdentity identity;
+	Jsonb *payload;     /* NULL: unreadable */
+	const char *reason; /* why it is unreadable or not for us */
+	bool unreadable;
+} Inbox;
+
+static const char *
+body_digest(const char *payload, size_t length)
+{
+	uint8_t digest[CRYPTO_SHA256_SIZE];
+	char *hex = palloc(CRYPTO_HEX_SIZE(sizeof(digest)));
+
+	if (!crypto_sha256(payload, length, digest))
+		elog(ERROR, "could not hash a webhook");
+	crypto_hex_encode(digest, sizeof(digest), hex);
+	return hex;
+}
+
+/* Who it is; an unreadable body is known by its hash. */
+static void
+identify(Inbox *inbox, const char *payload, size_t length, const WebhookHeaders *headers)
+{
+	EventIdentity *identity = &inbox->identity;
+
+	inbox->payload = json_parse(payload, length, &inbox->reason);
+	if (inbox->payload != NULL &&
+		!inbox->account->module->identify_event(inbox->payload, headers, identity))
+		inbox->reason = "not an event of this provider";
+	if (inbox->reason != NULL)
+	{
+		inbox->unreadable = true;
+		identity->id = body_digest(payload, length);
+		identity->type = "unreadable";
+		return;
+	}
+	if (identity->sub_account != NULL)
+		inbox->reason = "an event of another account";
+	else if (identity->has_livemode && identity->livemode != inbox->account->livemode)
+		inbox->reason = identity->livemode ? "a live event for a test account"
+										   : "a test event for a live account";
+}
+
+QUERY(
+	insert_event,
+	"INSERT INTO billing.webhook_events (id, provider, account, event_id, livemode, type, provider_time, state, "
+	"raw_body) VALUES ($1, $2, $3, $4, $5, $6, $7, 'received', $8) "
+	"ON CONFLICT (provider, account, event_id) DO NOTHING",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID);
+
+/* False: it is there already. Waits for another session that is just storing it. */
+static bool
+store(Inbox *inbox, const char *payload, size_t length)
+{
+	inbox->id = new_id();
+	return RUN(insert_event, arg_uuid(inbox->id), arg_text(inbox->account->provider),
+			   arg_text(inbox->account->account), arg_text(inbox->identity.id),
+			   arg_bool(inbox->account->livemode), arg_text(inbox->identity.type),
+			   arg_time(inbox->identity.time),
+			   arg_bytes(seal(RAW_BODY_COLUMN, inbox->id, payload, length))) > 0;
+}
+
+QUERY(
+	set_state,
+	"UPDATE billing.webhook_events SET state = $2, reason = $3, waiting_for = $4, "
+	"attempts = attempts + 1, handled_at = clock_timestamp(), "
+	"next_attempt_at = CASE WHEN $2 IN ('failed', 'waiting') AND $5 AND attempts < $6 "
+	"THEN clock_timestamp() + least(interval '1 hour', interval '5 seconds' * pow(2, least(attempts, 12))) END "
+	"WHERE id = $1",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT4OID);
+
+static const char *
+conclude(const Inbox *inbox, const char *state, const char *reason, const char *waiting_for,
+		 bool again)
+{
+	RUN(set_state, arg_uuid(inbox->id), arg_text(state), arg_text(reason), arg_text(waiting_for),
+		arg_bool(again), arg_int4(MAX_RETRIES));
+	if (again)
+		worker_wake_at_commit();
+	return state;
+}
+
+/* ---- apply ---- */
+
+typedef struct Application
+{
+	const Inbox *inbox;
+	const char *ignored;
+	const char *waiting_for;
+	bool any_applied;
+} Application;
+
+/* All snapshots of an event or none. */
+static void
+apply(void *context)
+{
+	Application *a = context;
+	const Inbox *inbox = a->inbox;
+	EventReading reading = {0};
+	News news = {
+		.provider = inbox->account->provider,
+		.account = inbox->account->account,
+		.livemode = inbox->account->livemode,
+		.as_of = inbox->identity.time,
+		.event_id = inbox->identity.id,
+	};
+	ListCell *cell;
+
+	inbox->account->module->read_event(inbox->payload, &reading);
+	a->ignored = reading.ignored;
+	foreach (cell, reading.snapshots)
+	{
+		const ProviderSnapshot *snapshot = lfirst(cell);
+		const char *waiting_for = snapshot->provider_id;
+
+		switch (snapshot_apply(snapshot, &news, &waiting_for))
+		{
+			case SNAPSHOT_APPLIED:
+				a->any_applied = true;
+				break;
+			case SNAPSHOT_STALE:
+				break;
+			case SNAPSHOT_UNKNOWN:
+				a->waiting_for = waiting_for;
+				return;
+		}
+	}
+}
+
+static const char *
+apply_event(Inbox *inbox)
+{
+	Application a = {.inbox = inbox};
+	char *sqlstate;
+	char *message;
+
+	if (inbox->unreadable)
+		return conclude(inbox, "failed", inbox->reason, NULL, false);
+	if (inbox->reason != NULL)
+		return conclude(inbox, "ignored", inbox->reason, NULL, false);
+	if (!guarded(apply, &a, &sqlstate, &message))
+		return conclude(inbox, "failed", psprintf("%s: %s", sqlstate, message), NULL, true);
+	if (a.waiting_for != NULL)
+		return conclude(inbox, "waiting", "an object that is not known here", a.waiting_for, true);
+	if (a.ignored != NULL)
+		return conclude(inbox, "ignored", a.ignored, NULL, false);
+	return conclude(inbox, "applied", a.any_applied ? NULL : "nothing newer than what is here",
+					NULL, false);
+}
+
+WebhookResult
+webhook_handle(const char *provider, const char *payload, size_t length, const Jsonb *headers,
+			   const char *account)
+{
+	WebhookHeaders lookup;
+	Inbox inbox = {0};
+	WebhookResult result;
+
+	check_size(length);
+	require_signature(
+		verify(provider, payload, length, headers, account, unconstify(Account **, &inbox.account)),
+		provider);
+	lookup = headers_of(headers);
+	identify(&inbox, payload, length, &lookup);
+	result.event_id = inbox.identity.id;
+	result.type = inbox.identity.type;
+	result.status = store(&inbox, payload, length) ? apply_event(&inbox) : "duplicate";
+	return result;
+}
+
+/* ---- once more ---- */
+
+#define EVENT_COLUMNS "id, provider, account, event_id, type, provider_time, raw_body"
+
+QUERY(due_events,
+	  "SELECT " EVENT_COLUMNS
+	  " FROM billing.webhook_events WHERE next_attempt_at <= clock_timestamp() "
+	  "ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED",
+	  INT8OID);
+QUERY(find_event,
+	  "SELECT " EVENT_COLUMNS
+	  ", count(*) OVER () FROM (SELECT * FROM billing.webhook_events WHERE event_id = $1 "
+	  "AND ($2 IS NULL OR provider = $2) AND ($3 IS NULL OR account = $3) FOR UPDATE) AS e",
+	  TEXTOID, TEXTOID, TEXTOID);
+
+static const char *
+reapply(Rows rows, int64 i)
+{
+	Inbox inbox = {0};
+	bytea *sealed = rows_bytes(rows, i, 7);
+	size_t length;
+	char *payload;
+
+	inbox.id = rows_uuid(rows, i, 1);
+	inbox.account = account_get(rows_text(rows, i, 2), rows_text(rows, i, 3));
+	if (sealed == NULL)
+		return conclude(&inbox, "failed", "its body is no longer kept", NULL, false);
+	payload = unseal(RAW_BODY_COLUMN, inbox.id, sealed, &length);
+	inbox.payload = json_parse(payload, length, &inbox.reason);
+	inbox.unreadable = inbox.reason != NULL || strcmp(rows_text(rows, i, 5), "unreadable") == 0;
+	inbox.identity.id = rows_text(rows, i, 4);
+	inbox.identity.type = rows_text(rows, i, 5);
+	inbox.identity.time = rows_time(rows, i, 6);
+	if (inbox.unreadable && inbox.reason == NULL)
+		inbox.reason = "not an event of this provider";
+	return apply_event(&inbox);
+}
+
+int
+webhooks_retry(void)
+{
+	Rows rows;
+	int64 count;
+
+	if (!unit_begin())
+		return 0;
+	count = RUN(due_events, arg_int(RETRY_BATCH));
+	rows = rows_keep();
+	for (int64 i = 0; i < count; i++)
+		reapply(rows, i);
+	unit_commit();
+	return (int) count;
+}
+
+/* ---- SQL ---- */
+
+/*
+ * The payload is text or bytea: both are bytes with a length, and a database
+ * of ours is UTF-8, so that text is what was signed.
+ */
+#define PAYLOAD_BYTES(n)  VARDATA_ANY(PG_GETARG_VARLENA_PP(n))
+#define PAYLOAD_LENGTH(n) VARSIZE_ANY_EXHDR(PG_GETARG_VARLENA_PP(n))
+
+SQL_FUNCTION(billing_verify_webhook)
+{
+	char *provider = ARG_TEXT(0);
+	Jsonb *headers = ARG_JSON(2);
+	Account *account = NULL;
+	SignatureResult result;
+
+	db_open();
+	check_given("provider", provider != NULL);
+	check_given("payload", !PG_ARGISNULL(1));
+	result = verify(provider, PAYLOAD_BYTES(1), PAYLOAD_LENGTH(1), headers, ARG_TEXT(3), &account);
+	require_secret(result, provider);
+	db_close();
+	PG_RETURN_BOOL(result == SIGNATURE_OK);
+}
+
+SQL_FUNCTION(billing_handle_webhook)
+{
+	TupleDesc tupdesc;
+	WebhookResult result;
+	Datum values[3];
+	bool nulls[3] = {false, false, false};
+	HeapTuple tuple;
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	db_open();
+	check_given("provider", !PG_ARGISNULL(0));
+	check_given("payload", !PG_ARGISNULL(1));
+	result = webhook_handle(ARG_TEXT(0), PAYLOAD_BYTES(1), PAYLOAD_LENGTH(1), ARG_JSON(2),
+							ARG_TEXT(3));
+	values[0] = CStringGetTextDatum(result.event_id);
+	values[1] = CStringGetTextDatum(result.type);
+	values[2] = CStringGetTextDatum(result.status);
+	tuple = SPI_copytuple(heap_form_tuple(tupdesc, values, nulls));
+	db_close();
+	PG_RETURN_DATUM(HeapTupleGetDatum(tuple));
+}
+
+SQL_FUNCTION(billing_replay_webhook)
+{
+	char *event_id = ARG_TEXT(0);
+	const char *status;
+	Rows rows;
+
+	db_open();
+	check_given("event_id", event_id != NULL);
+	if (RUN(find_event, arg_text(event_id), arg_text(ARG_TEXT(1)), arg_text(ARG_TEXT(2))) == 0)
+		unknown_object("webhook event", event_id, "billing.webhook_events lists them.");
+	rows = rows_keep();
+	if (rows_int(rows, 0, 8) > 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("event \"%s\" is known to several accounts", event_id),
+						errhint("Pass provider and account.")));
+	if (rows_null(rows, 0, 7))
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("the body of event \"%s\" is no longer kept", event_id),
+				 errdetail("The setting raw_body_retention says how long bodies are kept.")));
+	status = reapply(rows, 0);
+	PG_RETURN_DATUM(db_close_text(status));
+}

@@ -1,0 +1,91 @@
+/*-------------------------------------------------------------------------
+ *
+ * wire_amounts.c
+ *	  Amounts of ours and the units in which a provider counts.
+ *
+ * Called by the subjects where an operation is described and where a snapshot
+ * is applied; the arithmetic is in money.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "wire_amounts.h"
+
+#include "money.h"
+
+/* One row always: a currency that is not in our table counts as one of two decimals. */
+QUERY(find_rule,
+	  "SELECT coalesce(c.exponent, 2)::integer, coalesce(r.wire_exponent, c.exponent, 2)::integer, "
+	  "coalesce(r.step, 1), r.max_amount "
+	  "FROM (SELECT) AS one LEFT JOIN billing.currencies AS c ON c.code = $2 "
+	  "LEFT JOIN billing.provider_currencies AS r ON r.provider = $1 AND r.currency = $2",
+	  TEXTOID, TEXTOID);
+
+typedef struct CurrencyRule
+{
+	int exponent; /* of ours */
+	MoneyRule rule;
+} CurrencyRule;
+
+static CurrencyRule
+currency_rule(const char *provider, const char *currency)
+{
+	CurrencyRule found;
+
+	RUN(find_rule, arg_text(provider), arg_text(currency));
+	found.exponent = row_int4(0, 1);
+	found.rule.wire_exponent = row_int4(0, 2);
+	found.rule.step = row_int(0, 3);
+	found.rule.min = 0;
+	found.rule.max = row_null(0, 4) ? PG_INT64_MAX : row_int(0, 4);
+	return found;
+}
+
+static char *
+neighbours(const MoneyWire *wire)
+{
+	if (wire->has_lower && wire->has_upper)
+		return psprintf("The nearest amounts are " INT64_FORMAT " and " INT64_FORMAT ".",
+						wire->lower, wire->upper);
+	return psprintf("The nearest amount is " INT64_FORMAT ".",
+					wire->has_lower ? wire->lower : wire->upper);
+}
+
+int64
+wire_price(const char *provider, const char *currency, int64 amount)
+{
+	CurrencyRule found = currency_rule(provider, currency);
+	MoneyWire wire;
+
+	switch (money_to_wire(amount, found.exponent, &found.rule, &wire))
+	{
+		case MONEY_OK:
+			return wire.wire;
+		case MONEY_BELOW_MINIMUM:
+		case MONEY_ABOVE_MAXIMUM:
+		case MONEY_OFF_STEP:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("provider \"%s\" cannot take an amount of " INT64_FORMAT " in %s",
+							provider, amount, currency),
+					 wire.has_lower || wire.has_upper ? errhint("%s", neighbours(&wire)) : 0));
+		default:
+			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+							errmsg("an amount of " INT64_FORMAT
+								   " in %s is out of range for provider \"%s\"",
+								   amount, currency, provider)));
+	}
+}
+
+int64
+amount_from_wire(const char *provider, const char *currency, int64 wire)
+{
+	CurrencyRule found = currency_rule(provider, currency);
+	int64 amount;
+	MoneyStatus status = money_from_wire(wire, found.rule.wire_exponent, found.exponent, &amount);
+
+	if (status != MONEY_OK && status != MONEY_INEXACT)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("an amount of provider \"%s\" in %s is out of range", provider, currency)));
+	return amount;
+}

@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * wire_amounts.h
+ *	  Amounts of ours and the units in which a provider counts.
+ *
+ * Ours are minor units of ISO 4217; billing.provider_currencies has the
+ * exceptions of each provider.  Arguments of operations and amounts in
+ * snapshots are the provider's; the subjects convert them here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_WIRE_AMOUNTS_H
+#define JANUA_WIRE_AMOUNTS_H
+
+#include "db.h"
+
+/*
+ * The price of one unit in the provider's units.  22023 when the provider
+ * cannot take it, with the nearest amounts that it takes.  The provider's
+ * minimum is for what is charged at once and does not count here.
+ */
+extern int64 wire_price(const char *provider, const char *currency, int64 amount);
+
+/*
+ * What a provider reports, in minor units; rounded half away from zero where
+ * the provider counts finer than the currency.  22003 when it does not fit.
+ */
+extern int64 amount_from_wire(const char *provider, const char *currency, int64 wire);
+
+#endif /* JANUA_WIRE_AMOUNTS_H */

@@ -1,0 +1,431 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The background worker: one per database, and the launcher.
+ *
+ * Without shared_preload_libraries the first writing call in a database asks
+ * for its worker.  With it, the launcher starts one for every database at
+ * server start (after promotion on a standby); a worker that finds no
+ * extension leaves at once.
+ *
+ * A worker holds a lock that makes it the only one of its database.  It has no
+ * name of its own: inside each transaction it is the role janua_billing.  It
+ * leaves when the extension is dropped, when somebody wants the database for
+ * himself (DROP DATABASE, CREATE DATABASE ... TEMPLATE), and on a worker node
+ * of Citus.  Exit code 1 asks the postmaster for a restart, 0 is for good.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "worker.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "common/relpath.h"
+#include "db.h"
+#include "delivery.h"
+#include "drive.h"
+#include "http.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "unit.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#define RESTART_SECONDS 5
+/* How long DROP DATABASE may have to wait for us. */
+#define DATABASE_LOOK_MS 500
+/* Due work is looked for at least this often, also when nobody woke us. */
+#define SAFETY_POLL_MS 5000
+#define ERROR_PAUSE_MS 1000
+
+typedef enum Leave
+{
+	STAY,
+	LEAVE_FOR_GOOD,
+	LEAVE_AND_RETURN
+} Leave;
+
+static bool is_worker = false;
+
+bool
+worker_is_me(void)
+{
+	return is_worker;
+}
+
+/* ---- start ---- */
+
+/*
+ * Called after a commit: everything is on the stack, nothing can fail.  Where
+ * the database's files are goes along, so that a worker that is restarted
+ * after DROP DATABASE sees that they are gone before it connects: a connection
+ * to a database that is not there is FATAL, and would be tried for ever.
+ */
+static void
+describe_worker(BackgroundWorker *worker, Oid database, Oid tablespace)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = RESTART_SECONDS;
+	strlcpy(worker->bgw_library_name, "janua_billing", BGW_MAXLEN);
+	strlcpy(worker->bgw_function_name, "billing_worker_main", BGW_MAXLEN);
+	snprintf(worker->bgw_name, BGW_MAXLEN, "janua_billing worker for database %u", database);
+	strlcpy(worker->bgw_type, "janua_billing worker", BGW_MAXLEN);
+	worker->bgw_main_arg = ObjectIdGetDatum(database);
+	memcpy(worker->bgw_extra, &tablespace, sizeof(tablespace));
+}
+
+bool
+worker_start(Oid database)
+{
+	BackgroundWorker worker;
+
+	describe_worker(&worker, database, MyDatabaseTableSpace);
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+void
+worker_init(void)
+{
+	BackgroundWorker launcher = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = RESTART_SECONDS,
+		.bgw_library_name = "janua_billing",
+		.bgw_function_name = "billing_launcher_main",
+		.bgw_name = "janua_billing launcher",
+		.bgw_type = "janua_billing launcher",
+	};
+
+	if (process_shared_preload_libraries_in_progress)
+		RegisterBackgroundWorker(&launcher);
+}
+
+/* ---- the launcher ---- */
+
+/* Databases that can be connected to; templates are nobody's business. */
+static List *
+list_databases(void)
+{
+	Relation relation;
+	TableScanDesc scan;
+	HeapTuple tuple;
+	List *workers = NIL;
+	MemoryContext memory = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	relation = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(relation, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old;
+
+		if (!database->datallowconn || database->datistemplate)
+			continue;
+		old = MemoryContextSwitchTo(memory);
+		workers = lappend(workers, palloc(sizeof(BackgroundWorker)));
+		describe_worker(llast(workers), database->oid, database->dattablespace);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(memory);
+	return workers;
+}
+
+/*
+ * One after the other: a worker without work leaves before the next one is
+ * started, so that many databases need few of the server's worker slots.
+ */
+static void
+launch(BackgroundWorker *worker)
+{
+	BackgroundWorkerHandle *handle;
+	pid_t pid;
+
+	worker->bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(worker, &handle))
+	{
+		ereport(
+			WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("no slot for the billing worker of a database"),
+			 errhint(
+				 "Raise max_worker_processes; the worker starts with the next billing call there.")));
+		return;
+	}
+	(void) WaitForBackgroundWorkerStartup(handle, &pid);
+	pfree(handle);
+}
+
+void
+billing_launcher_main(Datum argument)
+{
+	ListCell *cell;
+	List *workers;
+
+	is_worker = true;
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	workers = list_databases();
+	foreach (cell, workers)
+	{
+		CHECK_FOR_INTERRUPTS();
+		launch(lfirst(cell));
+	}
+	proc_exit(0);
+}
+
+/* ---- may we be here? ---- */
+
+static bool
+database_files_exist(Oid database, Oid tablespace)
+{
+	char *path = GetDatabasePath(database, tablespace);
+	struct stat status;
+	bool exist = stat(path, &status) == 0;
+
+	pfree(path);
+	return exist;
+}
+
+/*
+ * DROP DATABASE and CREATE DATABASE ... TEMPLATE hold a lock on the database
+ * and wait for everybody to leave.  Whoever can have the lock that a new
+ * connection takes is not in their way.
+ */
+static bool
+database_wanted_by_others(void)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
+	if (LockAcquire(&tag, RowExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	LockRelease(&tag, RowExclusiveLock, true);
+	return false;
+}
+
+/* Held until the process ends.  Sub-object 1 is ours: DROP EXTENSION locks sub-object 0. */
+static bool
+become_the_only_worker(Oid extension)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 1);
+	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+QUERY(citus_installed,
+	  "SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('pg_catalog.pg_dist_local_group')",
+	  InvalidOid);
+QUERY(citus_group, "SELECT FROM pg_catalog.pg_dist_local_group WHERE groupid <> 0", InvalidOid);
+QUERY(take_over_state,
+	  "UPDATE billing.worker_state SET pid = $1, lease_token = $2, started_at = clock_timestamp() "
+	  "RETURNING (SELECT lease_token FROM billing.worker_state)",
+	  INT4OID, UUIDOID);
+QUERY(leave_state, "UPDATE billing.worker_state SET pid = NULL WHERE pid = $1", INT4OID);
+QUERY(note_error,
+	  "UPDATE billing.worker_state SET last_error = $1, last_error_at = clock_timestamp()",
+	  TEXTOID);
+
+static bool
+on_citus_worker_node(void)
+{
+	return RUN(citus_installed, arg_null()) > 0 && RUN(citus_group, arg_null()) > 0;
+}
+
+/* First unit: is there work for us here, and what did our predecessor leave? */
+static Leave
+arrive(const pg_uuid_t *token, pg_uuid_t **predecessor)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	Leave leave = STAY;
+	bool only;
+
+	*predecessor = NULL;
+	StartTransactionCommand();
+	only = OidIsValid(get_extension_oid("janua_billing", true)) &&
+		   become_the_only_worker(get_extension_oid("janua_billing", true));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(memory);
+	if (!only)
+		return LEAVE_FOR_GOOD;
+	if (!unit_begin())
+		return unit_extension_gone() ? LEAVE_FOR_GOOD : LEAVE_AND_RETURN;
+	if (on_citus_worker_node())
+		leave = LEAVE_FOR_GOOD;
+	else if (RUN(take_over_state, arg_int4(MyProcPid), arg_uuid(token)) > 0 && !row_null(0, 1))
+	{
+		*predecessor = MemoryContextAlloc(memory, sizeof(pg_uuid_t));
+		**predecessor = *row_uuid(0, 1);
+	}
+	unit_commit();
+	MemoryContextSwitchTo(memory);
+	return leave;
+}
+
+/* ---- the loop ---- */
+
+/*
+ * An ERROR that reached the loop: everything is put back and tried again
+ * after a pause.  When even the note of it fails, the next ERROR is not noted.
+ */
+static void
+report_and_clean_up(void)
+{
+	static bool noting = false;
+	MemoryContext memory = MemoryContextSwitchTo(TopMemoryContext);
+	ErrorData *error;
+
+	HOLD_INTERRUPTS();
+	error = CopyErrorData();
+	EmitErrorReport();
+	FlushErrorState();
+	unit_abort();
+	drive_close();
+	RESUME_INTERRUPTS();
+	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ERROR_PAUSE_MS, PG_WAIT_EXTENSION);
+	CHECK_FOR_INTERRUPTS();
+	if (!noting)
+	{
+		noting = true;
+		if (unit_begin())
+		{
+			RUN(note_error,
+				arg_text(psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message)));
+			unit_commit();
+		}
+	}
+	noting = false;
+	MemoryContextSwitchTo(memory);
+	FreeErrorData(error);
+}
+
+static Leave
+may_stay(void)
+{
+	if (database_wanted_by_others())
+		return LEAVE_AND_RETURN;
+	return unit_extension_gone() ? LEAVE_FOR_GOOD : STAY;
+}
+
+static Leave
+loop(pg_uuid_t *predecessor)
+{
+	uint32 wait_event = compat_wait_event("BillingWorkerMain");
+	TimestampTz last_everything = 0;
+	bool woken = true;
+	Leave leave;
+
+	while ((leave = may_stay()) == STAY)
+	{
+		bool everything;
+		long due;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			http_open(http_max_in_flight);
+		}
+		if (predecessor != NULL)
+		{
+			delivery_release_leases(predecessor);
+			predecessor = NULL;
+		}
+		everything = last_everything == 0 ||
+					 TimestampDifferenceExceeds(last_everything, GetCurrentTimestamp(),
+												SAFETY_POLL_MS);
+		pgstat_report_activity(STATE_RUNNING, "delivering");
+		due = drive_pass(everything ? PASS_EVERYTHING : woken ? PASS_WOKEN : PASS_NETWORK);
+		if (everything)
+			last_everything = GetCurrentTimestamp();
+		if (due == 0)
+		{
+			woken = true;
+			continue;
+		}
+		pgstat_report_activity(STATE_IDLE, NULL);
+		woken = http_wait(due < 0 ? DATABASE_LOOK_MS : Min(due, DATABASE_LOOK_MS), wait_event) ||
+				(due > 0 && delivery_in_flight() == 0);
+	}
+	return leave;
+}
+
+static void
+leave_quietly(int code, Datum argument)
+{
+	drive_close();
+}
+
+void
+billing_worker_main(Datum argument)
+{
+	Oid database = DatumGetObjectId(argument);
+	Oid tablespace;
+	sigjmp_buf recovery;
+	pg_uuid_t *token;
+	pg_uuid_t *predecessor;
+	MemoryContext memory;
+	Leave leave;
+
+	is_worker = true;
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	memcpy(&tablespace, MyBgworkerEntry->bgw_extra, sizeof(tablespace));
+	if (!database_files_exist(database, tablespace))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	pgstat_report_appname("janua_billing worker");
+	SetConfigOption("lock_timeout", "2s", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+
+	/* what lives as long as the loop; units come and go beside it */
+	memory = AllocSetContextCreate(TopMemoryContext, "billing worker", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(memory);
+	before_shmem_exit(leave_quietly, (Datum) 0);
+
+	if (sigsetjmp(recovery, 1) != 0)
+	{
+		error_context_stack = NULL;
+		PG_exception_stack = &recovery;
+		report_and_clean_up();
+	}
+	PG_exception_stack = &recovery;
+	MemoryContextSwitchTo(memory);
+	token = drive_open();
+	leave = arrive(token, &predecessor);
+	if (leave == STAY)
+		leave = loop(predecessor);
+	if (leave == LEAVE_AND_RETURN && unit_begin())
+	{
+		RUN(leave_state, arg_int4(MyProcPid));
+		unit_commit();
+	}
+	proc_exit(leave == LEAVE_FOR_GOOD ? 0 : 1);
+}
