@@ -294,6 +294,22 @@ read_subscription(const Sandbox *sandbox, const Jsonb *arguments, int64 *cost, S
 	return subscription;
 }
 
+/* Nothing comes to be when the first payment fails or takes its time. */
+static bool
+pays_at_once(const Sandbox *sandbox, const SandboxSubscription *subscription,
+			 const Jsonb *arguments, int64 cost, SandboxReply *reply)
+{
+	SandboxCharge charge = sandbox_charge(sandbox, subscription, cost,
+										  json_bool(arguments, "off_session", false));
+
+	if (charge.method != NULL && charge.outcome == SANDBOX_CHARGE_SUCCEEDED)
+		return true;
+	sandbox_decline(reply, charge.method == NULL ? "payment_method_missing"
+						   : charge.code != NULL ? charge.code
+												 : "payment_incomplete");
+	return false;
+}
+
 void
 sandbox_subscription_create(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
 {
@@ -303,6 +319,9 @@ sandbox_subscription_create(Sandbox *sandbox, const Jsonb *arguments, SandboxRep
 	SandboxCharge charge;
 
 	if (subscription == NULL)
+		return;
+	if (json_bool(arguments, "all_or_nothing", false) && cost > 0 &&
+		!pays_at_once(sandbox, subscription, arguments, cost, reply))
 		return;
 
 	subscription->id = sandbox_new_id(&sandbox->state, "sub");

@@ -394,6 +394,11 @@ form_first_payment(Form *form)
 
 	if (collection != NULL && strcmp(collection, "send_invoice") == 0)
 		return false;
+	if (json_bool(form->arguments, "all_or_nothing", false))
+	{
+		form_add(form, "payment_behavior", "error_if_incomplete");
+		return false;
+	}
 	if (json_text(form->arguments, "payment_method") != NULL)
 	{
 		form_add(form, "payment_behavior", "allow_incomplete");

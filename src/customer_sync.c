@@ -179,8 +179,7 @@ mirror_data(const pg_uuid_t *id, const CustomerSnapshot *told)
 	if (RUN(customer_changing, arg_uuid(id)) > 0)
 		return;
 	RUN(mirror_customer, arg_uuid(id), arg_bytes(seal_text("customers.email", id, told->email)),
-		arg_bytes(email_hash(told->email)),
-		arg_bytes(seal_text("customers.name", id, told->name)),
+		arg_bytes(email_hash(told->email)), arg_bytes(seal_text("customers.name", id, told->name)),
 		arg_bytes(seal_text("customers.phone", id, told->phone)));
 }
 

@@ -170,6 +170,7 @@ prepare(void *context)
 		.request_id = uuid_text(row->id),
 		.arguments = p->description.arguments,
 		.carry = row->carry,
+		.sent_at = row->sent_at,
 		.account = delivery->account,
 	};
 	delivery->lookup = strcmp(row->state, "unknown") == 0 ||
@@ -251,7 +252,8 @@ QUERY(
 	"UPDATE billing.outbox AS o SET state = 'sending', attempts = o.attempts + 1, lease_token = $1, "
 	"leased_until = clock_timestamp() + make_interval(secs => c.seconds), "
 	"request = coalesce(c.request, o.request), lookup = c.lookup, "
-	"first_sent_at = coalesce(o.first_sent_at, clock_timestamp()), sent_at = clock_timestamp() "
+	"first_sent_at = coalesce(o.first_sent_at, clock_timestamp()), "
+	"sent_at = CASE WHEN c.lookup THEN o.sent_at ELSE clock_timestamp() END "
 	"FROM unnest($2, $3, $4, $5) AS c (id, request, lookup, seconds) WHERE o.id = c.id",
 	UUIDOID, UUIDARRAYOID, BYTEAARRAYOID, BOOLARRAYOID, INT4ARRAYOID);
 
@@ -468,6 +470,7 @@ prepare_stored(void *context)
 		.request_id = uuid_text(row->id),
 		.arguments = p->description.readiness == READY ? p->description.arguments : row->arguments,
 		.carry = row->carry,
+		.sent_at = row->sent_at,
 		.account = delivery->account,
 	};
 }
@@ -641,7 +644,8 @@ delivery_next_due(void)
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell *cell;
 
-	if (!unit_begin())
+	/* with every slot taken, the next answer is what to wait for */
+	if (http_free_slots() == 0 || !unit_begin())
 		return -1;
 	foreach (cell, accounts_runnable())
 	{

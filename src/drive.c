@@ -47,10 +47,18 @@ drive_close(void)
 	delivery_close();
 }
 
+/* -1 stands for never. */
 static long
 earlier(long a, long b)
 {
 	return a < 0 ? b : b < 0 ? a : Min(a, b);
+}
+
+/* What is due but was not to be had (locked by a session) is tried again after a pause. */
+static long
+not_at_once(long due)
+{
+	return due < 0 ? due : Max(due, OTHERS_PAUSE_MS);
 }
 
 /* What only a commit (of a session, or our own) can have brought. */
@@ -94,7 +102,7 @@ drive_pass(PassKind kind)
 		if (locked > 0)
 			due = LOCKED_ROW_PAUSE_MS;
 		if (kind != PASS_NETWORK)
-			due = earlier(due, earlier(delivery_next_due(), embedded_next_due()));
+			due = earlier(due, not_at_once(earlier(delivery_next_due(), embedded_next_due())));
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(drive_memory);

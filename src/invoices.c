@@ -8,6 +8,7 @@
 #include "subjects.h"
 
 #include "subscriptions.h"
+#include "wire_amounts.h"
 
 QUERY(invoice_status, "SELECT status, attempt_count FROM billing.invoices WHERE id = $1", UUIDOID);
 QUERY(customer_organization, "SELECT organization_id FROM billing.customers WHERE id = $1",
@@ -32,16 +33,18 @@ QUERY(
 	TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 
+/* Amounts come in the provider's units and are kept in ours; not told is NULL or 0. */
 static Arg
-arg_amount(int64 amount)
+arg_told(const InvoiceSnapshot *told, const News *news, int64 amount)
 {
-	return amount == NO_AMOUNT ? arg_null() : arg_int(amount);
+	return amount == NO_AMOUNT ? arg_null()
+							   : arg_int(amount_from_wire(news->provider, told->currency, amount));
 }
 
-static int64
-amount_or_zero(int64 amount)
+static Arg
+arg_due(const InvoiceSnapshot *told, const News *news, int64 amount)
 {
-	return amount == NO_AMOUNT ? 0 : amount;
+	return amount == NO_AMOUNT ? arg_int(0) : arg_told(told, news, amount);
 }
 
 /* Paid stays paid; what was given up may still be paid. */
@@ -92,12 +95,11 @@ put(const pg_uuid_t *id, const InvoiceSnapshot *told, const News *news, const pg
 	RUN(put_invoice, arg_uuid(id), arg_uuid(customer), arg_text(organization_id),
 		arg_uuid(subscription), arg_text(news->provider), arg_text(news->account),
 		arg_bool(news->livemode), arg_text(told->status), arg_text(told->number),
-		arg_text(told->billing_reason), arg_text(told->currency),
-		arg_int(amount_or_zero(told->total)), arg_amount(told->tax),
-		arg_int(amount_or_zero(told->amount_due)), arg_int(amount_or_zero(told->amount_paid)),
-		arg_int(amount_or_zero(told->amount_remaining)), arg_int4(told->attempt_count),
-		arg_time(told->period_start), arg_time(told->period_end), arg_time(told->due_at),
-		arg_time(paid_at), arg_time(told->next_attempt_at),
+		arg_text(told->billing_reason), arg_text(told->currency), arg_due(told, news, told->total),
+		arg_told(told, news, told->tax), arg_due(told, news, told->amount_due),
+		arg_due(told, news, told->amount_paid), arg_due(told, news, told->amount_remaining),
+		arg_int4(told->attempt_count), arg_time(told->period_start), arg_time(told->period_end),
+		arg_time(told->due_at), arg_time(paid_at), arg_time(told->next_attempt_at),
 		arg_time(told->created_at != 0 ? told->created_at : news->as_of));
 }
 

@@ -412,8 +412,34 @@ QUERY(
 	"error_type = 'internal', error_code = $3 WHERE id = $1",
 	UUIDOID, BYTEAOID, TEXTOID);
 
-/* Its answer is kept: retry_request() applies it again instead of sending. */
+QUERY(
+	store_answer,
+	"UPDATE billing.outbox SET answer = $2, leased_until = clock_timestamp() + interval '1 minute' "
+	"WHERE id = $1",
+	UUIDOID, BYTEAOID);
+
+/* Kept in the row, to be applied when what is in the way has gone. */
 static void
+keep_answer(const Delivery *delivery)
+{
+	if (!delivery->stored)
+		RUN(store_answer, arg_uuid(delivery->row.id),
+			arg_bytes(freeze_answer(delivery->row.id, &delivery->response)));
+}
+
+/* A lock, a deadlock, a full disk: the same answer goes through later. */
+static bool
+passes(const char *sqlstate)
+{
+	return strcmp(sqlstate, "55P03") == 0 || strncmp(sqlstate, "40", 2) == 0 ||
+		   strncmp(sqlstate, "53", 2) == 0;
+}
+
+/*
+ * False when the answer has to wait.  One that can never be applied is kept,
+ * too: retry_request() applies it again instead of sending.
+ */
+static bool
 settle_alone(Delivery *delivery)
 {
 	Batch batch = {list_make1(delivery)};
@@ -421,17 +447,18 @@ settle_alone(Delivery *delivery)
 	char *message;
 
 	if (guarded(settle_list, &batch, &sqlstate, &message))
-		return;
+		return true;
+	if (passes(sqlstate))
+	{
+		keep_answer(delivery);
+		return false;
+	}
 	ereport(LOG, (errmsg("the answer to request %s of billing cannot be applied: %s",
 						 uuid_text(delivery->row.id), message)));
 	RUN(apply_failed, arg_uuid(delivery->row.id),
 		arg_bytes(freeze_answer(delivery->row.id, &delivery->response)), arg_text(sqlstate));
+	return true;
 }
-
-QUERY(
-	store_answer,
-	"UPDATE billing.outbox SET answer = $2, leased_until = clock_timestamp() + interval '1 minute' WHERE id = $1",
-	UUIDOID, BYTEAOID);
 
 /* Sorts a batch: what is not ours any more is dropped, what is locked is stored. */
 static List *
@@ -460,9 +487,7 @@ applicable(List *batch, const pg_uuid_t *lease_token, bool *any_stored)
 		else
 		{
 			*any_stored = true;
-			if (!delivery->stored)
-				RUN(store_answer, arg_uuid(delivery->row.id),
-					arg_bytes(freeze_answer(delivery->row.id, &delivery->response)));
+			keep_answer(delivery);
 		}
 	}
 	return result;
@@ -480,6 +505,6 @@ settle_batch(List *deliveries, const pg_uuid_t *lease_token)
 	if (batch.deliveries == NIL || guarded(settle_list, &batch, &sqlstate, &message))
 		return any_stored;
 	foreach (cell, batch.deliveries)
-		settle_alone(lfirst(cell));
+		any_stored |= !settle_alone(lfirst(cell));
 	return any_stored;
 }

@@ -10,6 +10,7 @@
 
 #include "json.h"
 #include "keys.h"
+#include "wire_amounts.h"
 
 /* ---- to the provider ---- */
 
@@ -50,10 +51,10 @@ method_at_provider(const OutboxRow *row, const pg_uuid_t *method, char **provide
 }
 
 static void
-add_price(JsonBuilder *b, const Price *price, const char *provider_price)
+add_price(JsonBuilder *b, const OutboxRow *row, const Price *price, const char *provider_price)
 {
 	json_add_text(b, "price", provider_price != NULL ? provider_price : uuid_text(price->id));
-	json_add_int(b, "amount", price->amount);
+	json_add_int(b, "amount", wire_price(row->provider, price->currency, price->amount));
 	json_add_text(b, "currency", price->currency);
 	json_add_text(b, "interval", price->interval);
 	json_add_int(b, "interval_count", price->interval_count);
@@ -125,7 +126,7 @@ describe_create(const OutboxRow *row, const Subscription *s)
 	json_add_text(&b, "reference", uuid_text(s->id));
 	json_add_text(&b, "organization_id", s->organization_id);
 	json_add_text(&b, "customer", customer);
-	add_price(&b, price, provider_price);
+	add_price(&b, row, price, provider_price);
 	json_add_int(&b, "quantity",
 				 json_int(row->arguments, "quantity", &number) ? number : s->quantity);
 	json_add_text(&b, "payment_method", method);
@@ -157,7 +158,7 @@ describe_update(const OutboxRow *row, const Subscription *s, JsonBuilder *b)
 
 		if (provider_find(row->provider)->has_catalogue && provider_price == NULL)
 			return (Description){NOT_YET, NULL, "the price does not exist there"};
-		add_price(b, price, provider_price);
+		add_price(b, row, price, provider_price);
 	}
 	json_add_text(b, "payment_method", method);
 	copy_members(b, row->arguments, update_members);
@@ -213,8 +214,6 @@ QUERY(
 	"SELECT p.id, p.plan_id, l.plan_group FROM billing.prices AS p JOIN billing.plans AS l ON l.id = p.plan_id "
 	"WHERE p.id = $1",
 	UUIDOID);
-QUERY(lock_subscription, "SELECT FROM billing.subscriptions WHERE id = $1 FOR NO KEY UPDATE",
-	  UUIDOID);
 QUERY(store_secret, "UPDATE billing.subscriptions SET client_secret = $2 WHERE id = $1", UUIDOID,
 	  BYTEAOID);
 
@@ -340,7 +339,9 @@ subscription_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 	bool same;
 
 	/* two webhooks at once: the second one sees what the first one made of it */
-	if (id != NULL && RUN(lock_subscription, arg_uuid(id)) > 0)
+	if (id != NULL)
+		s = subscription_load(id);
+	if (s != NULL && outbox_lock_customer(s->customer_id))
 		s = subscription_load(id);
 	if (s == NULL)
 		s = adopt(told, news, waiting_for);

@@ -53,6 +53,8 @@
 /* Due work is looked for at least this often, also when nobody woke us. */
 #define SAFETY_POLL_MS 5000
 #define ERROR_PAUSE_MS 1000
+/* A session that holds what one customer's news needs must not hold up the others. */
+#define LOCK_TIMEOUT "200ms"
 
 typedef enum Leave
 {
@@ -401,7 +403,7 @@ billing_worker_main(Datum argument)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	pgstat_report_appname("janua_billing worker");
-	SetConfigOption("lock_timeout", "2s", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 
