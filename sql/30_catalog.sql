@@ -81,7 +81,8 @@ BEGIN
 	IF (NEW.id, NEW.plan_id, NEW.customer_id, NEW.currency, NEW.amount, NEW.interval, NEW.interval_count)
 		IS DISTINCT FROM
 		(OLD.id, OLD.plan_id, OLD.customer_id, OLD.currency, OLD.amount, OLD.interval, OLD.interval_count)
-		AND NOT OLD.builtin THEN
+		-- a restored row takes the place of a built-in one: see replace_builtin()
+		AND NOT (OLD.builtin AND NOT NEW.builtin) THEN
 		RAISE EXCEPTION 'the terms of price % cannot change', OLD.id
 			USING ERRCODE = 'JB008',
 				  HINT = 'Make a new price by billing.create_price(); it takes the place of this one for new subscriptions.';

@@ -183,8 +183,9 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_cancel_subscription';
 COMMENT ON FUNCTION billing.cancel_subscription(uuid, boolean, boolean, boolean, text, text) IS
 	'Cancels at the end of the period (of the trial while trialing), or now. From past_due, unpaid, paused and incomplete it always '
-	'ends at once. prorate, invoice_now: only when it ends now. Cancelling what is cancelled is harmless. Errors: JB005 unknown '
-	'subscription, 22023 bad reason.';
+	'ends at once. prorate, invoice_now: only when it ends now. Cancelling what is cancelled is harmless. reason: '
+	'too_expensive, missing_features, switched_service, unused, customer_service, too_complex, low_quality or other, as providers know '
+	'them, or any text. Errors: JB005 unknown subscription, JB009 a card number in reason or comment.';
 
 CREATE FUNCTION billing.resume_subscription(subscription_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER

@@ -16,6 +16,9 @@
 #include "errors.h"
 #include "json.h"
 #include "keys.h"
+#include "mb/pg_wchar.h"
+
+#define ORGANIZATION_ID_MAX 255 /* as the constraint of the table */
 
 static const char *const tax_exempt_words[] = {"none", "exempt", "reverse", NULL};
 
@@ -156,6 +159,10 @@ check_terms(CustomerTerms *terms)
 {
 	check_given("organization_id",
 				terms->organization_id != NULL && terms->organization_id[0] != '\0');
+	if (pg_mbstrlen(terms->organization_id) > ORGANIZATION_ID_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("organization_id is longer than %d characters", ORGANIZATION_ID_MAX),
+						errhint("Pass the application's own id of the organization.")));
 	check_email(terms->email);
 	terms->country = check_country(terms->country);
 	terms->currency = check_currency(terms->currency);

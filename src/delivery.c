@@ -88,7 +88,7 @@ QUERY(
 	stored,
 	"SELECT " OUTBOX_COLUMNS " FROM billing.outbox "
 	"WHERE state = 'sending' AND answer IS NOT NULL AND (lease_token = $1 OR leased_until < clock_timestamp()) "
-	"ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED",
+	"ORDER BY leased_until LIMIT $2 FOR UPDATE SKIP LOCKED",
 	UUIDOID, INT8OID);
 
 static void
@@ -480,49 +480,64 @@ QUERY(take_over,
 	  "leased_until = clock_timestamp() + interval '1 minute' WHERE id = $1",
 	  UUIDOID, UUIDOID);
 
+/* NULL, and the request is dead, when not even its answer can be read. */
+static Delivery *
+load_stored(Rows rows, int64 i)
+{
+	Delivery *delivery = delivery_new();
+	MemoryContext old = MemoryContextSwitchTo(delivery->memory);
+	Preparation p = {.delivery = delivery};
+	char *sqlstate;
+	char *message;
+	bool ok;
+
+	read_row(delivery, rows, i);
+	p.account = account_get(delivery->row.provider, delivery->row.account);
+	ok = guarded(prepare_stored, &p, &sqlstate, &message);
+	MemoryContextSwitchTo(old);
+	if (ok)
+	{
+		RUN(take_over, arg_uuid(delivery->row.id), arg_uuid(&lease_token));
+		delivery->stored = true;
+		return delivery;
+	}
+	RUN(kill_request, arg_uuid(delivery->row.id), arg_text(sqlstate));
+	MemoryContextDelete(delivery->memory);
+	return NULL;
+}
+
 int
 delivery_apply_stored(void)
 {
 	List *batch = NIL;
 	Rows rows;
 	ListCell *cell;
-	int left;
+	bool locked;
+	bool more;
 
 	if (!stored_answers || !unit_begin())
 		return 0;
-	RUN(stored, arg_uuid(&lease_token), arg_int(http_max_in_flight));
+	more = RUN(stored, arg_uuid(&lease_token), arg_int(http_max_in_flight)) == http_max_in_flight;
 	rows = rows_keep();
 	for (int64 i = 0; i < rows_count(rows); i++)
 	{
-		Delivery *delivery = delivery_new();
-		MemoryContext old = MemoryContextSwitchTo(delivery->memory);
-		Preparation p = {.delivery = delivery};
-		char *sqlstate;
-		char *message;
-		bool ok;
+		Delivery *delivery = load_stored(rows, i);
 
-		read_row(delivery, rows, i);
-		p.account = account_get(delivery->row.provider, delivery->row.account);
-		ok = guarded(prepare_stored, &p, &sqlstate, &message);
-		MemoryContextSwitchTo(old);
-		if (ok)
-		{
-			RUN(take_over, arg_uuid(delivery->row.id), arg_uuid(&lease_token));
-			delivery->stored = true;
+		if (delivery != NULL)
 			batch = lappend(batch, delivery);
-		}
-		else
-		{
-			RUN(kill_request, arg_uuid(delivery->row.id), arg_text(sqlstate));
-			MemoryContextDelete(delivery->memory);
-		}
 	}
-	stored_answers = batch != NIL && settle_batch(batch, &lease_token);
-	left = stored_answers ? list_length(batch) : 0;
+	locked = batch != NIL && settle_batch(batch, &lease_token);
 	foreach (cell, batch)
 		MemoryContextDelete(((Delivery *) lfirst(cell))->memory);
 	unit_commit();
-	return left;
+	stored_answers = locked || more;
+	return locked ? 0 : list_length(batch);
+}
+
+bool
+delivery_has_stored(void)
+{
+	return stored_answers;
 }
 
 /* ---- leases, races, time ---- */

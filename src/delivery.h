@@ -22,8 +22,9 @@ extern int delivery_claim(void);
 /* Takes every answer that is there and applies it. Returns how many. */
 extern int delivery_complete(void);
 
-/* Applies answers that had to wait for a row's lock. Returns how many are left. */
+/* Applies answers that had to wait for a row's lock, in turn. Returns how many, 0 when one still waits. */
 extern int delivery_apply_stored(void);
+extern bool delivery_has_stored(void);
 
 /* Puts back what a process that is gone had claimed; token NULL: only what is over its time. */
 extern void delivery_release_leases(const pg_uuid_t *token);

@@ -80,7 +80,6 @@ drive_pass(PassKind kind)
 	MemoryContext old = MemoryContextSwitchTo(drive_memory);
 	int work = 0;
 	int settled;
-	int locked;
 	long due = -1;
 
 	if (kind == PASS_EVERYTHING)
@@ -90,7 +89,7 @@ drive_pass(PassKind kind)
 		housekeeping_pass();
 	}
 	settled = delivery_complete();
-	locked = delivery_apply_stored();
+	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)
 		work += delivery_claim();
 	if (kind != PASS_NETWORK)
@@ -99,7 +98,7 @@ drive_pass(PassKind kind)
 		due = 0;
 	else
 	{
-		if (locked > 0)
+		if (delivery_has_stored())
 			due = LOCKED_ROW_PAUSE_MS;
 		if (kind != PASS_NETWORK)
 			due = earlier(due, not_at_once(earlier(delivery_next_due(), embedded_next_due())));

@@ -35,6 +35,7 @@ _PG_init(void)
 	keys_init();
 	accounts_init();
 	http_init();
+	organizations_init();
 	MarkGUCPrefixReserved("janua_billing");
 	worker_init();
 }

@@ -364,7 +364,7 @@ json_visit(const Jsonb *json, JsonVisitor visitor, void *context)
 		return;
 
 	iterator = JsonbIteratorInit(&unconstify(Jsonb *, json)->root);
-	token = JsonbIteratorNext(&iterator, &value, true);
+	(void) JsonbIteratorNext(&iterator, &value, true);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)

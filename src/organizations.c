@@ -18,7 +18,6 @@
 #include "subjects.h"
 
 #include "access/relation.h"
-#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/catalog.h"

@@ -114,21 +114,24 @@ require_alive(const Subscription *s)
 
 /* ---- subscribe ---- */
 
+/* An integer that the call leaves out; no value that a caller could mean. */
+#define NOT_NAMED PG_INT32_MIN
+
 typedef struct SubscribeTerms
 {
 	const char *plan;
 	const char *payment_method;
-	int trial_days; /* -1: the plan's, once */
+	int trial_days; /* NOT_NAMED: the plan's, once */
 	int64 quantity;
 	const char *currency;
 	const pg_uuid_t *price;
 	int64 amount; /* NO_AMOUNT: not named */
 	const char *interval;
 	const char *collection_method;
-	int days_until_due; /* -1: none */
+	int days_until_due; /* NOT_NAMED: none */
 	TimestampTz cancel_at;
 	const char *trial_end_behavior;
-	int off_session; /* -1: not named */
+	int off_session; /* NOT_NAMED: the provider decides */
 	const Jsonb *metadata;
 } SubscribeTerms;
 
@@ -139,15 +142,18 @@ check_subscribe_terms(const SubscribeTerms *terms)
 	if (terms->quantity <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
-	if (terms->trial_days < -1 || terms->trial_days > 730)
+	if (terms->trial_days != NOT_NAMED && (terms->trial_days < 0 || terms->trial_days > 730))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("trial_days must be from 0 to 730")));
+	if (terms->days_until_due != NOT_NAMED && terms->days_until_due < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("days_until_due must not be negative")));
 	check_word("collection_method", terms->collection_method, collection_words);
 	check_word("trial_end_behavior", terms->trial_end_behavior, trial_end_words);
 	check_metadata(terms->metadata);
 	check_no_card("payment_method", terms->payment_method);
 	if (terms->collection_method != NULL && strcmp(terms->collection_method, "send_invoice") == 0 &&
-		terms->days_until_due < 0)
+		terms->days_until_due == NOT_NAMED)
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_NULL_VIOLATION),
 				 errmsg("days_until_due must be given with collection_method send_invoice")));
@@ -162,7 +168,7 @@ QUERY(
 static int
 trial_days_for(const SubscribeTerms *terms, const Customer *customer, const Price *price)
 {
-	if (terms->trial_days >= 0)
+	if (terms->trial_days != NOT_NAMED)
 		return terms->trial_days;
 	if (price->plan_trial_days > 0 &&
 		RUN(had_trial, arg_text(customer->organization_id), arg_text(price->plan_group)) > 0)
@@ -179,12 +185,12 @@ create_arguments(const SubscribeTerms *terms, int trial_days)
 	if (trial_days > 0)
 		json_add_int(&b, "trial_days", trial_days);
 	json_add_text(&b, "collection_method", terms->collection_method);
-	if (terms->days_until_due >= 0)
+	if (terms->days_until_due != NOT_NAMED)
 		json_add_int(&b, "days_until_due", terms->days_until_due);
 	json_add_time(&b, "cancel_at", terms->cancel_at);
 	json_add_text(&b, "trial_end_behavior", terms->trial_end_behavior);
-	if (terms->off_session >= 0)
-		json_add_bool(&b, "off_session", terms->off_session > 0);
+	if (terms->off_session != NOT_NAMED)
+		json_add_bool(&b, "off_session", terms->off_session != 0);
 	return json_close(&b);
 }
 
@@ -311,11 +317,11 @@ pg_uuid_t *
 subscription_create_default(const Customer *customer, const char *plan)
 {
 	SubscribeTerms terms = {.plan = plan,
-							.trial_days = -1,
+							.trial_days = NOT_NAMED,
 							.quantity = 1,
 							.amount = NO_AMOUNT,
-							.days_until_due = -1,
-							.off_session = -1};
+							.days_until_due = NOT_NAMED,
+							.off_session = NOT_NAMED};
 
 	return subscription_create(&terms, customer,
 							   account_get(customer->provider, customer->account));
@@ -337,17 +343,17 @@ SQL_FUNCTION(billing_subscribe)
 	SubscribeTerms terms = {
 		.plan = ARG_TEXT(1),
 		.payment_method = ARG_TEXT(2),
-		.trial_days = ARG_INT4(3, -1),
+		.trial_days = ARG_INT4(3, NOT_NAMED),
 		.quantity = ARG_INT(4, 1),
 		.currency = ARG_TEXT(5),
 		.price = ARG_UUID(6),
 		.amount = ARG_INT(7, NO_AMOUNT),
 		.interval = ARG_TEXT(8),
 		.collection_method = ARG_TEXT(9),
-		.days_until_due = ARG_INT4(10, -1),
+		.days_until_due = ARG_INT4(10, NOT_NAMED),
 		.cancel_at = ARG_TIME(11),
 		.trial_end_behavior = ARG_TEXT(12),
-		.off_session = PG_ARGISNULL(13) ? -1 : PG_GETARG_BOOL(13),
+		.off_session = PG_ARGISNULL(13) ? NOT_NAMED : PG_GETARG_BOOL(13),
 		.metadata = ARG_JSON(15),
 	};
 	char *managed_by = ARG_TEXT(14);
@@ -367,6 +373,8 @@ SQL_FUNCTION(billing_subscribe)
 		{"days_until_due", psprintf("%d", terms.days_until_due)},
 		{"cancel_at", psprintf(INT64_FORMAT, terms.cancel_at)},
 		{"trial_end_behavior", terms.trial_end_behavior},
+		{"off_session", psprintf("%d", terms.off_session)},
+		{"managed_by", managed_by},
 		{"metadata", terms.metadata == NULL ? NULL : json_string(terms.metadata)},
 		{"provider", provider},
 		{"account", account_name},

@@ -21,6 +21,8 @@
 static bool in_session = false;
 static bool extension_gone = false;
 static Identity identity;
+/* Where the caller allocates: a transaction leaves us elsewhere. */
+static MemoryContext caller_memory;
 
 /*
  * DROP EXTENSION locks the extension's own object first.  Whoever cannot have
@@ -54,6 +56,7 @@ lock_extension(void)
 bool
 unit_begin(void)
 {
+	caller_memory = CurrentMemoryContext;
 	if (!in_session)
 	{
 		SetCurrentStatementStartTimestamp();
@@ -63,6 +66,7 @@ unit_begin(void)
 	{
 		if (!in_session)
 			CommitTransactionCommand();
+		MemoryContextSwitchTo(caller_memory);
 		return false;
 	}
 	if (in_session)
@@ -74,23 +78,20 @@ unit_begin(void)
 	return true;
 }
 
-/*
- * CommitTransactionCommand() leaves us in the context of the whole process:
- * callers switch to their own before they allocate anything that lasts.
- */
 void
 unit_commit(void)
 {
 	db_close();
 	identity_give_back(identity);
 	if (in_session)
-	{
 		SPI_commit();
-		return;
+	else
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		pgstat_report_stat(true);
 	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(true);
+	MemoryContextSwitchTo(caller_memory);
 }
 
 void

@@ -1,0 +1,274 @@
+-- Views for people: what is on its way, what is stuck and why, what was sold.
+-- The views of operation (outbox_status to attention) show every organisation
+-- and are read with the rights of the owner; those of subscriptions and
+-- invoices are read with the rights of the reader, so that row level security
+-- limits a tenant to its own rows.
+
+CREATE INDEX invoices_organization ON billing.invoices (organization_id, issued_at);
+
+CREATE VIEW billing.outbox_status AS
+	SELECT o.id, o.operation, o.object_type, o.object_id,
+		   CASE WHEN o.key_type = 'customer'
+				THEN (SELECT c.organization_id FROM billing.customers AS c WHERE c.id = o.ordering_key) END AS organization_id,
+		   o.provider, o.account, o.livemode, o.state, o.attempts, o.next_attempt_at, o.sent_at,
+		   o.created_at, now() - o.created_at AS age, o.error_type, o.error_code, o.provider_request_id,
+		   CASE
+			   WHEN o.state = 'dead' THEN
+				   'a person: billing.retry_request() sends it again, billing.cancel_request() gives it up'
+			   WHEN o.state = 'sending' AND o.answer IS NOT NULL THEN
+				   'a session that holds the customer''s row: the answer is applied when it ends'
+			   WHEN o.state = 'sending' THEN
+				   'the answer of ' || o.provider
+			   WHEN o.state = 'waiting' AND o.blocked_by IS NOT NULL THEN
+				   (SELECT format('request %s (%s), which has to be done first', b.id, b.operation)
+					|| CASE WHEN b.state = 'dead' THEN ' and is dead' ELSE '' END
+					FROM billing.outbox AS b WHERE b.id = o.blocked_by)
+			   WHEN o.state = 'waiting' THEN
+				   coalesce((SELECT CASE WHEN a.state = 'dead'
+										 THEN format('request %s (%s), which is dead and holds this %s: see billing.retry_request() '
+													 'and billing.cancel_request()', a.id, a.operation, o.key_type)
+										 ELSE format('request %s (%s) of the same %s, which was there first',
+													 a.id, a.operation, o.key_type) END
+							 FROM billing.outbox AS a
+							 WHERE a.ordering_key = o.ordering_key AND a.state <> 'waiting' AND (a.state <> 'dead' OR a.holds)
+							 ORDER BY a.state = 'dead' DESC, a.seq
+							 LIMIT 1),
+							'what waits before it')
+			   WHEN p.stopped_at IS NOT NULL THEN
+				   format('account %s at %s, which is stopped: %s', o.account, o.provider, p.stopped_reason)
+			   WHEN p.bound_to IS DISTINCT FROM billing.database_binding() AND NOT v.embedded THEN
+				   format('account %s at %s, which is bound to another database: see billing.adopt_database()', o.account, o.provider)
+			   WHEN o.next_attempt_at > now() AND o.state = 'unknown' THEN
+				   'the time to ask ' || o.provider || ' whether it went through'
+			   WHEN o.next_attempt_at > now() THEN
+				   'its next attempt'
+			   ELSE 'the worker'
+		   END AS waiting_for
+	FROM billing.outbox AS o
+	JOIN billing.providers AS v ON v.name = o.provider
+	LEFT JOIN billing.provider_accounts AS p ON p.provider = o.provider AND p.account = o.account;
+COMMENT ON VIEW billing.outbox_status IS 'Requests to providers that are not finished, and what each is waiting for.';
+COMMENT ON COLUMN billing.outbox_status.organization_id IS 'NULL for requests about the catalogue.';
+COMMENT ON COLUMN billing.outbox_status.state IS
+	'queued (next of its customer or plan), waiting (behind another one), sending, unknown (sent, the answer was lost: it is looked up), '
+	'dead (given up).';
+COMMENT ON COLUMN billing.outbox_status.provider_request_id IS 'What to tell the provider''s support.';
+
+CREATE VIEW billing.webhook_status AS
+	SELECT e.event_id, e.id, e.provider, e.account, e.livemode, e.type, e.state, e.reason, e.waiting_for, e.attempts,
+		   e.next_attempt_at, e.provider_time, e.received_at, e.handled_at,
+		   e.received_at - e.provider_time AS delay, e.raw_body IS NOT NULL AS can_be_replayed
+	FROM billing.webhook_events AS e;
+COMMENT ON VIEW billing.webhook_status IS 'Webhooks that were received, without their bodies.';
+COMMENT ON COLUMN billing.webhook_status.event_id IS 'The provider''s id of the event, for replay_webhook().';
+COMMENT ON COLUMN billing.webhook_status.waiting_for IS 'The provider''s id of an object that we do not know yet.';
+COMMENT ON COLUMN billing.webhook_status.delay IS 'From the provider''s event to us; long after an outage, when it sends again.';
+COMMENT ON COLUMN billing.webhook_status.can_be_replayed IS 'Its body is still kept (setting raw_body_retention).';
+
+-- A pid that is left over from before a crash may have another process by now;
+-- it counts only if the server has not been restarted since.
+CREATE VIEW billing.worker_status AS
+	SELECT w.pid,
+		   w.pid IS NOT NULL AND w.started_at >= pg_postmaster_start_time()
+		   AND EXISTS (SELECT FROM pg_stat_activity AS a
+					   WHERE a.pid = w.pid AND a.datname = current_database()) AS running,
+		   w.started_at, o.queued, o.waiting, o.sending, o.unknown, o.dead,
+		   now() - o.oldest_queued AS oldest_queued_age,
+		   pg_stat_get_dead_tuples('billing.outbox'::regclass) AS outbox_dead_rows,
+		   h.held, w.last_error, w.last_error_at
+	FROM billing.worker_state AS w
+	CROSS JOIN (
+		SELECT count(*) FILTER (WHERE state = 'queued') AS queued, count(*) FILTER (WHERE state = 'waiting') AS waiting,
+			   count(*) FILTER (WHERE state = 'sending') AS sending, count(*) FILTER (WHERE state = 'unknown') AS unknown,
+			   count(*) FILTER (WHERE state = 'dead') AS dead, min(created_at) FILTER (WHERE state = 'queued') AS oldest_queued
+		FROM billing.outbox) AS o
+	CROSS JOIN (
+		SELECT string_agg(format(CASE WHEN a.stopped_at IS NOT NULL THEN 'account %s at %s is stopped: %s'
+									  ELSE 'account %s at %s is bound to another database: see billing.adopt_database()' END,
+								 a.account, a.provider, a.stopped_reason), '; ' ORDER BY a.provider, a.account) AS held
+		FROM billing.provider_accounts AS a
+		JOIN billing.providers AS p ON p.name = a.provider
+		WHERE NOT p.embedded AND (a.stopped_at IS NOT NULL OR a.bound_to IS DISTINCT FROM billing.database_binding())) AS h;
+COMMENT ON VIEW billing.worker_status IS 'The background worker of this database and its work; one row.';
+COMMENT ON COLUMN billing.worker_status.running IS
+	'Without shared_preload_libraries nothing runs after a restart until a function of billing writes something.';
+COMMENT ON COLUMN billing.worker_status.outbox_dead_rows IS
+	'Dead row versions of the outbox: many slow it down, and long transactions keep vacuum from removing them.';
+COMMENT ON COLUMN billing.worker_status.held IS 'Accounts that nothing is sent for, and why; NULL when there is none.';
+
+CREATE VIEW billing.provider_health AS
+	SELECT a.provider, a.account, a.livemode, p.embedded OR a.secret_key IS NOT NULL AS configured,
+		   p.embedded OR a.bound_to IS NOT DISTINCT FROM billing.database_binding() AS bound_here,
+		   a.stopped_at, a.stopped_reason,
+		   o.queued, o.waiting, o.dead, f.finished_last_hour, f.declined_last_hour,
+		   e.error_type AS last_error_type, e.error_code AS last_error_code, e.sent_at AS last_error_at,
+		   (SELECT max(w.received_at) FROM billing.webhook_events AS w
+			WHERE w.provider = a.provider AND w.account = a.account) AS last_webhook_at
+	FROM billing.provider_accounts AS a
+	JOIN billing.providers AS p ON p.name = a.provider
+	CROSS JOIN LATERAL (
+		SELECT count(*) FILTER (WHERE r.state IN ('queued', 'sending', 'unknown')) AS queued,
+			   count(*) FILTER (WHERE r.state = 'waiting') AS waiting, count(*) FILTER (WHERE r.state = 'dead') AS dead
+		FROM billing.outbox AS r WHERE r.provider = a.provider AND r.account = a.account) AS o
+	CROSS JOIN LATERAL (
+		SELECT count(*) FILTER (WHERE d.state = 'done') AS finished_last_hour,
+			   count(*) FILTER (WHERE d.state = 'done' AND d.error_code IS NOT NULL) AS declined_last_hour
+		FROM billing.outbox_finished AS d
+		WHERE d.finished_at > now() - interval '1 hour' AND d.provider = a.provider AND d.account = a.account) AS f
+	LEFT JOIN LATERAL (
+		SELECT r.error_type, r.error_code, r.sent_at
+		FROM billing.outbox AS r
+		WHERE r.provider = a.provider AND r.account = a.account AND r.error_type IS NOT NULL
+		ORDER BY r.sent_at DESC NULLS LAST LIMIT 1) AS e ON true;
+COMMENT ON VIEW billing.provider_health IS 'Our accounts at the providers and how they do.';
+COMMENT ON COLUMN billing.provider_health.bound_here IS
+	'False in a copy of a database: nothing is sent from it before adopt_database().';
+COMMENT ON COLUMN billing.provider_health.queued IS 'Requests that can be sent, are being sent or looked up.';
+COMMENT ON COLUMN billing.provider_health.declined_last_hour IS 'Of those finished: what the provider did and a bank declined.';
+COMMENT ON COLUMN billing.provider_health.last_error_type IS 'The latest trouble of a request that is not finished.';
+
+CREATE VIEW billing.attention (since, severity, what, object_type, object_id, organization_id, detail, hint) AS
+	SELECT a.stopped_at, 'critical', 'account is stopped', 'provider_account', a.id, NULL::text,
+		   format('account %s at %s: %s', a.account, a.provider, a.stopped_reason),
+		   'billing.configure_provider() with a key that works'
+	FROM billing.provider_accounts AS a
+	WHERE a.stopped_at IS NOT NULL
+UNION ALL
+	SELECT min(o.created_at), 'critical', 'account is bound to another database', 'provider_account', a.id, NULL,
+		   format('account %s at %s: %s requests are held', a.account, a.provider, count(*)),
+		   'when the database that this one was copied from sends no more: billing.adopt_database()'
+	FROM billing.provider_accounts AS a
+	JOIN billing.providers AS p ON p.name = a.provider
+	JOIN billing.outbox AS o ON o.provider = a.provider AND o.account = a.account
+	WHERE NOT p.embedded AND a.bound_to IS DISTINCT FROM billing.database_binding()
+	GROUP BY a.id, a.provider, a.account
+UNION ALL
+	SELECT now() - w.oldest_queued_age, 'critical', 'worker is not running', 'worker', NULL, NULL,
+		   format('%s requests wait to be sent', w.queued),
+		   'CALL billing.run_worker(), and see shared_preload_libraries, max_worker_processes and the server''s log'
+	FROM billing.worker_status AS w
+	WHERE NOT w.running AND w.oldest_queued_age > interval '1 minute'
+UNION ALL
+	SELECT coalesce(o.sent_at, o.created_at), 'error', 'request is dead', o.object_type, o.object_id, o.organization_id,
+		   format('%s at %s: %s', o.operation, o.provider, concat_ws(' ', o.error_type, o.error_code)),
+		   format('billing.retry_request(%L) or billing.cancel_request(%1$L)', o.id)
+	FROM billing.outbox_status AS o
+	WHERE o.state = 'dead'
+UNION ALL
+	SELECT o.created_at, 'warning', 'request is late', o.object_type, o.object_id, NULL,
+		   format('%s at %s: %s attempts, %s', o.operation, o.provider, o.attempts,
+				  coalesce(nullif(concat_ws(' ', o.error_type, o.error_code), ''), 'no answer')),
+		   'see billing.outbox_status'
+	FROM billing.outbox AS o
+	WHERE o.state IN ('queued', 'unknown') AND o.attempts > 0 AND o.created_at < now() - interval '1 hour'
+UNION ALL
+	SELECT c.updated_at, 'warning', 'customer needs data', 'customer', c.id, c.organization_id,
+		   format('%s requires %s', c.provider, c.needs_data),
+		   format('billing.update_customer(%L, ...)', c.id)
+	FROM billing.customers AS c
+	WHERE c.needs_data IS NOT NULL AND c.deleted_at IS NULL
+UNION ALL
+	SELECT e.received_at, 'error', 'webhook failed', 'webhook_event', e.id, NULL,
+		   format('%s of %s: %s', e.type, e.provider, e.reason),
+		   format('billing.replay_webhook(%L)', e.event_id)
+	FROM billing.webhook_events AS e
+	WHERE e.state = 'failed'
+UNION ALL
+	SELECT e.received_at, 'warning', 'webhook waits', 'webhook_event', e.id, NULL,
+		   format('%s of %s is about %s, which is not known here', e.type, e.provider, e.waiting_for),
+		   'was it made by another application with the same account?'
+	FROM billing.webhook_events AS e
+	WHERE e.state = 'waiting' AND e.received_at < now() - interval '1 hour'
+UNION ALL
+	SELECT s.created_at, 'error', 'second live subscription', 'subscription', s.id, s.organization_id,
+		   format('plan %s in group %s at %s', p.plan, s.plan_group, s.provider),
+		   'both entitle and both are billed: cancel one by billing.cancel_subscription()'
+	FROM billing.subscriptions AS s
+	JOIN billing.plans AS p ON p.id = s.plan_id
+	WHERE s.conflict AND s.status NOT IN ('canceled', 'incomplete_expired')
+UNION ALL
+	SELECT s.updated_at, CASE s.status WHEN 'unpaid' THEN 'error' ELSE 'warning' END, 'subscription is ' || s.status,
+		   'subscription', s.id, s.organization_id,
+		   concat_ws(': ', format('plan %s at %s', p.plan, s.provider), s.error_code),
+		   'the customer has to pay or to give another payment method'
+	FROM billing.subscriptions AS s
+	JOIN billing.plans AS p ON p.id = s.plan_id
+	WHERE s.status IN ('past_due', 'unpaid');
+COMMENT ON VIEW billing.attention IS 'Everything that a person has to look at; empty when all is well.';
+COMMENT ON COLUMN billing.attention.severity IS
+	'critical (nothing goes out), error (something will not happen without you), warning.';
+COMMENT ON COLUMN billing.attention.hint IS 'What to do.';
+
+-- What was sold.
+
+CREATE VIEW billing.subscription_details WITH (security_invoker = true) AS
+	SELECT s.id, s.organization_id, s.customer_id, p.plan, p.name AS plan_name, s.plan_group, s.quantity,
+		   r.amount, r.currency, r."interval", r.interval_count, s.status, s.managed_by, s.provider, s.account, s.livemode,
+		   s.provider_status, f.provider_id AS provider_subscription_id, s.payment_method_id, s.trial_start, s.trial_end,
+		   s.current_period_start, s.current_period_end, s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at,
+		   s.error_code, s.conflict, s.superseded_by,
+		   ARRAY(SELECT o.operation FROM billing.outbox AS o WHERE o.object_id = s.id ORDER BY o.seq) AS pending,
+		   s.metadata, s.created_at, s.updated_at
+	FROM billing.subscriptions AS s
+	JOIN billing.plans AS p ON p.id = s.plan_id
+	JOIN billing.prices AS r ON r.id = s.price_id
+	LEFT JOIN billing.provider_refs AS f
+		ON f.object_id = s.id AND f.object_type = 'subscription' AND f.provider = s.provider AND f.account = s.account;
+COMMENT ON VIEW billing.subscription_details IS 'Subscriptions with plan, price and what is still to be confirmed by the provider.';
+COMMENT ON COLUMN billing.subscription_details.amount IS 'Minor units of the currency, for one unit of quantity and one interval.';
+COMMENT ON COLUMN billing.subscription_details.provider_subscription_id IS
+	'The provider''s id, such as sub_...; NULL until it confirms, and for a free plan.';
+COMMENT ON COLUMN billing.subscription_details.pending IS
+	'Requests about it that are not finished, in their order; the row does not show yet what they ask for.';
+
+CREATE FUNCTION billing.get_subscription(subscription_id uuid) RETURNS SETOF billing.subscription_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 1
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.subscription_details AS d WHERE d.id = get_subscription.subscription_id;
+END;
+COMMENT ON FUNCTION billing.get_subscription(uuid) IS 'The subscription as the provider last told it; no row when there is none.';
+
+CREATE FUNCTION billing.list_subscriptions(organization_id text) RETURNS SETOF billing.subscription_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 5
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.subscription_details AS d
+	WHERE d.organization_id = list_subscriptions.organization_id
+	ORDER BY d.created_at DESC, d.id DESC;
+END;
+COMMENT ON FUNCTION billing.list_subscriptions(text) IS 'Subscriptions of an organisation, ended ones too, newest first.';
+
+CREATE VIEW billing.invoice_details WITH (security_invoker = true) AS
+	SELECT i.id, i.organization_id, i.customer_id, i.subscription_id, p.plan, i.status, i.provider, i.account, i.livemode,
+		   i.provider_number, f.provider_id AS provider_invoice_id, i.billing_reason, i.currency, c.exponent AS currency_exponent,
+		   i.total, i.tax, i.amount_due, i.amount_paid, i.amount_remaining, i.attempt_count, i.next_attempt_at,
+		   i.period_start, i.period_end, i.issued_at, i.due_at, i.paid_at, i.created_at, i.updated_at
+	FROM billing.invoices AS i
+	JOIN billing.currencies AS c ON c.code = i.currency
+	LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id
+	LEFT JOIN billing.plans AS p ON p.id = s.plan_id
+	LEFT JOIN billing.provider_refs AS f
+		ON f.object_id = i.id AND f.object_type = 'invoice' AND f.provider = i.provider AND f.account = i.account;
+COMMENT ON VIEW billing.invoice_details IS 'Invoices of providers. Amounts are minor units of the currency.';
+COMMENT ON COLUMN billing.invoice_details.plan IS 'The plan that the subscription has now.';
+COMMENT ON COLUMN billing.invoice_details.currency_exponent IS 'An amount divided by 10 to the power of it is in units of the currency.';
+COMMENT ON COLUMN billing.invoice_details.provider_number IS 'The number that is printed on it.';
+
+CREATE FUNCTION billing.get_invoice(invoice_id uuid) RETURNS SETOF billing.invoice_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 1
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.invoice_details AS d WHERE d.id = get_invoice.invoice_id;
+END;
+COMMENT ON FUNCTION billing.get_invoice(uuid) IS 'The invoice as the provider last told it; no row when there is none.';
+
+CREATE FUNCTION billing.list_invoices(organization_id text) RETURNS SETOF billing.invoice_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.invoice_details AS d
+	WHERE d.organization_id = list_invoices.organization_id
+	ORDER BY d.issued_at DESC, d.id DESC;
+END;
+COMMENT ON FUNCTION billing.list_invoices(text) IS 'Invoices of an organisation, newest first.';

@@ -1,0 +1,262 @@
+-- Who may do what.  Nothing of billing is open to everybody: roles of the
+-- application get a level by grant_access().  What a level is stands in a table.
+
+CREATE TABLE billing.access_levels
+(
+	level text NOT NULL CHECK (level IN ('admin', 'app', 'webhook', 'report', 'tenant')),
+	kind text NOT NULL CHECK (kind IN ('routine', 'table')),
+	object name NOT NULL,
+	privileges text NOT NULL CHECK (privileges IN ('EXECUTE', 'SELECT', 'UPDATE', 'INSERT, UPDATE')),
+	columns name[],
+	PRIMARY KEY (level, kind, object, privileges)
+);
+COMMENT ON TABLE billing.access_levels IS
+	'What each level of grant_access() may do: admin (configures and repairs), app (the application), webhook (takes webhooks in), report '
+	'(reads, without personal data), tenant (reads what belongs to one organisation).';
+COMMENT ON COLUMN billing.access_levels.object IS 'Name in schema billing; of a routine, with all its overloads.';
+COMMENT ON COLUMN billing.access_levels.columns IS 'NULL: the whole table.';
+
+CREATE TABLE billing.access_grants
+(
+	role_name name NOT NULL,
+	level text NOT NULL,
+	PRIMARY KEY (role_name, level)
+);
+COMMENT ON TABLE billing.access_grants IS
+	'Levels that were given to roles. What counts are the privileges of the roles; this says which of them stay when one level is taken away.';
+SELECT pg_extension_config_dump('billing.access_grants', '');
+
+-- Row level security: who may read this table sees the rows of every
+-- organisation, everybody else those of one.
+CREATE TABLE billing.all_organizations ();
+COMMENT ON TABLE billing.all_organizations IS
+	'A mark without content: a role with SELECT on it sees the rows of all organisations, any other role those of the organisation that '
+	'the setting janua_billing.organization_id names.';
+
+-- IMMUTABLE on purpose: the answer is then known when a query is planned, and a
+-- tenant's query can use the index on organization_id.  A plan that depends on
+-- row level security is made anew for another role, and after GRANT and REVOKE
+-- on its tables, exactly as if the policy itself named roles.
+CREATE FUNCTION billing.sees_all_organizations() RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+RETURN has_table_privilege('billing.all_organizations', 'SELECT');
+COMMENT ON FUNCTION billing.sees_all_organizations() IS
+	'Does the current role see the rows of every organisation? For the policies of row level security; a role that is granted one of our '
+	'tables by hand needs EXECUTE on it, too.';
+
+DO $$
+DECLARE
+	protected text;
+BEGIN
+	-- with a column of its own that says whose a row is
+	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'invoices', 'usage_events', 'usage_keys', 'idempotency_keys',
+									 'events', 'sandbox_clocks']
+	LOOP
+		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
+		EXECUTE format('CREATE POLICY organization ON billing.%I USING (billing.sees_all_organizations() '
+					   'OR organization_id = current_setting(''janua_billing.organization_id'', true))', protected);
+	END LOOP;
+	-- not for tenants at all
+	FOREACH protected IN ARRAY ARRAY['payment_methods', 'outbox_finished', 'webhook_events', 'sandbox_state', 'sandbox_deliveries',
+									 'attached_tables']
+	LOOP
+		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
+		EXECUTE format('CREATE POLICY organization ON billing.%I USING (billing.sees_all_organizations())', protected);
+	END LOOP;
+END
+$$;
+
+-- What the views of tenants read beside them: subqueries see what the tenant sees.
+ALTER TABLE billing.outbox ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.outbox
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = outbox.object_id));
+ALTER TABLE billing.provider_refs ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.provider_refs
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = provider_refs.object_id)
+		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = provider_refs.object_id));
+-- The list prices are for everybody, an agreed one for the organisation that has it.
+ALTER TABLE billing.prices ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.prices
+	USING (billing.sees_all_organizations() OR customer_id IS NULL
+		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.price_id = prices.id));
+
+CREATE FUNCTION billing.grant_level(role name, level text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	granted record;
+BEGIN
+	EXECUTE format('GRANT USAGE ON SCHEMA billing TO %I', grant_level.role);
+	FOR granted IN
+		SELECT 'EXECUTE' AS privileges, 'ROUTINE ' || p.oid::regprocedure AS object
+		FROM billing.access_levels AS l
+		JOIN pg_proc AS p ON p.proname = l.object AND p.pronamespace = 'billing'::regnamespace
+		WHERE l.level = grant_level.level AND l.kind = 'routine'
+		UNION ALL
+		SELECT (SELECT string_agg(trim(w) || coalesce(c.list, ''), ', ') FROM string_to_table(l.privileges, ',') AS w),
+			   'TABLE ' || format('billing.%I', l.object)
+		FROM billing.access_levels AS l
+		CROSS JOIN LATERAL (SELECT ' (' || string_agg(quote_ident(n), ', ') || ')' FROM unnest(l.columns) AS n) AS c (list)
+		WHERE l.level = grant_level.level AND l.kind = 'table'
+	LOOP
+		EXECUTE format('GRANT %s ON %s TO %I', granted.privileges, granted.object, grant_level.role);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION billing.grant_level(name, text) IS 'Gives a role the privileges of a level; for grant_access() and revoke_access().';
+
+-- A role that was dropped takes its privileges with it; one that is made later
+-- under the same name must not inherit its levels.
+CREATE FUNCTION billing.check_access(role name, level text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM billing.access_levels AS l WHERE l.level = check_access.level) THEN
+		RAISE EXCEPTION 'unknown level "%"', check_access.level
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'It is one of: admin, app, webhook, report, tenant.';
+	ELSIF NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = check_access.role) THEN
+		RAISE EXCEPTION 'role "%" does not exist', check_access.role
+			USING ERRCODE = 'undefined_object',
+				  HINT = 'CREATE ROLE makes one. Billing is never open to PUBLIC.';
+	ELSIF check_access.role = 'janua_billing' THEN
+		RAISE EXCEPTION 'role "janua_billing" owns billing and has no level'
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Name the role that the application or the administrator logs in as.';
+	END IF;
+
+	LOCK TABLE billing.access_grants IN SHARE ROW EXCLUSIVE MODE;
+	DELETE FROM billing.access_grants AS g
+	WHERE g.role_name = check_access.role
+		AND NOT EXISTS (SELECT
+						FROM pg_namespace AS n
+						CROSS JOIN LATERAL aclexplode(n.nspacl) AS a
+						JOIN pg_roles AS r ON r.oid = a.grantee
+						WHERE n.nspname = 'billing' AND r.rolname = g.role_name);
+END
+$$;
+COMMENT ON FUNCTION billing.check_access(name, text) IS
+	'Checks the arguments of grant_access() and revoke_access(), and forgets levels of a dropped role of the same name.';
+
+CREATE FUNCTION billing.grant_access(role name, level text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM billing.check_access(grant_access.role, grant_access.level);
+	PERFORM billing.grant_level(grant_access.role, grant_access.level);
+	INSERT INTO billing.access_grants (role_name, level)
+	VALUES (grant_access.role, grant_access.level)
+	ON CONFLICT DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION billing.grant_access(name, text) IS
+	'Gives a role a level; it may have several. admin: configures providers, plans and access, repairs what is stuck. app: everything that '
+	'the application does. webhook: verify_webhook() and handle_webhook(). report: reads, without personal data. tenant: reads what belongs '
+	'to the organisation that the setting janua_billing.organization_id names. Whoever sets that setting chooses the organisation: the '
+	'application sets it, and lets nobody run commands of his own as such a role. For superusers and roles with level admin. Errors: '
+	'22023 unknown level, 42704 no such role.';
+
+CREATE FUNCTION billing.revoke_access(role name, level text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	kept text;
+BEGIN
+	PERFORM billing.check_access(revoke_access.role, revoke_access.level);
+	DELETE FROM billing.access_grants AS g
+	WHERE g.role_name = revoke_access.role AND g.level = revoke_access.level;
+
+	EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA billing FROM %I', revoke_access.role);
+	EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA billing FROM %I', revoke_access.role);
+	EXECUTE format('REVOKE ALL ON SCHEMA billing FROM %I', revoke_access.role);
+	FOR kept IN SELECT g.level FROM billing.access_grants AS g WHERE g.role_name = revoke_access.role
+	LOOP
+		PERFORM billing.grant_level(revoke_access.role, kept);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION billing.revoke_access(name, text) IS
+	'Takes a level away from a role, and whatever was granted to it by hand; what its other levels allow stays. For superusers and roles '
+	'with level admin. Errors: 22023 unknown level, 42704 no such role.';
+
+-- The levels.  Not for any of them, superusers aside: create_key_file() and
+-- import_environment(), which reach outside the database.
+INSERT INTO billing.access_levels (level, kind, object, privileges)
+SELECT l.level, 'routine', r.object, 'EXECUTE'
+FROM (VALUES
+	('{app}',
+	 'create_customer update_customer delete_customer find_customer find_customers_by_email get_customer decrypt '
+	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods '
+	 'subscribe update_subscription cancel_subscription resume_subscription client_config '
+	 'get_subscription list_subscriptions get_invoice list_invoices '
+	 'record_usage await run_worker attach_organizations detach_organizations organization_changed '
+	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle'),
+	('{app,webhook}', 'verify_webhook handle_webhook'),
+	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
+	('{app,report,tenant}', 'get_plans'),
+	('{app,webhook,report,tenant}', 'sees_all_organizations'),
+	('{}',
+	 'configure_provider adopt_database create_plan create_price set_plan_feature link_price '
+	 'retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
+) AS v (levels, objects)
+CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)
+CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
+
+INSERT INTO billing.access_levels (level, kind, object, privileges)
+SELECT l.level, 'table', r.object, 'SELECT'
+FROM (VALUES
+	('{app}', 'customers customer_details payment_methods settings attached_tables'),
+	('{app,report}',
+	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
+	 'subscriptions'),
+	('{report}', 'outbox_finished worker_status provider_health attention'),
+	('{app,report,tenant}', 'plans prices plan_features features meters invoices usage_events subscription_details invoice_details')
+) AS v (levels, objects)
+CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
+CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
+
+INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VALUES
+	('report', 'table', 'customers', 'SELECT',
+	 '{id,organization_id,provider,account,livemode,country,currency,locale,timezone,tax_exempt,needs_data,deleted_at,created_at,updated_at}'),
+	('report', 'table', 'payment_methods', 'SELECT',
+	 '{id,customer_id,provider,account,livemode,state,is_default,type,brand,exp_month,exp_year,wallet,error_code,created_at,updated_at}'),
+	-- what their views show of tables that are not theirs
+	('tenant', 'table', 'currencies', 'SELECT', '{code,exponent}'),
+	('tenant', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
+	('app', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
+	('report', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
+	('tenant', 'table', 'provider_refs', 'SELECT', '{object_type,object_id,provider,account,provider_id}'),
+	('app', 'table', 'provider_refs', 'SELECT', '{object_type,object_id,provider,account,provider_id}'),
+	('report', 'table', 'provider_refs', 'SELECT', '{object_type,object_id,provider,account,provider_id}');
+
+-- admin reads everything but the sealed columns of accounts, requests and
+-- webhooks, which decrypt() would open for it; tenants read no sealed column.
+INSERT INTO billing.access_levels (level, kind, object, privileges, columns)
+SELECT 'admin', 'table', c.relname, 'SELECT',
+	   CASE WHEN c.relname IN ('provider_accounts', 'outbox', 'webhook_events') THEN
+		   ARRAY(SELECT a.attname FROM pg_attribute AS a
+				 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid <> 'bytea'::regtype
+				 ORDER BY a.attnum) END
+FROM pg_class AS c
+WHERE c.relnamespace = 'billing'::regnamespace AND c.relkind IN ('r', 'p', 'v')
+UNION ALL
+SELECT 'tenant', 'table', 'subscriptions', 'SELECT',
+	   ARRAY(SELECT a.attname FROM pg_attribute AS a
+			 WHERE a.attrelid = 'billing.subscriptions'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+				 AND a.atttypid <> 'bytea'::regtype
+			 ORDER BY a.attnum);
+
+INSERT INTO billing.access_levels (level, kind, object, privileges)
+SELECT 'admin', 'table', r.object, v.privileges
+FROM (VALUES
+	('UPDATE', 'settings providers prices'),
+	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters')
+) AS v (privileges, objects)
+CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
