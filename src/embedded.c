@@ -165,12 +165,12 @@ embedded_elapse(void)
 
 /* ---- webhooks ---- */
 
-QUERY(embedded_provider, "SELECT name FROM billing.providers WHERE embedded LIMIT 1", InvalidOid);
-QUERY(due_deliveries,
-	  "SELECT seq, account, payload FROM billing.sandbox_deliveries "
-	  "WHERE delivered_at IS NULL AND due_at <= clock_timestamp() ORDER BY due_at, seq LIMIT $1 "
-	  "FOR UPDATE SKIP LOCKED",
-	  INT8OID);
+QUERY(
+	due_delivery,
+	"SELECT d.seq, p.name, d.account, d.payload FROM billing.sandbox_deliveries AS d, billing.providers AS p "
+	"WHERE p.embedded AND d.delivered_at IS NULL AND d.due_at <= clock_timestamp() "
+	"ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE OF d SKIP LOCKED",
+	InvalidOid);
 QUERY(mark_delivered,
 	  "UPDATE billing.sandbox_deliveries SET delivered_at = clock_timestamp() WHERE seq = $1",
 	  INT8OID);
@@ -199,36 +199,46 @@ hand_in(void *context)
 				   incoming->account);
 }
 
+/*
+ * One webhook to a unit: a unit that held the rows of many customers could
+ * meet a statement of the application that wants the same ones.
+ */
+static bool
+deliver_one(void)
+{
+	Incoming incoming;
+	int64 seq;
+	char *sqlstate;
+	char *message;
+
+	if (!unit_begin())
+		return false;
+	if (RUN(due_delivery, arg_null()) == 0)
+	{
+		unit_commit();
+		return false;
+	}
+	seq = row_int(0, 1);
+	incoming = (Incoming){row_text(0, 2), row_text(0, 3), row_text(0, 4)};
+	if (guarded(hand_in, &incoming, &sqlstate, &message))
+		RUN(mark_delivered, arg_int(seq));
+	else
+	{
+		ereport(LOG, (errmsg("a webhook of the %s was not taken: %s", incoming.provider, message)));
+		RUN(put_off_delivery, arg_int(seq));
+	}
+	unit_commit();
+	return true;
+}
+
 int
 embedded_deliver(void)
 {
-	Rows rows;
-	int64 count;
-	char *provider;
+	int count = 0;
 
-	if (!unit_begin())
-		return 0;
-	count = RUN(due_deliveries, arg_int(DELIVERY_BATCH));
-	rows = rows_keep();
-	if (count > 0)
-		RUN(embedded_provider, arg_null());
-	provider = count > 0 ? row_text(0, 1) : NULL;
-	for (int64 i = 0; i < count; i++)
-	{
-		Incoming incoming = {provider, rows_text(rows, i, 2), rows_text(rows, i, 3)};
-		char *sqlstate;
-		char *message;
-
-		if (guarded(hand_in, &incoming, &sqlstate, &message))
-			RUN(mark_delivered, arg_int(rows_int(rows, i, 1)));
-		else
-		{
-			ereport(LOG, (errmsg("a webhook of the %s was not taken: %s", provider, message)));
-			RUN(put_off_delivery, arg_int(rows_int(rows, i, 1)));
-		}
-	}
-	unit_commit();
-	return (int) count;
+	while (count < DELIVERY_BATCH && deliver_one())
+		count++;
+	return count;
 }
 
 QUERY(

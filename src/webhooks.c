@@ -374,11 +374,11 @@ webhook_handle(const char *provider, const char *payload, size_t length, const J
 
 #define EVENT_COLUMNS "id, provider, account, event_id, type, provider_time, raw_body"
 
-QUERY(due_events,
+QUERY(due_event,
 	  "SELECT " EVENT_COLUMNS
 	  " FROM billing.webhook_events WHERE next_attempt_at <= clock_timestamp() "
-	  "ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED",
-	  INT8OID);
+	  "ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED",
+	  InvalidOid);
 QUERY(find_event,
 	  "SELECT " EVENT_COLUMNS
 	  ", count(*) OVER () FROM (SELECT * FROM billing.webhook_events WHERE event_id = $1 "
@@ -408,20 +408,44 @@ reapply(Rows rows, int64 i)
 	return apply_event(&inbox);
 }
 
+static void
+reapply_first(void *context)
+{
+	(void) reapply(context, 0);
+}
+
+/* One event to a unit, so that no two customers' rows are held at once. */
+static bool
+retry_one(void)
+{
+	Inbox inbox = {0};
+	Rows rows;
+	char *sqlstate;
+	char *message;
+	bool found;
+
+	if (!unit_begin())
+		return false;
+	found = RUN(due_event, arg_null()) > 0;
+	rows = rows_keep();
+	if (found && !guarded(reapply_first, rows, &sqlstate, &message))
+	{
+		/* not even its body can be read, such as when its key is not here */
+		inbox.id = rows_uuid(rows, 0, 1);
+		conclude(&inbox, "failed", psprintf("%s: %s", sqlstate, message), NULL, true);
+	}
+	unit_commit();
+	return found;
+}
+
 int
 webhooks_retry(void)
 {
-	Rows rows;
-	int64 count;
+	int count = 0;
 
-	if (!unit_begin())
-		return 0;
-	count = RUN(due_events, arg_int(RETRY_BATCH));
-	rows = rows_keep();
-	for (int64 i = 0; i < count; i++)
-		reapply(rows, i);
-	unit_commit();
-	return (int) count;
+	while (count < RETRY_BATCH && retry_one())
+		count++;
+	return count;
 }
 
 /* ---- SQL ---- */
