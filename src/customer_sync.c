@@ -193,7 +193,7 @@ customer_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 		*waiting_for = snapshot->provider_id;
 		return SNAPSHOT_UNKNOWN;
 	}
-	if (!ref_advance(snapshot, id, news))
+	if (!ref_advance(snapshot, id, news, TIE_BY_ARRIVAL))
 		return SNAPSHOT_STALE;
 	if (snapshot->deleted)
 	{

@@ -142,7 +142,9 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 		before = row_text(0, 1);
 		attempts = row_int4(0, 2);
 	}
-	if (!may_become(before, told->status) || !ref_advance(snapshot, id, news))
+	if (!may_become(before, told->status) ||
+		!ref_advance(snapshot, id, news,
+					 told->attempt_count >= attempts ? TIE_FOLLOWS : TIE_PRECEDES))
 		return SNAPSHOT_STALE;
 	put(id, told, news, customer, subscription, organization_id);
 	type = event_type(before, attempts, told);

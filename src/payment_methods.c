@@ -356,7 +356,7 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		id = adopt_method(snapshot, news, waiting_for);
 	if (id == NULL || !method_load(id, &method))
 		return SNAPSHOT_UNKNOWN;
-	if (!ref_advance(snapshot, id, news))
+	if (!ref_advance(snapshot, id, news, TIE_BY_ARRIVAL))
 		return SNAPSHOT_STALE;
 	if (snapshot->deleted || told->customer == NULL)
 	{

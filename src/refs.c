@@ -65,8 +65,8 @@ snapshot_object(const ProviderSnapshot *snapshot, const News *news)
 
 /*
  * Answers win a tie: requests about one object are sent one after the other,
- * so the later answer is the newer one.  Events of one second are ordered by
- * their ids.
+ * so the later answer is the newer one, and a webhook of the same second is
+ * most likely about what the answer told, or about what was there before.
  */
 QUERY(
 	advance_ref,
@@ -78,9 +78,10 @@ QUERY(
 	"as_of_terminal = excluded.as_of_terminal, as_of_event = excluded.as_of_event "
 	"WHERE (r.as_of, r.as_of_terminal) < (excluded.as_of, excluded.as_of_terminal) "
 	"OR ((r.as_of, r.as_of_terminal) = (excluded.as_of, excluded.as_of_terminal) "
-	"AND (excluded.as_of_event = '' OR r.as_of_event <= excluded.as_of_event)) "
+	"AND (excluded.as_of_event = '' OR coalesce($10, r.as_of_event <> ''))) "
 	"RETURNING xmax = 0",
-	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, BOOLOID, TEXTOID);
+	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, BOOLOID, TEXTOID,
+	BOOLOID);
 
 /* Webhooks that came before the object was known are due now. */
 QUERY(wake_waiting_events,
@@ -89,12 +90,13 @@ QUERY(wake_waiting_events,
 	  TEXTOID, TEXTOID);
 
 bool
-ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id, const News *news)
+ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id, const News *news, Tie tie)
 {
 	if (RUN(advance_ref, arg_text(object_type_name(snapshot->type)), arg_uuid(object_id),
 			arg_text(news->provider), arg_text(news->account), arg_text(snapshot->provider_id),
 			arg_bool(news->livemode), arg_time(news->as_of), arg_bool(snapshot->terminal),
-			arg_text(news->event_id)) == 0)
+			arg_text(news->event_id),
+			tie == TIE_BY_ARRIVAL ? arg_null() : arg_bool(tie == TIE_FOLLOWS)) == 0)
 		return false;
 	if (row_bool(0, 1))
 		RUN(wake_waiting_events, arg_text(snapshot->provider_id), arg_text(news->provider));

@@ -41,12 +41,23 @@ extern pg_uuid_t *ref_object(const char *object_type, const char *provider_id, c
 extern pg_uuid_t *snapshot_object(const ProviderSnapshot *snapshot, const News *news);
 
 /*
+ * What a webhook is worth that is of the same second as what we have.  Ids of
+ * events say nothing about their order; the subject may know better.
+ */
+typedef enum Tie
+{
+	TIE_BY_ARRIVAL, /* goes over an older webhook, not over an answer to our own call */
+	TIE_FOLLOWS,    /* it came out of the state that we have */
+	TIE_PRECEDES    /* it did not */
+} Tie;
+
+/*
  * Notes that the object is as fresh as the news, and the provider's id with
  * it.  False when what we have is newer: then nothing may be overwritten.
- * Order: time, then terminal before not, then event id.
+ * Order: time, then terminal before not, then tie; answers win a tie.
  */
 extern bool ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id,
-						const News *news);
+						const News *news, Tie tie);
 
 /* Only the id, for objects without states of their own (a subscription's item). */
 extern void ref_put(const char *object_type, const pg_uuid_t *object_id, const char *provider_id,

@@ -124,6 +124,12 @@ interpret(Delivery *delivery)
 		result->error_type = transport_error(delivery->response.transport);
 }
 
+static bool
+clock_differs(int64 usecs)
+{
+	return usecs > CLOCK_SKEW_USECS || usecs < -CLOCK_SKEW_USECS;
+}
+
 /*
  * When the provider's state was what it told: when we asked, by its clock, to
  * the second, as its webhooks count.  An answer that was kept for us and is
@@ -140,7 +146,7 @@ told_as_of(const Delivery *delivery)
 	{
 		if (!delivery->lookup && delivery->row.attempts > 1 && delivery->row.first_sent_at != 0)
 			as_of = delivery->row.first_sent_at;
-		if (http_date(response, &date) && Abs(date - response->received_at) > CLOCK_SKEW_USECS)
+		if (http_date(response, &date) && clock_differs(date - response->received_at))
 			as_of += date - response->received_at;
 	}
 	return as_of - ((as_of % USECS_PER_SEC) + USECS_PER_SEC) % USECS_PER_SEC;

@@ -330,6 +330,20 @@ keep_secret(const Subscription *s, const SubscriptionSnapshot *told)
 			arg_bytes(seal_text("subscriptions.client_secret", s->id, told->client_secret)));
 }
 
+/*
+ * Several changes in one second, such as a renewal and its declined payment: a
+ * change of status follows the status that it says it came from.
+ */
+static Tie
+tie_of(const Subscription *s, const SubscriptionSnapshot *told)
+{
+	if (strcmp(s->status, told->status) == 0)
+		return TIE_BY_ARRIVAL;
+	if (told->previous_status == NULL)
+		return TIE_FOLLOWS;
+	return strcmp(s->status, told->previous_status) == 0 ? TIE_FOLLOWS : TIE_PRECEDES;
+}
+
 Applied
 subscription_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
@@ -350,7 +364,7 @@ subscription_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 	same = strcmp(s->status, told->status) == 0;
 	if (!same && RUN(transition_allowed, arg_text(s->status), arg_text(told->status)) == 0)
 		return SNAPSHOT_STALE;
-	if (!ref_advance(snapshot, s->id, news))
+	if (!ref_advance(snapshot, s->id, news, tie_of(s, told)))
 	{
 		keep_secret(s, told);
 		return SNAPSHOT_STALE;

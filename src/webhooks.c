@@ -127,9 +127,10 @@ verify(const char *provider, const char *payload, size_t length, const Jsonb *he
 	ListCell *cell;
 	List *accounts;
 
-	/* an unknown provider is told apart from one without a secret */
-	account_get(provider, account != NULL ? account : "default");
 	accounts = accounts_for_webhook(provider, account);
+	/* an unknown provider or account is told apart from one without a secret */
+	if (accounts == NIL)
+		account_get(provider, account != NULL ? account : "default");
 	foreach (cell, accounts)
 	{
 		WebhookAccount *webhook = lfirst(cell);

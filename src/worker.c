@@ -52,7 +52,13 @@
 #define DATABASE_LOOK_MS 500
 /* Due work is looked for at least this often, also when nobody woke us. */
 #define SAFETY_POLL_MS 5000
-#define ERROR_PAUSE_MS 1000
+/* After an ERROR; doubles while nothing goes well. */
+#define ERROR_PAUSE_MS     1000
+#define ERROR_PAUSE_MAX_MS 60000
+/* The launcher: how long it waits for a free slot, and for a worker to leave. */
+#define SLOT_PATIENCE_MS 10000
+#define SLOT_LOOK_MS     100
+#define SETTLED_AFTER_MS 100
 /* A session that holds what one customer's news needs must not hold up the others. */
 #define LOCK_TIMEOUT "200ms"
 
@@ -155,28 +161,62 @@ list_databases(void)
 	return workers;
 }
 
+/* The postmaster sets the latch when a worker of ours starts or ends. */
+static void
+launcher_wait(long timeout_ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout_ms,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* NULL when there is no free slot, also after a while. */
+static BackgroundWorkerHandle *
+register_patiently(BackgroundWorker *worker)
+{
+	TimestampTz begin = GetCurrentTimestamp();
+	BackgroundWorkerHandle *handle;
+
+	while (!RegisterDynamicBackgroundWorker(worker, &handle))
+	{
+		if (TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), SLOT_PATIENCE_MS))
+			return NULL;
+		launcher_wait(SLOT_LOOK_MS);
+	}
+	return handle;
+}
+
 /*
  * One after the other: a worker without work leaves before the next one is
- * started, so that many databases need few of the server's worker slots.
+ * started, so that many databases need few of the server's worker slots.  One
+ * that is still there after a moment has come to stay.
  */
 static void
 launch(BackgroundWorker *worker)
 {
 	BackgroundWorkerHandle *handle;
+	TimestampTz begin;
 	pid_t pid;
 
 	worker->bgw_notify_pid = MyProcPid;
-	if (!RegisterDynamicBackgroundWorker(worker, &handle))
+	handle = register_patiently(worker);
+	if (handle == NULL)
 	{
 		ereport(
 			WARNING,
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-			 errmsg("no slot for the billing worker of a database"),
+			 errmsg("no slot for the billing worker of database %u",
+					DatumGetObjectId(worker->bgw_main_arg)),
 			 errhint(
 				 "Raise max_worker_processes; the worker starts with the next billing call there.")));
 		return;
 	}
 	(void) WaitForBackgroundWorkerStartup(handle, &pid);
+	begin = GetCurrentTimestamp();
+	while (GetBackgroundWorkerPid(handle, &pid) == BGWH_STARTED &&
+		   !TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), SETTLED_AFTER_MS))
+		launcher_wait(SETTLED_AFTER_MS);
 	pfree(handle);
 }
 
