@@ -10,9 +10,9 @@ CREATE TABLE billing.settings
 	description text NOT NULL,
 	builtin boolean NOT NULL DEFAULT false,
 	CHECK (value IS NULL OR CASE kind
-		WHEN 'integer' THEN value::bigint IS NOT NULL
+		WHEN 'integer' THEN value::bigint > 0
 		WHEN 'boolean' THEN value::boolean IS NOT NULL
-		WHEN 'interval' THEN value::interval >= interval '0'
+		WHEN 'interval' THEN value::interval BETWEEN interval '0' AND interval '50 years'
 		WHEN 'currency' THEN value ~ '^[A-Z]{3}$'
 		WHEN 'provider' THEN value ~ '^[a-z][a-z0-9_]*$'
 		ELSE true END)
@@ -39,6 +39,29 @@ CREATE TABLE billing.countries
 );
 COMMENT ON TABLE billing.countries IS 'Countries by their two-letter code (ISO 3166-1).';
 
+-- Not for a row that is restored: what it names may be restored after it.
+CREATE FUNCTION billing.check_setting() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NEW.value IS NOT DISTINCT FROM OLD.value OR OLD.builtin AND NOT NEW.builtin THEN
+		RETURN NEW;
+	ELSIF NEW.kind = 'currency' AND NEW.value <> ALL (SELECT c.code FROM billing.currencies AS c WHERE NOT c.retired) THEN
+		RAISE EXCEPTION 'unknown currency "%"', NEW.value
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Use a code of ISO 4217 such as USD, EUR or MXN; billing.currencies lists them.';
+	ELSIF NEW.kind = 'provider' AND NEW.value <> ALL (SELECT p.name FROM billing.providers AS p WHERE NOT p.retired) THEN
+		RAISE EXCEPTION 'unknown provider "%"', NEW.value
+			USING ERRCODE = 'JB005', HINT = 'billing.providers lists them.';
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION billing.check_setting() IS 'Trigger of settings: a currency or provider that a setting names exists.';
+
+CREATE TRIGGER a_check_setting BEFORE UPDATE ON billing.settings
+	FOR EACH ROW EXECUTE FUNCTION billing.check_setting();
 CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.settings
 	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('name');
 CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.settings

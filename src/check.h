@@ -43,8 +43,7 @@ extern bool is_country(const char *country);
 extern bool is_currency(const char *currency);
 
 /* JB005: there is no such object. hint may be NULL. */
-extern void unknown_object(const char *what, const char *value, const char *hint)
-	pg_attribute_noreturn();
+extern _Noreturn void unknown_object(const char *what, const char *value, const char *hint);
 
 /* A comma-separated list for a hint; at most 50 values. */
 extern char *hint_list(const char *query);

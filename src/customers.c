@@ -407,10 +407,8 @@ QUERY(creation_at,
 	  UUIDOID, TEXTOID, TEXTOID);
 
 void
-customer_ensure_at(const Customer *customer, const Account *account)
+customer_check_mode(const Customer *customer, const Account *account)
 {
-	JsonBuilder b;
-
 	if (customer->livemode != account->livemode)
 		ereport(
 			ERROR,
@@ -420,6 +418,14 @@ customer_ensure_at(const Customer *customer, const Account *account)
 					account->account, account->provider, account->livemode ? "live" : "test"),
 			 errhint(
 				 "An organization cannot mix modes: use another account, or another organization.")));
+}
+
+void
+customer_ensure_at(const Customer *customer, const Account *account)
+{
+	JsonBuilder b;
+
+	customer_check_mode(customer, account);
 	if (ref_find("customer", customer->id, account->provider, account->account) != NULL ||
 		RUN(creation_at, arg_uuid(customer->id), arg_text(account->provider),
 			arg_text(account->account)) > 0)

@@ -274,8 +274,7 @@ lease_all(List *ready)
 	{
 		Delivery *delivery = lfirst(cell);
 		int i = foreach_current_index(cell);
-		int timeout = delivery->request.timeout_ms > 0 ? delivery->request.timeout_ms
-													   : http_timeout_ms;
+		int timeout = http_timeout(delivery->request.timeout_ms);
 
 		ids[i] = delivery->row.id;
 		frozen[i] = PointerGetDatum(delivery->frozen);
@@ -342,7 +341,7 @@ send_over_network(Delivery *delivery)
 		.headers = headers,
 		.body = frozen->body,
 		.body_length = frozen->body_length,
-		.timeout_ms = frozen->timeout_ms > 0 ? frozen->timeout_ms : http_timeout_ms,
+		.timeout_ms = frozen->timeout_ms,
 	};
 
 	if (!http_start(&request, delivery))
@@ -386,6 +385,7 @@ delivery_claim(void)
 			MemoryContext old = MemoryContextSwitchTo(delivery_memory);
 
 			ready = list_concat(ready, more);
+			list_free(more);
 			MemoryContextSwitchTo(old);
 		}
 	}

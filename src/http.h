@@ -123,8 +123,10 @@ extern bool http_url_allowed(const char *url, const char **reason);
 /* GUCs: max_in_flight, http_timeout, ca_file. Called once from _PG_init. */
 extern void http_init(void);
 
-/* Settings read by the worker. */
+/* Setting read by the worker. */
 extern int http_max_in_flight;
-extern int http_timeout_ms;
+
+/* How long a call may take: the setting if there is one, else what suits the provider (0: no matter). */
+extern int http_timeout(int suitable_ms);
 
 #endif /* JANUA_HTTP_H */

@@ -48,7 +48,7 @@
 #define CA_CACHE_SECONDS 300L
 
 int http_max_in_flight = 64;
-int http_timeout_ms = 30000;
+int http_timeout_ms = 0;
 static int http_connect_timeout_ms = 10000;
 static int http_max_response_kb = 1024;
 static char *http_ca_file = NULL;
@@ -324,7 +324,7 @@ slot_prepare(HttpSlot *slot, const HttpRequest *request)
 	CURL *easy = slot->easy;
 	const char *reason;
 	HttpTarget target;
-	long timeout_ms = request->timeout_ms > 0 ? request->timeout_ms : http_timeout_ms;
+	long timeout_ms = http_timeout(request->timeout_ms);
 
 	slot->headers_complete = false;
 	slot->address_refused = false;
@@ -523,8 +523,9 @@ http_init(void)
 							"Each needs a connection, and thus a file descriptor of the worker.",
 							&http_max_in_flight, 64, 1, 1000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("janua_billing.http_timeout",
-							"Sets how long a call to a provider may take.", NULL, &http_timeout_ms,
-							30000, 100, 600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+							"Sets how long a call to a provider may take.",
+							"0: as long as suits the provider.", &http_timeout_ms, 0, 0, 600000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"janua_billing.connect_timeout",
 		"Sets how long connecting to a provider may take, name lookup and TLS included.", NULL,

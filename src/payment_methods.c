@@ -15,10 +15,13 @@
 #include "errors.h"
 #include "json.h"
 
-QUERY(find_token,
-	  "SELECT id FROM billing.payment_methods WHERE customer_id = $1 AND token = $2 "
-	  "AND provider = $3 AND account = $4 AND state = 'pending'",
-	  UUIDOID, TEXTOID, TEXTOID, TEXTOID);
+/* One whose request was given up will never be attached: the token is tried anew. */
+QUERY(
+	find_token,
+	"SELECT m.id FROM billing.payment_methods AS m WHERE m.customer_id = $1 AND m.token = $2 "
+	"AND m.provider = $3 AND m.account = $4 AND m.state = 'pending' "
+	"AND EXISTS (SELECT FROM billing.outbox AS o WHERE o.object_id = m.id AND o.state <> 'dead')",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID);
 QUERY(find_attached,
 	  "SELECT m.id FROM billing.payment_methods AS m JOIN billing.provider_refs AS r "
 	  "ON r.object_id = m.id AND r.object_type = 'payment_method' "
@@ -207,6 +210,12 @@ SQL_FUNCTION(billing_set_default_payment_method)
 
 /* ---- to the provider ---- */
 
+QUERY(
+	method_failed,
+	"UPDATE billing.payment_methods SET state = 'failed', error_code = $2, token = NULL, is_default = false, "
+	"updated_at = now() WHERE id = $1 AND state = 'pending'",
+	UUIDOID, TEXTOID);
+
 Description
 payment_method_describe(const OutboxRow *row)
 {
@@ -218,7 +227,10 @@ payment_method_describe(const OutboxRow *row)
 	if (!method_load(row->object_id, &method))
 		elog(ERROR, "payment method %s is gone", uuid_text(row->object_id));
 	if (customer == NULL)
+	{
+		RUN(method_failed, arg_uuid(row->object_id), arg_text("customer_missing"));
 		return (Description){OBSOLETE, NULL, "the customer was never created there"};
+	}
 	json_open(&b);
 	json_add_text(&b, "customer", customer);
 	json_add_text(&b, "reference", uuid_text(row->object_id));
@@ -233,12 +245,6 @@ payment_method_describe(const OutboxRow *row)
 	json_add_text(&b, "payment_method", provider_id);
 	return (Description){READY, json_close(&b), NULL};
 }
-
-QUERY(
-	method_failed,
-	"UPDATE billing.payment_methods SET state = 'failed', error_code = $2, token = NULL, is_default = false, "
-	"updated_at = now() WHERE id = $1 AND state = 'pending'",
-	UUIDOID, TEXTOID);
 
 void
 payment_method_refused(const OutboxRow *row, const CallResult *result)

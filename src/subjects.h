@@ -32,6 +32,9 @@ typedef struct Customer
 extern Customer *customer_load(const pg_uuid_t *id, bool lock);
 extern Customer *customer_of_organization(const char *organization_id, bool lock);
 
+/* Live and test mode do not mix within an organisation: JB011. */
+extern void customer_check_mode(const Customer *customer, const Account *account);
+
 /* The customer must exist at this account before the caller's operation: enqueues its creation if needed. */
 extern void customer_ensure_at(const Customer *customer, const Account *account);
 

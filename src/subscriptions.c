@@ -285,6 +285,7 @@ subscription_create(const SubscribeTerms *terms, const Customer *customer, const
 	pg_uuid_t *method = NULL;
 	pg_uuid_t *blocked_by;
 
+	customer_check_mode(customer, account);
 	if (strcmp(price->interval, "one_time") == 0)
 		ereport(
 			ERROR,

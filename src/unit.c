@@ -10,6 +10,7 @@
 #include "access/xact.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
@@ -20,6 +21,7 @@
 
 static bool in_session = false;
 static bool extension_gone = false;
+static Oid served_extension = InvalidOid; /* in a session: any */
 static Identity identity;
 /* Where the caller allocates: a transaction leaves us elsewhere. */
 static MemoryContext caller_memory;
@@ -35,7 +37,8 @@ lock_extension(void)
 	LOCKTAG tag;
 	Oid extension = get_extension_oid("janua_billing", true);
 
-	if (!OidIsValid(extension))
+	if (!OidIsValid(extension) ||
+		(OidIsValid(served_extension) && extension != served_extension))
 	{
 		extension_gone = true;
 		return false;
@@ -51,6 +54,22 @@ lock_extension(void)
 	}
 	extension_gone = false;
 	return true;
+}
+
+/*
+ * Triggers and constraints that somebody made DEFERRED on our tables fire with
+ * the statement that concerns them.  At commit they would run under another
+ * identity, in the background worker as a superuser, and what they refuse
+ * would undo the whole unit instead of one request.
+ */
+static void
+fire_triggers_at_once(void)
+{
+	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+
+	statement->constraints = NIL; /* all */
+	statement->deferred = false;
+	AfterTriggerSetState(statement);
 }
 
 bool
@@ -75,6 +94,7 @@ unit_begin(void)
 		PushActiveSnapshot(GetTransactionSnapshot());
 	identity = identity_take_owner();
 	db_open();
+	fire_triggers_at_once();
 	return true;
 }
 
@@ -104,6 +124,12 @@ bool
 unit_in_session(void)
 {
 	return in_session;
+}
+
+void
+unit_serve(Oid extension)
+{
+	served_extension = extension;
 }
 
 bool

@@ -30,6 +30,12 @@ extern void unit_session_begin(FunctionCallInfo fcinfo, const char *procedure);
 extern void unit_session_end(void);
 extern bool unit_in_session(void);
 
+/*
+ * The worker serves this one extension; another one of the same name, made
+ * after it was dropped, has a worker of its own.
+ */
+extern void unit_serve(Oid extension);
+
 /* The extension was dropped: the worker may leave. */
 extern bool unit_extension_gone(void);
 

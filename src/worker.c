@@ -52,9 +52,9 @@
 #define DATABASE_LOOK_MS 500
 /* Due work is looked for at least this often, also when nobody woke us. */
 #define SAFETY_POLL_MS 5000
-/* After an ERROR; doubles while nothing goes well. */
+/* After an ERROR; doubles when another one follows soon. */
 #define ERROR_PAUSE_MS     1000
-#define ERROR_PAUSE_MAX_MS 60000
+#define ERROR_PAUSE_MAX_MS 30000
 /* The launcher: how long it waits for a free slot, and for a worker to leave. */
 #define SLOT_PATIENCE_MS 10000
 #define SLOT_LOOK_MS     100
@@ -252,6 +252,26 @@ database_files_exist(Oid database, Oid tablespace)
 	return exist;
 }
 
+/* Gone for good, unless the database was only moved to another tablespace. */
+static void
+follow_database(Oid database, Oid tablespace)
+{
+	ListCell *cell;
+	List *workers;
+
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	workers = list_databases();
+	foreach (cell, workers)
+	{
+		BackgroundWorker *worker = lfirst(cell);
+
+		if (DatumGetObjectId(worker->bgw_main_arg) == database &&
+			memcmp(worker->bgw_extra, &tablespace, sizeof(tablespace)) != 0)
+			(void) RegisterDynamicBackgroundWorker(worker, NULL);
+	}
+	proc_exit(0);
+}
+
 /*
  * DROP DATABASE and CREATE DATABASE ... TEMPLATE hold a lock on the database
  * and wait for everybody to leave.  Whoever can have the lock that a new
@@ -304,16 +324,18 @@ arrive(const pg_uuid_t *token, pg_uuid_t **predecessor)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	Leave leave = STAY;
+	Oid extension;
 	bool only;
 
 	*predecessor = NULL;
 	StartTransactionCommand();
-	only = OidIsValid(get_extension_oid("janua_billing", true)) &&
-		   become_the_only_worker(get_extension_oid("janua_billing", true));
+	extension = get_extension_oid("janua_billing", true);
+	only = OidIsValid(extension) && become_the_only_worker(extension);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(memory);
 	if (!only)
 		return LEAVE_FOR_GOOD;
+	unit_serve(extension);
 	if (!unit_begin())
 		return unit_extension_gone() ? LEAVE_FOR_GOOD : LEAVE_AND_RETURN;
 	if (on_citus_worker_node())
@@ -331,8 +353,34 @@ arrive(const pg_uuid_t *token, pg_uuid_t **predecessor)
 /* ---- the loop ---- */
 
 /*
+ * What went wrong will mostly go wrong again: the pauses become longer, so
+ * that neither the log fills nor the provider hears the same call over and
+ * over.  A reload of the settings ends the pause.
+ */
+static void
+pause_after_error(void)
+{
+	static TimestampTz last = 0;
+	static int pause = ERROR_PAUSE_MS;
+	TimestampTz begin = GetCurrentTimestamp();
+
+	if (last == 0 || TimestampDifferenceExceeds(last, begin, 2 * ERROR_PAUSE_MAX_MS))
+		pause = ERROR_PAUSE_MS;
+	last = begin;
+	while (!TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), pause) &&
+		   !ConfigReloadPending && !database_wanted_by_others())
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(pause, DATABASE_LOOK_MS), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	pause = Min(2 * pause, ERROR_PAUSE_MAX_MS);
+}
+
+/*
  * An ERROR that reached the loop: everything is put back and tried again
- * after a pause.  When even the note of it fails, the next ERROR is not noted.
+ * after a pause.  When even the note of it fails, that ERROR is not noted.
  */
 static void
 report_and_clean_up(void)
@@ -348,8 +396,6 @@ report_and_clean_up(void)
 	unit_abort();
 	drive_close();
 	RESUME_INTERRUPTS();
-	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ERROR_PAUSE_MS, PG_WAIT_EXTENSION);
-	CHECK_FOR_INTERRUPTS();
 	if (!noting)
 	{
 		noting = true;
@@ -361,8 +407,9 @@ report_and_clean_up(void)
 		}
 	}
 	noting = false;
-	MemoryContextSwitchTo(memory);
 	FreeErrorData(error);
+	pause_after_error();
+	MemoryContextSwitchTo(memory);
 }
 
 static Leave
@@ -373,17 +420,31 @@ may_stay(void)
 	return unit_extension_gone() ? LEAVE_FOR_GOOD : STAY;
 }
 
+/* Milliseconds from now, 0 when it is past; -1 for never (0). */
+static long
+time_until(TimestampTz moment)
+{
+	if (moment == 0)
+		return -1;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), moment);
+}
+
+/*
+ * The table is looked at when a session's commit set the latch, when the next
+ * request is due, and now and then; in between only the network is served.
+ */
 static Leave
 loop(pg_uuid_t *predecessor)
 {
 	uint32 wait_event = compat_wait_event("BillingWorkerMain");
 	TimestampTz last_everything = 0;
+	TimestampTz due_at = 0;
 	bool woken = true;
 	Leave leave;
 
 	while ((leave = may_stay()) == STAY)
 	{
-		bool everything;
+		PassKind kind = PASS_NETWORK;
 		long due;
 
 		CHECK_FOR_INTERRUPTS();
@@ -392,18 +453,21 @@ loop(pg_uuid_t *predecessor)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			http_open(http_max_in_flight);
+			woken = true;
 		}
 		if (predecessor != NULL)
 		{
 			delivery_release_leases(predecessor);
 			predecessor = NULL;
 		}
-		everything = last_everything == 0 ||
-					 TimestampDifferenceExceeds(last_everything, GetCurrentTimestamp(),
-												SAFETY_POLL_MS);
+		if (last_everything == 0 ||
+			TimestampDifferenceExceeds(last_everything, GetCurrentTimestamp(), SAFETY_POLL_MS))
+			kind = PASS_EVERYTHING;
+		else if (woken)
+			kind = PASS_WOKEN;
 		pgstat_report_activity(STATE_RUNNING, "delivering");
-		due = drive_pass(everything ? PASS_EVERYTHING : woken ? PASS_WOKEN : PASS_NETWORK);
-		if (everything)
+		due = drive_pass(kind);
+		if (kind == PASS_EVERYTHING)
 			last_everything = GetCurrentTimestamp();
 		if (due == 0)
 		{
@@ -411,8 +475,13 @@ loop(pg_uuid_t *predecessor)
 			continue;
 		}
 		pgstat_report_activity(STATE_IDLE, NULL);
+		if (due > 0)
+			due_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), due);
+		else if (kind != PASS_NETWORK)
+			due_at = 0;
+		due = time_until(due_at);
 		woken = http_wait(due < 0 ? DATABASE_LOOK_MS : Min(due, DATABASE_LOOK_MS), wait_event) ||
-				(due > 0 && delivery_in_flight() == 0);
+				time_until(due_at) == 0;
 	}
 	return leave;
 }
@@ -440,7 +509,7 @@ billing_worker_main(Datum argument)
 	BackgroundWorkerUnblockSignals();
 	memcpy(&tablespace, MyBgworkerEntry->bgw_extra, sizeof(tablespace));
 	if (!database_files_exist(database, tablespace))
-		proc_exit(0);
+		follow_database(database, tablespace);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	pgstat_report_appname("janua_billing worker");
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
