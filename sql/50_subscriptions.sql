@@ -47,7 +47,7 @@ CREATE TABLE billing.subscriptions
 	client_secret bytea,
 	error_code text,
 	conflict boolean NOT NULL DEFAULT false,
-	superseded_by uuid REFERENCES billing.subscriptions (id),
+	superseded_by uuid,
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
@@ -65,7 +65,8 @@ COMMENT ON COLUMN billing.subscriptions.error_code IS 'Why the provider refused 
 COMMENT ON COLUMN billing.subscriptions.conflict IS
 	'A second live subscription of the group that the provider brought: both entitle, a person has to decide.';
 COMMENT ON COLUMN billing.subscriptions.superseded_by IS
-	'The subscription that was made in its place while this one waited for its first payment.';
+	'The subscription that was made in its place while this one waited for its first payment. No foreign key: a table that refers to '
+	'itself cannot be restored by data alone.';
 
 -- At most one that is live or may become so: the rule holds also when two sessions race.
 CREATE UNIQUE INDEX subscriptions_one_live ON billing.subscriptions (organization_id, plan_group)

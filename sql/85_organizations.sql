@@ -43,7 +43,8 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_attach_organizations';
 COMMENT ON FUNCTION billing.attach_organizations(regclass, name, name, name, name, name, name, name, text, text, text, text, boolean) IS
 	'From now on an insert into the table makes the customer, an update of the named columns changes it and a delete ends it, in the '
-	'same transaction. The statement never fails because a provider wants more data or a value is not usable: see the view attention. '
+	'same transaction. The statement never fails because a provider wants more data (see the view attention) or because of an e-mail '
+	'address, country or currency that cannot be used (it is left out with a WARNING). '
 	'TRUNCATE leaves customers and subscriptions as they are; a row that moves to another partition keeps its customer. '
 	'default_plan: a plan that each new customer is subscribed to. on_delete: delete (cancel and delete the customer), cancel (cancel its '
 	'subscriptions) or keep. backfill: make customers of the rows that are there; returns how many. Needs the TRIGGER privilege on the '

@@ -126,7 +126,7 @@ extern void http_init(void);
 /* Setting read by the worker. */
 extern int http_max_in_flight;
 
-/* How long a call may take: the setting if there is one, else what suits the provider (0: no matter). */
+/* How long a call may take: the setting if there is one, else what suits the provider (0: it does not say). */
 extern int http_timeout(int suitable_ms);
 
 #endif /* JANUA_HTTP_H */

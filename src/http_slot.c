@@ -44,11 +44,14 @@
  */
 #define IDLE_SECONDS 30L
 
+/* for a provider that names none */
+#define DEFAULT_TIMEOUT_MS 30000
+
 /* a changed CA file of the same name is noticed after this */
 #define CA_CACHE_SECONDS 300L
 
 int http_max_in_flight = 64;
-int http_timeout_ms = 0;
+static int http_timeout_ms = 0;
 static int http_connect_timeout_ms = 10000;
 static int http_max_response_kb = 1024;
 static char *http_ca_file = NULL;
@@ -316,6 +319,14 @@ slot_set_body(HttpSlot *slot, const HttpRequest *request)
 						  length == 0 && (is_get || is_delete) ? CURLOPT_HTTPGET : CURLOPT_POST,
 						  1L) == CURLE_OK;
 	return ok ? NULL : curl_easy_strerror(CURLE_OUT_OF_MEMORY);
+}
+
+int
+http_timeout(int suitable_ms)
+{
+	if (http_timeout_ms > 0)
+		return http_timeout_ms;
+	return suitable_ms > 0 ? suitable_ms : DEFAULT_TIMEOUT_MS;
 }
 
 const char *

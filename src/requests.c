@@ -88,7 +88,7 @@ typedef struct Request
 	pg_uuid_t *ordering_key;
 	bool was_sent;
 	bool has_answer;
-	char *error_type;
+	bool outcome_known;
 } Request;
 
 QUERY(request_key, "SELECT key_type, ordering_key FROM billing.outbox WHERE id = $1", UUIDOID);
@@ -96,7 +96,7 @@ QUERY(lock_customer_key, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY
 QUERY(lock_plan_key, "SELECT FROM billing.plans WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 QUERY(
 	load_request,
-	"SELECT state, key_type, ordering_key, attempts > 0 OR generation > 0 OR step > 0, answer IS NOT NULL, error_type "
+	"SELECT state, key_type, ordering_key, attempts > 0 OR generation > 0 OR step > 0, answer IS NOT NULL, request IS NULL "
 	"FROM billing.outbox WHERE id = $1 FOR UPDATE",
 	UUIDOID);
 QUERY(finished_state, "SELECT state FROM billing.outbox_finished WHERE id = $1", UUIDOID);
@@ -127,7 +127,7 @@ load_locked(const pg_uuid_t *id, Request *request)
 	request->ordering_key = row_uuid(0, 3);
 	request->was_sent = row_bool(0, 4);
 	request->has_answer = row_bool(0, 5);
-	request->error_type = row_text(0, 6);
+	request->outcome_known = row_bool(0, 6);
 }
 
 QUERY(
@@ -145,22 +145,14 @@ QUERY(apply_answer,
 	  UUIDOID, UUIDOID);
 QUERY(at_once, "UPDATE billing.outbox SET next_attempt_at = now() WHERE id = $1", UUIDOID);
 
-/* Did the provider say no, so that nothing was done? */
+/*
+ * Did the provider say no, so that nothing was done?  The bytes of a request
+ * are kept as long as its outcome is open.
+ */
 static bool
 definitely_refused(const Request *request)
 {
-	static const char *const uncertain[] = {"no_answer",        "answer_too_large",
-											"answer_malformed", "unreadable_answer",
-											"lease_expired",    NULL};
-
-	if (!request->was_sent)
-		return true;
-	for (int i = 0; uncertain[i] != NULL; i++)
-	{
-		if (request->error_type != NULL && strcmp(request->error_type, uncertain[i]) == 0)
-			return false;
-	}
-	return request->error_type != NULL;
+	return !request->was_sent || request->outcome_known;
 }
 
 /*

@@ -241,12 +241,20 @@ put_back(const Delivery *delivery, const char *state, double pause)
 		arg_text(result->provider_request_id));
 }
 
+/* What was refused need not be known byte by byte; a refused look-up says nothing about it. */
+QUERY(drop_frozen,
+	  "UPDATE billing.outbox SET request = NULL, step = CASE WHEN $2 THEN 0 ELSE step END, "
+	  "carry = CASE WHEN $2 THEN NULL ELSE carry END WHERE id = $1",
+	  UUIDOID, BOOLOID);
+
 static void
 refused(Delivery *delivery)
 {
 	const OperationTraits *traits = operation_traits(delivery->row.operation);
 
 	put_back(delivery, "dead", 0);
+	if (!delivery->lookup)
+		RUN(drop_frozen, arg_uuid(delivery->row.id), arg_bool(delivery->result.start_over));
 	if (traits->refused != NULL)
 		traits->refused(&delivery->row, &delivery->result);
 }

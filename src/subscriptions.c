@@ -112,6 +112,30 @@ require_alive(const Subscription *s)
 						errhint("Use billing.subscribe() to make a new one.")));
 }
 
+/* The end that a call plans; what ends now is cancelled. */
+static void
+check_cancel_at(const char *organization_id, TimestampTz cancel_at)
+{
+	if (cancel_at == 0 ||
+		(!TIMESTAMP_NOT_FINITE(cancel_at) && cancel_at > clock_now(organization_id)))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("cancel_at is not a time to come"),
+					errdetail("cancel_at is %s.", timestamptz_to_str(cancel_at)),
+					errhint("Use billing.cancel_subscription() to end a subscription now.")));
+}
+
+/* No provider keeps the dates of what costs nothing. */
+static void
+refuse_dates_of_free(TimestampTz trial_end, TimestampTz cancel_at)
+{
+	if (trial_end != 0 || cancel_at != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("a free subscription has no %s",
+							   trial_end != 0 ? "trial" : "end that is planned"),
+						errhint("Use billing.cancel_subscription() when it ends.")));
+}
+
 /* ---- subscribe ---- */
 
 /* An integer that the call leaves out; no value that a caller could mean. */
@@ -286,6 +310,9 @@ subscription_create(const SubscribeTerms *terms, const Customer *customer, const
 	pg_uuid_t *blocked_by;
 
 	customer_check_mode(customer, account);
+	check_cancel_at(customer->organization_id, terms->cancel_at);
+	if (free)
+		refuse_dates_of_free(0, terms->cancel_at);
 	if (strcmp(price->interval, "one_time") == 0)
 		ereport(
 			ERROR,
@@ -425,6 +452,9 @@ check_update_terms(const UpdateTerms *terms)
 	if (terms->quantity < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
+	if (TIMESTAMP_NOT_FINITE(terms->trial_end) || TIMESTAMP_NOT_FINITE(terms->proration_date))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("trial_end and proration_date cannot be infinite")));
 	if (terms->plan == NULL && terms->quantity == 0 && terms->price == NULL &&
 		terms->amount == NO_AMOUNT && terms->payment_method == NULL && terms->trial_end == 0 &&
 		terms->cancel_at == 0)
@@ -501,6 +531,7 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 
 	if (price == NULL || price->amount == 0)
 	{
+		refuse_dates_of_free(terms->trial_end, terms->cancel_at);
 		RUN(change_free, arg_uuid(s->id), price == NULL ? arg_null() : arg_uuid(price->plan_id),
 			price == NULL ? arg_null() : arg_uuid(price->id),
 			terms->quantity > 0 ? arg_int(terms->quantity) : arg_null(), arg_uuid(method),
@@ -548,6 +579,7 @@ SQL_FUNCTION(billing_update_subscription)
 	check_update_terms(&terms);
 	s = subscription_load_locked(id);
 	require_alive(s);
+	check_cancel_at(s->organization_id, terms.cancel_at);
 	customer = customer_load(s->customer_id, false);
 	account = account_get(s->provider, s->account);
 	price = changed_price(&terms, s);

@@ -26,9 +26,10 @@
 #include "subjects.h"
 #include "unit.h"
 
-#define RETRY_BATCH     50
-#define MAX_RETRIES     20
-#define RAW_BODY_COLUMN "webhook_events.raw_body"
+#define RETRY_BATCH      50
+#define MAX_RETRIES      20
+#define RAW_BODY_COLUMN  "webhook_events.raw_body"
+#define UNIQUE_VIOLATION "23505"
 
 /* ---- headers ---- */
 
@@ -330,6 +331,21 @@ apply(void *context)
 	}
 }
 
+/*
+ * Two webhooks that bring the same new object at once meet at its unique id:
+ * the second one finds the object when it looks again.
+ */
+static bool
+try_apply(Application *a, char **sqlstate, char **message)
+{
+	if (guarded(apply, a, sqlstate, message))
+		return true;
+	if (strcmp(*sqlstate, UNIQUE_VIOLATION) != 0)
+		return false;
+	*a = (Application){.inbox = a->inbox};
+	return guarded(apply, a, sqlstate, message);
+}
+
 static const char *
 apply_event(Inbox *inbox)
 {
@@ -341,7 +357,7 @@ apply_event(Inbox *inbox)
 		return conclude(inbox, "failed", inbox->reason, NULL, false);
 	if (inbox->reason != NULL)
 		return conclude(inbox, "ignored", inbox->reason, NULL, false);
-	if (!guarded(apply, &a, &sqlstate, &message))
+	if (!try_apply(&a, &sqlstate, &message))
 		return conclude(inbox, "failed", psprintf("%s: %s", sqlstate, message), NULL, true);
 	if (a.waiting_for != NULL)
 		return conclude(inbox, "waiting", "an object that is not known here", a.waiting_for, true);
