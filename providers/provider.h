@@ -122,7 +122,7 @@ typedef struct ProviderRequest
 	List *headers;    /* of char *, "Name: value"; neither authorisation nor idempotency key */
 	const char *body; /* NULL: none */
 	size_t body_length;
-	int timeout_ms; /* 0: janua_billing.http_timeout */
+	int timeout_ms; /* what suits the provider; the setting http_timeout overrides it */
 } ProviderRequest;
 
 /* ------------------------------------------------------------------------
@@ -173,6 +173,7 @@ typedef struct SubscriptionSnapshot
 	const char *item;            /* provider's id of that item, where there is one */
 	const char *status;          /* one of ours, design.md section 5 */
 	const char *provider_status; /* the provider's word */
+	const char *previous_status; /* one of ours: before the change that is told, where it says so */
 	int64 quantity;              /* 0: not told */
 	const char *currency;
 	TimestampTz current_period_start;
@@ -246,6 +247,7 @@ typedef struct CallResult
 	Outcome outcome;
 	int retry_after;    /* seconds, -1: none told */
 	int next_step;      /* 0: the operation is complete */
+	bool start_over;    /* refused: a retry begins with step 0, not with this one */
 	const Jsonb *carry; /* for the next step */
 	List *snapshots;    /* of ProviderSnapshot * */
 	/* of an error: the provider's type and code, never its message */

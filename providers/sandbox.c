@@ -59,7 +59,7 @@ supports(Operation operation, const Jsonb *arguments, const ProviderAccount *acc
 		case OPERATION_SUBSCRIPTION_CREATE:
 			if (!is_text(arguments, "collection_method", "send_invoice"))
 				return true;
-			*alternative = "Use collection_method charge_automatically, or managed_by local.";
+			*alternative = "Use collection_method charge_automatically.";
 			return false;
 		default:
 			return true;

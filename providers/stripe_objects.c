@@ -111,17 +111,24 @@ item_time(const Jsonb *object, const char *name)
  * A subscription whose collection is paused goes on as active at Stripe; to
  * us it is paused, and provider_status tells how to resume it.
  */
+static bool
+collection_paused(const char *status, const Jsonb *pause_collection)
+{
+	static const char *const running[] = {"active", "trialing", "past_due", NULL};
+
+	return pause_collection != NULL && is_one_of(status, running);
+}
+
 static void
 read_subscription_status(const Jsonb *object, ProviderSnapshot *snapshot)
 {
 	static const char *const final[] = {"canceled", "incomplete_expired", NULL};
-	static const char *const running[] = {"active", "trialing", "past_due", NULL};
 	SubscriptionSnapshot *subscription = &snapshot->subscription;
 
 	subscription->status = json_text(object, "status");
 	subscription->provider_status = subscription->status;
 	snapshot->terminal = is_one_of(subscription->status, final);
-	if (json_part(object, "pause_collection") != NULL && is_one_of(subscription->status, running))
+	if (collection_paused(subscription->status, json_part(object, "pause_collection")))
 	{
 		subscription->status = "paused";
 		subscription->provider_status = "pause_collection";
@@ -387,6 +394,24 @@ stripe_identify_event(const Jsonb *payload, const WebhookHeaders *headers, Event
 	return true;
 }
 
+/* An update lists the former values of what it changed; the rest is as it was. */
+static void
+read_previous_status(const Jsonb *payload, SubscriptionSnapshot *subscription)
+{
+	const char *const previous = "data.previous_attributes";
+	const char *status = json_text(payload, psprintf("%s.status", previous));
+	char *pause = psprintf("%s.pause_collection", previous);
+
+	if (!json_has(payload, previous))
+		return;
+	if (status == NULL)
+		status = json_text(payload, "data.object.status");
+	if (!json_has(payload, pause))
+		pause = "data.object.pause_collection";
+	subscription->previous_status = collection_paused(status, json_part(payload, pause)) ? "paused"
+																						 : status;
+}
+
 void
 stripe_read_event(const Jsonb *payload, EventReading *reading)
 {
@@ -416,5 +441,7 @@ stripe_read_event(const Jsonb *payload, EventReading *reading)
 	}
 	if (rule->effect == EFFECT_GONE)
 		mark_deleted(snapshot);
+	if (snapshot->type == BILLING_SUBSCRIPTION)
+		read_previous_status(payload, &snapshot->subscription);
 	reading->snapshots = list_make1(snapshot);
 }

@@ -436,8 +436,11 @@ read_confirmation(const ProviderCall *call, const HttpResponse *response, CallRe
 {
 	stripe_read_lookup(call, response, result);
 	if (result->outcome == OUTCOME_ABSENT)
+	{
 		set_error(result, OUTCOME_REFUSED, json_text(call->carry, "error_type"),
 				  json_text(call->carry, "error_code"));
+		result->start_over = true;
+	}
 }
 
 static bool

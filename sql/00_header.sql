@@ -57,7 +57,7 @@ DECLARE
 	key_columns text := TG_ARGV[0];
 	assignments text;
 	matches text;
-	replaced bigint;
+	builtin_there boolean;
 BEGIN
 	SELECT string_agg(format('%1$I = ($1).%1$I', attname), ', ' ORDER BY attnum)
 	INTO assignments
@@ -68,14 +68,19 @@ BEGIN
 	INTO matches
 	FROM unnest(string_to_array(key_columns, ',')) AS k;
 
+	EXECUTE format('SELECT EXISTS (SELECT FROM %I.%I AS t WHERE %s AND t.builtin)', TG_TABLE_SCHEMA, TG_TABLE_NAME, matches)
+	INTO builtin_there
+	USING NEW;
+	IF NOT builtin_there THEN
+		RETURN NEW;
+	END IF;
+
+	-- Between two rows of a dump there may be two defaults; what counts is the end.
+	SET CONSTRAINTS ALL DEFERRED;
 	EXECUTE format('UPDATE %I.%I AS t SET %s WHERE %s AND t.builtin',
 				   TG_TABLE_SCHEMA, TG_TABLE_NAME, assignments, matches)
 	USING NEW;
-	GET DIAGNOSTICS replaced = ROW_COUNT;
-	IF replaced > 0 THEN
-		RETURN NULL;
-	END IF;
-	RETURN NEW;
+	RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION billing.replace_builtin() IS

@@ -33,7 +33,10 @@ COMMENT ON COLUMN billing.plans.is_default IS
 	'The plan of an organisation without a live subscription.';
 COMMENT ON COLUMN billing.plans.custom_price IS
 	'Sold at a price agreed with each customer: subscribe() needs price or amount.';
-CREATE UNIQUE INDEX plans_one_default ON billing.plans (plan_group) WHERE is_default;
+-- A constraint and not a unique index, because only a constraint can be checked
+-- later: a dump brings the rows in any order.
+ALTER TABLE billing.plans ADD CONSTRAINT plans_one_default
+	EXCLUDE USING btree (plan_group WITH =) WHERE (is_default) DEFERRABLE;
 
 CREATE TABLE billing.prices
 (
@@ -57,7 +60,8 @@ COMMENT ON TABLE billing.prices IS
 COMMENT ON COLUMN billing.prices.amount IS 'Minor units of the currency, for one unit of quantity and one interval.';
 COMMENT ON COLUMN billing.prices.is_default IS 'Taken when a subscription names plan and currency only.';
 COMMENT ON COLUMN billing.prices.customer_id IS 'Set for a price agreed with one customer.';
-CREATE UNIQUE INDEX prices_one_default ON billing.prices (plan_id, currency) WHERE is_default AND retired_at IS NULL;
+ALTER TABLE billing.prices ADD CONSTRAINT prices_one_default
+	EXCLUDE USING btree (plan_id WITH =, currency WITH =) WHERE (is_default AND retired_at IS NULL) DEFERRABLE;
 CREATE INDEX prices_plan ON billing.prices (plan_id);
 
 CREATE TABLE billing.plan_features

@@ -124,9 +124,7 @@ account_get(const char *provider, const char *account)
  */
 QUERY(
 	choose_account,
-	"SELECT " ACCOUNT_COLUMNS ", w.name, "
-	"EXISTS (SELECT FROM billing.provider_accounts AS l WHERE l.livemode) "
-	"FROM (SELECT coalesce($1, "
+	"SELECT " ACCOUNT_COLUMNS ", w.name FROM (SELECT coalesce("
 	"(SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_provider'), "
 	"(SELECT CASE WHEN min(a.provider) = max(a.provider) THEN min(a.provider) "
 	"WHEN count(*) = 0 THEN (SELECT e.name FROM billing.providers AS e "
@@ -134,8 +132,9 @@ QUERY(
 	"FROM billing.provider_accounts AS a JOIN billing.providers AS p ON p.name = a.provider "
 	"WHERE NOT p.embedded AND NOT p.retired AND a.secret_key IS NOT NULL)) AS name) AS w "
 	"LEFT JOIN billing.providers AS p ON p.name = w.name "
-	"LEFT JOIN billing.provider_accounts AS a ON a.provider = p.name AND a.account = $2 AND " CONFIGURED,
-	TEXTOID, TEXTOID);
+	"LEFT JOIN billing.provider_accounts AS a ON a.provider = p.name AND a.account = $1 AND " CONFIGURED,
+	TEXTOID);
+QUERY(live_account, "SELECT FROM billing.provider_accounts WHERE livemode LIMIT 1", InvalidOid);
 
 static void
 several_providers(void)
@@ -154,24 +153,29 @@ several_providers(void)
 			 "Pass provider, or UPDATE billing.settings SET value = ... WHERE name = 'default_provider'.")));
 }
 
-Account *
-account_choose(const char *provider, const char *account)
+static Account *
+account_by_default(const char *account)
 {
 	const char *name = account != NULL ? account : "default";
-	Account *chosen;
-	bool live_exists;
 
-	RUN(choose_account, arg_text(provider), arg_text(name));
+	RUN(choose_account, arg_text(name));
 	if (row_null(0, 9))
 		several_providers();
 	if (row_null(0, 2))
 		unknown_provider(row_text(0, 9));
 	if (row_null(0, 1))
 		not_configured(row_text(0, 9), name);
-	live_exists = row_bool(0, 10);
-	chosen = account_read(SPI_tuptable, 0);
+	return account_read(SPI_tuptable, 0);
+}
 
-	if (chosen->module->embedded != NULL && live_exists && !(provider != NULL && allow_sandbox))
+Account *
+account_choose(const char *provider, const char *account)
+{
+	Account *chosen = provider != NULL ? account_get(provider, account)
+									   : account_by_default(account);
+
+	if (chosen->module->embedded != NULL && !(provider != NULL && allow_sandbox) &&
+		RUN(live_account, arg_null()) > 0)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_JB_MODE_MIXED),

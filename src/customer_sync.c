@@ -188,7 +188,8 @@ customer_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 {
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 
-	if (id == NULL || RUN(customer_exists, arg_uuid(id)) == 0)
+	/* whoever applies an answer to our own call has locked the customer's row */
+	if (id == NULL || (news->own_id == NULL && RUN(customer_exists, arg_uuid(id)) == 0))
 	{
 		*waiting_for = snapshot->provider_id;
 		return SNAPSHOT_UNKNOWN;

@@ -291,6 +291,14 @@ existing_customer(const CustomerTerms *terms)
 	return id;
 }
 
+static void
+refuse_missing(const Account *account, const char *missing, const char *remedy)
+{
+	ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+					errmsg("%s requires %s of a customer", account->provider, missing),
+					errhint("%s, or name another provider.", remedy)));
+}
+
 pg_uuid_t *
 customer_create(const CustomerTerms *given)
 {
@@ -310,9 +318,7 @@ customer_create(const CustomerTerms *given)
 
 		if (existing != NULL)
 			return existing;
-		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
-						errmsg("%s requires %s of a customer", account->provider, missing),
-						errhint("Pass %s, or name another provider.", missing)));
+		refuse_missing(account, missing, psprintf("Pass %s", missing));
 	}
 	if (!insert_row(id, &terms, account, missing))
 		return existing_customer(&terms);
@@ -424,12 +430,19 @@ void
 customer_ensure_at(const Customer *customer, const Account *account)
 {
 	JsonBuilder b;
+	CustomerTerms terms;
+	const char *missing;
 
 	customer_check_mode(customer, account);
 	if (ref_find("customer", customer->id, account->provider, account->account) != NULL ||
 		RUN(creation_at, arg_uuid(customer->id), arg_text(account->provider),
 			arg_text(account->account)) > 0)
 		return;
+	terms = customer_terms(customer->id, NULL);
+	missing = account_missing(account, OPERATION_CUSTOMER_CREATE, terms_json(&terms));
+	if (missing != NULL)
+		refuse_missing(account, missing,
+					   psprintf("Call billing.update_customer() with %s", missing));
 	json_open(&b);
 	outbox_enqueue(account, OPERATION_CUSTOMER_CREATE, customer->id, customer->id, json_close(&b),
 				   NULL);
@@ -689,8 +702,10 @@ QUERY(mark_deleted,
 void
 customer_mark_deleted(const pg_uuid_t *id)
 {
-	if (RUN(mark_deleted, arg_uuid(id)) > 0)
-		event_record("customer.deleted", "customer", id, row_text(0, 1), "active", "deleted");
+	if (RUN(mark_deleted, arg_uuid(id)) == 0)
+		return;
+	event_record("customer.deleted", "customer", id, row_text(0, 1), "active", "deleted");
+	payment_methods_detach_all(id);
 }
 
 /*

@@ -14,6 +14,8 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
+#include "jit/jit.h"
+#include "optimizer/cost.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -77,6 +79,43 @@ query_nargs(const SqlQuery *query)
 	return n;
 }
 
+/*
+ * The outbox is empty most of the time and now and then holds a hundred
+ * thousand rows, while a plan that was made when it was empty is kept: reading
+ * all of it for every single row would never end.  Every query of ours finds
+ * its rows by an index, so the planner is told to take one, whatever the
+ * statistics say, and not to compile for the cost of a table that is read in
+ * full for want of an index.  Set here and not by SET: this runs several times
+ * per call.
+ */
+static int
+execute_by_index(SPIPlanPtr plan, Datum *values, const char *nulls, bool read_only)
+{
+	bool seqscan = enable_seqscan;
+	bool hashjoin = enable_hashjoin;
+	bool mergejoin = enable_mergejoin;
+	bool jit = jit_enabled;
+	volatile int result = 0;
+
+	PG_TRY();
+	{
+		enable_seqscan = false;
+		enable_hashjoin = false;
+		enable_mergejoin = false;
+		jit_enabled = false;
+		result = SPI_execute_plan(plan, values, nulls, read_only, 0);
+	}
+	PG_FINALLY();
+	{
+		enable_seqscan = seqscan;
+		enable_hashjoin = hashjoin;
+		enable_mergejoin = mergejoin;
+		jit_enabled = jit;
+	}
+	PG_END_TRY();
+	return result;
+}
+
 static int64
 query_execute(SqlQuery *query, const Arg *args, bool read_only)
 {
@@ -88,7 +127,9 @@ query_execute(SqlQuery *query, const Arg *args, bool read_only)
 
 	if (query->plan == NULL)
 	{
-		SPIPlanPtr plan = SPI_prepare(query->text, nargs, query->types);
+		/* planned once for all arguments: most of these plans cost more than their run */
+		SPIPlanPtr plan = SPI_prepare_cursor(query->text, nargs, query->types,
+											 CURSOR_OPT_GENERIC_PLAN);
 
 		if (plan == NULL)
 			elog(ERROR, "could not prepare a query: %s", SPI_result_code_string(SPI_result));
@@ -101,7 +142,7 @@ query_execute(SqlQuery *query, const Arg *args, bool read_only)
 		values[i] = args[i].value;
 		nulls[i] = args[i].isnull ? 'n' : ' ';
 	}
-	result = SPI_execute_plan(query->plan, values, nulls, read_only, 0);
+	result = execute_by_index(query->plan, values, nulls, read_only);
 	if (result < 0)
 		elog(ERROR, "could not run a query: %s", SPI_result_code_string(result));
 	/* SPI leaves us in its own context; callers choose theirs */

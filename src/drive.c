@@ -23,6 +23,8 @@
 
 /* How long a pass waits for the row of a customer that a session holds. */
 #define LOCKED_ROW_PAUSE_MS 100
+/* Commits may come by the thousand: what is not a call is looked at no more often than this. */
+#define LOOK_AROUND_MS 10
 /* Somebody else's process is at work on what we wait for. */
 #define OTHERS_PAUSE_MS 20
 
@@ -61,17 +63,25 @@ not_at_once(long due)
 	return due < 0 ? due : Max(due, OTHERS_PAUSE_MS);
 }
 
-/* What only a commit (of a session, or our own) can have brought. */
-static int
-look_around(void)
+/*
+ * What only a commit (of a session, or our own) can have brought.  These units
+ * mostly find nothing; after every commit of a busy application they would
+ * cost more than the calls.  True when all of them were looked at.
+ */
+static bool
+look_around(PassKind kind, int *work)
 {
-	int work = 0;
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	int more;
 
-	work += embedded_elapse();
-	work += embedded_deliver();
-	work += webhooks_retry();
-	work += events_announce();
-	return work;
+	if (kind == PASS_WOKEN && !TimestampDifferenceExceeds(last, now, LOOK_AROUND_MS))
+		return false;
+	more = embedded_elapse() + embedded_deliver() + webhooks_retry();
+	*work += more + events_announce();
+	/* what they did may be followed by more of it at once */
+	last = more > 0 ? 0 : now;
+	return true;
 }
 
 long
@@ -80,6 +90,7 @@ drive_pass(PassKind kind)
 	MemoryContext old = MemoryContextSwitchTo(drive_memory);
 	int work = 0;
 	int settled;
+	bool looked = false;
 	long due = -1;
 
 	if (kind == PASS_EVERYTHING)
@@ -93,15 +104,17 @@ drive_pass(PassKind kind)
 	if (settled > 0 || kind != PASS_NETWORK)
 		work += delivery_claim();
 	if (kind != PASS_NETWORK)
-		work += look_around();
+		looked = look_around(kind, &work);
 	if (work > 0 || settled > 0)
 		due = 0;
 	else
 	{
 		if (delivery_has_stored())
 			due = LOCKED_ROW_PAUSE_MS;
-		if (kind != PASS_NETWORK)
+		if (looked)
 			due = earlier(due, not_at_once(earlier(delivery_next_due(), embedded_next_due())));
+		else if (kind != PASS_NETWORK)
+			due = earlier(due, LOOK_AROUND_MS);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(drive_memory);

@@ -254,9 +254,9 @@ embedded_waiting(void)
 
 QUERY(
 	next_embedded,
-	"SELECT least((SELECT min(s.next_due) FROM billing.sandbox_state AS s JOIN billing.customers AS c "
-	"ON c.id = s.customer_id WHERE NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k "
-	"WHERE k.organization_id = c.organization_id)), "
+	"SELECT least((SELECT s.next_due FROM billing.sandbox_state AS s WHERE s.next_due IS NOT NULL "
+	"AND NOT EXISTS (SELECT FROM billing.customers AS c JOIN billing.sandbox_clocks AS k "
+	"ON k.organization_id = c.organization_id WHERE c.id = s.customer_id) ORDER BY s.next_due LIMIT 1), "
 	"(SELECT min(due_at) FROM billing.sandbox_deliveries WHERE delivered_at IS NULL))",
 	InvalidOid);
 

@@ -23,8 +23,8 @@
 
 QUERY(
 	take_unsent,
-	"WITH taken AS (DELETE FROM billing.events_unsent WHERE seq IN ("
-	"SELECT seq FROM billing.events_unsent ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING seq) "
+	"WITH taken AS (DELETE FROM billing.events_unsent WHERE seq = ANY (ARRAY("
+	"SELECT seq FROM billing.events_unsent ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING seq) "
 	"SELECT jsonb_build_object('seq', e.seq, 'type', e.type, 'object', e.object, 'id', e.id, "
 	"'organization_id', e.organization_id)::text "
 	"FROM taken JOIN billing.events AS e USING (seq) ORDER BY e.seq",
@@ -46,15 +46,15 @@ events_announce(void)
 
 QUERY(
 	prune_outbox,
-	"DELETE FROM billing.outbox_finished WHERE id IN ("
+	"DELETE FROM billing.outbox_finished WHERE id = ANY (ARRAY("
 	"SELECT id FROM billing.outbox_finished WHERE finished_at < now() - make_interval(secs => $1) "
-	"ORDER BY finished_at LIMIT $2)",
+	"ORDER BY finished_at LIMIT $2))",
 	FLOAT8OID, INT8OID);
 QUERY(prune_bodies,
-	  "UPDATE billing.webhook_events SET raw_body = NULL WHERE id IN ("
+	  "UPDATE billing.webhook_events SET raw_body = NULL WHERE id = ANY (ARRAY("
 	  "SELECT id FROM billing.webhook_events WHERE raw_body IS NOT NULL "
 	  "AND received_at < now() - make_interval(secs => $1) AND state IN ('applied', 'ignored') "
-	  "ORDER BY received_at LIMIT $2)",
+	  "ORDER BY received_at LIMIT $2))",
 	  FLOAT8OID, INT8OID);
 QUERY(prune_deliveries,
 	  "DELETE FROM billing.sandbox_deliveries WHERE delivered_at < now() - interval '7 days'",

@@ -131,6 +131,47 @@ attachment_parse(const char *argument)
 QUERY(has_subscription, "SELECT FROM billing.subscriptions WHERE customer_id = $1 LIMIT 1",
 	  UUIDOID);
 
+QUERY(needs_data, "SELECT FROM billing.customers WHERE id = $1 AND needs_data IS NOT NULL",
+	  UUIDOID);
+
+static bool
+data_is_missing(const pg_uuid_t *id)
+{
+	return RUN(needs_data, arg_uuid(id)) > 0;
+}
+
+QUERY(plan_on_offer,
+	  "SELECT FROM billing.plans AS p JOIN billing.prices AS r ON r.plan_id = p.id "
+	  "WHERE p.plan = $1 AND p.retired_at IS NULL AND r.is_default AND r.retired_at IS NULL "
+	  "AND r.customer_id IS NULL AND r.currency = coalesce($2, "
+	  "(SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_currency'))",
+	  TEXTOID, TEXTOID);
+
+/*
+ * A customer that its provider cannot know yet is subscribed when the row has
+ * all that is wanted.  Another session may have made the customer, and
+ * subscribed it, since we looked.
+ */
+static void
+subscribe_to_default(const Attachment *attachment, const pg_uuid_t *id)
+{
+	const char *plan = attachment->default_plan;
+	Customer *customer;
+
+	if (plan == NULL || data_is_missing(id) || RUN(has_subscription, arg_uuid(id)) > 0)
+		return;
+	customer = customer_load(id, true);
+	if (RUN(plan_on_offer, arg_text(plan), arg_text(customer->currency)) > 0)
+		subscription_create_default(customer, plan);
+	else
+		ereport(WARNING,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("organization \"%s\" is not subscribed to plan \"%s\"",
+						customer->organization_id, plan),
+				 errdetail("The plan is retired, or has no price in the customer's currency."),
+				 errhint("billing.create_price() makes one, billing.subscribe() subscribes.")));
+}
+
 /* Makes the customer if there is none; true when it is new. */
 static bool
 organization_create(const Attachment *attachment, const Organization *organization)
@@ -152,10 +193,7 @@ organization_create(const Attachment *attachment, const Organization *organizati
 	if (customer_of_organization(organization->id, false) != NULL)
 		return false;
 	id = customer_create(&terms);
-
-	/* another session may have made it, and subscribed it, since we looked */
-	if (attachment->default_plan != NULL && RUN(has_subscription, arg_uuid(id)) == 0)
-		subscription_create_default(customer_load(id, true), attachment->default_plan);
+	subscribe_to_default(attachment, id);
 	return true;
 }
 
@@ -166,6 +204,7 @@ organization_update(const Attachment *attachment, const Organization *before,
 	Customer *customer;
 	JsonBuilder b;
 	int changes = 0;
+	bool was_incomplete;
 
 	if (strcmp(before->id, after->id) != 0)
 		ereport(
@@ -196,8 +235,12 @@ organization_update(const Attachment *attachment, const Organization *before,
 			json_add_text(&b, members[i].member, new);
 		changes++;
 	}
-	if (changes > 0)
-		customer_update(customer->id, json_close(&b), true);
+	if (changes == 0)
+		return;
+	was_incomplete = data_is_missing(customer->id);
+	customer_update(customer->id, json_close(&b), true);
+	if (was_incomplete)
+		subscribe_to_default(attachment, customer->id);
 }
 
 static void

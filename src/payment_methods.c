@@ -16,12 +16,11 @@
 #include "json.h"
 
 /* One whose request was given up will never be attached: the token is tried anew. */
-QUERY(
-	find_token,
-	"SELECT m.id FROM billing.payment_methods AS m WHERE m.customer_id = $1 AND m.token = $2 "
-	"AND m.provider = $3 AND m.account = $4 AND m.state = 'pending' "
-	"AND EXISTS (SELECT FROM billing.outbox AS o WHERE o.object_id = m.id AND o.state <> 'dead')",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID);
+QUERY(find_token,
+	  "SELECT m.id FROM billing.payment_methods AS m WHERE m.customer_id = $1 AND m.token = $2 "
+	  "AND m.provider = $3 AND m.account = $4 AND m.state = 'pending' "
+	  "AND EXISTS (SELECT FROM billing.outbox AS o WHERE o.object_id = m.id AND o.state <> 'dead')",
+	  UUIDOID, TEXTOID, TEXTOID, TEXTOID);
 QUERY(find_attached,
 	  "SELECT m.id FROM billing.payment_methods AS m JOIN billing.provider_refs AS r "
 	  "ON r.object_id = m.id AND r.object_type = 'payment_method' "
@@ -286,6 +285,27 @@ detach_row(const pg_uuid_t *id, const Method *method)
 	if (RUN(method_detached, arg_uuid(id)) > 0)
 		event_record("payment_method.detached", "payment_method", id, method->organization_id,
 					 method->state, "detached");
+}
+
+QUERY(attached_methods,
+	  "SELECT id FROM billing.payment_methods WHERE customer_id = $1 AND state = 'attached'",
+	  UUIDOID);
+
+void
+payment_methods_detach_all(const pg_uuid_t *customer_id)
+{
+	Rows methods;
+
+	RUN(attached_methods, arg_uuid(customer_id));
+	methods = rows_keep();
+	for (int64 i = 0; i < rows_count(methods); i++)
+	{
+		pg_uuid_t *id = rows_uuid(methods, i, 1);
+		Method method;
+
+		if (method_load(id, &method))
+			detach_row(id, &method);
+	}
 }
 
 void

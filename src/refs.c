@@ -79,11 +79,11 @@ QUERY(
 	"WHERE (r.as_of, r.as_of_terminal) < (excluded.as_of, excluded.as_of_terminal) "
 	"OR ((r.as_of, r.as_of_terminal) = (excluded.as_of, excluded.as_of_terminal) "
 	"AND (excluded.as_of_event = '' OR coalesce($10, r.as_of_event <> ''))) "
-	"RETURNING xmax = 0",
+	"RETURNING xmax = 0 AND EXISTS (SELECT FROM billing.webhook_events WHERE waiting_for = $5 AND provider = $3)",
 	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, BOOLOID, TEXTOID,
 	BOOLOID);
 
-/* Webhooks that came before the object was known are due now. */
+/* Webhooks that came before the object was known are due now; seldom there are any. */
 QUERY(wake_waiting_events,
 	  "UPDATE billing.webhook_events SET next_attempt_at = now() "
 	  "WHERE waiting_for = $1 AND provider = $2",

@@ -18,8 +18,11 @@
 
 /* ---- await ---- */
 
-QUERY(unfinished,
-	  "SELECT xmin FROM billing.outbox WHERE object_id = $1 AND state NOT IN ('dead') LIMIT 1",
+QUERY(unfinished, "SELECT FROM billing.outbox WHERE object_id = $1 AND state <> 'dead' LIMIT 1",
+	  UUIDOID);
+QUERY(newest_request,
+	  "SELECT xmin FROM billing.outbox WHERE object_id = $1 AND state <> 'dead' "
+	  "ORDER BY seq DESC LIMIT 1",
 	  UUIDOID);
 QUERY(
 	object_state,
@@ -31,22 +34,24 @@ QUERY(
 	"UNION ALL SELECT CASE WHEN retired_at IS NULL THEN 'active' ELSE 'retired' END FROM billing.prices WHERE id = $1",
 	UUIDOID);
 
-/* Is a request about the object unfinished?  One of our own transaction would never be finished. */
-static bool
-must_wait(const pg_uuid_t *id)
+/*
+ * A request of our own transaction would never be finished, and neither would
+ * the older ones: we hold the customer's row.
+ */
+static void
+check_committed(const pg_uuid_t *id)
 {
 	bool isnull;
 	TransactionId xmin;
 
-	if (RUN(unfinished, arg_uuid(id)) == 0)
-		return false;
+	if (RUN(newest_request, arg_uuid(id)) == 0)
+		return;
 	xmin = DatumGetTransactionId(rows_datum(rows_keep(), 0, 1, &isnull));
 	if (TransactionIdIsCurrentTransactionId(xmin))
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_STATE), errmsg("the request belongs to this transaction"),
 				 errdetail("It is sent after the transaction has committed."),
 				 errhint("COMMIT first, then call billing.await().")));
-	return true;
 }
 
 SQL_FUNCTION(billing_await)
@@ -68,7 +73,8 @@ SQL_FUNCTION(billing_await)
 	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												  TimestampTzGetDatum(GetCurrentTimestamp()),
 												  IntervalPGetDatum(timeout)));
-	while (must_wait(id) && GetCurrentTimestamp() < end)
+	check_committed(id);
+	while (RUN(unfinished, arg_uuid(id)) > 0 && GetCurrentTimestamp() < end)
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, AWAIT_PAUSE_MS,
 						 PG_WAIT_EXTENSION);

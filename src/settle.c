@@ -19,8 +19,6 @@
 #include "operations.h"
 #include "subjects.h"
 
-/* A skew of the provider's clock below this is only its resolution. */
-#define CLOCK_SKEW_USECS (2 * USECS_PER_SEC)
 /* A look-up follows soon: whoever waits for the answer waits for this. */
 #define LOOKUP_PAUSE_SECONDS 1.0
 
@@ -124,15 +122,11 @@ interpret(Delivery *delivery)
 		result->error_type = transport_error(delivery->response.transport);
 }
 
-static bool
-clock_differs(int64 usecs)
-{
-	return usecs > CLOCK_SKEW_USECS || usecs < -CLOCK_SKEW_USECS;
-}
-
 /*
  * When the provider's state was what it told: when we asked, by its clock, to
- * the second, as its webhooks count.  An answer that was kept for us and is
+ * the second, as its webhooks count.  Its Date is the second in which it
+ * answered: we cannot have asked later, or a webhook about what happens next
+ * would look older than the answer.  An answer that was kept for us and is
  * replayed tells of the first sending.
  */
 static TimestampTz
@@ -146,8 +140,11 @@ told_as_of(const Delivery *delivery)
 	{
 		if (!delivery->lookup && delivery->row.attempts > 1 && delivery->row.first_sent_at != 0)
 			as_of = delivery->row.first_sent_at;
-		if (http_date(response, &date) && clock_differs(date - response->received_at))
-			as_of += date - response->received_at;
+		if (http_date(response, &date))
+		{
+			as_of += Max(date - response->received_at, 0);
+			as_of = Min(as_of, date);
+		}
 	}
 	return as_of - ((as_of % USECS_PER_SEC) + USECS_PER_SEC) % USECS_PER_SEC;
 }

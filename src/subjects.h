@@ -73,6 +73,9 @@ extern Applied customer_apply(const ProviderSnapshot *snapshot, const News *news
 /* payment_methods.c */
 extern pg_uuid_t *payment_method_attach(const Customer *customer, const Account *account,
 										const char *token, int set_default, const Jsonb *metadata);
+
+/* What a provider detaches when its customer is deleted. */
+extern void payment_methods_detach_all(const pg_uuid_t *customer_id);
 extern Description payment_method_describe(const OutboxRow *row);
 extern void payment_method_refused(const OutboxRow *row, const CallResult *result);
 extern void payment_method_done(const OutboxRow *row, const CallResult *result);

@@ -119,10 +119,10 @@ check_cancel_at(const char *organization_id, TimestampTz cancel_at)
 	if (cancel_at == 0 ||
 		(!TIMESTAMP_NOT_FINITE(cancel_at) && cancel_at > clock_now(organization_id)))
 		return;
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("cancel_at is not a time to come"),
-					errdetail("cancel_at is %s.", timestamptz_to_str(cancel_at)),
-					errhint("Use billing.cancel_subscription() to end a subscription now.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("cancel_at is not a time to come"),
+			 errdetail("cancel_at is %s.", timestamptz_to_str(cancel_at)),
+			 errhint("Use billing.cancel_subscription() to end a subscription now.")));
 }
 
 /* No provider keeps the dates of what costs nothing. */

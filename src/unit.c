@@ -37,8 +37,7 @@ lock_extension(void)
 	LOCKTAG tag;
 	Oid extension = get_extension_oid("janua_billing", true);
 
-	if (!OidIsValid(extension) ||
-		(OidIsValid(served_extension) && extension != served_extension))
+	if (!OidIsValid(extension) || (OidIsValid(served_extension) && extension != served_extension))
 	{
 		extension_gone = true;
 		return false;

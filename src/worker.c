@@ -289,13 +289,19 @@ database_wanted_by_others(void)
 	return false;
 }
 
-/* Held until the process ends.  Sub-object 1 is ours: DROP EXTENSION locks sub-object 0. */
+/*
+ * Held until the process ends.  It has to be an advisory lock: only those
+ * outlive an ERROR, and only those are given back by a process that ends
+ * outside of a transaction.  The functions of SQL use spaces 1 and 2.
+ */
+#define ADVISORY_SPACE 3
+
 static bool
 become_the_only_worker(Oid extension)
 {
 	LOCKTAG tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 1);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, ExtensionRelationId, extension, ADVISORY_SPACE);
 	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
@@ -471,6 +477,8 @@ loop(pg_uuid_t *predecessor)
 			last_everything = GetCurrentTimestamp();
 		if (due == 0)
 		{
+			/* without waiting: what has come meanwhile belongs to the next batch */
+			(void) http_wait(0, wait_event);
 			woken = true;
 			continue;
 		}

@@ -14,6 +14,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use Encode         ();
 use File::Basename ();
 use IPC::Run ();
 use JSON::PP ();
@@ -22,7 +23,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes ();
 
-our @EXPORT = qw(new_node create_extension start_simulator poll_until wait_for webhook);
+our @EXPORT = qw(new_node create_extension start_simulator configure_stripe poll_until wait_for webhook hand_over);
 
 my $timeout = $PostgreSQL::Test::Utils::timeout_default || 180;
 
@@ -106,17 +107,58 @@ sub wait_for
 sub webhook
 {
 	my ($node, $provider, $payload, $headers, %option) = @_;
+
+	return $node->psql($option{database} || 'postgres', webhook_call($provider, $payload, $headers, $option{account}));
+}
+
+sub webhook_call
+{
+	my ($provider, $payload, $headers, $account) = @_;
 	my $bytes = unpack('H*', $payload);
 	my $json = unpack('H*', JSON::PP->new->utf8->canonical->encode($headers));
-	my $account = $option{account} ? ", account => '$option{account}'" : '';
 
-	return $node->psql($option{database} || 'postgres', <<"SQL");
+	$account = $account ? ", account => '$account'" : '';
+	return <<"SQL";
 SELECT * FROM billing.handle_webhook('$provider', decode('$bytes', 'hex'),
 	convert_from(decode('$json', 'hex'), 'UTF8')::jsonb$account);
 SQL
 }
 
 sub start_simulator { return JanuaTest::Simulator->start(@_) }
+
+# Makes the simulator our account at Stripe.
+sub configure_stripe
+{
+	my ($node, $simulator, $database) = @_;
+	my $url = $simulator->url;
+
+	$node->safe_psql($database || 'postgres', <<"SQL");
+SELECT billing.configure_provider('stripe', secret_key => 'sk_test_x',
+	webhook_secret => 'whsec_simulator_test_secret', base_url => '$url');
+SQL
+}
+
+# Hands the events that the simulator published since the last time to the
+# extension. Options: type => '...', order => ..., times => ..., as in the
+# simulator's README. Returns "type status" of each, and errors as they are.
+sub hand_over
+{
+	my ($node, $simulator, %option) = @_;
+	my $seen = $simulator->{handed_over} || 0;
+	my $query = join '', map { "&$_=$option{$_}" } sort keys %option;
+	my $events = $simulator->control("events?after=$seen$query");
+
+	return unless @$events;
+	my (undef, $output, $errors) = $node->psql('postgres',
+		join('', map { webhook_call('stripe', Encode::encode_utf8($_->{body}), $_->{headers}) } @$events),
+		on_error_stop => 0);
+	foreach my $event (@$events)
+	{
+		$seen = $event->{seq} if $event->{seq} > $seen;
+	}
+	$simulator->{handed_over} = $seen;
+	return (map({ (split /\|/)[1] . ' ' . (split /\|/)[2] } split /\n/, $output), $errors || ());
+}
 
 # ---------------------------------------------------------------------------
 # One running simulator. It goes away with the object, and with the test: it

@@ -1,4 +1,6 @@
-// node sdk_bytes.js
+// node sdk_bytes.js           the calls below
+// node sdk_bytes.js --calls   those on standard input, a JSON list of {name, call, arguments}, such as
+//                             {"name": "a", "call": "customers.update", "arguments": ["cus_1", {"email": "a@example.com"}]}
 // The bytes that Stripe's own client puts on the wire for the calls that we make, one JSON object a line:
 //   {name, method, path, headers, body}
 // The tests of the C side build the same calls and compare byte for byte.
@@ -72,6 +74,16 @@ const CALLS = {
     s.webhookEndpoints.create({ url: 'https://example.com/hook', enabled_events: ['*'], api_version: '2026-10-28.endive' }, o),
 };
 
+// The order of the parameters is the order in the JSON text.
+async function givenCalls() {
+  const chunks = [];
+  for await (const chunk of process.stdin) chunks.push(chunk);
+  return JSON.parse(Buffer.concat(chunks)).map(({ name, call, arguments: given }) => {
+    const [resource, method] = call.split('.');
+    return [name, (s) => s[resource][method](...given)];
+  });
+}
+
 let seen;
 const recorder = createServer((req, res) => {
   const chunks = [];
@@ -87,7 +99,7 @@ const recorder = createServer((req, res) => {
 await new Promise((ready) => recorder.listen(0, '127.0.0.1', ready));
 const stripe = new Stripe('sk_test_bytes', { host: '127.0.0.1', port: recorder.address().port, protocol: 'http', maxNetworkRetries: 0, telemetry: false });
 
-for (const [name, call] of Object.entries(CALLS)) {
+for (const [name, call] of process.argv[2] === '--calls' ? await givenCalls() : Object.entries(CALLS)) {
   seen = null;
   await call(stripe, { idempotencyKey: `key-${name}` });
   process.stdout.write(JSON.stringify({ name, ...seen }) + '\n');

@@ -160,6 +160,7 @@ export class Simulator {
   #finish(provider, request, res, answer, fault) {
     provider.release(answer);
     this.log.answered(request.entry, statusOnWire(fault, answer), epochMilliseconds());
+    res.setHeader('Date', new Date(this.clock.now() * 1000).toUTCString());
     if (fault) spoil(res, answer, fault);
     else send(res, answer);
   }

@@ -59,6 +59,8 @@ export class StripeProvider {
     const table = {
       'POST /v1/customers': c.create, 'GET /v1/customers': c.list, 'GET /v1/customers/search': c.search,
       'GET /v1/customers/{id}': c.get, 'POST /v1/customers/{id}': c.update, 'DELETE /v1/customers/{id}': c.delete,
+      'GET /v1/customers/{id}/tax_ids': c.listTaxIds, 'POST /v1/customers/{id}/tax_ids': c.createTaxId,
+      'GET /v1/customers/{customer}/tax_ids/{id}': c.getTaxId, 'DELETE /v1/customers/{customer}/tax_ids/{id}': c.deleteTaxId,
       'GET /v1/customers/{id}/payment_methods': c.listMethods, 'GET /v1/payment_methods/{id}': c.getMethod,
       'POST /v1/payment_methods/{id}': c.updateMethod, 'POST /v1/payment_methods/{id}/attach': c.attachMethod,
       'POST /v1/payment_methods/{id}/detach': c.detachMethod, 'POST /v1/setup_intents': c.createSetupIntent,

@@ -80,6 +80,7 @@ export class Customers {
     if (method && wanted) customer.invoice_settings = { ...customer.invoice_settings, default_payment_method: method.id };
     this.store.add('customers', customer, 'customer.created');
     if (method) this.#attach(method, customer.id);
+    for (const given of params.tax_id_data ?? []) this.createTaxId(given, customer.id);
     return customer;
   }
 
@@ -122,6 +123,31 @@ export class Customers {
 
   search(params) {
     return search(this.store, 'customers', params, '/v1/customers/search', this.stripe.settings.search_lag_ms);
+  }
+
+  createTaxId({ type, value }, customerId) {
+    const customer = this.live(customerId);
+    const taxId = {
+      id: newId('txi'), object: 'tax_id', country: type.slice(0, 2).toUpperCase(), created: this.store.clock.now(), customer: customer.id,
+      customer_account: null, livemode: false, owner: { type: 'customer', customer: customer.id }, type, value, verification: null,
+    };
+    return this.store.add('tax_ids', taxId, 'customer.tax_id.created');
+  }
+
+  listTaxIds(params, customerId) {
+    this.live(customerId);
+    return list(this.store, 'tax_ids', params, `/v1/customers/${customerId}/tax_ids`, (t) => t.customer === customerId);
+  }
+
+  getTaxId(params, id) {
+    const taxId = this.store.find('tax_ids', id);
+    if (!taxId || taxId.deleted) throw missing('tax_id', id);
+    return taxId;
+  }
+
+  deleteTaxId(params, id) {
+    this.store.emit('customer.tax_id.deleted', this.getTaxId(params, id));
+    return this.store.replace('tax_ids', { id, object: 'tax_id', deleted: true });
   }
 
   #checkEmail(params) {
