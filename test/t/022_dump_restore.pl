@@ -1,0 +1,192 @@
+# pg_dump and restore: everything comes along, nothing personal can be read in
+# the dump, and the copy sends nothing before it is adopted.
+use strict;
+use warnings;
+
+use JanuaTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $simulator = start_simulator();
+my $node = new_node('original');
+my $other = new_node('other', extension => 0);
+# Whatever of this is found in a dump was not encrypted.
+my @personal = (
+	'dumped.person@example.com', 'Dumped Person Ltd', '+49301234567', 'Dumped Street 7', 'DE136695976',
+	'sk_test_x', 'whsec_simulator_test_secret');
+
+# ---------------------------------------------------------------------------
+# A database in which there is something of everything.
+
+configure_stripe($node, $simulator);
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE organizations (id text PRIMARY KEY, email text, label text);
+SELECT billing.attach_organizations('organizations', email_column => 'email', name_column => 'label');
+
+SELECT billing.create_plan('team', 'Team', amount => 9900, features => '{"users": 10, "exports": true}');
+SELECT billing.create_price('team', 12900);
+SELECT billing.create_price('pro', 3900);
+SELECT billing.set_plan_feature('pro', 'users', '30');
+UPDATE billing.plans SET retired_at = now() WHERE plan = 'enterprise';
+-- the default moves, and the old one is written last
+UPDATE billing.plans SET is_default = false WHERE plan = 'free';
+UPDATE billing.plans SET is_default = true WHERE plan = 'team';
+UPDATE billing.plans SET name = 'Gratis' WHERE plan = 'free';
+UPDATE billing.prices SET retired_at = now() WHERE id = '00000000-0000-7000-8001-000000000002';
+UPDATE billing.settings SET value = 'EUR' WHERE name = 'default_currency';
+UPDATE billing.settings SET value = '400 seconds' WHERE name = 'webhook_tolerance';
+UPDATE billing.currencies SET retired = true WHERE code = 'CLP';
+
+SELECT billing.create_customer('dumped', email => 'dumped.person@example.com', name => 'Dumped Person Ltd', country => 'DE',
+	phone => '+49301234567', address => '{"line1": "Dumped Street 7", "city": "Berlin", "postal_code": "10115", "country": "DE"}',
+	tax_ids => '[{"type": "eu_vat", "value": "DE136695976"}]', currency => 'USD', idempotency_key => 'dumped-1');
+SELECT billing.attach_payment_method(billing.find_customer('dumped'), 'pm_card_visa');
+SQL
+wait_for($node, 'SELECT count(*) FROM billing.outbox', '0', 'the provider knows the customer');
+$node->safe_psql('postgres', q{SELECT billing.subscribe('dumped', 'pro', currency => 'USD')});
+wait_for($node, 'SELECT count(*) FROM billing.outbox', '0', 'and the subscription');
+hand_over($node, $simulator);
+$node->safe_psql('postgres', q{SELECT billing.record_usage('dumped', 'api_calls', 5, idempotency_key => 'usage-' || i) FROM generate_series(1, 10) AS i});
+wait_for($node, 'SELECT count(*) FROM billing.events_unsent', '0', 'events are announced');
+
+# What is refused ends dead; what meets a stopped account stays queued.
+$simulator->control('faults', { match => { method => 'POST', body => 'refused' }, action => 'status', status => 400, times => 1 });
+$node->safe_psql('postgres', q{SELECT billing.create_customer('refused', email => 'refused@example.com')});
+wait_for($node, q{SELECT count(*) FROM billing.outbox WHERE state = 'dead'}, '1', 'one request is dead');
+$node->safe_psql('postgres', <<'SQL');
+UPDATE billing.provider_accounts SET stopped_at = now(), stopped_reason = 'for the test' WHERE provider = 'stripe';
+INSERT INTO organizations VALUES ('queued1', 'queued1@example.com', 'Queued One'), ('queued2', 'queued2@example.com', 'Queued Two');
+UPDATE organizations SET label = 'Queued Two Ltd' WHERE id = 'queued2';
+SQL
+is($node->safe_psql('postgres', 'SELECT state, count(*) FROM billing.outbox GROUP BY state ORDER BY state'),
+	"dead|1\nqueued|2\nwaiting|1", 'requests are queued, waiting and dead');
+
+# ---------------------------------------------------------------------------
+# The contents of a database as text, without what belongs to the copy alone.
+
+my $tables = $node->safe_psql('postgres', <<'SQL');
+SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class
+WHERE relnamespace = 'billing'::regnamespace AND relkind IN ('r', 'p')
+	AND relname NOT IN ('worker_state', 'provider_accounts', 'sandbox_deliveries')
+SQL
+
+sub contents
+{
+	my ($server, $database) = @_;
+	my $all = '';
+
+	for my $table (split / /, $tables)
+	{
+		$all .= $server->safe_psql($database, "SELECT '$table', to_jsonb(t)::text FROM billing.$table AS t ORDER BY 2") . "\n";
+	}
+	# a built-in row that nobody changed is as old as the extension in its database
+	$all =~ s/("builtin": true.*?"created_at": )"[^"]*"/$1"-"/g;
+	return $all . $server->safe_psql($database, <<'SQL');
+SELECT 'accounts', provider, account, CASE WHEN provider <> 'sandbox' THEN id END, livemode, base_url, encode(secret_key, 'hex'),
+	encode(webhook_secret, 'hex'), bound_to, stopped_reason
+FROM billing.provider_accounts ORDER BY 2, 3;
+SELECT 'sequences', (SELECT last_value FROM billing.outbox_seq), (SELECT last_value FROM billing.events_seq_seq);
+SELECT 'person', organization_id, email, name, phone, address, tax_ids FROM billing.customer_details ORDER BY 2;
+SELECT 'plans', to_jsonb(p)::text FROM billing.get_plans() AS p ORDER BY 2;
+SELECT 'default plan', billing.feature_limit('nobody', 'users');
+SELECT 'usage', metric, quantity FROM billing.usage_summary('dumped') ORDER BY 2;
+SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'public.organizations'::regclass ORDER BY 2;
+SQL
+}
+
+# Says only what differs.
+sub same_contents
+{
+	my ($server, $database, $expected, $name) = @_;
+	my (%there, %here);
+
+	$there{$_}++ for split /\n/, $expected;
+	$here{$_}++ for split /\n/, contents($server, $database);
+	my @missing = grep { !$here{$_} } sort keys %there;
+	my @added = grep { !$there{$_} } sort keys %here;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(join("\n", (map { "missing: $_" } @missing), map { "added: $_" } @added), '', $name);
+}
+
+my $original = contents($node, 'postgres');
+my $base = $node->basedir;
+my ($plain, $custom) = ("$base/plain.sql", "$base/custom.dump");
+
+$node->command_ok([ 'pg_dump', '--file', $plain, 'postgres' ], 'pg_dump, plain');
+$node->command_ok([ 'pg_dump', '--format=custom', '--file', $custom, 'postgres' ], 'pg_dump, custom');
+my $text = slurp_file($plain);
+for my $value (@personal, 'refused@example.com', 'queued1@example.com')
+{
+	my $dumped = $text;
+
+	# the application's own table is its own business
+	$dumped =~ s/^COPY public\.organizations .*?^\\\.$//ms;
+	ok(index($dumped, $value) < 0 && index($dumped, unpack('H*', $value)) < 0, "not in the dump: $value");
+}
+
+# ---------------------------------------------------------------------------
+# Restored.
+
+my $sent = $simulator->control('totals')->{requests};
+$node->safe_psql('postgres', 'CREATE DATABASE from_plain');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'from_plain', '-f', $plain ], 'the plain dump can be restored');
+same_contents($node, 'from_plain', $original, 'with everything in it');
+$node->safe_psql('postgres', 'CREATE DATABASE from_custom');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', 'from_custom', $custom ], 'the custom dump can be restored');
+same_contents($node, 'from_custom', $original, 'with everything in it');
+
+# Elsewhere, where the key file is not.
+$other->safe_psql('postgres', 'CREATE DATABASE elsewhere');
+$other->command_ok([ 'pg_restore', '--exit-on-error', '--no-owner', '-d', 'elsewhere', $custom ],
+	'it can be restored into another cluster');
+my (undef, undef, $stderr) = $other->psql('elsewhere', "\\set VERBOSITY verbose\nSELECT email FROM billing.customer_details");
+like($stderr, qr/JB012: .*there is no key file.*HINT:  As a superuser: SELECT billing\.create_key_file/s,
+	'without the key file personal data cannot be read, and the error says so');
+(undef, undef, $stderr) = $other->psql('elsewhere', "\\set VERBOSITY verbose\nSELECT billing.adopt_database()");
+like($stderr, qr/JB012: .*HINT:  /s, 'nor can the copy be adopted');
+$other->command_ok([ 'cp', $node->basedir . '/keys/janua_billing.key', $other->basedir . '/keys/janua_billing.key' ],
+	'the key file is put there');
+same_contents($other, 'elsewhere', $original, 'with the key file everything is there');
+
+# ---------------------------------------------------------------------------
+# The copy is quiet, then it is adopted.
+
+for my $copy ([ $node, 'from_plain' ], [ $node, 'from_custom' ], [ $other, 'elsewhere' ])
+{
+	my ($server, $database) = @$copy;
+
+	$server->safe_psql($database, "UPDATE billing.provider_accounts SET stopped_at = NULL, stopped_reason = NULL WHERE provider = 'stripe'");
+	$server->safe_psql($database, 'CALL billing.run_worker()');
+	is($server->safe_psql($database, q{SELECT count(*) FROM billing.outbox WHERE state = 'queued'}),
+		'2', "$database: what is queued stays queued");
+}
+is($simulator->control('totals')->{requests}, $sent, 'no copy has sent anything');
+
+# What is loaded while restoring makes no customer.
+$node->safe_psql('from_plain', <<'SQL');
+SET janua_billing.restoring = on;
+INSERT INTO organizations VALUES ('loaded', 'loaded@example.com', 'Loaded');
+UPDATE organizations SET label = 'Changed' WHERE id = 'queued1';
+DELETE FROM organizations WHERE id = 'loaded';
+SQL
+is($node->safe_psql('from_plain', q{SELECT billing.find_customer('loaded') IS NULL, (SELECT count(*) FROM billing.outbox)}),
+	't|4', 'the triggers of attach_organizations() are quiet while janua_billing.restoring is on');
+$node->safe_psql('from_plain', q{INSERT INTO organizations VALUES ('new', 'new@example.com', 'New')});
+is($node->safe_psql('from_plain', q{SELECT billing.find_customer('new') IS NOT NULL, (SELECT count(*) FROM billing.outbox)}),
+	't|5', 'and work again afterwards');
+
+is($other->safe_psql('elsewhere', 'SELECT billing.adopt_database()'), '1', 'a copy is adopted');
+wait_for($other, q{SELECT string_agg(state, ' ') FROM billing.outbox}, 'dead', 'then its own worker sends what was queued', 'elsewhere');
+is($simulator->control('totals')->{requests} - $sent, 3, 'exactly that');
+is($simulator->control('objects/customers?count=1')->{count}, 3, 'the provider has the customers once');
+$other->safe_psql('elsewhere', q{SELECT billing.retry_request(id) FROM billing.outbox});
+wait_for($other, 'SELECT count(*) FROM billing.outbox', '0', 'a dead request can be sent again from there', 'elsewhere');
+is($other->safe_psql('elsewhere', q{SELECT bool_and(seq > 0), count(*) = count(DISTINCT seq) FROM billing.outbox_finished}),
+	't|t', 'no number was given twice');
+is($simulator->control('violations')->{count}, 0, 'every request was as the provider wants it');
+
+$node->stop;
+$other->stop;
+$simulator->stop;
+done_testing();
