@@ -167,9 +167,10 @@ embedded_elapse(void)
 
 QUERY(
 	due_delivery,
-	"SELECT d.seq, p.name, d.account, d.payload FROM billing.sandbox_deliveries AS d, billing.providers AS p "
+	"SELECT d.seq, p.name, d.account, d.payload FROM billing.sandbox_deliveries AS d "
+	"JOIN billing.sandbox_state AS s ON s.customer_id = d.customer_id CROSS JOIN billing.providers AS p "
 	"WHERE p.embedded AND d.delivered_at IS NULL AND d.due_at <= clock_timestamp() "
-	"ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE OF d SKIP LOCKED",
+	"ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE OF d, s SKIP LOCKED",
 	InvalidOid);
 QUERY(mark_delivered,
 	  "UPDATE billing.sandbox_deliveries SET delivered_at = clock_timestamp() WHERE seq = $1",
@@ -200,7 +201,8 @@ hand_in(void *context)
 }
 
 /*
- * One webhook to a unit: a unit that held the rows of many customers could
+ * The lock of the customer's state keeps two processes from delivering webhooks
+ * of one customer in an order of their own.  One to a unit: a unit that held the rows of many customers could
  * meet a statement of the application that wants the same ones.
  */
 static bool

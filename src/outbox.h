@@ -76,6 +76,18 @@ extern pg_uuid_t *outbox_pending(const pg_uuid_t *object_id, Operation operation
 /* Has the object an unfinished request of any kind (dead ones count)? */
 extern bool outbox_busy(const pg_uuid_t *object_id);
 
+/*
+ * Keeps a text that somebody wrote beside the request, sealed: arguments lie
+ * in clear.  It is in the row's carry when the request is described.
+ */
+extern void outbox_keep_private(const pg_uuid_t *id, const char *name, const char *text);
+
+/*
+ * Gives up the object's request of that operation when it is dead and the
+ * provider has refused it, so that nothing was done.  The caller holds the key.
+ */
+extern bool outbox_give_up(const pg_uuid_t *object_id, Operation operation);
+
 /* Cancels what waits and was never sent about an object; returns how many. */
 extern int64 outbox_withdraw(const pg_uuid_t *object_id, const char *reason);
 

@@ -11,6 +11,9 @@
 #include "access/xact.h"
 #include "check.h"
 #include "errors.h"
+#include "json.h"
+#include "keys.h"
+#include "operations.h"
 #include "storage/latch.h"
 #include "subjects.h"
 
@@ -89,6 +92,8 @@ SQL_FUNCTION(billing_await)
 
 typedef struct Request
 {
+	Operation operation;
+	pg_uuid_t *object_id;
 	char *state;
 	char *key_type;
 	pg_uuid_t *ordering_key;
@@ -102,8 +107,8 @@ QUERY(lock_customer_key, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY
 QUERY(lock_plan_key, "SELECT FROM billing.plans WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 QUERY(
 	load_request,
-	"SELECT state, key_type, ordering_key, attempts > 0 OR generation > 0 OR step > 0, answer IS NOT NULL, request IS NULL "
-	"FROM billing.outbox WHERE id = $1 FOR UPDATE",
+	"SELECT state, key_type, ordering_key, attempts > 0 OR generation > 0 OR step > 0, answer IS NOT NULL, request IS NULL, "
+	"operation, object_id FROM billing.outbox WHERE id = $1 FOR UPDATE",
 	UUIDOID);
 QUERY(finished_state, "SELECT state FROM billing.outbox_finished WHERE id = $1", UUIDOID);
 
@@ -134,6 +139,8 @@ load_locked(const pg_uuid_t *id, Request *request)
 	request->was_sent = row_bool(0, 4);
 	request->has_answer = row_bool(0, 5);
 	request->outcome_known = row_bool(0, 6);
+	request->operation = operation_by_name(row_text(0, 7));
+	request->object_id = row_uuid(0, 8);
 }
 
 QUERY(
@@ -194,6 +201,18 @@ SQL_FUNCTION(billing_retry_request)
 	PG_RETURN_VOID();
 }
 
+/* The subject hears that it will not happen, as after a refusal. */
+static void
+tell_subject(const Request *request)
+{
+	OutboxRow row = {.operation = request->operation, .object_id = request->object_id};
+	CallResult result = {.outcome = OUTCOME_REFUSED, .error_code = "canceled"};
+	const OperationTraits *traits = operation_traits(request->operation);
+
+	if (traits->refused != NULL)
+		traits->refused(&row, &result);
+}
+
 SQL_FUNCTION(billing_cancel_request)
 {
 	pg_uuid_t *id = ARG_UUID(0);
@@ -207,6 +226,7 @@ SQL_FUNCTION(billing_cancel_request)
 			   "Wait for it, or use billing.retry_request(): it asks the provider first.");
 	outbox_finish(id, "canceled", "canceled", "by cancel_request", NULL);
 	outbox_promote(uuid_array(&request.ordering_key, 1));
+	tell_subject(&request);
 	worker_wake_at_commit();
 	db_close();
 	PG_RETURN_VOID();
@@ -229,4 +249,35 @@ outbox_withdraw(const pg_uuid_t *object_id, const char *reason)
 	for (int64 i = 0; i < count; i++)
 		outbox_finish(rows_uuid(rows, i, 1), "canceled", "obsolete", reason, NULL);
 	return count;
+}
+
+QUERY(refused_request,
+	  "SELECT id, ordering_key FROM billing.outbox WHERE object_id = $1 AND operation = $2 "
+	  "AND state = 'dead' AND request IS NULL AND answer IS NULL FOR UPDATE",
+	  UUIDOID, TEXTOID);
+
+bool
+outbox_give_up(const pg_uuid_t *object_id, Operation operation)
+{
+	pg_uuid_t *key;
+
+	if (RUN(refused_request, arg_uuid(object_id), arg_text(operation_name(operation))) == 0)
+		return false;
+	key = row_uuid(0, 2);
+	outbox_finish(row_uuid(0, 1), "canceled", "obsolete", "the object was given up", NULL);
+	outbox_promote(uuid_array(&key, 1));
+	return true;
+}
+
+QUERY(set_carry, "UPDATE billing.outbox SET carry = $2 WHERE id = $1", UUIDOID, BYTEAOID);
+
+void
+outbox_keep_private(const pg_uuid_t *id, const char *name, const char *text)
+{
+	JsonBuilder b;
+
+	json_open(&b);
+	json_add_text(&b, name, text);
+	RUN(set_carry, arg_uuid(id),
+		arg_bytes(seal_text("outbox.carry", id, json_string(json_close(&b)))));
 }

@@ -94,7 +94,7 @@ static const char *const create_members[] = {
 	"off_session",    "all_or_nothing", NULL};
 static const char *const update_members[] = {"quantity",  "proration_behavior", "proration_date",
 											 "trial_end", "cancel_at",          NULL};
-static const char *const cancel_members[] = {"prorate", "invoice_now", "reason", "comment", NULL};
+static const char *const cancel_members[] = {"prorate", "invoice_now", "reason", NULL};
 
 static Description
 describe_create(const OutboxRow *row, const Subscription *s)
@@ -189,6 +189,8 @@ subscription_describe(const OutboxRow *row)
 	json_add_text(&b, "provider_status",
 				  s->provider_status != NULL ? s->provider_status : s->status);
 	copy_members(&b, row->arguments, cancel_members);
+	if (row->carry != NULL)
+		json_add_text(&b, "comment", json_text(row->carry, "comment"));
 	return (Description){READY, json_close(&b), NULL};
 }
 

@@ -245,7 +245,9 @@ subscription_in_the_way(const Customer *customer, const Price *price)
 			 errmsg("organization \"%s\" has a subscription in plan group \"%s\"",
 					customer->organization_id, price->plan_group),
 			 errdetail("Subscription %s is %s.", uuid_text(live->id), live->status),
-			 incomplete
+			 outbox_pending(live->id, OPERATION_SUBSCRIPTION_CANCEL) != NULL
+				 ? errhint("It is being canceled: wait for it by billing.await().")
+			 : incomplete
 				 ? errhint(
 					   "Wait for it by billing.await(), or give it up by billing.cancel_request().")
 				 : errhint(
@@ -613,7 +615,7 @@ subscription_end_here(const Subscription *s)
 }
 
 static Jsonb *
-cancel_arguments(int prorate, int invoice_now, const char *reason, const char *comment)
+cancel_arguments(int prorate, int invoice_now, const char *reason)
 {
 	JsonBuilder b;
 
@@ -623,16 +625,16 @@ cancel_arguments(int prorate, int invoice_now, const char *reason, const char *c
 	if (invoice_now >= 0)
 		json_add_bool(&b, "invoice_now", invoice_now > 0);
 	json_add_text(&b, "reason", reason);
-	json_add_text(&b, "comment", comment);
 	return json_close(&b);
 }
 
 static void
-cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments)
+cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const char *comment)
 {
 	bool can_wait = strcmp(s->status, "active") == 0 || strcmp(s->status, "trialing") == 0;
 	Operation operation = at_period_end && can_wait ? OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END
 													: OPERATION_SUBSCRIPTION_CANCEL;
+	pg_uuid_t *id;
 
 	if (subscription_ended(s->status) ||
 		outbox_pending(s->id, OPERATION_SUBSCRIPTION_CANCEL) != NULL)
@@ -642,15 +644,18 @@ cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments)
 		subscription_end_here(s);
 		return;
 	}
-	/* its creation was given up, or is dead: there is nothing that could be cancelled there */
-	if (s->provider_id == NULL && outbox_pending(s->id, OPERATION_SUBSCRIPTION_CREATE) == NULL)
+	/* its creation was given up or refused: there is nothing that could be cancelled there */
+	if (s->provider_id == NULL && (outbox_give_up(s->id, OPERATION_SUBSCRIPTION_CREATE) ||
+								   outbox_pending(s->id, OPERATION_SUBSCRIPTION_CREATE) == NULL))
 	{
 		outbox_withdraw(s->id, "the subscription was canceled");
 		subscription_end_here(s);
 		return;
 	}
-	outbox_enqueue(account_get(s->provider, s->account), operation, s->id, s->customer_id,
-				   arguments, NULL);
+	id = outbox_enqueue(account_get(s->provider, s->account), operation, s->id, s->customer_id,
+						arguments, NULL);
+	if (comment != NULL)
+		outbox_keep_private(id, "comment", comment);
 }
 
 SQL_FUNCTION(billing_cancel_subscription)
@@ -666,7 +671,7 @@ SQL_FUNCTION(billing_cancel_subscription)
 	check_no_card("comment", comment);
 	check_no_card("reason", reason);
 	cancel(subscription_load_locked(id), at_period_end,
-		   cancel_arguments(prorate, invoice_now, reason, comment));
+		   cancel_arguments(prorate, invoice_now, reason), comment);
 	db_close();
 	PG_RETURN_VOID();
 }
@@ -685,8 +690,8 @@ subscription_cancel_all(const pg_uuid_t *customer_id)
 	RUN(alive_of_customer, arg_uuid(customer_id));
 	alive = rows_keep();
 	for (int64 i = 0; i < rows_count(alive); i++)
-		cancel(subscription_load(rows_uuid(alive, i, 1)), false,
-			   cancel_arguments(-1, -1, NULL, NULL));
+		cancel(subscription_load(rows_uuid(alive, i, 1)), false, cancel_arguments(-1, -1, NULL),
+			   NULL);
 }
 
 SQL_FUNCTION(billing_resume_subscription)
