@@ -75,8 +75,9 @@ BEGIN
 		RETURN NEW;
 	END IF;
 
-	-- Between two rows of a dump there may be two defaults; what counts is the end.
-	SET CONSTRAINTS ALL DEFERRED;
+	-- Between two rows of a dump there may be two defaults; what counts is the
+	-- end.  Only ours: constraints of the application stay as they are.
+	SET CONSTRAINTS billing.plans_one_default, billing.prices_one_default DEFERRED;
 	EXECUTE format('UPDATE %I.%I AS t SET %s WHERE %s AND t.builtin',
 				   TG_TABLE_SCHEMA, TG_TABLE_NAME, assignments, matches)
 	USING NEW;

@@ -55,11 +55,11 @@ COMMENT ON COLUMN billing.outbox.answer IS
 COMMENT ON COLUMN billing.outbox.carry IS 'What the step before left for the next one, encrypted.';
 CREATE INDEX outbox_queued ON billing.outbox (provider, account, next_attempt_at, seq) WHERE state IN ('queued', 'unknown');
 CREATE INDEX outbox_waiting ON billing.outbox (ordering_key, urgent DESC, seq) WHERE state = 'waiting';
-CREATE INDEX outbox_waiting_holds ON billing.outbox (ordering_key) WHERE state = 'waiting' AND holds;
+CREATE INDEX outbox_holds ON billing.outbox (ordering_key) WHERE state IN ('waiting', 'dead') AND holds;
 CREATE INDEX outbox_active ON billing.outbox (ordering_key) WHERE state <> 'waiting';
 CREATE INDEX outbox_leased ON billing.outbox (leased_until) WHERE state = 'sending';
 CREATE INDEX outbox_blocked ON billing.outbox (blocked_by) WHERE blocked_by IS NOT NULL;
-CREATE INDEX outbox_object ON billing.outbox (object_id);
+CREATE INDEX outbox_object ON billing.outbox (object_id, operation, seq);
 
 CREATE TABLE billing.outbox_finished
 (

@@ -81,8 +81,8 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_record_usage';
 COMMENT ON FUNCTION billing.record_usage(text, text, numeric, timestamptz, text, jsonb) IS
 	'Counts usage of a metric; false when the idempotency key was counted before, whatever the rest says. quantity: in the metric''s '
-	'unit, from 0. occurred_at: default now (by the test clock in the sandbox). Errors: JB005 unknown metric, 22023 negative quantity, '
-	'or a time more than a day ahead.';
+	'unit, from 0, at most 12 decimals. occurred_at: default now (by the test clock in the sandbox). Errors: JB005 unknown metric, 22023 '
+	'negative or too fine quantity, or a time before 2000 or more than a day ahead.';
 
 -- The subscription that entitles an organisation, one per plan group: the one
 -- documented predicate of access, used by features, limits and reports.
@@ -99,7 +99,7 @@ COMMENT ON VIEW billing.entitlements IS
 	'ended ones give the default plan. Test-mode subscriptions count only while no live account exists or janua_billing.allow_sandbox is on.';
 
 CREATE FUNCTION billing.has_feature(organization_id text, feature text) RETURNS boolean
-LANGUAGE c STABLE SECURITY DEFINER
+LANGUAGE c STABLE SECURITY DEFINER PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_has_feature';
 COMMENT ON FUNCTION billing.has_feature(text, text) IS
@@ -107,14 +107,14 @@ COMMENT ON FUNCTION billing.has_feature(text, text) IS
 	'default plan (free) counts. Errors: JB005 unknown feature.';
 
 CREATE FUNCTION billing.feature_limit(organization_id text, feature text) RETURNS numeric
-LANGUAGE c STABLE SECURITY DEFINER
+LANGUAGE c STABLE SECURITY DEFINER PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_feature_limit';
 COMMENT ON FUNCTION billing.feature_limit(text, text) IS
 	'The limit of a feature: Infinity is unlimited, 0 is not in the plan. Errors: JB005 unknown feature, 22023 the feature is no limit.';
 
 CREATE FUNCTION billing.feature_value(organization_id text, feature text) RETURNS text
-LANGUAGE c STABLE SECURITY DEFINER
+LANGUAGE c STABLE SECURITY DEFINER PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_feature_value';
 COMMENT ON FUNCTION billing.feature_value(text, text) IS

@@ -40,6 +40,7 @@ CREATE TABLE billing.sandbox_deliveries
 );
 COMMENT ON TABLE billing.sandbox_deliveries IS 'Webhooks of the sandbox: waiting, and those delivered lately (for sandbox_redeliver).';
 CREATE INDEX sandbox_deliveries_due ON billing.sandbox_deliveries (due_at, seq) WHERE delivered_at IS NULL;
+CREATE INDEX sandbox_deliveries_customer ON billing.sandbox_deliveries (customer_id, due_at, seq) WHERE delivered_at IS NULL;
 CREATE INDEX sandbox_deliveries_event ON billing.sandbox_deliveries (event_id);
 
 SELECT pg_extension_config_dump('billing.sandbox_state', '');

@@ -245,7 +245,6 @@ check_plan_terms(const char *plan, const char *name, const char *plan_group, int
 	check_code("plan", plan, true);
 	if (*name == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("name is empty")));
-	check_no_card("name", name);
 	if (*plan_group == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("plan_group is empty")));
 	if (trial_days < 0 || trial_days > TRIAL_DAYS_MAX)
@@ -273,10 +272,13 @@ SQL_FUNCTION(billing_create_plan)
 	Jsonb *metadata = ARG_JSON(10);
 	pg_uuid_t *id = new_id();
 
+	/* before all else: any other error would put the statement into the log */
+	check_no_card("name", name);
+	check_no_card("description", description);
+	check_no_card_json("metadata", metadata);
 	check_given("plan", plan != NULL);
 	check_given("name", name != NULL);
 	check_plan_terms(plan, name, plan_group, trial_days, features);
-	check_no_card("description", description);
 	check_metadata(metadata);
 
 	db_open();

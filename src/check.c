@@ -190,12 +190,13 @@ check_metadata(const Jsonb *metadata)
 
 	if (metadata == NULL)
 		return;
+	/* the errors below would put the statement, and the number, into the log */
+	check_no_card_json("metadata", metadata);
 	if (!JB_ROOT_IS_OBJECT(metadata))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("metadata is not an object"),
 				 errhint("Pass something like '{\"tier\": \"gold\"}'.")));
 	json_visit(metadata, check_metadata_member, &keys);
-	check_no_card_json("metadata", metadata);
 }
 
 void

@@ -16,7 +16,10 @@
 /* 23502 when NULL (or empty): "argument" names it. */
 extern void check_given(const char *argument, bool given);
 
-/* JB009 when the text is, or holds, a raw card number. NULL is fine. */
+/*
+ * JB009 when the text is, or holds, a raw card number. NULL is fine. To be asked
+ * before anything else: every other error puts the statement into the log.
+ */
 extern void check_no_card(const char *argument, const char *text);
 
 /* The same for every text inside a jsonb. */

@@ -13,6 +13,7 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_database.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -49,6 +50,11 @@ compat_wait_event(const char *name)
 #ifndef MAT_SRF_USE_EXPECTED_DESC
 #define MAT_SRF_USE_EXPECTED_DESC SRF_SINGLE_USE_EXPECTED
 #define InitMaterializedSRF       SetSingleFuncCall
+#endif
+
+/* The connection limit of what an interrupted DROP DATABASE left; 15.0 to 15.3 do not name it. */
+#ifndef DATCONNLIMIT_INVALID_DB
+#define DATCONNLIMIT_INVALID_DB (-2)
 #endif
 
 /* A stack-allocated array in PG_TRY blocks and callbacks needs no more. */

@@ -145,7 +145,6 @@ customer_describe(const OutboxRow *row)
 
 /* ---- from the provider ---- */
 
-QUERY(customer_exists, "SELECT FROM billing.customers WHERE id = $1", UUIDOID);
 QUERY(
 	customer_changing,
 	"SELECT FROM billing.outbox WHERE object_id = $1 AND operation IN ('customer.create', 'customer.update') LIMIT 1",
@@ -188,8 +187,11 @@ customer_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 {
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 
-	/* whoever applies an answer to our own call has locked the customer's row */
-	if (id == NULL || (news->own_id == NULL && RUN(customer_exists, arg_uuid(id)) == 0))
+	/*
+	 * The row before its provider_refs, in the order of everybody else; whoever
+	 * applies an answer to our own call has locked it.
+	 */
+	if (id == NULL || (news->own_id == NULL && !outbox_lock_customer(id)))
 	{
 		*waiting_for = snapshot->provider_id;
 		return SNAPSHOT_UNKNOWN;

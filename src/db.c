@@ -323,11 +323,13 @@ guarded(void (*work)(void *context), void *context, char **sqlstate, char **mess
 
 		MemoryContextSwitchTo(memory);
 		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN || error->elevel >= FATAL)
-			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(memory);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			ReThrowError(error);
 		*sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 		*message = pstrdup(error->message);
 	}
@@ -335,6 +337,13 @@ guarded(void (*work)(void *context), void *context, char **sqlstate, char **mess
 	MemoryContextSwitchTo(memory);
 	CurrentResourceOwner = owner;
 	return ok;
+}
+
+bool
+sqlstate_passes(const char *sqlstate)
+{
+	return strcmp(sqlstate, "55P03") == 0 || strncmp(sqlstate, "40", 2) == 0 ||
+		   strncmp(sqlstate, "53", 2) == 0;
 }
 
 /* SPI_palloc allocates where db_open() was called from. */

@@ -172,6 +172,12 @@ extern Arg arg_text_array(const char *const *values, int count);
  */
 extern bool guarded(void (*work)(void *context), void *context, char **sqlstate, char **message);
 
+/*
+ * Is it about the moment and not about the row: a lock, a deadlock, a full
+ * disk?  Then the same work goes through later.
+ */
+extern bool sqlstate_passes(const char *sqlstate);
+
 /* An array of ids for "= ANY ($1)". */
 extern ArrayType *uuid_array(pg_uuid_t *const *ids, int count);
 

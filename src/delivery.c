@@ -71,6 +71,35 @@ delivery_in_flight(void)
 	return in_flight;
 }
 
+QUERY(note_key,
+	  "UPDATE billing.worker_state SET last_error = $1, last_error_at = clock_timestamp()",
+	  TEXTOID);
+
+/*
+ * Without the key file nothing can be sent and no answer applied; it waits
+ * until the file is back, and says so once.
+ */
+static bool
+key_there(void)
+{
+	static bool told = false;
+
+	if (keys_available())
+	{
+		told = false;
+		return true;
+	}
+	if (!told && unit_begin())
+	{
+		RUN(note_key, arg_text("JB012: the key file cannot be used, nothing is sent until it can"));
+		unit_commit();
+		told = true;
+		ereport(LOG, (errmsg("the key file of billing cannot be used"),
+					  errdetail("Nothing is sent until it can be read again.")));
+	}
+	return false;
+}
+
 /* ---- claim ---- */
 
 #define OUTBOX_COLUMNS                                                                                  \
@@ -158,6 +187,7 @@ prepare(void *context)
 	OutboxRow *row = &delivery->row;
 	ProviderCall *call = &delivery->call;
 
+	read_row(delivery, p->rows, p->index);
 	delivery->account = account_open(p->account);
 	delivery->module = p->account->module;
 	p->description = operation_traits(row->operation)->describe(row);
@@ -221,6 +251,18 @@ set_aside(Delivery *delivery, const Description *description)
 		RUN(postpone, arg_uuid(delivery->row.id));
 }
 
+/* What is about the moment is tried later; what is about the request ends it. */
+static void
+give_up(const pg_uuid_t *id, const char *sqlstate, const char *message)
+{
+	ereport(LOG,
+			(errmsg("request %s of billing cannot be carried out: %s", uuid_text(id), message)));
+	if (sqlstate_passes(sqlstate))
+		RUN(postpone, arg_uuid(id));
+	else
+		RUN(kill_request, arg_uuid(id), arg_text(sqlstate));
+}
+
 /* True when the delivery is ready to be sent. */
 static bool
 prepare_delivery(Delivery *delivery, Rows rows, int64 index, const Account *account)
@@ -231,14 +273,11 @@ prepare_delivery(Delivery *delivery, Rows rows, int64 index, const Account *acco
 	char *message;
 	bool ok;
 
-	read_row(delivery, rows, index);
 	ok = guarded(prepare, &p, &sqlstate, &message);
 	MemoryContextSwitchTo(old);
 	if (!ok)
 	{
-		ereport(LOG, (errmsg("request %s of billing cannot be built: %s",
-							 uuid_text(delivery->row.id), message)));
-		RUN(kill_request, arg_uuid(delivery->row.id), arg_text(sqlstate));
+		give_up(rows_uuid(rows, index, 1), sqlstate, message);
 		return false;
 	}
 	if (p.description.readiness == READY)
@@ -374,7 +413,7 @@ delivery_claim(void)
 	List *ready = NIL;
 	ListCell *cell;
 
-	if (slots <= 0 || !unit_begin())
+	if (slots <= 0 || !key_there() || !unit_begin())
 		return 0;
 	accounts = accounts_runnable();
 	foreach (cell, accounts)
@@ -437,7 +476,7 @@ delivery_complete(void)
 	int count;
 
 	collect_network();
-	if (answered == NIL || !unit_begin())
+	if (answered == NIL || !key_there() || !unit_begin())
 		return 0;
 	batch = answered;
 	if (settle_batch(batch, &lease_token))
@@ -459,6 +498,8 @@ prepare_stored(void *context)
 	Delivery *delivery = p->delivery;
 	OutboxRow *row = &delivery->row;
 
+	read_row(delivery, p->rows, p->index);
+	p->account = account_get(row->provider, row->account);
 	delivery->account = account_public(p->account);
 	delivery->module = p->account->module;
 	thaw_answer(row->id, row->answer, &delivery->response);
@@ -480,28 +521,27 @@ QUERY(take_over,
 	  "leased_until = clock_timestamp() + interval '1 minute' WHERE id = $1",
 	  UUIDOID, UUIDOID);
 
-/* NULL, and the request is dead, when not even its answer can be read. */
+/* NULL when its answer cannot be read now, or not at all: then the request is dead. */
 static Delivery *
 load_stored(Rows rows, int64 i)
 {
 	Delivery *delivery = delivery_new();
 	MemoryContext old = MemoryContextSwitchTo(delivery->memory);
-	Preparation p = {.delivery = delivery};
+	Preparation p = {.delivery = delivery, .rows = rows, .index = i};
+	pg_uuid_t *id = rows_uuid(rows, i, 1);
 	char *sqlstate;
 	char *message;
-	bool ok;
+	bool ok = guarded(prepare_stored, &p, &sqlstate, &message);
 
-	read_row(delivery, rows, i);
-	p.account = account_get(delivery->row.provider, delivery->row.account);
-	ok = guarded(prepare_stored, &p, &sqlstate, &message);
 	MemoryContextSwitchTo(old);
+	RUN(take_over, arg_uuid(id), arg_uuid(&lease_token));
 	if (ok)
 	{
-		RUN(take_over, arg_uuid(delivery->row.id), arg_uuid(&lease_token));
 		delivery->stored = true;
 		return delivery;
 	}
-	RUN(kill_request, arg_uuid(delivery->row.id), arg_text(sqlstate));
+	if (!sqlstate_passes(sqlstate))
+		give_up(id, sqlstate, message);
 	MemoryContextDelete(delivery->memory);
 	return NULL;
 }
@@ -515,7 +555,7 @@ delivery_apply_stored(void)
 	bool locked;
 	bool more;
 
-	if (!stored_answers || !unit_begin())
+	if (!stored_answers || !key_there() || !unit_begin())
 		return 0;
 	more = RUN(stored, arg_uuid(&lease_token), arg_int(http_max_in_flight)) == http_max_in_flight;
 	rows = rows_keep();
@@ -660,7 +700,7 @@ delivery_next_due(void)
 	ListCell *cell;
 
 	/* with every slot taken, the next answer is what to wait for */
-	if (http_free_slots() == 0 || !unit_begin())
+	if (http_free_slots() == 0 || !keys_available() || !unit_begin())
 		return -1;
 	foreach (cell, accounts_runnable())
 	{

@@ -92,29 +92,41 @@ exchange_close(const EmbeddedExchange *exchange, const pg_uuid_t *customer_id)
 		worker_wake_at_commit();
 }
 
+typedef struct Performance
+{
+	const OutboxRow *row;
+	const ProviderAccount *account;
+	const ProviderRequest *request;
+	const char *wire_key;
+	HttpResponse *response;
+} Performance;
+
+static void
+perform(void *context)
+{
+	Performance *p = context;
+	const pg_uuid_t *customer_id = p->row->ordering_key;
+	Customer *customer = customer_load(customer_id, false);
+	EmbeddedExchange exchange;
+
+	if (customer == NULL)
+		elog(ERROR, "customer %s is gone", uuid_text(customer_id));
+	exchange = exchange_open(customer_id, clock_now(customer->organization_id), p->account);
+	exchange.fault = next_fault(p->row->operation);
+	provider_find(p->row->provider)
+		->embedded->perform(&exchange, p->request, p->wire_key, p->response);
+	p->response->sent_at = exchange.now;
+	p->response->received_at = exchange.now;
+	exchange_close(&exchange, customer_id);
+}
+
 bool
 embedded_perform(const OutboxRow *row, const ProviderAccount *account,
 				 const ProviderRequest *request, const char *wire_key, HttpResponse *response)
 {
-	MemoryContext memory = CurrentMemoryContext;
-	const Provider *module = provider_find(row->provider);
-	EmbeddedExchange exchange;
-	Customer *customer;
+	Performance p = {row, account, request, wire_key, response};
 
-	if (!unit_begin())
-		return false;
-	/* the answer outlives the unit */
-	MemoryContextSwitchTo(memory);
-	customer = customer_load(row->ordering_key, false);
-	exchange = exchange_open(row->ordering_key, clock_now(customer->organization_id), account);
-	exchange.fault = next_fault(row->operation);
-	module->embedded->perform(&exchange, request, wire_key, response);
-	response->sent_at = exchange.now;
-	response->received_at = exchange.now;
-	exchange_close(&exchange, row->ordering_key);
-	unit_commit();
-	MemoryContextSwitchTo(memory);
-	return true;
+	return unit_run(perform, &p, "carry out a request of the sandbox");
 }
 
 /* ---- time ---- */
@@ -147,20 +159,23 @@ QUERY(
 	"ORDER BY s.next_due LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
 	INT8OID);
 
+static void
+elapse_due(void *context)
+{
+	int64 count = RUN(due_now, arg_int(DELIVERY_BATCH));
+	Rows rows = rows_keep();
+
+	for (int64 i = 0; i < count; i++)
+		embedded_elapse_customer(rows_uuid(rows, i, 1), GetCurrentTimestamp());
+	*(int *) context = (int) count;
+}
+
 int
 embedded_elapse(void)
 {
-	Rows rows;
-	int64 count;
+	int count = 0;
 
-	if (!unit_begin())
-		return 0;
-	count = RUN(due_now, arg_int(DELIVERY_BATCH));
-	rows = rows_keep();
-	for (int64 i = 0; i < count; i++)
-		embedded_elapse_customer(rows_uuid(rows, i, 1), GetCurrentTimestamp());
-	unit_commit();
-	return (int) count;
+	return unit_run(elapse_due, &count, "play what is due in the sandbox") ? count : 0;
 }
 
 /* ---- webhooks ---- */
@@ -168,9 +183,11 @@ embedded_elapse(void)
 QUERY(
 	due_delivery,
 	"SELECT d.seq, p.name, d.account, d.payload FROM billing.sandbox_deliveries AS d "
-	"JOIN billing.sandbox_state AS s ON s.customer_id = d.customer_id CROSS JOIN billing.providers AS p "
+	"CROSS JOIN billing.providers AS p "
 	"WHERE p.embedded AND d.delivered_at IS NULL AND d.due_at <= clock_timestamp() "
-	"ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE OF d, s SKIP LOCKED",
+	"AND NOT EXISTS (SELECT FROM billing.sandbox_deliveries AS e WHERE e.customer_id = d.customer_id "
+	"AND e.delivered_at IS NULL AND (e.due_at, e.seq) < (d.due_at, d.seq)) "
+	"ORDER BY d.due_at, d.seq LIMIT 1 FOR UPDATE OF d SKIP LOCKED",
 	InvalidOid);
 QUERY(mark_delivered,
 	  "UPDATE billing.sandbox_deliveries SET delivered_at = clock_timestamp() WHERE seq = $1",
@@ -201,8 +218,8 @@ hand_in(void *context)
 }
 
 /*
- * The lock of the customer's state keeps two processes from delivering webhooks
- * of one customer in an order of their own.  One to a unit: a unit that held the rows of many customers could
+ * The oldest of a customer first: one that another process is just handing in
+ * keeps the later ones back.  One to a unit: a unit that held the rows of many customers could
  * meet a statement of the application that wants the same ones.
  */
 static bool

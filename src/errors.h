@@ -28,4 +28,10 @@
 /* A webhook body that is larger than max_webhook_size. */
 #define ERRCODE_JB_TOO_LARGE MAKE_SQLSTATE('J', 'B', '0', '1', '3')
 
+/*
+ * What a table may keep of an ERROR: its SQLSTATE and what that means, but not
+ * its message, which may quote a value.  errors.c.
+ */
+extern const char *error_in_words(const char *sqlstate);
+
 #endif /* JANUA_ERRORS_H */

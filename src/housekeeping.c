@@ -30,18 +30,22 @@ QUERY(
 	"FROM taken JOIN billing.events AS e USING (seq) ORDER BY e.seq",
 	INT8OID);
 
+static void
+announce(void *context)
+{
+	int64 count = RUN(take_unsent, arg_int(ANNOUNCE_BATCH));
+
+	for (int64 i = 0; i < count; i++)
+		Async_Notify("billing_events", row_text(i, 1));
+	*(int *) context = (int) count;
+}
+
 int
 events_announce(void)
 {
-	int64 count;
+	int count = 0;
 
-	if (!unit_begin())
-		return 0;
-	count = RUN(take_unsent, arg_int(ANNOUNCE_BATCH));
-	for (int64 i = 0; i < count; i++)
-		Async_Notify("billing_events", row_text(i, 1));
-	unit_commit();
-	return (int) count;
+	return unit_run(announce, &count, "announce events") ? count : 0;
 }
 
 QUERY(
@@ -60,18 +64,11 @@ QUERY(prune_deliveries,
 	  "DELETE FROM billing.sandbox_deliveries WHERE delivered_at < now() - interval '7 days'",
 	  InvalidOid);
 
-void
-housekeeping_pass(void)
+static void
+prune(void *context)
 {
-	static TimestampTz last = 0;
-	TimestampTz now = GetCurrentTimestamp();
 	double days = 24 * 3600;
 
-	if (last != 0 && !TimestampDifferenceExceeds(last, now, PRUNE_INTERVAL_MS))
-		return;
-	last = now;
-	if (!unit_begin())
-		return;
 	RUN(prune_outbox,
 		arg_datum(Float8GetDatum(setting_seconds("outbox_retention", 90 * days)), false),
 		arg_int(PRUNE_BATCH));
@@ -79,5 +76,16 @@ housekeeping_pass(void)
 		arg_datum(Float8GetDatum(setting_seconds("raw_body_retention", 90 * days)), false),
 		arg_int(PRUNE_BATCH));
 	RUN(prune_deliveries, arg_null());
-	unit_commit();
+}
+
+void
+housekeeping_pass(void)
+{
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (last != 0 && !TimestampDifferenceExceeds(last, now, PRUNE_INTERVAL_MS))
+		return;
+	last = now;
+	(void) unit_run(prune, NULL, "remove what is past its retention");
 }

@@ -29,6 +29,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 
 #define INSERT_TRIGGER "janua_billing_insert"
 #define UPDATE_TRIGGER "janua_billing_update"
@@ -82,6 +83,16 @@ typedef struct Organization
 	const char *values[MEMBER_COUNT];
 } Organization;
 
+/* What is to be done about an organisation. */
+typedef struct Change
+{
+	const Attachment *attachment;
+	const Organization *organization;
+	pg_uuid_t *customer;
+	const Jsonb *members; /* of an update: those that changed */
+	bool in_trigger;
+} Change;
+
 static Jsonb *
 attachment_json(const Attachment *attachment)
 {
@@ -125,6 +136,77 @@ attachment_parse(const char *argument)
 }
 
 /* ------------------------------------------------------------------------
+ * What a statement of the application survives
+ * ------------------------------------------------------------------------
+ */
+
+/* Billing's own configuration, of which the application knows nothing. */
+static bool
+is_misconfiguration(int sqlstate)
+{
+	return sqlstate == ERRCODE_JB_NOT_SUPPORTED || sqlstate == ERRCODE_JB_UNKNOWN_OBJECT ||
+		   sqlstate == ERRCODE_JB_NOT_CONFIGURED || sqlstate == ERRCODE_JB_MODE_MIXED ||
+		   sqlstate == ERRCODE_INVALID_PARAMETER_VALUE;
+}
+
+static void
+warn_left_out(const Change *change, const char *left_out, const ErrorData *error)
+{
+	ereport(WARNING, (errcode(error->sqlerrcode),
+					  errmsg("organization \"%s\" %s: %s", change->organization->id, left_out,
+							 error->message),
+					  error->detail == NULL ? 0 : errdetail("%s", error->detail),
+					  error->hint == NULL ? 0 : errhint("%s", error->hint)));
+}
+
+/*
+ * In a trigger an error of billing's configuration undoes the work only, and a
+ * warning tells what was left out.  All else is raised as it was, so that a
+ * card number stays hidden, and a deadlock can be retried.  Not by guarded():
+ * a cancel that leaves its subtransaction open would leave the application's
+ * session in an aborted one, whether it has begun a transaction or not.
+ *
+ * The call that attaches a table is billing's own: there every error is raised.
+ */
+static bool
+carry_out(void (*work)(Change *change), Change *change, const char *left_out)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile error = NULL;
+
+	if (!change->in_trigger)
+	{
+		work(change);
+		return true;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(memory);
+	PG_TRY();
+	{
+		work(change);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(memory);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(memory);
+	CurrentResourceOwner = owner;
+
+	if (error == NULL)
+		return true;
+	if (!is_misconfiguration(error->sqlerrcode))
+		ReThrowError(error);
+	warn_left_out(change, left_out, error);
+	return false;
+}
+
+/* ------------------------------------------------------------------------
  * An organisation and its customer; as the owner
  * ------------------------------------------------------------------------
  */
@@ -150,17 +232,17 @@ QUERY(plan_on_offer,
 /*
  * A customer that its provider cannot know yet is subscribed when the row has
  * all that is wanted.  Another session may have made the customer, and
- * subscribed it, since we looked.
+ * subscribed or deleted it, since we looked.
  */
 static void
-subscribe_to_default(const Attachment *attachment, const pg_uuid_t *id)
+subscribe_customer(Change *change)
 {
-	const char *plan = attachment->default_plan;
-	Customer *customer;
+	const char *plan = change->attachment->default_plan;
+	Customer *customer = customer_load(change->customer, true);
 
-	if (plan == NULL || data_is_missing(id) || RUN(has_subscription, arg_uuid(id)) > 0)
+	if (customer == NULL || customer->deleted || data_is_missing(customer->id) ||
+		RUN(has_subscription, arg_uuid(customer->id)) > 0)
 		return;
-	customer = customer_load(id, true);
 	if (RUN(plan_on_offer, arg_text(plan), arg_text(customer->currency)) > 0)
 		subscription_create_default(customer, plan);
 	else
@@ -172,10 +254,21 @@ subscribe_to_default(const Attachment *attachment, const pg_uuid_t *id)
 				 errhint("billing.create_price() makes one, billing.subscribe() subscribes.")));
 }
 
-/* Makes the customer if there is none; true when it is new. */
-static bool
-organization_create(const Attachment *attachment, const Organization *organization)
+static void
+subscribe_to_default(Change *change)
 {
+	const char *plan = change->attachment->default_plan;
+
+	if (plan != NULL)
+		(void) carry_out(subscribe_customer, change,
+						 psprintf("is not subscribed to plan \"%s\"", plan));
+}
+
+static void
+create_customer(Change *change)
+{
+	const Attachment *attachment = change->attachment;
+	const Organization *organization = change->organization;
 	CustomerTerms terms = {
 		.organization_id = organization->id,
 		.email = organization->values[MEMBER_EMAIL],
@@ -188,19 +281,35 @@ organization_create(const Attachment *attachment, const Organization *organizati
 		.account = attachment->account,
 		.lenient = true,
 	};
-	pg_uuid_t *id;
 
-	if (customer_of_organization(organization->id, false) != NULL)
+	change->customer = customer_create(&terms);
+}
+
+/* Makes the customer if there is none; true when it is new. */
+static bool
+organization_create(const Attachment *attachment, const Organization *organization, bool in_trigger)
+{
+	Change change = {
+		.attachment = attachment, .organization = organization, .in_trigger = in_trigger};
+
+	if (customer_of_organization(organization->id, false) != NULL ||
+		!carry_out(create_customer, &change, "has no customer"))
 		return false;
-	id = customer_create(&terms);
-	subscribe_to_default(attachment, id);
+	subscribe_to_default(&change);
 	return true;
+}
+
+static void
+update_customer(Change *change)
+{
+	customer_update(change->customer, change->members, true);
 }
 
 static void
 organization_update(const Attachment *attachment, const Organization *before,
 					const Organization *after)
 {
+	Change change = {.attachment = attachment, .organization = after, .in_trigger = true};
 	Customer *customer;
 	JsonBuilder b;
 	int changes = 0;
@@ -215,10 +324,11 @@ organization_update(const Attachment *attachment, const Organization *before,
 			 errhint(
 				 "What the organization has bought is known by its id: insert a new row, or call "
 				 "billing.detach_organizations() first.")));
-	customer = customer_of_organization(after->id, false);
+	/* locked: what is decided from here on is about a customer that stays */
+	customer = customer_of_organization(after->id, true);
 	if (customer == NULL)
 	{
-		(void) organization_create(attachment, after);
+		(void) organization_create(attachment, after, true);
 		return;
 	}
 	json_open(&b);
@@ -237,24 +347,39 @@ organization_update(const Attachment *attachment, const Organization *before,
 	}
 	if (changes == 0)
 		return;
+	change.customer = customer->id;
+	change.members = json_close(&b);
 	was_incomplete = data_is_missing(customer->id);
-	customer_update(customer->id, json_close(&b), true);
-	if (was_incomplete)
-		subscribe_to_default(attachment, customer->id);
+	if (carry_out(update_customer, &change, "is not changed for billing") && was_incomplete)
+		subscribe_to_default(&change);
+}
+
+static void
+cancel_customer(Change *change)
+{
+	subscription_cancel_all(change->customer);
+}
+
+static void
+delete_customer(Change *change)
+{
+	customer_delete(change->customer);
 }
 
 static void
 organization_delete(const Attachment *attachment, const Organization *organization)
 {
+	Change change = {.attachment = attachment, .organization = organization, .in_trigger = true};
 	Customer *customer = customer_of_organization(organization->id, true);
 
 	if (customer == NULL || attachment->on_delete == NULL ||
 		strcmp(attachment->on_delete, "keep") == 0)
 		return;
+	change.customer = customer->id;
 	if (strcmp(attachment->on_delete, "cancel") == 0)
-		subscription_cancel_all(customer->id);
+		(void) carry_out(cancel_customer, &change, "keeps its subscriptions");
 	else
-		customer_delete(customer->id);
+		(void) carry_out(delete_customer, &change, "stays a customer");
 }
 
 /* ------------------------------------------------------------------------
@@ -355,7 +480,7 @@ organization_changed(const TriggerData *trigger)
 	Organization row = organization_read(&attachment, table, trigger->tg_trigtuple);
 
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		(void) organization_create(&attachment, &row);
+		(void) organization_create(&attachment, &row, true);
 	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
 		Organization after = organization_read(&attachment, table, trigger->tg_newtuple);
@@ -593,7 +718,7 @@ backfill_row(const Attachment *attachment, Rows rows, int64 index)
 	for (int i = 0; i < MEMBER_COUNT; i++)
 		organization.values[i] = rows_text(rows, index, 2 + i);
 	identity = identity_take_owner();
-	created = organization_create(attachment, &organization);
+	created = organization_create(attachment, &organization, false);
 	identity_give_back(identity);
 	db_close();
 	return created;

@@ -43,7 +43,7 @@ QUERY(
 	"INSERT INTO billing.outbox (id, seq, provider, account, livemode, operation, object_type, "
 	"object_id, key_type, ordering_key, blocked_by, holds, arguments, urgent, state) "
 	"SELECT $1, nextval('billing.outbox_seq'), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
-	"$13 AND NOT EXISTS (SELECT FROM billing.outbox WHERE ordering_key = $9 AND state = 'waiting' AND holds), "
+	"$13 AND NOT EXISTS (SELECT FROM billing.outbox WHERE ordering_key = $9 AND state IN ('waiting', 'dead') AND holds), "
 	"CASE WHEN $10 IS NOT NULL "
 	"OR EXISTS (SELECT FROM billing.outbox WHERE ordering_key = $9 AND state <> 'waiting' "
 	"AND (state <> 'dead' OR holds)) "
@@ -114,6 +114,10 @@ outbox_finish(const pg_uuid_t *id, const char *state, const char *error_type,
 /*
  * The next of each key: an urgent one first, then by seq; nothing while the
  * key is busy, held by a dead request, or its next one is blocked.
+ *
+ * Whether a key is busy is asked in a subquery of its own, key by key.  NOT
+ * EXISTS would become a join with all that is queued, of every key: the plan
+ * may stem from a time when that was next to nothing.
  */
 QUERY(promote_keys,
 	  "UPDATE billing.outbox SET state = 'queued', next_attempt_at = now() "
@@ -121,8 +125,8 @@ QUERY(promote_keys,
 	  "SELECT (SELECT w.id FROM billing.outbox AS w "
 	  "WHERE w.ordering_key = k.key AND w.state = 'waiting' ORDER BY w.urgent DESC, w.seq LIMIT 1) "
 	  "FROM unnest($1) AS k (key) "
-	  "WHERE NOT EXISTS (SELECT FROM billing.outbox AS a WHERE a.ordering_key = k.key "
-	  "AND a.state <> 'waiting' AND (a.state <> 'dead' OR a.holds)))) "
+	  "WHERE (SELECT a.id FROM billing.outbox AS a WHERE a.ordering_key = k.key "
+	  "AND a.state <> 'waiting' AND (a.state <> 'dead' OR a.holds) LIMIT 1) IS NULL)) "
 	  "AND blocked_by IS NULL AND state = 'waiting'",
 	  UUIDARRAYOID);
 

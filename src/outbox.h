@@ -88,8 +88,13 @@ extern void outbox_keep_private(const pg_uuid_t *id, const char *name, const cha
  */
 extern bool outbox_give_up(const pg_uuid_t *object_id, Operation operation);
 
-/* Cancels what waits and was never sent about an object; returns how many. */
-extern int64 outbox_withdraw(const pg_uuid_t *object_id, const char *reason);
+/*
+ * Withdraws the making of an object, and all else about it, when the provider
+ * cannot know it: nothing was sent, or it was refused.  False, and nothing is
+ * withdrawn that was sent, when it may exist there.  The caller holds the key
+ * and promotes it.
+ */
+extern bool outbox_withdraw_creation(const pg_uuid_t *object_id, Operation creation);
 
 /*
  * Queues what is next under each key, unless something of the key is being

@@ -102,6 +102,8 @@ SQL_FUNCTION(billing_attach_payment_method)
 	Account *account;
 	pg_uuid_t *id;
 
+	check_no_card("payment_method", token);
+	check_no_card_json("metadata", metadata);
 	db_open();
 	check_given("customer_id", customer_id != NULL);
 	check_given("payment_method", token != NULL && token[0] != '\0');
@@ -358,9 +360,18 @@ adopt_method(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	pg_uuid_t *customer_id = ref_object("customer", customer, news->provider, news->account);
 	pg_uuid_t *id;
 
-	if (customer_id == NULL || RUN(attaching, arg_uuid(customer_id)) > 0)
+	if (customer_id == NULL || !outbox_lock_customer(customer_id))
 	{
-		*waiting_for = customer_id == NULL && customer != NULL ? customer : snapshot->provider_id;
+		*waiting_for = customer != NULL ? customer : snapshot->provider_id;
+		return NULL;
+	}
+	/* whoever held the lock may have brought it, or the answer that was waited for */
+	id = snapshot_object(snapshot, news);
+	if (id != NULL)
+		return id;
+	if (RUN(attaching, arg_uuid(customer_id)) > 0)
+	{
+		*waiting_for = snapshot->provider_id;
 		return NULL;
 	}
 	id = new_id();
@@ -381,6 +392,10 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	if (id == NULL)
 		id = adopt_method(snapshot, news, waiting_for);
 	if (id == NULL || !method_load(id, &method))
+		return SNAPSHOT_UNKNOWN;
+	/* the customer first, as everybody takes it; for an answer to our own call it is locked */
+	if (news->own_id == NULL &&
+		(!outbox_lock_customer(method.customer_id) || !method_load(id, &method)))
 		return SNAPSHOT_UNKNOWN;
 	if (!ref_advance(snapshot, id, news, TIE_BY_ARRIVAL))
 		return SNAPSHOT_STALE;

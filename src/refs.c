@@ -42,6 +42,32 @@ ref_object(const char *object_type, const char *provider_id, const char *provide
 }
 
 /*
+ * Metadata is what anybody with a key of the account can write: a reference
+ * counts only within the account, and a customer's only within its mode.
+ */
+QUERY(referred,
+	  "SELECT FROM billing.customers WHERE id = $1 AND $5 = 'customer' AND livemode = $4 "
+	  "UNION ALL SELECT FROM billing.payment_methods WHERE id = $1 AND $5 = 'payment_method' "
+	  "AND provider = $2 AND account = $3 "
+	  "UNION ALL SELECT FROM billing.subscriptions WHERE id = $1 AND $5 = 'subscription' "
+	  "AND provider = $2 AND account = $3 "
+	  "UNION ALL SELECT FROM billing.plans WHERE id = $1 AND $5 = 'product' "
+	  "UNION ALL SELECT FROM billing.prices WHERE id = $1 AND $5 = 'price'",
+	  UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID);
+
+static pg_uuid_t *
+referred_object(const ProviderSnapshot *snapshot, const News *news)
+{
+	pg_uuid_t *id = uuid_parse(snapshot->reference);
+
+	if (id == NULL ||
+		RUN(referred, arg_uuid(id), arg_text(news->provider), arg_text(news->account),
+			arg_bool(news->livemode), arg_text(object_type_name(snapshot->type))) == 0)
+		return NULL;
+	return id;
+}
+
+/*
  * An answer to our own call needs no query: the call was about own_id.  The
  * type has to be the same, because an answer may tell of several objects.
  */
@@ -59,7 +85,7 @@ snapshot_object(const ProviderSnapshot *snapshot, const News *news)
 	id = ref_object(object_type_name(snapshot->type), snapshot->provider_id, news->provider,
 					news->account);
 	if (id == NULL && snapshot->reference != NULL)
-		id = uuid_parse(snapshot->reference);
+		id = referred_object(snapshot, news);
 	return id;
 }
 

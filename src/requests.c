@@ -149,6 +149,10 @@ QUERY(
 	"first_sent_at = NULL, lookup = false, error_type = NULL, error_code = NULL, next_attempt_at = now() WHERE id = $1",
 	UUIDOID);
 QUERY(
+	key_active,
+	"SELECT FROM billing.outbox WHERE ordering_key = $1 AND state IN ('queued', 'sending', 'unknown') LIMIT 1",
+	UUIDOID);
+QUERY(
 	look_up_first,
 	"UPDATE billing.outbox SET state = 'unknown', attempts = 0, next_attempt_at = now() WHERE id = $1",
 	UUIDOID);
@@ -195,7 +199,13 @@ SQL_FUNCTION(billing_retry_request)
 		outbox_promote(uuid_array(&request.ordering_key, 1));
 	}
 	else
+	{
+		/* it let its followers pass when it died: two of a key are never sent at once */
+		if (RUN(key_active, arg_uuid(request.ordering_key)) > 0)
+			refuse(id, "behind another request of the same customer or plan that is being sent",
+				   "Try again when that one is done.");
 		RUN(look_up_first, arg_uuid(id));
+	}
 	worker_wake_at_commit();
 	db_close();
 	PG_RETURN_VOID();
@@ -240,17 +250,6 @@ QUERY(
 	"AND state IN ('queued', 'waiting') FOR UPDATE",
 	UUIDOID);
 
-int64
-outbox_withdraw(const pg_uuid_t *object_id, const char *reason)
-{
-	int64 count = RUN(never_sent, arg_uuid(object_id));
-	Rows rows = rows_keep();
-
-	for (int64 i = 0; i < count; i++)
-		outbox_finish(rows_uuid(rows, i, 1), "canceled", "obsolete", reason, NULL);
-	return count;
-}
-
 QUERY(refused_request,
 	  "SELECT id, ordering_key FROM billing.outbox WHERE object_id = $1 AND operation = $2 "
 	  "AND state = 'dead' AND request IS NULL AND answer IS NULL FOR UPDATE",
@@ -269,6 +268,10 @@ outbox_give_up(const pg_uuid_t *object_id, Operation operation)
 	return true;
 }
 
+QUERY(sent_creation,
+	  "SELECT FROM billing.outbox WHERE object_id = $1 AND operation = $2 "
+	  "AND (attempts > 0 OR generation > 0 OR step > 0)",
+	  UUIDOID, TEXTOID);
 QUERY(set_carry, "UPDATE billing.outbox SET carry = $2 WHERE id = $1", UUIDOID, BYTEAOID);
 
 void
@@ -280,4 +283,21 @@ outbox_keep_private(const pg_uuid_t *id, const char *name, const char *text)
 	json_add_text(&b, name, text);
 	RUN(set_carry, arg_uuid(id),
 		arg_bytes(seal_text("outbox.carry", id, json_string(json_close(&b)))));
+}
+
+bool
+outbox_withdraw_creation(const pg_uuid_t *object_id, Operation creation)
+{
+	int64 count;
+	Rows rows;
+
+	(void) outbox_give_up(object_id, creation);
+	count = RUN(never_sent, arg_uuid(object_id));
+	rows = rows_keep();
+	if (RUN(sent_creation, arg_uuid(object_id), arg_text(operation_name(creation))) > 0)
+		return false;
+	for (int64 i = 0; i < count; i++)
+		outbox_finish(rows_uuid(rows, i, 1), "canceled", "obsolete", "the object was given up",
+					  NULL);
+	return true;
 }

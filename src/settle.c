@@ -186,8 +186,8 @@ QUERY(
 	next_generation,
 	"UPDATE billing.outbox SET state = 'queued', lease_token = NULL, leased_until = NULL, answer = NULL, "
 	"lookup = false, request = NULL, first_sent_at = NULL, generation = generation + 1, "
-	"next_attempt_at = clock_timestamp() WHERE id = $1",
-	UUIDOID);
+	"next_attempt_at = clock_timestamp() + make_interval(secs => $2) WHERE id = $1",
+	UUIDOID, FLOAT8OID);
 QUERY(
 	next_step,
 	"UPDATE billing.outbox SET state = 'queued', lease_token = NULL, leased_until = NULL, answer = NULL, "
@@ -265,6 +265,21 @@ try_again(Delivery *delivery, const char *state, double pause)
 		put_back(delivery, state, pause);
 }
 
+/*
+ * Nothing was done: again under a new key, no sooner than after any other
+ * failure.  The look-up was an attempt, too, but not the last one.
+ */
+static void
+send_anew(Delivery *delivery)
+{
+	RUN(next_generation, arg_uuid(delivery->row.id), arg_seconds(pause_before_retry(delivery)));
+	if (delivery->row.attempts > setting_int("max_attempts", 20))
+	{
+		delivery->result.error_type = "not_done";
+		put_back(delivery, "dead", 0);
+	}
+}
+
 /* A request that is over; collected, so that all of a batch leave in one statement. */
 typedef struct FinishList
 {
@@ -337,7 +352,7 @@ settle(Delivery *delivery, FinishList *finished)
 			try_again(delivery, "unknown", Max(LOOKUP_PAUSE_SECONDS, delivery->result.retry_after));
 			break;
 		case OUTCOME_ABSENT:
-			RUN(next_generation, arg_uuid(delivery->row.id));
+			send_anew(delivery);
 			break;
 		case OUTCOME_REFUSED:
 			refused(delivery);
@@ -438,14 +453,6 @@ keep_answer(const Delivery *delivery)
 			arg_bytes(freeze_answer(delivery->row.id, &delivery->response)));
 }
 
-/* A lock, a deadlock, a full disk: the same answer goes through later. */
-static bool
-passes(const char *sqlstate)
-{
-	return strcmp(sqlstate, "55P03") == 0 || strncmp(sqlstate, "40", 2) == 0 ||
-		   strncmp(sqlstate, "53", 2) == 0;
-}
-
 /*
  * False when the answer has to wait.  One that can never be applied is kept,
  * too: retry_request() applies it again instead of sending.
@@ -459,7 +466,7 @@ settle_alone(Delivery *delivery)
 
 	if (guarded(settle_list, &batch, &sqlstate, &message))
 		return true;
-	if (passes(sqlstate))
+	if (sqlstate_passes(sqlstate))
 	{
 		keep_answer(delivery);
 		return false;

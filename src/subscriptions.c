@@ -162,6 +162,9 @@ typedef struct SubscribeTerms
 static void
 check_subscribe_terms(const SubscribeTerms *terms)
 {
+	/* before all else: any other error would put the statement into the log */
+	check_no_card("payment_method", terms->payment_method);
+	check_no_card_json("metadata", terms->metadata);
 	check_given("plan", terms->plan != NULL);
 	if (terms->quantity <= 0)
 		ereport(ERROR,
@@ -175,7 +178,6 @@ check_subscribe_terms(const SubscribeTerms *terms)
 	check_word("collection_method", terms->collection_method, collection_words);
 	check_word("trial_end_behavior", terms->trial_end_behavior, trial_end_words);
 	check_metadata(terms->metadata);
-	check_no_card("payment_method", terms->payment_method);
 	if (terms->collection_method != NULL && strcmp(terms->collection_method, "send_invoice") == 0 &&
 		terms->days_until_due == NOT_NAMED)
 		ereport(ERROR,
@@ -238,6 +240,8 @@ subscription_in_the_way(const Customer *customer, const Price *price)
 		return NULL;
 	live = subscription_from_row();
 	incomplete = strcmp(live->status, "incomplete") == 0;
+	if (incomplete)
+		(void) outbox_give_up(live->id, OPERATION_SUBSCRIPTION_CREATE);
 	if (!incomplete || outbox_pending(live->id, OPERATION_SUBSCRIPTION_CREATE) != NULL)
 		ereport(
 			ERROR,
@@ -413,8 +417,8 @@ SQL_FUNCTION(billing_subscribe)
 	pg_uuid_t *id;
 
 	db_open();
-	check_given("organization_id", organization_id != NULL);
 	check_subscribe_terms(&terms);
+	check_given("organization_id", organization_id != NULL);
 	refuse_local(managed_by);
 	customer = customer_of_organization(organization_id, true);
 	if (customer == NULL)
@@ -644,12 +648,12 @@ cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const 
 		subscription_end_here(s);
 		return;
 	}
-	/* its creation was given up or refused: there is nothing that could be cancelled there */
-	if (s->provider_id == NULL && (outbox_give_up(s->id, OPERATION_SUBSCRIPTION_CREATE) ||
-								   outbox_pending(s->id, OPERATION_SUBSCRIPTION_CREATE) == NULL))
+	/* never sent, given up or refused: there is nothing that could be cancelled there */
+	if (s->provider_id == NULL && outbox_withdraw_creation(s->id, OPERATION_SUBSCRIPTION_CREATE))
 	{
-		outbox_withdraw(s->id, "the subscription was canceled");
 		subscription_end_here(s);
+		outbox_promote(uuid_array(&unconstify(Subscription *, s)->customer_id, 1));
+		worker_wake_at_commit();
 		return;
 	}
 	id = outbox_enqueue(account_get(s->provider, s->account), operation, s->id, s->customer_id,

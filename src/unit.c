@@ -113,6 +113,24 @@ unit_commit(void)
 	MemoryContextSwitchTo(caller_memory);
 }
 
+bool
+unit_run(void (*work)(void *context), void *context, const char *duty)
+{
+	char *sqlstate;
+	char *message;
+	bool done;
+
+	if (!unit_begin())
+		return false;
+	/* what the work allocates for its caller outlives the unit */
+	MemoryContextSwitchTo(caller_memory);
+	done = guarded(work, context, &sqlstate, &message);
+	if (!done)
+		ereport(LOG, (errmsg("billing could not %s: %s", duty, message)));
+	unit_commit();
+	return done;
+}
+
 void
 unit_abort(void)
 {

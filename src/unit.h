@@ -22,6 +22,13 @@
 extern bool unit_begin(void);
 extern void unit_commit(void);
 
+/*
+ * Runs a duty in a unit of its own.  An ERROR undoes it, is told to the log
+ * and goes no further: calls in flight and the other duties are not its
+ * business.  False when it was not done.
+ */
+extern bool unit_run(void (*work)(void *context), void *context, const char *duty);
+
 /* After an ERROR in the background worker: puts everything back. */
 extern void unit_abort(void);
 

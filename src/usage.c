@@ -23,6 +23,12 @@
 /* As the constraint of usage_events. */
 #define QUANTITY_BOUND "1e30"
 
+/* How fine a quantity may be. */
+#define DECIMALS_MAX 12
+
+/* Before it there is no usage that anybody is billed for: 2000-01-01, the zero of TimestampTz. */
+#define OCCURRED_AT_MIN 0
+
 /* How far ahead of our clock a caller's clock may be. */
 #define AHEAD_MAX USECS_PER_DAY
 
@@ -52,30 +58,42 @@ check_short_text(const char *argument, const char *value)
 						errmsg("%s is empty or longer than %d characters", argument, TEXT_MAX)));
 }
 
-/* NaN is greater than every number for PostgreSQL, as is Infinity. */
+/*
+ * NaN is greater than every number for PostgreSQL, as is Infinity.  Zeros at
+ * the end do not count as decimals, since every division makes some.
+ */
 static void
 check_quantity(Numeric quantity)
 {
-	if (compare(numeric_ge, quantity, int64_to_numeric(0)) &&
-		compare(numeric_lt, quantity, numeric_of_text(QUANTITY_BOUND)))
-		return;
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity cannot be counted"),
-					errdetail("quantity is %s.", DatumGetCString(DirectFunctionCall1(
-													 numeric_out, NumericGetDatum(quantity)))),
-					errhint("It is a number from 0, below " QUANTITY_BOUND ".")));
+	int decimals;
+
+	if (!compare(numeric_ge, quantity, int64_to_numeric(0)) ||
+		!compare(numeric_lt, quantity, numeric_of_text(QUANTITY_BOUND)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity cannot be counted"),
+				 errdetail("quantity is %s.", DatumGetCString(DirectFunctionCall1(
+												  numeric_out, NumericGetDatum(quantity)))),
+				 errhint("It is a number from 0, below " QUANTITY_BOUND ".")));
+	decimals = DatumGetInt32(DirectFunctionCall1(numeric_min_scale, NumericGetDatum(quantity)));
+	if (decimals > DECIMALS_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity has too many decimals"),
+				 errdetail("It has %d.", decimals),
+				 errhint("There may be %d: round(quantity, %d).", DECIMALS_MAX, DECIMALS_MAX)));
 }
 
 static void
 check_occurred_at(TimestampTz occurred_at, TimestampTz now)
 {
-	if (TIMESTAMP_NOT_FINITE(occurred_at) || occurred_at > now + AHEAD_MAX)
+	if (TIMESTAMP_NOT_FINITE(occurred_at) || occurred_at < OCCURRED_AT_MIN ||
+		occurred_at > now + AHEAD_MAX)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("occurred_at is not a time that usage can have"),
 			 errdetail("occurred_at is %s.", timestamptz_to_str(occurred_at)),
 			 errhint(
-				 "Pass when it happened, at most a day ahead of billing.now() for the organisation.")));
+				 "Pass when it happened, from the year 2000, at most a day ahead of billing.now() for the organisation.")));
 }
 
 static void
@@ -122,6 +140,7 @@ SQL_FUNCTION(billing_record_usage)
 	check_given("quantity", !PG_ARGISNULL(2));
 	quantity = PG_GETARG_NUMERIC(2);
 	check_quantity(quantity);
+	quantity = DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(quantity)));
 	check_properties(properties);
 	now = clock_now(organization_id);
 	occurred_at = PG_ARGISNULL(3) ? now : PG_GETARG_TIMESTAMPTZ(3);

@@ -346,6 +346,19 @@ try_apply(Application *a, char **sqlstate, char **message)
 	return guarded(apply, a, sqlstate, message);
 }
 
+/*
+ * The message may quote what the event says of a person: the body is kept
+ * encrypted, and so the row gets only what kind of error it was.
+ */
+static const char *
+conclude_error(const Inbox *inbox, const char *event_id, const char *sqlstate, const char *message)
+{
+	ereport(LOG_SERVER_ONLY, (errmsg("webhook event \"%s\" could not be applied", event_id),
+							  errdetail_internal("%s: %s", sqlstate, message), errhidestmt(true),
+							  errhidecontext(true)));
+	return conclude(inbox, "failed", error_in_words(sqlstate), NULL, true);
+}
+
 static const char *
 apply_event(Inbox *inbox)
 {
@@ -358,7 +371,7 @@ apply_event(Inbox *inbox)
 	if (inbox->reason != NULL)
 		return conclude(inbox, "ignored", inbox->reason, NULL, false);
 	if (!try_apply(&a, &sqlstate, &message))
-		return conclude(inbox, "failed", psprintf("%s: %s", sqlstate, message), NULL, true);
+		return conclude_error(inbox, inbox->identity.id, sqlstate, message);
 	if (a.waiting_for != NULL)
 		return conclude(inbox, "waiting", "an object that is not known here", a.waiting_for, true);
 	if (a.ignored != NULL)
@@ -449,7 +462,7 @@ retry_one(void)
 	{
 		/* not even its body can be read, such as when its key is not here */
 		inbox.id = rows_uuid(rows, 0, 1);
-		conclude(&inbox, "failed", psprintf("%s: %s", sqlstate, message), NULL, true);
+		conclude_error(&inbox, rows_text(rows, 0, 4), sqlstate, message);
 	}
 	unit_commit();
 	return found;

@@ -35,6 +35,7 @@
 #include "db.h"
 #include "delivery.h"
 #include "drive.h"
+#include "errors.h"
 #include "http.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -147,7 +148,8 @@ list_databases(void)
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 		MemoryContext old;
 
-		if (!database->datallowconn || database->datistemplate)
+		if (!database->datallowconn || database->datistemplate ||
+			database->datconnlimit == DATCONNLIMIT_INVALID_DB)
 			continue;
 		old = MemoryContextSwitchTo(memory);
 		workers = lappend(workers, palloc(sizeof(BackgroundWorker)));
@@ -273,6 +275,44 @@ follow_database(Oid database, Oid tablespace)
 }
 
 /*
+ * A database that takes no connections (ALLOW_CONNECTIONS false, or what an
+ * interrupted DROP DATABASE left) refuses us by FATAL, and the postmaster would
+ * have us try again for ever.  It cannot be asked before, as a background worker
+ * connects only once, and nothing of ours runs after a FATAL but the exit: so
+ * the refusal is noticed when it is logged, and makes this exit one for good.
+ * The next call there that has work starts a worker again.
+ */
+static emit_log_hook_type log_hook_before = NULL;
+static bool refused = false;
+
+static void
+notice_refusal(ErrorData *error)
+{
+	if (error->elevel == FATAL && error->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+		refused = true;
+	if (log_hook_before != NULL)
+		log_hook_before(error);
+}
+
+static void
+leave_when_refused(int code, Datum argument)
+{
+	/* an exit callback may exit again; what is left of the list is still called */
+	if (refused)
+		proc_exit(0);
+}
+
+static void
+connect_to_database(Oid database)
+{
+	log_hook_before = emit_log_hook;
+	emit_log_hook = notice_refusal;
+	on_proc_exit(leave_when_refused, (Datum) 0);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	emit_log_hook = log_hook_before;
+}
+
+/*
  * DROP DATABASE and CREATE DATABASE ... TEMPLATE hold a lock on the database
  * and wait for everybody to leave.  Whoever can have the lock that a new
  * connection takes is not in their way.
@@ -387,6 +427,8 @@ pause_after_error(void)
 /*
  * An ERROR that reached the loop: everything is put back and tried again
  * after a pause.  When even the note of it fails, that ERROR is not noted.
+ * The note is without the message, which may quote what a table keeps
+ * encrypted; the message is in the log.
  */
 static void
 report_and_clean_up(void)
@@ -407,8 +449,7 @@ report_and_clean_up(void)
 		noting = true;
 		if (unit_begin())
 		{
-			RUN(note_error,
-				arg_text(psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message)));
+			RUN(note_error, arg_text(error_in_words(unpack_sql_state(error->sqlerrcode))));
 			unit_commit();
 		}
 	}
@@ -518,7 +559,7 @@ billing_worker_main(Datum argument)
 	memcpy(&tablespace, MyBgworkerEntry->bgw_extra, sizeof(tablespace));
 	if (!database_files_exist(database, tablespace))
 		follow_database(database, tablespace);
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	connect_to_database(database);
 	pgstat_report_appname("janua_billing worker");
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);

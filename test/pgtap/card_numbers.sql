@@ -29,7 +29,23 @@ INSERT INTO places VALUES
 	('a key of metadata', $$SELECT billing.create_customer('x', metadata => jsonb_build_object(%L::text, 1))$$),
 	('a changed name', $$SELECT billing.update_customer(billing.find_customer('acme'), jsonb_build_object('name', %L::text))$$),
 	('a changed description', $$SELECT billing.update_customer(billing.find_customer('acme'), jsonb_build_object('description', %L::text))$$),
+	('a changed locale', $$SELECT billing.update_customer(billing.find_customer('acme'), jsonb_build_object('locale', %L::text))$$),
+	('changed tax ids', $$SELECT billing.update_customer(billing.find_customer('acme'), jsonb_build_object('tax_ids', jsonb_build_array(jsonb_build_object('type', 'eu_vat', 'value', %L::text))))$$),
 	('changed metadata', $$SELECT billing.update_customer(billing.find_customer('acme'), jsonb_build_object('metadata', jsonb_build_object('n', %L::text)))$$),
+	('the name beside a bad e-mail address', $$SELECT billing.create_customer('x', 'bad mail', name => %L)$$),
+	('the name of no organisation', $$SELECT billing.create_customer(NULL, name => %L)$$),
+	('the name beside a bad key', $$SELECT billing.create_customer('x', name => %L, idempotency_key => '')$$),
+	('the country of a customer', $$SELECT billing.create_customer('x', country => %L)$$),
+	('the change of no customer', $$SELECT billing.update_customer(gen_random_uuid(), jsonb_build_object('name', %L::text))$$),
+	('the change beside an unknown member', $$SELECT billing.update_customer(billing.find_customer('acme'), jsonb_build_object('a', 1, 'name', %L::text))$$),
+	('changes that are no object', $$SELECT billing.update_customer(billing.find_customer('acme'), jsonb_build_array(%L::text))$$),
+	('a payment method of no customer', $$SELECT billing.attach_payment_method(NULL, %L)$$),
+	('metadata of a payment method, too deep', $$SELECT billing.attach_payment_method(billing.find_customer('acme'), '', metadata => jsonb_build_object('n', jsonb_build_array(%L::text)))$$),
+	('a payment method of a subscription of nothing', $$SELECT billing.subscribe(NULL, NULL, %L, quantity => 0)$$),
+	('metadata of a subscription, beside a bad quantity', $$SELECT billing.subscribe('acme', 'pro', quantity => 0, metadata => jsonb_build_object('n', %L::text))$$),
+	('the name of a plan with a bad code', $$SELECT billing.create_plan('not a code', %L, 1)$$),
+	('the description of a plan with a bad code', $$SELECT billing.create_plan('not a code', 'X', 1, description => %L)$$),
+	('metadata of a plan with a bad code', $$SELECT billing.create_plan('not a code', 'X', 1, metadata => jsonb_build_object('n', %L::text))$$),
 	('metadata of a subscription', $$SELECT billing.subscribe('acme', 'pro', metadata => jsonb_build_object('n', %L::text))$$),
 	('the reason of a cancellation', $$SELECT billing.cancel_subscription(subscription_of('acme'), reason => %L)$$),
 	('the comment of a cancellation', $$SELECT billing.cancel_subscription(subscription_of('acme'), comment => %L)$$),
@@ -39,7 +55,7 @@ INSERT INTO places VALUES
 	('options of an account', $$SELECT billing.configure_provider('sandbox', account => 'x', options => jsonb_build_object('behave_as', %L::text))$$),
 	('a publishable key', $$SELECT billing.configure_provider('stripe', 'sk_test_x', publishable_key => %L)$$);
 
-SELECT plan(((SELECT count(*) FROM places) * 2 + (SELECT count(*) FROM numbers) + 29)::integer);
+SELECT plan(((SELECT count(*) FROM places) * 2 + (SELECT count(*) FROM numbers) + 30)::integer);
 
 SELECT fails(format(call, '4242424242424242'), 'JB009', 'card number', NULL, format('a card number in %s is refused', place)) FROM places;
 SELECT fails(format(call, '5105-1051-0510-5100'), 'JB009', 'card number', NULL, format('with hyphens in %s, too', place)) FROM places;
@@ -68,6 +84,7 @@ SELECT lives_ok($$SELECT billing.create_customer('prefix', name => '999999999999
 SELECT lives_ok($$SELECT billing.create_customer('words', name => 'Order x4242424242424242y of yesterday')$$, 'digits in the middle of a word are no card number');
 SELECT lives_ok($$SELECT billing.create_customer('4242424242424242')$$, 'organization_id is not searched: it is an id');
 SELECT lives_ok($$SELECT billing.create_customer('phone', phone => '4242424242424242')$$, 'phone is not searched');
+SELECT lives_ok($$SELECT billing.update_customer(billing.find_customer('phone'), '{"phone": "5555555555554444"}')$$, 'not when it changes, either');
 SELECT lives_ok($$SELECT billing.create_customer('key', idempotency_key => '4242424242424242')$$, 'an idempotency key is not searched');
 SELECT lives_ok($$SELECT billing.record_usage('acme', 'api_calls', 1, idempotency_key => '4242424242424242', properties => '{"n": "4242424242424242"}')$$, 'neither are usage keys and properties');
 SELECT lives_ok($$SELECT billing.record_usage('4242424242424242', 'api_calls')$$, 'nor the organisation of usage');

@@ -1,6 +1,6 @@
 -- Entitlements: plain predicates over what an organisation has bought.
 \ir helpers.psql
-SELECT plan(44);
+SELECT plan(46);
 
 SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('free paid big late over more sleep test', ' ') AS o \gset
 SELECT billing.subscribe('paid', 'pro', 'pm_card_visa') AS paid \gset
@@ -44,6 +44,17 @@ CREATE TABLE organizations (id text PRIMARY KEY, seats integer);
 INSERT INTO organizations VALUES ('free', 2), ('paid', 20), ('big', 9000), ('nobody', 5);
 SELECT results_eq($$SELECT id FROM organizations WHERE billing.has_feature(id, 'sso') ORDER BY id$$, $$VALUES ('big'), ('paid')$$, 'has_feature works in a WHERE clause');
 SELECT results_eq($$SELECT id FROM organizations WHERE seats > billing.feature_limit(id, 'users') ORDER BY id$$, $$VALUES ('nobody')$$, 'so does feature_limit');
+-- In a parallel worker; the setting that makes one has another name since PostgreSQL 16.
+CREATE FUNCTION plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN ' || query; END $$;
+SELECT CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END AS parallel \gset
+SET :parallel = on;
+SELECT array_agg(id ORDER BY id) AS ids FROM organizations
+WHERE billing.has_feature(id, 'sso') AND billing.feature_limit(id, 'users') > 0 AND billing.feature_value(id, 'sso') = 'true' \gset
+SELECT count(*) AS gathers FROM plan_of($$SELECT id FROM organizations
+	WHERE billing.has_feature(id, 'sso') AND billing.feature_limit(id, 'users') > 0 AND billing.feature_value(id, 'sso') = 'true'$$) AS line WHERE line ~ 'Gather' \gset
+RESET :parallel;
+SELECT is(:gathers, 1, 'a query with all three may run in parallel workers');
+SELECT is(:'ids'::text, '{big,paid}', 'and does');
 CREATE FUNCTION check_seats() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF NEW.seats > billing.feature_limit(NEW.id, 'users') THEN

@@ -1,6 +1,6 @@
 -- The application's own table makes customers, in its own transactions.
 \ir helpers.psql
-SELECT plan(75);
+SELECT plan(87);
 
 CREATE TABLE orgs (id integer PRIMARY KEY, mail text, title text, land text, money text, note text);
 INSERT INTO orgs VALUES (1, 'one@example.com', 'One', 'MX', 'MXN', ''), (2, 'broken address', 'Two', 'Mexico', 'pesos', ''), (3, NULL, NULL, NULL, NULL, '');
@@ -174,6 +174,43 @@ UPDATE mexicans SET phone = '+525512345679' WHERE id = 'n';
 CALL billing.run_worker();
 SELECT is(status_of('n'), 'incomplete', 'when they are there it is made');
 SELECT is((SELECT count(*) FROM billing.outbox), 0::bigint, 'and nothing was sent twice');
+
+-- ---------------------------------------------------------------------------
+-- What is wrong with billing's configuration is not the application's fault
+
+CREATE TABLE unlucky (id text, mail text, title text);
+SELECT billing.attach_organizations('unlucky', email_column => 'mail', name_column => 'title', default_plan => 'pro', provider => 'sandbox', account => 'mexico') AS attached \gset
+DROP TRIGGER janua_billing_insert ON unlucky;
+CREATE TRIGGER janua_billing_insert AFTER INSERT ON unlucky FOR EACH ROW
+	EXECUTE FUNCTION billing.organization_changed('{"id_column": "id", "email_column": "mail", "name_column": "title", "provider": "stripe"}');
+SELECT lives_ok($$INSERT INTO unlucky VALUES ('u1', 'u@example.com', 'U')$$, 'a provider that is not configured does not make the statement fail');
+SELECT is(billing.find_customer('u1'), NULL::uuid, 'the customer is left out');
+SELECT fails($$INSERT INTO unlucky VALUES ('u2', 'u@example.com', '4242 4242 4242 4242')$$, 'JB009', 'name holds a card number', 'pm_card_visa', 'a card number does, with its hint');
+SELECT fails($$INSERT INTO unlucky VALUES (NULL, 'u@example.com', 'U')$$, '23502', 'must not be null', NULL, 'so does a row without an id');
+SELECT fails($$UPDATE unlucky SET id = 'u3'$$, 'JB008', 'organization ids cannot change', 'insert a new row', 'and an id that changes');
+SELECT lives_ok(format($$INSERT INTO unlucky VALUES (%L)$$, repeat('x', 256)), 'an id that is too long for a customer is left out, too');
+SELECT lives_ok($$DELETE FROM unlucky WHERE length(id) = 256$$, 'and can be deleted');
+
+DROP TRIGGER janua_billing_insert ON unlucky;
+CREATE TRIGGER janua_billing_insert AFTER INSERT ON unlucky FOR EACH ROW
+	EXECUTE FUNCTION billing.organization_changed('{"id_column": "id", "email_column": "mail", "default_plan": "tailored"}');
+SELECT billing.create_plan('tailored', 'Tailored', 100) AS tailored \gset
+UPDATE billing.plans SET custom_price = true WHERE plan = 'tailored';
+SELECT lives_ok($$INSERT INTO unlucky VALUES ('u4', 'u@example.com')$$, 'a plan that cannot be sold does not make the statement fail');
+SELECT isnt(billing.find_customer('u4'), NULL, 'the customer is made');
+SELECT is(status_of('u4'), NULL, 'and only the subscription left out');
+
+-- with a subtransaction left open the next statement of this session would fail
+CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(10); RETURN NEW; END $$;
+CREATE TRIGGER dawdle BEFORE INSERT ON billing.customers FOR EACH ROW EXECUTE FUNCTION dawdle();
+SET statement_timeout = '200ms';
+\set ON_ERROR_STOP 0
+INSERT INTO unlucky VALUES ('u5', 'u@example.com');
+\set ON_ERROR_STOP 1
+RESET statement_timeout;
+SELECT is(:'LAST_ERROR_MESSAGE'::text, 'canceling statement due to statement timeout', 'a timeout ends the statement');
+SELECT is((SELECT count(*) FROM unlucky WHERE id = 'u5'), 0::bigint, 'with its row, and the session goes on');
+DROP TRIGGER dawdle ON billing.customers;
 
 -- partitions
 CREATE TABLE parts (id integer, region text, mail text) PARTITION BY LIST (region);

@@ -1,6 +1,6 @@
 -- Usage: recorded once, added up exactly, compared with what the plan allows.
 \ir helpers.psql
-SELECT plan(53);
+SELECT plan(60);
 
 SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('acme zero half many none paid', ' ') AS o \gset
 
@@ -30,12 +30,18 @@ SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', -1)$$, '22023', 
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', 'NaN')$$, '22023', 'quantity cannot be counted', NULL, 'what is no number is refused');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', 'Infinity')$$, '22023', 'quantity cannot be counted', NULL, 'and infinity');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', 1e30)$$, '22023', 'quantity cannot be counted', NULL, 'and what is too large');
+SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', 1e-16000)$$, '22023', 'quantity has too many decimals', 'round\(quantity, 12\)', 'and what is too fine');
+SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', 0.0000000000001)$$, '22023', 'quantity has too many decimals', NULL, 'which begins at the thirteenth decimal');
+SELECT is(billing.record_usage('zeros', 'api_calls', 2.5000000000000000), true, 'zeros at the end are no decimals');
+SELECT is((SELECT scale(quantity) FROM billing.usage_events WHERE organization_id = 'zeros'), 1, 'and are not kept');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', NULL)$$, '23502', 'quantity must be given', NULL, 'and nothing');
 SELECT fails($$SELECT billing.record_usage(NULL, 'api_calls')$$, '23502', 'organization_id must be given', NULL, 'usage is of an organisation');
 SELECT fails($$SELECT billing.record_usage('', 'api_calls')$$, '22023', 'organization_id is empty', NULL, 'which has an id');
 SELECT fails($$SELECT billing.record_usage('acme', NULL)$$, '23502', 'metric must be given', NULL, 'and of a metric');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', occurred_at => now() + interval '25 hours')$$, '22023', 'occurred_at', 'a day ahead', 'usage of the day after tomorrow is refused');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', occurred_at => 'infinity')$$, '22023', 'occurred_at', NULL, 'and of never');
+SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', occurred_at => '1999-12-31 23:59:59.999999+00')$$, '22023', 'occurred_at', 'from the year 2000', 'and of the last century');
+SELECT is(billing.record_usage('zeros', 'api_calls', 1, '2000-01-01 00:00+00'), true, 'which ends where it ends');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', idempotency_key => '')$$, '22023', 'idempotency_key is empty', NULL, 'an empty key is refused');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', properties => '[1]')$$, '22023', 'properties is not an object', NULL, 'properties are an object');
 SELECT fails($$UPDATE billing.usage_events SET quantity = 0$$, 'JB008', 'append-only', 'correction', 'usage never changes');
@@ -107,5 +113,15 @@ SELECT is((SELECT percentage FROM billing.usage_summary('none') WHERE metric = '
 SELECT is((SELECT "limit" FROM billing.usage_summary('none') WHERE metric = 'users'), 0::numeric, 'what is not in the plan is limited to 0');
 SELECT results_eq($$SELECT o, (SELECT quantity FROM billing.usage_summary(o) WHERE metric = 'users') FROM (VALUES ('zero'), ('paid')) AS v (o)$$,
 	$$VALUES ('zero', 4::numeric), ('paid', 0)$$, 'usage joins the application''s own tables in one query');
+
+-- ---------------------------------------------------------------------------
+-- A dumped row takes the place of a built-in one; constraints of the application stay immediate.
+
+CREATE TABLE application (n integer UNIQUE DEFERRABLE INITIALLY IMMEDIATE);
+INSERT INTO application VALUES (1);
+BEGIN;
+INSERT INTO billing.meters (metric, aggregation, carried, unit) VALUES ('teams', 'latest', true, 'teams');
+SELECT fails('INSERT INTO application VALUES (1)', '23505', 'application_n_key', NULL, 'loading a built-in row defers no constraint of the application');
+COMMIT;
 
 SELECT * FROM finish();

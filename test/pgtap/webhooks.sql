@@ -3,7 +3,7 @@
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
 
-SELECT plan(82);
+SELECT plan(86);
 
 
 -- Stripe-Signature as Stripe makes it, for this body at this time.
@@ -142,6 +142,17 @@ UPDATE billing.settings SET value = '1048576' WHERE name = 'max_webhook_size';
 SELECT fails($$SELECT billing.replay_webhook('evt_none')$$, 'JB005', 'unknown webhook event "evt_none"', NULL, 'an unknown event cannot be replayed');
 UPDATE billing.webhook_events SET raw_body = NULL WHERE event_id = 'evt_1';
 SELECT fails($$SELECT billing.replay_webhook('evt_1')$$, 'JB008', 'no longer kept', NULL, 'nor one whose body is gone');
+
+-- ---------------------------------------------------------------------------
+-- An event that cannot be applied: its reason quotes nothing
+
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'ana@acme.example is not wanted'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON billing.provider_refs FOR EACH ROW EXECUTE FUNCTION refuse();
+SELECT is((deliver(event('evt_30', 'customer.updated', customer_object('cus_1', :'acme'), 80))).status, 'failed', 'an event that raises an error is kept as failed');
+SELECT alike((SELECT reason FROM billing.webhook_events WHERE event_id = 'evt_30'), 'P0001: %', 'with the SQLSTATE');
+SELECT unalike((SELECT reason FROM billing.webhook_events WHERE event_id = 'evt_30'), '%ana@%', 'and without the message');
+DROP TRIGGER refuse ON billing.provider_refs;
+SELECT is(billing.replay_webhook('evt_30'), 'applied', 'when the cause is gone it is applied');
 
 -- ---------------------------------------------------------------------------
 -- Tolerance, rotation, several accounts

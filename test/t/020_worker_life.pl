@@ -120,8 +120,8 @@ wait_for($lazy, 'SELECT running FROM billing.worker_status', 't', 'the next call
 # Errors: the worker says what is wrong, does not spin, and goes on by itself.
 my $offset = -s $lazy->logfile;
 $lazy->safe_psql('postgres', 'ALTER TABLE billing.outbox RENAME COLUMN lookup TO hidden');
-wait_for($lazy, q{SELECT last_error ~ 'lookup' AND now() - last_error_at < '1 minute' FROM billing.worker_state}, 't',
-	'worker_state tells the last error');
+wait_for($lazy, q{SELECT last_error ~ '^42703: ' AND last_error !~ 'lookup' AND now() - last_error_at < '1 minute' FROM billing.worker_state}, 't',
+	'worker_state tells the last error, without its message');
 my $begin = time;
 JanuaTest::poll_until(sub { lines_of_log($lazy, $offset, qr/ERROR: .*lookup/) >= 3 }, 'three errors');
 cmp_ok(time - $begin, ">", 2.5, 'the pauses between errors become longer');
@@ -280,6 +280,16 @@ $node->safe_psql('copied', 'CALL billing.run_worker()');
 is($simulator->control('totals')->{requests}, $requests, 'and sends none of them');
 $node->safe_psql('copied', 'SELECT billing.adopt_database()');
 wait_for($node, 'SELECT count(*) FROM billing.outbox', '0', 'before it is adopted; then its own worker does', 'copied');
+
+# A database that takes no connections any more.
+$oid = $node->safe_psql('postgres', q{SELECT oid FROM pg_database WHERE datname = 'copied'});
+$offset = -s $node->logfile;
+$pid = worker_pid($node, 'copied');
+$node->safe_psql('postgres', 'ALTER DATABASE copied ALLOW_CONNECTIONS false');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 10000)");
+wait_for_log($node, qr/unregistering background worker "janua_billing worker for database $oid"/, $offset,
+	'the worker of a database that takes no connections is given up');
+is(lines_of_log($node, $offset, qr/FATAL:  database "copied" is not currently accepting/), 1, 'after one try');
 
 is($simulator->control('violations')->{count}, 0, 'every request was as the provider wants it');
 $node->stop;
