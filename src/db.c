@@ -89,11 +89,12 @@ query_nargs(const SqlQuery *query)
  * per call.
  */
 static int
-execute_by_index(SPIPlanPtr plan, Datum *values, const char *nulls, bool read_only)
+execute_by_index(const SqlQuery *query, Datum *values, const char *nulls, bool read_only)
 {
 	bool seqscan = enable_seqscan;
 	bool hashjoin = enable_hashjoin;
 	bool mergejoin = enable_mergejoin;
+	bool sort = enable_sort;
 	bool jit = jit_enabled;
 	volatile int result = 0;
 
@@ -102,14 +103,16 @@ execute_by_index(SPIPlanPtr plan, Datum *values, const char *nulls, bool read_on
 		enable_seqscan = false;
 		enable_hashjoin = false;
 		enable_mergejoin = false;
+		enable_sort = sort && !query->in_order;
 		jit_enabled = false;
-		result = SPI_execute_plan(plan, values, nulls, read_only, 0);
+		result = SPI_execute_plan(query->plan, values, nulls, read_only, 0);
 	}
 	PG_FINALLY();
 	{
 		enable_seqscan = seqscan;
 		enable_hashjoin = hashjoin;
 		enable_mergejoin = mergejoin;
+		enable_sort = sort;
 		jit_enabled = jit;
 	}
 	PG_END_TRY();
@@ -142,7 +145,7 @@ query_execute(SqlQuery *query, const Arg *args, bool read_only)
 		values[i] = args[i].value;
 		nulls[i] = args[i].isnull ? 'n' : ' ';
 	}
-	result = execute_by_index(query->plan, values, nulls, read_only);
+	result = execute_by_index(query, values, nulls, read_only);
 	if (result < 0)
 		elog(ERROR, "could not run a query: %s", SPI_result_code_string(result));
 	/* SPI leaves us in its own context; callers choose theirs */

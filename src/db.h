@@ -35,10 +35,14 @@ typedef struct SqlQuery
 {
 	const char *text;
 	Oid types[QUERY_MAX_ARGS];
+	bool in_order;
 	SPIPlanPtr plan;
 } SqlQuery;
 
 #define QUERY(name, sql, ...) static SqlQuery name = {.text = (sql), .types = {__VA_ARGS__}}
+/* Takes the first few in the order of an index: never reads and sorts all there are. */
+#define QUERY_IN_ORDER(name, sql, ...) \
+	static SqlQuery name = {.text = (sql), .types = {__VA_ARGS__}, .in_order = true}
 
 typedef struct Arg
 {

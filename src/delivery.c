@@ -107,7 +107,7 @@ key_there(void)
 	"arguments, state, step, carry, attempts, generation, first_sent_at, sent_at, request, answer, lookup"
 
 /* Claims by account, so that one that is stopped or bound elsewhere is not even looked at. */
-QUERY(
+QUERY_IN_ORDER(
 	claimable,
 	"SELECT " OUTBOX_COLUMNS " FROM billing.outbox "
 	"WHERE provider = $1 AND account = $2 AND state IN ('queued', 'unknown') AND next_attempt_at <= clock_timestamp() "

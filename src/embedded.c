@@ -151,7 +151,7 @@ embedded_elapse_customer(const pg_uuid_t *customer_id, TimestampTz now)
 	exchange_close(&exchange, customer_id);
 }
 
-QUERY(
+QUERY_IN_ORDER(
 	due_now,
 	"SELECT s.customer_id FROM billing.sandbox_state AS s JOIN billing.customers AS c ON c.id = s.customer_id "
 	"WHERE s.next_due <= clock_timestamp() "
