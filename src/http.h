@@ -3,11 +3,11 @@
  * http.h
  *	  Many HTTP calls at once from one PostgreSQL process.
  *
- * http.c is the only file that includes curl.  It owns one multi handle, one
- * pool of connections and one epoll descriptor, so that a single wait covers
- * the latch, every socket, curl's timers and the death of the postmaster.
- * Nothing here starts or needs a transaction, and no function raises an
- * ERROR from inside a curl callback.
+ * The http room (http.c and http_slot.c) is the only one that includes curl.
+ * It owns one multi handle, one pool of connections and one epoll descriptor,
+ * so that a single wait covers the latch, every socket, curl's timers and the
+ * death of the postmaster.  Nothing here starts or needs a transaction, and no
+ * function raises an ERROR from inside a curl callback.
  *
  *-------------------------------------------------------------------------
  */
