@@ -24,67 +24,9 @@
 #include "utils/jsonb.h"
 
 #include "http.h"
+#include "operation.h"
 #include "signature.h"
-
-/* ------------------------------------------------------------------------
- * Operations
- *
- * Arguments of an operation, as build_request() finds them.  Names in
- * <angles> are the provider's own ids; a leading ? may be absent; "null" in
- * an update clears the field.  Amounts are minor units of ISO 4217, currency
- * codes upper case, times unix seconds.  Every creating operation also has
- * "reference" (our uuid of the object) and "organization_id" (text) to be
- * put into the provider's metadata beside the members of ?metadata.
- *
- * customer.create		?email ?name ?phone ?description ?address{line1 line2 city state
- *						postal_code country} ?tax_ids[{type value}] ?tax_exempt ?locale ?metadata
- * customer.update		<customer> and any of the above but tax_ids, null clears; metadata is
- *						merged, a null member removes its key (and is never null as a whole)
- * customer.set_tax_ids	<customer> tax_ids[{type value}]: the whole new list
- * customer.delete		<customer>
- * payment_method.attach <customer> payment_method(token) set_default
- * payment_method.set_default <customer> <payment_method>
- * payment_method.detach <payment_method> ?<customer>
- * product.create		name ?description ?metadata
- * price.create			<product> amount currency interval interval_count ?nickname ?metadata
- *						(interval day|week|month|year|one_time)
- * subscription.create	<customer> ?<price> amount currency interval interval_count quantity
- *						?trial_days ?trial_end ?<payment_method> due_now(bool: something has to be
- *						paid at once) ?trial_end_behavior(cancel|pause|create_invoice) ?collection_method
- *						(charge_automatically|send_invoice) ?days_until_due ?cancel_at ?billing_anchor
- *						?off_session ?all_or_nothing(bool: no subscription when the payment fails) ?metadata
- * subscription.update	<subscription> ?<item> ?<price> (?amount ?currency ?interval ?interval_count)
- *						?quantity proration_behavior(create_prorations|none|always_invoice)
- *						?proration_date ?<payment_method> ?trial_end ?cancel_at
- * subscription.cancel	<subscription> ?prorate ?invoice_now ?reason ?comment
- * subscription.cancel_at_period_end <subscription> ?reason ?comment
- * subscription.uncancel <subscription>
- * subscription.resume	<subscription> provider_status
- * ------------------------------------------------------------------------
- */
-typedef enum Operation
-{
-	OPERATION_CUSTOMER_CREATE,
-	OPERATION_CUSTOMER_UPDATE,
-	OPERATION_CUSTOMER_SET_TAX_IDS,
-	OPERATION_CUSTOMER_DELETE,
-	OPERATION_PAYMENT_METHOD_ATTACH,
-	OPERATION_PAYMENT_METHOD_SET_DEFAULT,
-	OPERATION_PAYMENT_METHOD_DETACH,
-	OPERATION_PRODUCT_CREATE,
-	OPERATION_PRICE_CREATE,
-	OPERATION_SUBSCRIPTION_CREATE,
-	OPERATION_SUBSCRIPTION_UPDATE,
-	OPERATION_SUBSCRIPTION_CANCEL,
-	OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END,
-	OPERATION_SUBSCRIPTION_UNCANCEL,
-	OPERATION_SUBSCRIPTION_RESUME,
-	OPERATION_COUNT
-} Operation;
-
-/* "customer.create" and back; OPERATION_COUNT when there is no such operation. */
-extern const char *operation_name(Operation operation);
-extern Operation operation_by_name(const char *name);
+#include "snapshot.h"
 
 /* ------------------------------------------------------------------------
  * What goes out
@@ -124,108 +66,6 @@ typedef struct ProviderRequest
 	size_t body_length;
 	int timeout_ms; /* what suits the provider; the setting http_timeout overrides it */
 } ProviderRequest;
-
-/* ------------------------------------------------------------------------
- * What comes in: snapshots
- *
- * The state of one object as the provider tells it, in our words.  NULL, 0
- * and NO_AMOUNT mean "not told", not "empty".
- * ------------------------------------------------------------------------
- */
-typedef enum BillingObject
-{
-	BILLING_CUSTOMER,
-	BILLING_PAYMENT_METHOD,
-	BILLING_PRODUCT,
-	BILLING_PRICE,
-	BILLING_SUBSCRIPTION,
-	BILLING_INVOICE
-} BillingObject;
-
-extern const char *object_type_name(BillingObject type); /* "customer", ... */
-
-#define NO_AMOUNT PG_INT64_MIN
-
-typedef struct CustomerSnapshot
-{
-	const char *email;
-	const char *name;
-	const char *phone;
-	const char *default_payment_method; /* provider's id */
-} CustomerSnapshot;
-
-typedef struct PaymentMethodSnapshot
-{
-	const char *customer; /* provider's id; NULL when detached */
-	const char *type;     /* card, us_bank_account, sepa_debit, ... */
-	const char *brand;
-	const char *last4;
-	int exp_month;
-	int exp_year;
-	const char *wallet; /* apple_pay, google_pay, ... */
-	bool is_default;    /* told to be the default now */
-} PaymentMethodSnapshot;
-
-typedef struct SubscriptionSnapshot
-{
-	const char *customer;        /* provider's id */
-	const char *price;           /* provider's id of the (first) item's price */
-	const char *item;            /* provider's id of that item, where there is one */
-	const char *status;          /* one of ours, design.md section 5 */
-	const char *provider_status; /* the provider's word */
-	const char *previous_status; /* one of ours: before the change that is told, where it says so */
-	int64 quantity;              /* 0: not told */
-	const char *currency;
-	TimestampTz current_period_start;
-	TimestampTz current_period_end;
-	TimestampTz trial_start;
-	TimestampTz trial_end;
-	bool cancel_at_period_end;
-	TimestampTz cancel_at;
-	TimestampTz canceled_at;
-	TimestampTz ended_at;
-	const char *payment_method; /* provider's id of the default method */
-	const char *client_secret;  /* to be shown by client_config() only */
-} SubscriptionSnapshot;
-
-typedef struct InvoiceSnapshot
-{
-	const char *customer;     /* provider's id */
-	const char *subscription; /* provider's id, NULL for a one-off */
-	const char *number;
-	const char *status;   /* draft, open, paid, void, uncollectible */
-	const char *currency; /* upper case */
-	int64 total;          /* minor units */
-	int64 tax;
-	int64 amount_due;
-	int64 amount_paid;
-	int64 amount_remaining;
-	const char *billing_reason;
-	int attempt_count;
-	TimestampTz period_start;
-	TimestampTz period_end;
-	TimestampTz due_at;
-	TimestampTz paid_at;
-	TimestampTz next_attempt_at;
-	TimestampTz created_at;
-} InvoiceSnapshot;
-
-typedef struct ProviderSnapshot
-{
-	BillingObject type;
-	const char *provider_id;
-	const char *reference; /* our uuid out of the metadata, NULL when there is none */
-	bool livemode;
-	bool deleted;  /* gone at the provider */
-	bool terminal; /* a state that is not left again: wins a tie of times */
-	union
-	{
-		CustomerSnapshot customer;
-		PaymentMethodSnapshot payment_method;
-		SubscriptionSnapshot subscription;
-		InvoiceSnapshot invoice;
-	};
-} ProviderSnapshot;
 
 /* ------------------------------------------------------------------------
  * Outcome of a request
@@ -342,6 +182,27 @@ typedef struct EmbeddedProvider
  * The provider
  * ------------------------------------------------------------------------
  */
+typedef enum Catalogue
+{
+	CATALOGUE_NONE,     /* terms go with each sale */
+	CATALOGUE_PRICES,   /* a price version has one counterpart (a plan, a product) */
+	CATALOGUE_PRODUCTS, /* a plan is a product, its price versions are prices of it */
+} Catalogue;
+
+typedef enum Support
+{
+	UNSUPPORTED, /* refused in the SQL call with JB004 */
+	SUPPORTED,
+	EMULATED /* not offered there: we do it in its stead, see src/emulation.c */
+} Support;
+
+/* Requests a second; 0: not limited. */
+typedef struct Pace
+{
+	double live;
+	double test;
+} Pace;
+
 typedef struct Provider
 {
 	const char *name;
@@ -352,18 +213,24 @@ typedef struct Provider
 	 */
 	int idempotency_window;
 
-	/* Products and prices must exist there before a subscription can. */
-	bool has_catalogue;
+	/* What must exist there before something can be sold. */
+	Catalogue catalogue;
+
+	/* How many requests it takes in a second, from one account; published or careful. */
+	Pace pace;
 
 	/* NULL for providers that are reached over the network. */
 	const EmbeddedProvider *embedded;
 
 	/*
 	 * Can it do this?  When not, *alternative says what to do instead (a
-	 * sentence for the errhint of JB004).
+	 * sentence for the errhint of JB004).  Asked twice: with the arguments of
+	 * the SQL call, which hold our ids and not yet the provider's, and with
+	 * {} for the table of what is supported; so an absent argument refuses
+	 * nothing.
 	 */
-	bool (*supports)(Operation operation, const Jsonb *arguments, const ProviderAccount *account,
-					 const char **alternative);
+	Support (*supports)(Operation operation, const Jsonb *arguments, const ProviderAccount *account,
+						const char **alternative);
 
 	/*
 	 * The first argument that the provider requires and that is missing
@@ -373,11 +240,12 @@ typedef struct Provider
 						   const ProviderAccount *account);
 
 	/*
-	 * Checks the terms of a new account: base_url default, key prefix, mode.
-	 * Returns NULL or why the key cannot be right.
+	 * Checks the terms of a new account: base_url default, key prefix, mode
+	 * (of the key, or of the member "sandbox" of the options where the key does
+	 * not tell).  Returns NULL or why the key cannot be right.
 	 */
 	const char *(*default_base_url)(bool livemode);
-	const char *(*check_key)(const char *secret_key, bool *livemode);
+	const char *(*check_key)(const char *secret_key, const Jsonb *options, bool *livemode);
 
 	void (*build_request)(const ProviderCall *call, ProviderRequest *request);
 	void (*read_response)(const ProviderCall *call, const HttpResponse *response,

@@ -44,7 +44,7 @@ supports_token(const Jsonb *arguments, const char **alternative)
 	return false;
 }
 
-static bool
+static Support
 supports(Operation operation, const Jsonb *arguments, const ProviderAccount *account,
 		 const char **alternative)
 {
@@ -53,16 +53,16 @@ supports(Operation operation, const Jsonb *arguments, const ProviderAccount *acc
 		case OPERATION_PRODUCT_CREATE:
 		case OPERATION_PRICE_CREATE:
 			*alternative = "The sandbox has no catalogue; subscribe without pushing the price.";
-			return false;
+			return UNSUPPORTED;
 		case OPERATION_PAYMENT_METHOD_ATTACH:
-			return supports_token(arguments, alternative);
+			return supports_token(arguments, alternative) ? SUPPORTED : UNSUPPORTED;
 		case OPERATION_SUBSCRIPTION_CREATE:
 			if (!is_text(arguments, "collection_method", "send_invoice"))
-				return true;
+				return SUPPORTED;
 			*alternative = "Use collection_method charge_automatically.";
-			return false;
+			return UNSUPPORTED;
 		default:
-			return true;
+			return SUPPORTED;
 	}
 }
 
@@ -92,7 +92,7 @@ default_base_url(bool livemode)
 }
 
 static const char *
-check_key(const char *secret_key, bool *livemode)
+check_key(const char *secret_key, const Jsonb *options, bool *livemode)
 {
 	*livemode = false;
 	if (secret_key != NULL && *secret_key != '\0')
@@ -449,7 +449,7 @@ static const EmbeddedProvider embedded = {
 static const Provider sandbox = {
 	.name = "sandbox",
 	.idempotency_window = IDEMPOTENCY_WINDOW,
-	.has_catalogue = false,
+	.catalogue = CATALOGUE_NONE,
 	.embedded = &embedded,
 	.supports = supports,
 	.missing = missing,

@@ -22,7 +22,7 @@
 /* Stripe keeps the answer of a key for 24 hours at least; an hour is for clocks that differ. */
 #define IDEMPOTENCY_WINDOW (23 * SECS_PER_HOUR)
 
-static bool
+static Support
 stripe_supports(Operation operation, const Jsonb *arguments, const ProviderAccount *account,
 				const char **alternative)
 {
@@ -31,9 +31,9 @@ stripe_supports(Operation operation, const Jsonb *arguments, const ProviderAccou
 		json_text(arguments, "locale") == NULL)
 	{
 		*alternative = "Stripe cannot forget the locale of a customer; set another one.";
-		return false;
+		return UNSUPPORTED;
 	}
-	return true;
+	return SUPPORTED;
 }
 
 static const char *
@@ -50,7 +50,7 @@ stripe_default_base_url(bool livemode)
 
 /* The key goes into a header line, hence the look at every character. */
 static const char *
-stripe_check_key(const char *secret_key, bool *livemode)
+stripe_check_key(const char *secret_key, const Jsonb *options, bool *livemode)
 {
 	const char *const characters =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
@@ -99,7 +99,8 @@ stripe_verify(const void *payload, size_t length, const WebhookHeaders *headers,
 static const Provider stripe_provider = {
 	.name = "stripe",
 	.idempotency_window = IDEMPOTENCY_WINDOW,
-	.has_catalogue = true,
+	.catalogue = CATALOGUE_PRODUCTS,
+	.pace = {.live = 100, .test = 25},
 	.embedded = NULL,
 	.supports = stripe_supports,
 	.missing = stripe_missing,

@@ -234,24 +234,6 @@ static const ObjectReader readers[] = {
 	{"invoice", BILLING_INVOICE, read_invoice},
 };
 
-static ProviderSnapshot *
-new_snapshot(BillingObject type, const char *id, bool livemode)
-{
-	ProviderSnapshot *snapshot = palloc0(sizeof(ProviderSnapshot));
-
-	snapshot->type = type;
-	snapshot->provider_id = id;
-	snapshot->livemode = livemode;
-	if (type == BILLING_INVOICE)
-	{
-		InvoiceSnapshot *invoice = &snapshot->invoice;
-
-		invoice->total = invoice->tax = invoice->amount_due = NO_AMOUNT;
-		invoice->amount_paid = invoice->amount_remaining = NO_AMOUNT;
-	}
-	return snapshot;
-}
-
 static void
 mark_deleted(ProviderSnapshot *snapshot)
 {
@@ -274,7 +256,7 @@ stripe_snapshot(const Jsonb *object, bool livemode)
 
 		if (strcmp(word, readers[i].word) != 0)
 			continue;
-		snapshot = new_snapshot(readers[i].type, id, json_bool(object, "livemode", livemode));
+		snapshot = snapshot_new(readers[i].type, id, json_bool(object, "livemode", livemode));
 		snapshot->reference = json_text(object, "metadata." STRIPE_REFERENCE);
 		readers[i].read(object, snapshot);
 		if (json_bool(object, "deleted", false))
@@ -287,7 +269,7 @@ stripe_snapshot(const Jsonb *object, bool livemode)
 ProviderSnapshot *
 stripe_gone_snapshot(BillingObject type, const char *id, bool livemode)
 {
-	ProviderSnapshot *snapshot = new_snapshot(type, id, livemode);
+	ProviderSnapshot *snapshot = snapshot_new(type, id, livemode);
 
 	mark_deleted(snapshot);
 	return snapshot;

@@ -621,7 +621,7 @@ stripe_build_request(const ProviderCall *call, ProviderRequest *request)
 		case OPERATION_SUBSCRIPTION_RESUME:
 			build_subscription_resume(call, request);
 			break;
-		case OPERATION_COUNT:
+		default:
 			elog(ERROR, "no such operation");
 	}
 }
@@ -705,7 +705,7 @@ stripe_build_lookup(const ProviderCall *call, ProviderRequest *request)
 		case OPERATION_SUBSCRIPTION_RESUME:
 			send_query(request, "GET", path_of(call, "subscriptions", "subscription"), NULL);
 			break;
-		case OPERATION_COUNT:
+		default:
 			elog(ERROR, "no such operation");
 	}
 }

@@ -13,7 +13,7 @@ CREATE TABLE billing.outbox
 	operation text NOT NULL,
 	object_type text NOT NULL,
 	object_id uuid NOT NULL,
-	key_type text NOT NULL CHECK (key_type IN ('customer', 'plan')),
+	key_type text NOT NULL CHECK (key_type IN ('customer', 'plan', 'account')),
 	ordering_key uuid NOT NULL,
 	blocked_by uuid,
 	urgent boolean NOT NULL DEFAULT false,
@@ -41,7 +41,7 @@ CREATE TABLE billing.outbox
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE billing.outbox IS
 	'Requests that are not finished. Only the oldest of an ordering key is queued, the others wait; finishing one promotes the next.';
-COMMENT ON COLUMN billing.outbox.ordering_key IS 'What is sent one after the other: a customer, or a plan of the catalogue.';
+COMMENT ON COLUMN billing.outbox.ordering_key IS 'What is sent one after the other: a customer, a plan of the catalogue, or an account at a provider.';
 COMMENT ON COLUMN billing.outbox.blocked_by IS 'A request under another key that has to be done first.';
 COMMENT ON COLUMN billing.outbox.urgent IS 'Passes waiting updates of the same key.';
 COMMENT ON COLUMN billing.outbox.holds IS 'It makes something: while it is dead, what follows under its key waits.';

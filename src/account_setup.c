@@ -180,7 +180,7 @@ mode_of(const Provider *module, const AccountTerms *terms, const Present *presen
 									  terms->account, terms->provider)));
 		return livemode;
 	}
-	trouble = module->check_key(terms->secret_key, &livemode);
+	trouble = module->check_key(terms->secret_key, terms->options, &livemode);
 	if (trouble != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("secret_key cannot be a key of provider \"%s\"", terms->provider),

@@ -313,21 +313,44 @@ account_stop(const char *provider, const char *account, const char *reason)
  * What the provider can do
  * ------------------------------------------------------------------------
  */
-void
-account_require(const Account *account, Operation operation, const Jsonb *arguments)
+Support
+account_supports(const Account *account, Operation operation, const Jsonb *arguments,
+				 const char **alternative)
 {
-	const char *alternative = NULL;
+	*alternative = NULL;
+	return account->module->supports(operation, arguments, account_public(account), alternative);
+}
 
-	if (account->module->supports(operation, arguments, account_public(account), &alternative))
-		return;
-
+void
+account_refuse(const Account *account, Operation operation, const Jsonb *arguments,
+			   const char *alternative)
+{
 	/* attaching is what every provider can do: then it is the token that it does not know */
-	if (operation == OPERATION_PAYMENT_METHOD_ATTACH)
+	if (operation == OPERATION_PAYMENT_METHOD_ATTACH && account->module->embedded != NULL)
 		unknown_object("payment method", json_text(arguments, "payment_method"), alternative);
 	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 					errmsg("provider \"%s\" does not support %s with these arguments",
 						   account->provider, operation_name(operation)),
 					alternative == NULL ? 0 : errhint("%s", alternative)));
+}
+
+/* What is emulated is never sent: its subject has to ask before it enqueues. */
+void
+account_require(const Account *account, Operation operation, const Jsonb *arguments)
+{
+	const char *alternative;
+
+	switch (account_supports(account, operation, arguments, &alternative))
+	{
+		case SUPPORTED:
+			return;
+		case UNSUPPORTED:
+			account_refuse(account, operation, arguments, alternative);
+			break;
+		case EMULATED:
+			elog(ERROR, "operation %s is not sent to provider %s", operation_name(operation),
+				 account->provider);
+	}
 }
 
 const char *

@@ -67,7 +67,15 @@ extern void account_stop(const char *provider, const char *account, const char *
 /* "<system identifier>:<database oid>" of this database. */
 extern char *database_binding(void);
 
-/* Refuses with JB004 (or JB005 for an unknown token) what the provider cannot do. */
+/* Can the provider do it, or do we in its stead?  alternative: what else to do; NULL: not told. */
+extern Support account_supports(const Account *account, Operation operation, const Jsonb *arguments,
+								const char **alternative);
+
+/* JB004 (or JB005 for an unknown token of the sandbox) with the alternative as its hint. */
+extern void account_refuse(const Account *account, Operation operation, const Jsonb *arguments,
+						   const char *alternative);
+
+/* Refuses what the provider cannot do. */
 extern void account_require(const Account *account, Operation operation, const Jsonb *arguments);
 
 /* The argument that the provider misses, NULL when it has all. */

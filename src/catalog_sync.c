@@ -61,7 +61,7 @@ price_ensure_at(const Price *price, const Account *account)
 	pg_uuid_t *pending;
 
 	(void) wire_price(provider, price->currency, price->amount);
-	if (!account->module->has_catalogue ||
+	if (account->module->catalogue == CATALOGUE_NONE ||
 		id_at(BILLING_PRICE, price->id, provider, account->account) != NULL)
 		return NULL;
 
@@ -72,7 +72,8 @@ price_ensure_at(const Price *price, const Account *account)
 	if (pending != NULL)
 		return pending;
 
-	if (id_at(BILLING_PRODUCT, price->plan_id, provider, account->account) == NULL &&
+	if (account->module->catalogue == CATALOGUE_PRODUCTS &&
+		id_at(BILLING_PRODUCT, price->plan_id, provider, account->account) == NULL &&
 		push_pending(price->plan_id, OPERATION_PRODUCT_CREATE, account) == NULL)
 		(void) outbox_enqueue(account, OPERATION_PRODUCT_CREATE, price->plan_id, price->plan_id,
 							  no_arguments(), NULL);
@@ -218,7 +219,7 @@ SQL_FUNCTION(billing_link_price)
 	if (price == NULL)
 		unknown_object("price", uuid_text(id), "billing.prices lists them.");
 	account = account_get(provider, ARG_TEXT(4));
-	if (!account->module->has_catalogue)
+	if (account->module->catalogue == CATALOGUE_NONE)
 		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 						errmsg("provider \"%s\" has no catalogue", provider),
 						errhint("Subscribe without linking the price.")));

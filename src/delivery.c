@@ -242,7 +242,8 @@ QUERY(
 static void
 set_aside(Delivery *delivery, const Description *description)
 {
-	if (description->readiness == OBSOLETE && settle_lock_key(&delivery->row))
+	if (description->readiness == OBSOLETE &&
+		settle_lock_key(operation_traits(delivery->row.operation)->key, delivery->row.ordering_key))
 	{
 		outbox_finish(delivery->row.id, "canceled", "obsolete", description->reason, NULL);
 		outbox_promote(uuid_array(&delivery->row.ordering_key, 1));
@@ -673,12 +674,7 @@ delivery_sweep(void)
 	for (int64 i = 0; i < count; i++)
 	{
 		pg_uuid_t *key = rows_uuid(rows, i, 1);
-		OutboxRow row = {.ordering_key = key,
-						 .operation = strcmp(rows_text(rows, i, 2), "plan") == 0
-										  ? OPERATION_PRICE_CREATE
-										  : OPERATION_CUSTOMER_UPDATE};
-
-		if (rows_bool(rows, i, 3) && settle_lock_key(&row))
+		if (rows_bool(rows, i, 3) && settle_lock_key(key_kind_by_name(rows_text(rows, i, 2)), key))
 			outbox_promote(uuid_array(&key, 1));
 		from = *key;
 	}

@@ -27,9 +27,9 @@ static const OperationTraits traits[OPERATION_COUNT] = {
 	[OPERATION_PAYMENT_METHOD_DETACH] = {BILLING_PAYMENT_METHOD,
 										 .describe = payment_method_describe,
 										 .done = payment_method_done},
-	[OPERATION_PRODUCT_CREATE] = {BILLING_PRODUCT, .on_plan = true, .holds = true,
+	[OPERATION_PRODUCT_CREATE] = {BILLING_PRODUCT, .key = KEY_PLAN, .holds = true,
 								  .describe = product_describe},
-	[OPERATION_PRICE_CREATE] = {BILLING_PRICE, .on_plan = true, .holds = true,
+	[OPERATION_PRICE_CREATE] = {BILLING_PRICE, .key = KEY_PLAN, .holds = true,
 								.describe = price_describe},
 	[OPERATION_SUBSCRIPTION_CREATE] = {BILLING_SUBSCRIPTION, .holds = true,
 									   .describe = subscription_describe,
@@ -52,26 +52,44 @@ const OperationTraits *
 operation_traits(Operation operation)
 {
 	Assert(operation < OPERATION_COUNT);
+	if (traits[operation].describe == NULL)
+		elog(ERROR, "operation %s belongs to no subject", operation_name(operation));
 	return &traits[operation];
 }
+
+static const char *const key_kind_names[KEY_KIND_COUNT] = {
+	[KEY_CUSTOMER] = "customer", [KEY_PLAN] = "plan", [KEY_ACCOUNT] = "account"};
+
+const char *
+key_kind_name(KeyKind kind)
+{
+	return key_kind_names[kind];
+}
+
+KeyKind
+key_kind_by_name(const char *name)
+{
+	for (int i = 0; i < KEY_KIND_COUNT; i++)
+	{
+		if (strcmp(key_kind_names[i], name) == 0)
+			return (KeyKind) i;
+	}
+	elog(ERROR, "unknown kind of key: %s", name);
+}
+
+typedef Applied (*SnapshotApplier)(const ProviderSnapshot *snapshot, const News *news,
+								   const char **waiting_for);
+
+static const SnapshotApplier appliers[BILLING_OBJECT_COUNT] = {
+	[BILLING_CUSTOMER] = customer_apply,         [BILLING_PAYMENT_METHOD] = payment_method_apply,
+	[BILLING_PRODUCT] = product_apply,           [BILLING_PRICE] = price_apply,
+	[BILLING_SUBSCRIPTION] = subscription_apply, [BILLING_INVOICE] = invoice_apply,
+};
 
 Applied
 snapshot_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
-	switch (snapshot->type)
-	{
-		case BILLING_CUSTOMER:
-			return customer_apply(snapshot, news, waiting_for);
-		case BILLING_PAYMENT_METHOD:
-			return payment_method_apply(snapshot, news, waiting_for);
-		case BILLING_PRODUCT:
-			return product_apply(snapshot, news, waiting_for);
-		case BILLING_PRICE:
-			return price_apply(snapshot, news, waiting_for);
-		case BILLING_SUBSCRIPTION:
-			return subscription_apply(snapshot, news, waiting_for);
-		case BILLING_INVOICE:
-			return invoice_apply(snapshot, news, waiting_for);
-	}
-	elog(ERROR, "unknown type of snapshot: %d", (int) snapshot->type);
+	if (appliers[snapshot->type] == NULL)
+		elog(ERROR, "nothing is known of a %s", object_type_name(snapshot->type));
+	return appliers[snapshot->type](snapshot, news, waiting_for);
 }

@@ -11,12 +11,21 @@
 #include "outbox.h"
 #include "refs.h"
 
+/* What a request is kept in order with. */
+typedef enum KeyKind
+{
+	KEY_CUSTOMER,
+	KEY_PLAN,
+	KEY_ACCOUNT, /* the account at the provider, by its id */
+	KEY_KIND_COUNT
+} KeyKind;
+
 typedef struct OperationTraits
 {
 	BillingObject object_type;
-	bool on_plan; /* ordering key is a plan, not a customer */
-	bool holds;   /* creates: while it is dead its followers wait */
-	bool urgent;  /* passes waiting updates */
+	KeyKind key;
+	bool holds;  /* creates: while it is dead its followers wait */
+	bool urgent; /* passes waiting updates */
 	/* completes the arguments when the request is about to be sent */
 	Description (*describe)(const OutboxRow *row);
 	/* a definite refusal or decline; NULL when there is nothing to note */
@@ -26,6 +35,10 @@ typedef struct OperationTraits
 } OperationTraits;
 
 extern const OperationTraits *operation_traits(Operation operation);
+
+/* "customer", "plan", "account" as in outbox.key_type. */
+extern const char *key_kind_name(KeyKind kind);
+extern KeyKind key_kind_by_name(const char *name);
 
 /* How a snapshot went down. */
 typedef enum Applied

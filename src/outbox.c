@@ -3,8 +3,8 @@
  * outbox.c
  *	  Requests to providers, written in the caller's transaction.
  *
- * Order.  Requests under one key (a customer, or a plan of the catalogue) go
- * out one after the other in the order of seq.  An enqueue locks the row of
+ * Order.  Requests under one key (a customer, a plan of the catalogue, or the
+ * account itself for what concerns nobody in particular) go out one after the other in the order of seq.  An enqueue locks the row of
  * the key before it draws seq, so that seq follows the order of commits.  Only
  * the first unfinished request of a key is "queued"; the others wait and
  * finishing one promotes the next, so that claiming costs the same however
@@ -26,6 +26,8 @@
 
 QUERY(lock_customer, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 QUERY(lock_plan, "SELECT FROM billing.plans WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
+QUERY(lock_account, "SELECT FROM billing.provider_accounts WHERE id = $1 FOR NO KEY UPDATE",
+	  UUIDOID);
 
 bool
 outbox_lock_customer(const pg_uuid_t *customer_id)
@@ -52,6 +54,25 @@ QUERY(
 	UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, UUIDOID, UUIDOID,
 	BOOLOID, JSONBOID, BOOLOID);
 
+static void
+lock_key(KeyKind kind, const pg_uuid_t *key)
+{
+	switch (kind)
+	{
+		case KEY_CUSTOMER:
+			RUN(lock_customer, arg_uuid(key));
+			break;
+		case KEY_PLAN:
+			RUN(lock_plan, arg_uuid(key));
+			break;
+		case KEY_ACCOUNT:
+			RUN(lock_account, arg_uuid(key));
+			break;
+		case KEY_KIND_COUNT:
+			elog(ERROR, "no such kind of key");
+	}
+}
+
 pg_uuid_t *
 outbox_enqueue(const Account *account, Operation operation, const pg_uuid_t *object_id,
 			   const pg_uuid_t *ordering_key, const Jsonb *arguments, const pg_uuid_t *blocked_by)
@@ -60,16 +81,12 @@ outbox_enqueue(const Account *account, Operation operation, const pg_uuid_t *obj
 	pg_uuid_t *id = new_id();
 
 	account_require(account, operation, arguments);
-	if (traits->on_plan)
-		RUN(lock_plan, arg_uuid(ordering_key));
-	else
-		RUN(lock_customer, arg_uuid(ordering_key));
+	lock_key(traits->key, ordering_key);
 	RUN(insert_request, arg_uuid(id), arg_text(account->provider), arg_text(account->account),
 		arg_bool(account->livemode), arg_text(operation_name(operation)),
 		arg_text(object_type_name(traits->object_type)), arg_uuid(object_id),
-		arg_text(traits->on_plan ? "plan" : "customer"), arg_uuid(ordering_key),
-		arg_uuid(blocked_by), arg_bool(traits->holds), arg_json(arguments),
-		arg_bool(traits->urgent));
+		arg_text(key_kind_name(traits->key)), arg_uuid(ordering_key), arg_uuid(blocked_by),
+		arg_bool(traits->holds), arg_json(arguments), arg_bool(traits->urgent));
 	worker_wake_at_commit();
 	return id;
 }

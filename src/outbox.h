@@ -57,7 +57,7 @@ typedef struct Description
 
 /*
  * Enqueues and returns the request's id.  Locks the row of the ordering key
- * (customer or plan) FOR NO KEY UPDATE, draws the sequence, and queues the
+ * (customer, plan or account) FOR NO KEY UPDATE, draws the sequence, and queues the
  * request or lets it wait behind others of its key.  blocked_by: a request
  * under another key that has to be done first, NULL for none.  The worker is
  * woken when the transaction commits.  Raises JB004 when the provider cannot

@@ -31,6 +31,10 @@ QUERY(
 QUERY(lock_free_plans,
 	  "SELECT id FROM billing.plans WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
 	  UUIDARRAYOID);
+QUERY(
+	lock_free_accounts,
+	"SELECT id FROM billing.provider_accounts WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
+	UUIDARRAYOID);
 QUERY(still_ours,
 	  "SELECT id, attempts FROM billing.outbox WHERE id = ANY ($1) AND lease_token = $2 FOR UPDATE",
 	  UUIDARRAYOID, UUIDOID);
@@ -48,23 +52,27 @@ contains(Rows rows, const pg_uuid_t *id)
 	return false;
 }
 
-static bool
-on_plan(const OutboxRow *row)
+static SqlQuery *const lock_free[KEY_KIND_COUNT] = {
+	[KEY_CUSTOMER] = &lock_free_customers,
+	[KEY_PLAN] = &lock_free_plans,
+	[KEY_ACCOUNT] = &lock_free_accounts,
+};
+
+static KeyKind
+key_kind(const OutboxRow *row)
 {
-	return operation_traits(row->operation)->on_plan;
+	return operation_traits(row->operation)->key;
 }
 
 bool
-settle_lock_key(const OutboxRow *row)
+settle_lock_key(KeyKind kind, pg_uuid_t *key)
 {
-	pg_uuid_t *key = row->ordering_key;
-
-	return query_run(on_plan(row) ? &lock_free_plans : &lock_free_customers,
+	return query_run(lock_free[kind],
 					 (const Arg[]){arg_datum(PointerGetDatum(uuid_array(&key, 1)), false)}) > 0;
 }
 
 static Rows
-lock_keys(List *batch, bool plans)
+lock_keys(List *batch, KeyKind kind)
 {
 	pg_uuid_t **keys = palloc(sizeof(pg_uuid_t *) * list_length(batch));
 	int count = 0;
@@ -74,12 +82,12 @@ lock_keys(List *batch, bool plans)
 	{
 		const OutboxRow *row = &((Delivery *) lfirst(cell))->row;
 
-		if (on_plan(row) == plans)
+		if (key_kind(row) == kind)
 			keys[count++] = row->ordering_key;
 	}
 	if (count == 0)
 		return NULL;
-	query_run(plans ? &lock_free_plans : &lock_free_customers,
+	query_run(lock_free[kind],
 			  (const Arg[]){arg_datum(PointerGetDatum(uuid_array(keys, count)), false)});
 	return rows_keep();
 }
@@ -483,12 +491,13 @@ static List *
 applicable(List *batch, const pg_uuid_t *lease_token, bool *any_stored)
 {
 	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * list_length(batch));
-	Rows customers = lock_keys(batch, false);
-	Rows plans = lock_keys(batch, true);
+	Rows locked[KEY_KIND_COUNT];
 	Rows ours;
 	List *result = NIL;
 	ListCell *cell;
 
+	for (int kind = 0; kind < KEY_KIND_COUNT; kind++)
+		locked[kind] = lock_keys(batch, (KeyKind) kind);
 	foreach (cell, batch)
 		ids[foreach_current_index(cell)] = ((Delivery *) lfirst(cell))->row.id;
 	RUN(still_ours, arg_datum(PointerGetDatum(uuid_array(ids, list_length(batch))), false),
@@ -500,7 +509,7 @@ applicable(List *batch, const pg_uuid_t *lease_token, bool *any_stored)
 
 		if (!contains(ours, delivery->row.id))
 			continue;
-		if (contains(on_plan(&delivery->row) ? plans : customers, delivery->row.ordering_key))
+		if (contains(locked[key_kind(&delivery->row)], delivery->row.ordering_key))
 			result = lappend(result, delivery);
 		else
 		{

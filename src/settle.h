@@ -8,6 +8,7 @@
 #ifndef JANUA_SETTLE_H
 #define JANUA_SETTLE_H
 
+#include "operations.h"
 #include "outbox.h"
 
 /* A request between its claim and its end, in memory. */
@@ -36,6 +37,6 @@ typedef struct Delivery
 extern bool settle_batch(List *batch, const pg_uuid_t *lease_token);
 
 /* Takes the lock of a request's key if it is free. */
-extern bool settle_lock_key(const OutboxRow *row);
+extern bool settle_lock_key(KeyKind kind, pg_uuid_t *key);
 
 #endif /* JANUA_SETTLE_H */

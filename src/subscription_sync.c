@@ -111,7 +111,7 @@ describe_create(const OutboxRow *row, const Subscription *s)
 		return (Description){OBSOLETE, NULL, "the subscription was canceled"};
 	if (customer == NULL)
 		return (Description){OBSOLETE, NULL, "the customer was never created there"};
-	if (module->has_catalogue && provider_price == NULL)
+	if (module->catalogue != CATALOGUE_NONE && provider_price == NULL)
 		return (Description){NOT_YET, NULL, "the price does not exist there"};
 	if (!method_at_provider(row, wanted_method(row, s), &method))
 	{
@@ -156,7 +156,7 @@ describe_update(const OutboxRow *row, const Subscription *s, JsonBuilder *b)
 		Price *price = wanted_price(row, s);
 		char *provider_price = ref_find("price", price->id, row->provider, row->account);
 
-		if (provider_find(row->provider)->has_catalogue && provider_price == NULL)
+		if (provider_find(row->provider)->catalogue != CATALOGUE_NONE && provider_price == NULL)
 			return (Description){NOT_YET, NULL, "the price does not exist there"};
 		add_price(b, row, price, provider_price);
 	}
