@@ -5,8 +5,10 @@
  *
  *	  polar.c				the Provider, keys, authorisation, signatures
  *	  polar_support.c		what Polar does not offer, and what to do instead
- *	  polar_requests.c		operations become requests
+ *	  polar_requests.c		operations become requests: steps, reading, look-ups
+ *	  polar_changes.c		... those that make or change something
  *	  polar_responses.c		answers become outcomes
+ *	  polar_lookups.c		... those of look-ups
  *	  polar_objects.c		Polar's objects and events become snapshots
  *
  * No other file of the extension includes this header.
@@ -16,6 +18,7 @@
 #ifndef JANUA_POLAR_H
 #define JANUA_POLAR_H
 
+#include "json.h"
 #include "provider.h"
 
 /* Requests are written, and answers read, as this version has them. */
@@ -91,8 +94,37 @@ extern const char *polar_missing(Operation operation, const Jsonb *arguments,
 extern void polar_build_request(const ProviderCall *call, ProviderRequest *request);
 extern void polar_build_lookup(const ProviderCall *call, ProviderRequest *request);
 
+/* Is there such an argument, null or not? */
+extern bool polar_given(const ProviderCall *call, const char *argument);
+
+/* A request without a body. */
+extern void polar_start(const ProviderCall *call, ProviderRequest *request, const char *method,
+						const char *path);
+
+/* A request with what has been put into body, which it closes. */
+extern void polar_send_json(const ProviderCall *call, ProviderRequest *request, const char *method,
+							const char *path, JsonBuilder *body);
+
+/* polar_path(call, "customers", "customer") is "/v1/customers/<uuid>". */
+extern char *polar_path(const ProviderCall *call, const char *collection, const char *argument);
+extern char *polar_order_path(const ProviderCall *call);
+
+/* The path of the object that the operation is about. */
+extern char *polar_object_path(const ProviderCall *call);
+
+/* "organization_id" of what is made or listed; NULL where the token says it. */
+extern char *polar_organization(const ProviderCall *call);
+
 /* The id of the order that a payment's step is about: of the arguments, else out of the step before. */
 extern char *polar_order_id(const ProviderCall *call);
+
+/* polar_changes.c */
+extern void polar_build_create(const ProviderCall *call, ProviderRequest *request);
+extern void polar_build_change(const ProviderCall *call, ProviderRequest *request);
+extern void polar_build_finalize(const ProviderCall *call, ProviderRequest *request);
+
+/* What the (first) line sells: Polar's id of its product, which is that of our price. */
+extern char *polar_line_product(const ProviderCall *call);
 
 /* A JsonVisitor: a user's member of metadata, as Polar takes it, into the JsonBuilder. */
 extern void polar_add_metadata(const char *key, const JsonbValue *value, void *context);
@@ -100,6 +132,37 @@ extern void polar_add_metadata(const char *key, const JsonbValue *value, void *c
 /* polar_responses.c */
 extern void polar_read_response(const ProviderCall *call, const HttpResponse *response,
 								CallResult *result);
+/* What answers and look-ups have in common. */
+
+/* Either may be missing, and then they are not the same. */
+extern bool polar_same(const char *a, const char *b);
+
+/*
+ * Empties the result, takes what every answer has, and returns the body; NULL
+ * when the call got no answer or an answer without JSON.
+ */
+extern Jsonb *polar_open_answer(const HttpResponse *response, CallResult *result);
+extern bool polar_is_success(const HttpResponse *response);
+
+/* Nothing can have been changed by a request of this kind. */
+extern bool polar_is_harmless(PolarStep step);
+
+extern void polar_set(CallResult *result, Outcome outcome, const char *type, const char *code);
+
+/* An answer that cannot be understood. */
+extern void polar_unreadable(CallResult *result);
+
+/* An answer that says no; body: NULL when it is not JSON, as from a proxy on the way. */
+extern void polar_read_error(const HttpResponse *response, const Jsonb *body, bool harmless,
+							 CallResult *result);
+
+/* DONE when object is what the call is about, and UNKNOWN otherwise. */
+extern void polar_take_object(const ProviderCall *call, const Jsonb *object, CallResult *result);
+
+/* DONE: what the call was to remove is not there. */
+extern void polar_take_removed(const ProviderCall *call, CallResult *result);
+
+/* polar_lookups.c */
 extern void polar_read_lookup(const ProviderCall *call, const HttpResponse *response,
 							  CallResult *result);
 

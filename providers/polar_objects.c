@@ -63,12 +63,6 @@ small_int_at(const Jsonb *object, const char *path)
 	return (int) value;
 }
 
-static bool
-same_text(const char *a, const char *b)
-{
-	return a != NULL && b != NULL && strcmp(a, b) == 0;
-}
-
 /* A word of Polar's and ours for it. */
 typedef struct Word
 {
@@ -157,8 +151,8 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	subscription->price = json_text(object, "product_id");
 	subscription->status = json_text(object, "status");
 	subscription->provider_status = subscription->status;
-	snapshot->terminal = same_text(subscription->status, "canceled") ||
-						 same_text(subscription->status, "incomplete_expired");
+	snapshot->terminal = polar_same(subscription->status, "canceled") ||
+						 polar_same(subscription->status, "incomplete_expired");
 	if (json_int(object, "seats", &seats))
 		subscription->quantity = seats;
 	subscription->currency = currency_at(object, "currency");
@@ -209,7 +203,7 @@ may_carry_reference(const Jsonb *order)
 {
 	char *reason = json_text(order, "billing_reason");
 
-	return same_text(reason, "purchase") || same_text(reason, "subscription_create");
+	return polar_same(reason, "purchase") || polar_same(reason, "subscription_create");
 }
 
 static void
@@ -229,7 +223,7 @@ read_payment(const Jsonb *order, ProviderSnapshot *snapshot)
 		snapshot->terminal = state->terminal;
 	}
 	/* it waits for the next try of Polar's dunning: the last one failed */
-	if (same_text(intent->provider_status, "pending") &&
+	if (polar_same(intent->provider_status, "pending") &&
 		json_text(order, "next_payment_attempt_at") != NULL)
 		intent->status = "failed";
 	intent->currency = currency_at(order, "currency");
@@ -255,8 +249,8 @@ read_invoice_period(const Jsonb *order, InvoiceSnapshot *invoice)
 	TimestampTz start = json_rfc3339_time(order, "subscription.current_period_start");
 	TimestampTz end = json_rfc3339_time(order, "subscription.current_period_end");
 
-	if (!same_text(invoice->billing_reason, "subscription_create") &&
-		!same_text(invoice->billing_reason, "subscription_cycle"))
+	if (!polar_same(invoice->billing_reason, "subscription_create") &&
+		!polar_same(invoice->billing_reason, "subscription_cycle"))
 		return;
 	if (start == 0 || end == 0 || invoice->created_at < start || invoice->created_at >= end)
 		return;
@@ -284,8 +278,8 @@ read_invoice(const Jsonb *order, ProviderSnapshot *snapshot)
 	invoice->tax = amount_at(order, "tax_amount");
 	invoice->amount_due = payable(order);
 	invoice->amount_paid = paid ? invoice->amount_due : 0;
-	invoice->amount_remaining = paid || same_text(invoice->status, "void") ? 0
-																		   : invoice->amount_due;
+	invoice->amount_remaining = paid || polar_same(invoice->status, "void") ? 0
+																			: invoice->amount_due;
 	invoice->billing_reason = json_text(order, "billing_reason");
 	invoice->next_attempt_at = json_rfc3339_time(order, "next_payment_attempt_at");
 	invoice->created_at = json_rfc3339_time(order, "created_at");
@@ -362,7 +356,7 @@ read_dispute(const Jsonb *object, ProviderSnapshot *snapshot)
 		dispute->status = state->ours;
 		snapshot->terminal = state->terminal;
 	}
-	dispute->funds_withdrawn = same_text(dispute->provider_status, "lost");
+	dispute->funds_withdrawn = polar_same(dispute->provider_status, "lost");
 	dispute->currency = currency_at(object, "currency");
 	dispute->amount = sum_of(amount_at(object, "amount"), amount_at(object, "tax_amount"));
 	dispute->reason = json_text(object, "reason");
@@ -384,7 +378,7 @@ payment_status_of(const Jsonb *checkout)
 {
 	if (!json_bool(checkout, "is_payment_required", true))
 		return "no_payment_required";
-	return same_text(json_text(checkout, "status"), "succeeded") ? "paid" : "unpaid";
+	return polar_same(json_text(checkout, "status"), "succeeded") ? "paid" : "unpaid";
 }
 
 static void
@@ -630,7 +624,7 @@ static const char *
 reason_to_ignore(const char *type)
 {
 	/* it repeats what the events of the subscriptions tell one by one */
-	if (same_text(type, "customer.state_changed"))
+	if (polar_same(type, "customer.state_changed"))
 		return "a summary of what other events tell";
 	return "no effect on our rows";
 }
@@ -657,6 +651,6 @@ polar_read_event(const Jsonb *payload, EventReading *reading)
 	}
 	if (rule->gone)
 		mark_deleted(llast(reading->snapshots));
-	if (same_text(type, "order.paid"))
+	if (polar_same(type, "order.paid"))
 		note_paid_at(payload, reading->snapshots);
 }

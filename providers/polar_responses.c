@@ -3,11 +3,7 @@
  * polar_responses.c
  *	  Polar's answers become outcomes.
  *
- * Two questions are answered here.  Of a response: was it done, and if not,
- * may it be sent again?  Of a look-up: had a request been carried out whose
- * answer was lost?  Both end in the same snapshots.
- *
- * Polar has no idempotency keys.  What may have been carried out is UNKNOWN,
+ * Was it done, and if not, may it be sent again?  Polar has no idempotency keys.  What may have been carried out is UNKNOWN,
  * and only a look-up that says no lets it be sent again.  Some refusals mean
  * that it had been done before; a further step looks whether that is so.
  *
@@ -24,23 +20,14 @@
 /* Until an invoice's document is made. */
 #define DOCUMENT_PAUSE 3
 
-/*
- * Where money moves, a request whose answer was lost may still be at work.
- * For so many seconds its absence proves nothing.
- */
-#define SETTLING_TIME 10
-
-/* How far our clock may be behind Polar's when a time of creation is compared. */
-#define CLOCK_TOLERANCE 300
-
 /* ------------------------------------------------------------------------
  * Errors
  * ------------------------------------------------------------------------
  */
 
 /* Either may be missing, and then they are not the same. */
-static bool
-same_text(const char *a, const char *b)
+bool
+polar_same(const char *a, const char *b)
 {
 	return a != NULL && b != NULL && strcmp(a, b) == 0;
 }
@@ -64,8 +51,8 @@ transport_word(HttpTransport transport)
 	return NULL;
 }
 
-static void
-set_error(CallResult *result, Outcome outcome, const char *type, const char *code)
+void
+polar_set(CallResult *result, Outcome outcome, const char *type, const char *code)
 {
 	result->outcome = outcome;
 	result->error_type = type;
@@ -115,8 +102,8 @@ outcome_of_status(int status, const char *class, bool harmless)
 			return OUTCOME_DECLINED;
 		case 409:
 			/* of the conflicts only this one waits for nobody; a lock is the other kind */
-			return same_text(class, "OrderNotEligibleForInvoice") ||
-						   same_text(class, "DisputeNotOpenError")
+			return polar_same(class, "OrderNotEligibleForInvoice") ||
+						   polar_same(class, "DisputeNotOpenError")
 					   ? OUTCOME_REFUSED
 					   : OUTCOME_RETRY;
 		case 429:
@@ -127,16 +114,16 @@ outcome_of_status(int status, const char *class, bool harmless)
 }
 
 /* Nothing can have been changed by it. */
-static bool
-is_harmless(PolarStep step)
+bool
+polar_is_harmless(PolarStep step)
 {
 	return step == POLAR_READ || step == POLAR_LIST || step == POLAR_PREPARE ||
 		   step == POLAR_CONFIRM || step == POLAR_DECLINE;
 }
 
 /* body: NULL when it is not JSON, as from a proxy on the way. */
-static void
-read_error(const HttpResponse *response, const Jsonb *body, bool harmless, CallResult *result)
+void
+polar_read_error(const HttpResponse *response, const Jsonb *body, bool harmless, CallResult *result)
 {
 	const char *class = error_class(body);
 	const char *code = refused_field(body);
@@ -146,7 +133,7 @@ read_error(const HttpResponse *response, const Jsonb *body, bool harmless, CallR
 		class = "redirect";
 	else if (class == NULL)
 		class = "http_error";
-	set_error(result, outcome, class, code != NULL ? code : psprintf("%d", response->status));
+	polar_set(result, outcome, class, code != NULL ? code : psprintf("%d", response->status));
 	if (outcome == OUTCOME_RETRY || outcome == OUTCOME_UNKNOWN)
 		result->retry_after = http_retry_after(response);
 	if (response->status == 409 && outcome == OUTCOME_RETRY && result->retry_after < 0)
@@ -157,8 +144,8 @@ read_error(const HttpResponse *response, const Jsonb *body, bool harmless, CallR
  * Empties the result, takes what every answer has, and returns the body; NULL
  * when the call got no answer or an answer without JSON.
  */
-static Jsonb *
-open_answer(const HttpResponse *response, CallResult *result)
+Jsonb *
+polar_open_answer(const HttpResponse *response, CallResult *result)
 {
 	const char *reason;
 
@@ -174,17 +161,17 @@ open_answer(const HttpResponse *response, CallResult *result)
 	return json_parse(response->body, response->body_length, &reason);
 }
 
-static bool
-is_success(const HttpResponse *response)
+bool
+polar_is_success(const HttpResponse *response)
 {
 	return response->transport == HTTP_ANSWERED && response->status >= 200 &&
 		   response->status < 300;
 }
 
-static void
-unreadable(CallResult *result)
+void
+polar_unreadable(CallResult *result)
 {
-	set_error(result, OUTCOME_UNKNOWN, "unreadable_answer", NULL);
+	polar_set(result, OUTCOME_UNKNOWN, "unreadable_answer", NULL);
 }
 
 /* ------------------------------------------------------------------------
@@ -293,8 +280,8 @@ plan_next_step(const ProviderCall *call, const char *id, CallResult *result)
 }
 
 /* DONE when object is what the call is about, and UNKNOWN otherwise. */
-static void
-take_object(const ProviderCall *call, const Jsonb *object, CallResult *result)
+void
+polar_take_object(const ProviderCall *call, const Jsonb *object, CallResult *result)
 {
 	List *snapshots = object == NULL ? NIL : polar_snapshots(type_of(call), object);
 	ProviderSnapshot *snapshot = snapshot_of_type(snapshots, type_of(call));
@@ -302,20 +289,20 @@ take_object(const ProviderCall *call, const Jsonb *object, CallResult *result)
 
 	if (snapshot == NULL || (id != NULL && strcmp(id, snapshot->provider_id) != 0))
 	{
-		unreadable(result);
+		polar_unreadable(result);
 		return;
 	}
 	if (polar_step(call) == POLAR_CREATE && snapshot->reference == NULL)
 		snapshot->reference = call->reference;
-	set_error(result, OUTCOME_DONE, NULL, NULL);
+	polar_set(result, OUTCOME_DONE, NULL, NULL);
 	result->snapshots = snapshots;
 	plan_next_step(call, snapshot->provider_id, result);
 }
 
-static void
-take_removed(const ProviderCall *call, CallResult *result)
+void
+polar_take_removed(const ProviderCall *call, CallResult *result)
 {
-	set_error(result, OUTCOME_DONE, NULL, NULL);
+	polar_set(result, OUTCOME_DONE, NULL, NULL);
 	result->snapshots = list_make1(polar_gone_snapshot(type_of(call), id_of(call)));
 }
 
@@ -338,7 +325,7 @@ plan_inquiry(const ProviderCall *call, const Jsonb *carried, int next_step, Call
 	json_add_int(&carry, "step", call->step);
 	json_add_text(&carry, "error_type", result->error_type);
 	json_add_text(&carry, "error_code", result->error_code);
-	set_error(result, OUTCOME_DONE, NULL, NULL);
+	polar_set(result, OUTCOME_DONE, NULL, NULL);
 	result->retry_after = -1;
 	result->carry = json_close(&carry);
 	result->next_step = next_step;
@@ -370,10 +357,10 @@ take_page(const ProviderCall *call, const Jsonb *list, CallResult *result)
 
 	if (json_part(list, "items") == NULL)
 	{
-		unreadable(result);
+		polar_unreadable(result);
 		return;
 	}
-	set_error(result, OUTCOME_DONE, NULL, NULL);
+	polar_set(result, OUTCOME_DONE, NULL, NULL);
 	for (int i = 0; i < count; i++)
 	{
 		Jsonb *item = json_part(list, psprintf("items.%d", i));
@@ -397,16 +384,16 @@ take_only(const ProviderCall *call, const Jsonb *list, CallResult *result)
 	{
 		Jsonb *item = json_part(list, psprintf("items.%d", i));
 
-		if (item != NULL && same_text(json_text(item, "id"), id_of(call)))
+		if (item != NULL && polar_same(json_text(item, "id"), id_of(call)))
 		{
-			take_object(call, item, result);
+			polar_take_object(call, item, result);
 			return;
 		}
 	}
 	if (json_part(list, "items") != NULL)
-		set_error(result, OUTCOME_REFUSED, "ResourceNotFound", NULL);
+		polar_set(result, OUTCOME_REFUSED, "ResourceNotFound", NULL);
 	else
-		unreadable(result);
+		polar_unreadable(result);
 }
 
 /* ------------------------------------------------------------------------
@@ -463,7 +450,7 @@ prepare_metadata(const ProviderCall *call, const Jsonb *customer, CallResult *re
 	if (changes != NULL)
 		json_visit(changes, polar_add_metadata, &carry);
 	json_close_object(&carry);
-	set_error(result, OUTCOME_DONE, NULL, NULL);
+	polar_set(result, OUTCOME_DONE, NULL, NULL);
 	result->carry = json_close(&carry);
 	result->next_step = 1;
 }
@@ -509,7 +496,7 @@ prepare_refund(const ProviderCall *call, const Jsonb *order, CallResult *result)
 
 	if (!json_has(order, "refundable_amount"))
 	{
-		unreadable(result);
+		polar_unreadable(result);
 		return;
 	}
 	if (net == 0)
@@ -523,7 +510,7 @@ prepare_refund(const ProviderCall *call, const Jsonb *order, CallResult *result)
 	}
 	json_open(&carry);
 	json_add_int(&carry, "amount", net);
-	set_error(result, OUTCOME_DONE, NULL, NULL);
+	polar_set(result, OUTCOME_DONE, NULL, NULL);
 	result->carry = json_close(&carry);
 	result->next_step = 1;
 }
@@ -532,7 +519,7 @@ prepare_refund(const ProviderCall *call, const Jsonb *order, CallResult *result)
 static void
 prepare_document(const Jsonb *order, CallResult *result)
 {
-	set_error(result, OUTCOME_DONE, NULL, NULL);
+	polar_set(result, OUTCOME_DONE, NULL, NULL);
 	result->next_step = json_bool(order, "is_invoice_generated", false) ? 2 : 1;
 }
 
@@ -540,7 +527,7 @@ static void
 take_preparation(const ProviderCall *call, const Jsonb *object, CallResult *result)
 {
 	if (json_text(object, "id") == NULL)
-		unreadable(result);
+		polar_unreadable(result);
 	else if (call->operation == OPERATION_REFUND_CREATE)
 		prepare_refund(call, object, result);
 	else if (call->operation == OPERATION_CUSTOMER_UPDATE)
@@ -557,12 +544,12 @@ take_document(const ProviderCall *call, const Jsonb *document, CallResult *resul
 
 	if (url == NULL)
 	{
-		unreadable(result);
+		polar_unreadable(result);
 		return;
 	}
 	snapshot = snapshot_new(BILLING_INVOICE, id_of(call), false);
 	snapshot->invoice.pdf_url = url;
-	set_error(result, OUTCOME_DONE, NULL, NULL);
+	polar_set(result, OUTCOME_DONE, NULL, NULL);
 	result->snapshots = list_make1(snapshot);
 }
 
@@ -585,7 +572,7 @@ take_decline(const ProviderCall *call, const char *reason, CallResult *result)
 	intent->provider_status = "draft";
 	intent->error_code = json_text(call->carry, "error_type");
 	intent->decline_code = reason;
-	set_error(result, OUTCOME_DECLINED, intent->error_code,
+	polar_set(result, OUTCOME_DECLINED, intent->error_code,
 			  reason != NULL ? reason : json_text(call->carry, "error_code"));
 	result->snapshots = list_make1(snapshot);
 }
@@ -595,11 +582,11 @@ static void
 read_decline(const ProviderCall *call, const HttpResponse *response, const Jsonb *body,
 			 CallResult *result)
 {
-	if (is_success(response) && body != NULL)
+	if (polar_is_success(response) && body != NULL)
 		take_decline(call, json_text(body, "items.0.decline_reason"), result);
 	else if (response->transport == HTTP_ANSWERED)
 	{
-		read_error(response, body, true, result);
+		polar_read_error(response, body, true, result);
 		if (result->outcome == OUTCOME_REFUSED || result->outcome == OUTCOME_DECLINED)
 			take_decline(call, NULL, result);
 	}
@@ -616,14 +603,14 @@ read_success(const ProviderCall *call, const Jsonb *body, CallResult *result)
 
 	/* neither of the two answers with anything */
 	if (step == POLAR_REMOVE)
-		take_removed(call, result);
+		polar_take_removed(call, result);
 	else if (step == POLAR_TRIGGER)
 	{
-		set_error(result, OUTCOME_DONE, NULL, NULL);
+		polar_set(result, OUTCOME_DONE, NULL, NULL);
 		result->next_step = 2;
 	}
 	else if (body == NULL)
-		unreadable(result);
+		polar_unreadable(result);
 	else if (step == POLAR_LIST)
 		take_page(call, body, result);
 	else if (step == POLAR_PREPARE)
@@ -633,7 +620,7 @@ read_success(const ProviderCall *call, const Jsonb *body, CallResult *result)
 	else if (call->operation == OPERATION_INVOICE_DOCUMENT)
 		take_document(call, body, result);
 	else
-		take_object(call, body, result);
+		polar_take_object(call, body, result);
 }
 
 /* Refusals that may mean: it is as you want it already. */
@@ -645,15 +632,15 @@ may_be_done(const ProviderCall *call, const HttpResponse *response, const CallRe
 	switch (polar_step(call))
 	{
 		case POLAR_CHANGE:
-			return same_text(class, "AlreadyCanceledSubscription") ||
-				   same_text(class, "InactiveSubscription") ||
-				   same_text(class, "DisputeNotOpenError");
+			return polar_same(class, "AlreadyCanceledSubscription") ||
+				   polar_same(class, "InactiveSubscription") ||
+				   polar_same(class, "DisputeNotOpenError");
 		case POLAR_FINALIZE:
 			return response->status == 412;
 		case POLAR_CREATE:
-			return same_text(class, "RefundedAlready") ||
+			return polar_same(class, "RefundedAlready") ||
 				   (call->operation == OPERATION_CUSTOMER_CREATE && response->status == 422 &&
-					same_text(result->error_code, "external_id"));
+					polar_same(result->error_code, "external_id"));
 		default:
 			return false;
 	}
@@ -671,11 +658,11 @@ read_refusal(const ProviderCall *call, const HttpResponse *response, CallResult 
 	else if (may_be_done(call, response, result))
 		plan_inquiry(call, call->carry, POLAR_CONFIRM_STEP, result);
 	else if (response->status == 404 && step == POLAR_REMOVE)
-		take_removed(call, result);
+		polar_take_removed(call, result);
 	else if (response->status == 404 && step == POLAR_READ &&
 			 call->operation == OPERATION_INVOICE_DOCUMENT)
 	{
-		set_error(result, OUTCOME_RETRY, "document_not_made", NULL);
+		polar_set(result, OUTCOME_RETRY, "document_not_made", NULL);
 		result->retry_after = DOCUMENT_PAUSE;
 	}
 }
@@ -692,7 +679,7 @@ read_confirmation(const ProviderCall *call, const HttpResponse *response, CallRe
 	polar_read_lookup(&refused, response, result);
 	if (result->outcome == OUTCOME_ABSENT)
 	{
-		set_error(result, OUTCOME_REFUSED, json_text(call->carry, "error_type"),
+		polar_set(result, OUTCOME_REFUSED, json_text(call->carry, "error_type"),
 				  json_text(call->carry, "error_code"));
 		result->start_over = true;
 	}
@@ -701,7 +688,7 @@ read_confirmation(const ProviderCall *call, const HttpResponse *response, CallRe
 void
 polar_read_response(const ProviderCall *call, const HttpResponse *response, CallResult *result)
 {
-	bool harmless = is_harmless(polar_step(call));
+	bool harmless = polar_is_harmless(polar_step(call));
 	Jsonb *body;
 
 	if (polar_step(call) == POLAR_CONFIRM)
@@ -709,261 +696,16 @@ polar_read_response(const ProviderCall *call, const HttpResponse *response, Call
 		read_confirmation(call, response, result);
 		return;
 	}
-	body = open_answer(response, result);
+	body = polar_open_answer(response, result);
 	if (polar_step(call) == POLAR_DECLINE)
 		read_decline(call, response, body, result);
-	else if (is_success(response))
+	else if (polar_is_success(response))
 		read_success(call, body, result);
 	else if (response->transport == HTTP_ANSWERED)
 	{
-		read_error(response, body, harmless, result);
+		polar_read_error(response, body, harmless, result);
 		read_refusal(call, response, result);
 	}
 	if (response->transport == HTTP_NOT_SENT || (harmless && result->outcome == OUTCOME_UNKNOWN))
 		result->outcome = OUTCOME_RETRY;
-}
-
-/* ------------------------------------------------------------------------
- * Look-ups
- * ------------------------------------------------------------------------
- */
-
-/* Is the argument not given, or equal to what the object has?  Null is equal to none. */
-static bool
-same(const ProviderCall *call, const char *argument, const char *actual)
-{
-	char *wanted;
-
-	if (!json_has(call->arguments, argument))
-		return true;
-	wanted = json_text(call->arguments, argument);
-	if (wanted == NULL || actual == NULL)
-		return wanted == NULL && actual == NULL;
-	return strcmp(wanted, actual) == 0;
-}
-
-/*
- * An update that is sent twice changes nothing the second time, so "no" is
- * always a safe answer; what is compared is what is easy to compare.
- */
-static bool
-customer_shows(const ProviderCall *call, const Jsonb *customer)
-{
-	return !json_has(call->arguments, "address") && !json_has(call->arguments, "metadata") &&
-		   same(call, "email", json_text(customer, "email")) &&
-		   same(call, "name", json_text(customer, "name")) &&
-		   same(call, "locale", json_text(customer, "locale"));
-}
-
-/*
- * A change of the next period waits in pending_update.  Seats and product
- * prorate, so a change must not be sent twice where the first one shows.
- */
-static bool
-subscription_shows(const ProviderCall *call, const Jsonb *subscription)
-{
-	TimestampTz trial_end = json_unix_time(call->arguments, "trial_end");
-
-	if (polar_step_changes_seats(call))
-		return same(call, "quantity", json_text(subscription, "seats")) ||
-			   same(call, "quantity", json_text(subscription, "pending_update.seats"));
-	/* one that was to end at once ends at no time that we could know */
-	if (json_has(call->arguments, "trial_end") &&
-		json_rfc3339_time(subscription, "trial_end") != trial_end &&
-		(trial_end > call->sent_at || same_text(json_text(subscription, "status"), "trialing")))
-		return false;
-	return (same(call, "price", json_text(subscription, "product_id")) ||
-			same(call, "price", json_text(subscription, "pending_update.product_id"))) &&
-		   same(call, "coupon", json_text(subscription, "discount_id"));
-}
-
-/* Does the object show what the step wanted? */
-static bool
-shows_wanted(const ProviderCall *call, const Jsonb *object)
-{
-	char *status = json_text(object, "status");
-	bool ended = same_text(status, "canceled") || same_text(status, "incomplete_expired");
-	bool ending = json_bool(object, "cancel_at_period_end", false);
-	bool pausing = json_bool(object, "pause_at_period_end", false);
-
-	switch (call->operation)
-	{
-		case OPERATION_CUSTOMER_UPDATE:
-			return customer_shows(call, object);
-		case OPERATION_CUSTOMER_SET_TAX_IDS:
-			/* [value, kind] */
-			return same_text(json_text(call->arguments, "tax_ids.0.value"),
-							 json_text(object, "tax_id.0"));
-		case OPERATION_PRICE_UPDATE:
-			return !json_has(call->arguments, "name") &&
-				   json_bool(object, "is_archived", false) !=
-					   json_bool(call->arguments, "active", true);
-		case OPERATION_SUBSCRIPTION_UPDATE:
-			return subscription_shows(call, object);
-		case OPERATION_SUBSCRIPTION_CANCEL:
-			return ended;
-		case OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END:
-			return ended || ending;
-		case OPERATION_SUBSCRIPTION_UNCANCEL:
-			return !ended && !ending;
-		case OPERATION_SUBSCRIPTION_PAUSE:
-			return pausing || same_text(status, "paused");
-		case OPERATION_SUBSCRIPTION_RESUME:
-			return !ended && !pausing && !same_text(status, "paused");
-		case OPERATION_PAYMENT_INTENT_CREATE:
-		case OPERATION_PAYMENT_INTENT_CONFIRM:
-			return !same_text(status, "draft");
-		case OPERATION_DISPUTE_ACCEPT:
-			return same_text(status, "lost");
-		case OPERATION_WEBHOOK_ENDPOINT_UPDATE:
-			return !json_has(call->arguments, "events") &&
-				   same(call, "url", json_text(object, "url")) &&
-				   same(call, "enabled", json_text(object, "enabled"));
-		default:
-			/* a secret does not tell whether it is the new one; another one harms nothing */
-			return false;
-	}
-}
-
-/* The member of the metadata by which what the operation made is known. */
-static const char *
-reference_member(const ProviderCall *call)
-{
-	switch (call->operation)
-	{
-		case OPERATION_SUBSCRIPTION_CREATE:
-			return "metadata." POLAR_SUBSCRIPTION;
-		case OPERATION_PAYMENT_INTENT_CREATE:
-			return "metadata." POLAR_PAYMENT;
-		case OPERATION_CHECKOUT_SESSION_CREATE:
-			return "metadata." POLAR_SESSION;
-		case OPERATION_PAYMENT_LINK_CREATE:
-			return "metadata." POLAR_LINK;
-		default:
-			return "metadata." POLAR_REFERENCE;
-	}
-}
-
-/*
- * Is it the one that the lost request made?  An endpoint has no metadata: it
- * is the one of that URL that was made since.  The order of a renewal carries
- * the metadata of its subscription's first payment and is not that payment.
- */
-static bool
-is_lost_one(const ProviderCall *call, const Jsonb *item)
-{
-	if (call->operation == OPERATION_WEBHOOK_ENDPOINT_CREATE)
-		return same_text(json_text(item, "url"), json_text(call->arguments, "url")) &&
-			   json_rfc3339_time(item, "created_at") >=
-				   call->sent_at - CLOCK_TOLERANCE * USECS_PER_SEC;
-	if (call->operation == OPERATION_PAYMENT_INTENT_CREATE &&
-		json_text(item, "subscription_id") != NULL)
-		return false;
-	return same_text(json_text(item, reference_member(call)), call->reference);
-}
-
-/* Not there; where money moves that proves nothing as long as the request may be at work. */
-static void
-take_absent(const ProviderCall *call, const HttpResponse *response, CallResult *result)
-{
-	bool moves_money = call->operation == OPERATION_REFUND_CREATE ||
-					   polar_step(call) == POLAR_FINALIZE;
-	int64 age = (response->received_at - call->sent_at) / USECS_PER_SEC;
-
-	set_error(result, OUTCOME_ABSENT, NULL, NULL);
-	if (!moves_money || call->sent_at == 0 || age >= SETTLING_TIME)
-		return;
-	set_error(result, OUTCOME_RETRY, "may_be_at_work", NULL);
-	result->retry_after = SETTLING_TIME - (int) Max(age, 0);
-}
-
-static void
-find_created(const ProviderCall *call, const HttpResponse *response, const Jsonb *list,
-			 CallResult *result)
-{
-	int count = json_length(list, "items");
-
-	if (json_part(list, "items") == NULL)
-	{
-		unreadable(result);
-		return;
-	}
-	for (int i = 0; i < count; i++)
-	{
-		Jsonb *item = json_part(list, psprintf("items.%d", i));
-
-		if (item != NULL && is_lost_one(call, item))
-		{
-			take_object(call, item, result);
-			return;
-		}
-	}
-	take_absent(call, response, result);
-}
-
-static void
-read_found(const ProviderCall *call, const HttpResponse *response, const Jsonb *body,
-		   CallResult *result)
-{
-	PolarStep step = polar_step(call);
-
-	if (call->operation == OPERATION_PORTAL_SESSION_CREATE)
-		set_error(result, OUTCOME_ABSENT, NULL, NULL);
-	else if (step == POLAR_CREATE && call->operation != OPERATION_CUSTOMER_CREATE)
-		find_created(call, response, body, result);
-	else if (step == POLAR_CREATE)
-		take_object(call, body, result);
-	else if (step == POLAR_TRIGGER && json_bool(body, "is_invoice_generated", false))
-	{
-		set_error(result, OUTCOME_DONE, NULL, NULL);
-		result->next_step = 2;
-	}
-	else if (step != POLAR_TRIGGER && step != POLAR_REMOVE && shows_wanted(call, body))
-		take_object(call, body, result);
-	else
-		take_absent(call, response, result);
-}
-
-/* The object that was looked for is not there. */
-static bool
-read_not_found(const ProviderCall *call, CallResult *result)
-{
-	if (polar_step(call) == POLAR_REMOVE)
-		take_removed(call, result);
-	else if (call->operation == OPERATION_CUSTOMER_CREATE)
-		set_error(result, OUTCOME_ABSENT, NULL, NULL);
-	else
-		return false;
-	return true;
-}
-
-/*
- * Asking again is always safe here, so whatever is not an answer is RETRY.  A
- * step that only reads is its own look-up.
- */
-void
-polar_read_lookup(const ProviderCall *call, const HttpResponse *response, CallResult *result)
-{
-	Jsonb *body;
-
-	if (is_harmless(polar_step(call)))
-	{
-		polar_read_response(call, response, result);
-		return;
-	}
-	body = open_answer(response, result);
-	if (is_success(response) && body != NULL)
-		read_found(call, response, body, result);
-	else if (response->transport == HTTP_ANSWERED && !is_success(response))
-	{
-		if (response->status == 404 && read_not_found(call, result))
-			return;
-		read_error(response, body, true, result);
-	}
-	else if (response->transport == HTTP_ANSWERED)
-		result->error_type = "unreadable_answer";
-	if (result->outcome == OUTCOME_UNKNOWN)
-		result->outcome = OUTCOME_RETRY;
-	else if (result->outcome == OUTCOME_DECLINED)
-		result->outcome = OUTCOME_REFUSED;
 }
