@@ -65,6 +65,9 @@ typedef enum PolarStep
 #define POLAR_CONFIRM_STEP 100
 #define POLAR_DECLINE_STEP 101
 
+/* Of an invoice's document: asks for its URL; the step after it reads the order. */
+#define POLAR_DOCUMENT_STEP 2
+
 extern PolarStep polar_step(const ProviderCall *call);
 
 /* Of a confirmation: the step whose refusal it looks into. */

@@ -207,7 +207,7 @@ read_found(const ProviderCall *call, const HttpResponse *response, const Jsonb *
 	else if (step == POLAR_TRIGGER && json_bool(body, "is_invoice_generated", false))
 	{
 		polar_set(result, OUTCOME_DONE, NULL, NULL);
-		result->next_step = 2;
+		result->next_step = POLAR_DOCUMENT_STEP;
 	}
 	else if (step != POLAR_TRIGGER && step != POLAR_REMOVE && shows_wanted(call, body))
 		polar_take_object(call, body, result);

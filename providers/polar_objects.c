@@ -462,6 +462,32 @@ static const ObjectReader readers[BILLING_OBJECT_COUNT] = {
 	[BILLING_WEBHOOK_ENDPOINT] = read_endpoint,
 };
 
+/*
+ * An object in a state that this version has no word for is not told at all:
+ * half of it would be taken for the whole.
+ */
+static bool
+is_told(const ProviderSnapshot *snapshot)
+{
+	switch (snapshot->type)
+	{
+		case BILLING_SUBSCRIPTION:
+			return snapshot->subscription.status != NULL;
+		case BILLING_INVOICE:
+			return snapshot->invoice.status != NULL;
+		case BILLING_PAYMENT_INTENT:
+			return snapshot->payment_intent.status != NULL;
+		case BILLING_REFUND:
+			return snapshot->refund.status != NULL;
+		case BILLING_DISPUTE:
+			return snapshot->dispute.status != NULL;
+		case BILLING_CHECKOUT_SESSION:
+			return snapshot->checkout_session.status != NULL;
+		default:
+			return true;
+	}
+}
+
 /* Objects tell no mode: tokens, hosts and webhook secrets of the two are different ones. */
 static List *
 read_one(List *snapshots, BillingObject type, const Jsonb *object)
@@ -477,7 +503,7 @@ read_one(List *snapshots, BillingObject type, const Jsonb *object)
 		reader = read_link;
 	snapshot = snapshot_new(type, id, false);
 	reader(object, snapshot);
-	return lappend(snapshots, snapshot);
+	return is_told(snapshot) ? lappend(snapshots, snapshot) : snapshots;
 }
 
 List *

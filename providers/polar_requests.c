@@ -353,7 +353,7 @@ build_read(const ProviderCall *call, ProviderRequest *request)
 		return;
 	}
 	polar_start(call, request, "GET",
-				call->operation == OPERATION_INVOICE_DOCUMENT
+				call->operation == OPERATION_INVOICE_DOCUMENT && call->step == POLAR_DOCUMENT_STEP
 					? psprintf("%s/invoice", polar_object_path(call))
 					: polar_object_path(call));
 }

@@ -520,7 +520,7 @@ static void
 prepare_document(const Jsonb *order, CallResult *result)
 {
 	polar_set(result, OUTCOME_DONE, NULL, NULL);
-	result->next_step = json_bool(order, "is_invoice_generated", false) ? 2 : 1;
+	result->next_step = json_bool(order, "is_invoice_generated", false) ? POLAR_DOCUMENT_STEP : 1;
 }
 
 static void
@@ -536,21 +536,34 @@ take_preparation(const ProviderCall *call, const Jsonb *object, CallResult *resu
 		prepare_document(object, result);
 }
 
+/* The URL is all that the answer says; the order, which is read once more, has the rest. */
 static void
 take_document(const ProviderCall *call, const Jsonb *document, CallResult *result)
 {
 	char *url = json_text(document, "url");
-	ProviderSnapshot *snapshot;
+	JsonBuilder carry;
 
 	if (url == NULL)
 	{
 		polar_unreadable(result);
 		return;
 	}
-	snapshot = snapshot_new(BILLING_INVOICE, id_of(call), false);
-	snapshot->invoice.pdf_url = url;
+	json_open(&carry);
+	json_add_text(&carry, "url", url);
 	polar_set(result, OUTCOME_DONE, NULL, NULL);
-	result->snapshots = list_make1(snapshot);
+	result->carry = json_close(&carry);
+	result->next_step = POLAR_DOCUMENT_STEP + 1;
+}
+
+static void
+take_documented(const ProviderCall *call, const Jsonb *order, CallResult *result)
+{
+	ProviderSnapshot *snapshot;
+
+	polar_take_object(call, order, result);
+	snapshot = snapshot_of_type(result->snapshots, BILLING_INVOICE);
+	if (snapshot != NULL)
+		snapshot->invoice.pdf_url = json_text(call->carry, "url");
 }
 
 /* ------------------------------------------------------------------------
@@ -607,7 +620,7 @@ read_success(const ProviderCall *call, const Jsonb *body, CallResult *result)
 	else if (step == POLAR_TRIGGER)
 	{
 		polar_set(result, OUTCOME_DONE, NULL, NULL);
-		result->next_step = 2;
+		result->next_step = POLAR_DOCUMENT_STEP;
 	}
 	else if (body == NULL)
 		polar_unreadable(result);
@@ -617,8 +630,10 @@ read_success(const ProviderCall *call, const Jsonb *body, CallResult *result)
 		take_preparation(call, body, result);
 	else if (call->operation == OPERATION_REFUND_FETCH)
 		take_only(call, body, result);
-	else if (call->operation == OPERATION_INVOICE_DOCUMENT)
+	else if (call->operation == OPERATION_INVOICE_DOCUMENT && call->step == POLAR_DOCUMENT_STEP)
 		take_document(call, body, result);
+	else if (call->operation == OPERATION_INVOICE_DOCUMENT)
+		take_documented(call, body, result);
 	else
 		polar_take_object(call, body, result);
 }
@@ -659,8 +674,8 @@ read_refusal(const ProviderCall *call, const HttpResponse *response, CallResult 
 		plan_inquiry(call, call->carry, POLAR_CONFIRM_STEP, result);
 	else if (response->status == 404 && step == POLAR_REMOVE)
 		polar_take_removed(call, result);
-	else if (response->status == 404 && step == POLAR_READ &&
-			 call->operation == OPERATION_INVOICE_DOCUMENT)
+	else if (response->status == 404 && call->operation == OPERATION_INVOICE_DOCUMENT &&
+			 call->step == POLAR_DOCUMENT_STEP)
 	{
 		polar_set(result, OUTCOME_RETRY, "document_not_made", NULL);
 		result->retry_after = DOCUMENT_PAUSE;

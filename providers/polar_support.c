@@ -41,12 +41,12 @@ typedef struct Refusal
 #define USE_PORTAL \
 	"The customer does it in Polar's portal: call billing.create_portal_session() and show its URL."
 #define USE_CHECKOUT \
-	"Sell it by billing.create_checkout_session(): the customer pays and leaves a card there."
+	"The customer pays, and leaves a card, in Polar's checkout: call billing.create_checkout_session()."
 #define POLAR_INVOICES \
 	"Polar is the seller and runs its invoices itself; billing.create_portal_session() lets the customer pay."
 #define POLAR_TAX "Polar is the seller and computes the tax itself; leave it out."
 #define CARD_ONLY \
-	"Polar charges a saved card here; other methods are offered by its checkout: " USE_CHECKOUT
+	"Polar charges a saved card here; other methods are for its checkout: call billing.create_checkout_session()."
 #define POLAR_EXPIRY   "Polar decides when it expires; leave expires_at out."
 #define POLAR_METHODS  "Polar's checkout decides which methods to offer; leave methods out."
 #define POLAR_RECEIPTS "Polar sends receipts to the address of the customer; leave it out."
