@@ -155,7 +155,7 @@ export class JsonProvider {
 
   failure(error) {
     if (!(error instanceof HttpError)) throw error;
-    return { status: error.status, headers: { ...this.answerHeaders(), ...error.headers }, body: JSON.stringify(this.errorBody(error)) };
+    return { status: error.status, headers: { ...this.answerHeaders(), ...error.headers }, body: JSON.stringify(this.errorBody(error)) ?? '' };
   }
 
   // ---- faults ----
