@@ -50,7 +50,7 @@ DECLARE
 	protected text;
 BEGIN
 	-- with a column of its own that says whose a row is
-	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'invoices', 'usage_events', 'usage_keys', 'idempotency_keys',
+	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'invoices', 'payment_intents', 'usage_events', 'usage_keys', 'idempotency_keys',
 									 'events', 'sandbox_clocks']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);

@@ -129,6 +129,16 @@ extern void subscription_refused(const OutboxRow *row, const CallResult *result)
 extern Applied subscription_apply(const ProviderSnapshot *snapshot, const News *news,
 								  const char **waiting_for);
 
+/*
+ * payments.c: the row of a payment that a checkout session will make; no
+ * request, the provider makes the payment when the session is paid.  amount in
+ * minor units.
+ */
+extern pg_uuid_t *payment_intent_for_checkout(const Customer *customer, const Account *account,
+											  int64 amount, const char *currency,
+											  const pg_uuid_t *checkout_session_id,
+											  const Jsonb *metadata);
+
 /* invoices.c */
 extern Applied invoice_apply(const ProviderSnapshot *snapshot, const News *news,
 							 const char **waiting_for);
