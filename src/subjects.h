@@ -121,8 +121,16 @@ extern Applied product_apply(const ProviderSnapshot *snapshot, const News *news,
 extern Applied price_apply(const ProviderSnapshot *snapshot, const News *news,
 						   const char **waiting_for);
 
-/* subscriptions.c, subscription_requests.c */
+/* subscribe.c, subscriptions.c, subscription_sync.c */
 extern void subscription_cancel_all(const pg_uuid_t *customer_id);
+
+/*
+ * The row of a subscription that a checkout makes: incomplete, not known to the
+ * provider.  JB008 when the organisation has a live one in the plan's group.
+ */
+extern pg_uuid_t *subscription_for_checkout(const Customer *customer, const Account *account,
+											const Price *price, int64 quantity,
+											const Jsonb *metadata);
 extern pg_uuid_t *subscription_create_default(const Customer *customer, const char *plan);
 extern Description subscription_describe(const OutboxRow *row);
 extern void subscription_refused(const OutboxRow *row, const CallResult *result);
