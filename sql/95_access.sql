@@ -193,7 +193,7 @@ SELECT l.level, 'routine', r.object, 'EXECUTE'
 FROM (VALUES
 	('{app}',
 	 'create_customer update_customer delete_customer find_customer find_customers_by_email get_customer decrypt '
-	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods '
+	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods refresh_payment_methods '
 	 'subscribe update_subscription cancel_subscription resume_subscription client_config '
 	 'get_subscription list_subscriptions get_invoice list_invoices '
 	 'record_usage await run_worker attach_organizations detach_organizations organization_changed '

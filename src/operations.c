@@ -27,6 +27,9 @@ static const OperationTraits traits[OPERATION_COUNT] = {
 	[OPERATION_PAYMENT_METHOD_DETACH] = {BILLING_PAYMENT_METHOD,
 										 .describe = payment_method_describe,
 										 .done = payment_method_done},
+	/* about the customer: an answer tells of many methods */
+	[OPERATION_PAYMENT_METHOD_LIST] = {BILLING_CUSTOMER, .describe = payment_method_list_describe,
+									   .done = payment_method_list_done},
 	[OPERATION_PRODUCT_CREATE] = {BILLING_PRODUCT, .key = KEY_PLAN, .holds = true,
 								  .describe = product_describe},
 	[OPERATION_PRODUCT_UPDATE] = {BILLING_PRODUCT, .key = KEY_PLAN, .describe = product_describe},

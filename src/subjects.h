@@ -70,7 +70,7 @@ extern Description customer_describe(const OutboxRow *row);
 extern Applied customer_apply(const ProviderSnapshot *snapshot, const News *news,
 							  const char **waiting_for);
 
-/* payment_methods.c */
+/* payment_methods.c, payment_method_sync.c */
 extern pg_uuid_t *payment_method_attach(const Customer *customer, const Account *account,
 										const char *token, int set_default, const Jsonb *metadata);
 
@@ -79,6 +79,8 @@ extern void payment_methods_detach_all(const pg_uuid_t *customer_id);
 extern Description payment_method_describe(const OutboxRow *row);
 extern void payment_method_refused(const OutboxRow *row, const CallResult *result);
 extern void payment_method_done(const OutboxRow *row, const CallResult *result);
+extern Description payment_method_list_describe(const OutboxRow *row);
+extern void payment_method_list_done(const OutboxRow *row, const CallResult *result);
 extern Applied payment_method_apply(const ProviderSnapshot *snapshot, const News *news,
 									const char **waiting_for);
 
