@@ -193,7 +193,15 @@ UNION ALL
 		   'the customer has to pay or to give another payment method'
 	FROM billing.subscriptions AS s
 	JOIN billing.plans AS p ON p.id = s.plan_id
-	WHERE s.status IN ('past_due', 'unpaid');
+	WHERE s.status IN ('past_due', 'unpaid')
+UNION ALL
+	SELECT c.finished_at, 'error', CASE c.state WHEN 'failed' THEN 'scheduled change failed' ELSE 'subscription was renewed although it was canceled' END,
+		   'subscription', c.subscription_id, c.organization_id,
+		   format('%s was due at %s: %s', c.kind, c.due_at, c.error_code),
+		   CASE c.state WHEN 'failed' THEN 'billing.cancel_subscription(..., at_period_end => false)'
+						ELSE 'look for a charge after the end of the period, and refund it' END
+	FROM billing.scheduled_changes AS c
+	WHERE c.error_code IS NOT NULL AND c.finished_at > now() - interval '30 days';
 COMMENT ON VIEW billing.attention IS 'Everything that a person has to look at; empty when all is well.';
 COMMENT ON COLUMN billing.attention.severity IS
 	'critical (nothing goes out), error (something will not happen without you), warning.';
@@ -206,7 +214,7 @@ CREATE VIEW billing.subscription_details WITH (security_invoker = true) AS
 		   r.amount, r.currency, r."interval", r.interval_count, s.status, s.managed_by, s.provider, s.account, s.livemode,
 		   s.provider_status, f.provider_id AS provider_subscription_id, s.payment_method_id, s.trial_start, s.trial_end,
 		   s.current_period_start, s.current_period_end, s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at,
-		   s.error_code, s.conflict, s.superseded_by,
+		   s.access_until, s.pause_at_period_end, s.resumes_at, s.pending_price_id, s.error_code, s.conflict, s.superseded_by,
 		   ARRAY(SELECT o.operation FROM billing.outbox AS o WHERE o.object_id = s.id ORDER BY o.seq) AS pending,
 		   s.metadata, s.created_at, s.updated_at
 	FROM billing.subscriptions AS s

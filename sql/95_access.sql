@@ -50,7 +50,8 @@ DECLARE
 	protected text;
 BEGIN
 	-- with a column of its own that says whose a row is
-	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'invoices', 'payment_intents', 'usage_events', 'usage_keys', 'idempotency_keys',
+	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents',
+									 'usage_events', 'usage_keys', 'idempotency_keys',
 									 'events', 'sandbox_clocks']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
@@ -194,8 +195,10 @@ FROM (VALUES
 	('{app}',
 	 'create_customer update_customer delete_customer find_customer find_customers_by_email get_customer decrypt '
 	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods refresh_payment_methods '
-	 'subscribe update_subscription cancel_subscription resume_subscription client_config '
-	 'get_subscription list_subscriptions get_invoice list_invoices '
+	 'subscribe update_subscription cancel_subscription pause_subscription resume_subscription retry_payment client_config '
+	 'list_scheduled_changes cancel_scheduled_change '
+	 'get_subscription list_subscriptions get_invoice list_invoices invoice_links refresh_invoices fetch_invoice_document '
+	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible '
 	 'record_usage await run_worker attach_organizations detach_organizations organization_changed '
 	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
@@ -212,12 +215,13 @@ CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT l.level, 'table', r.object, 'SELECT'
 FROM (VALUES
-	('{app}', 'customers customer_details payment_methods settings attached_tables'),
+	('{app}', 'customers customer_details payment_methods invoices settings attached_tables'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),
 	('{report}', 'outbox_finished worker_status provider_health attention'),
-	('{app,report,tenant}', 'plans prices plan_features features meters invoices usage_events subscription_details invoice_details')
+	('{app,report,tenant}', 'plans prices plan_features features meters usage_events subscription_details invoice_details '
+	 'scheduled_change_details')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -247,11 +251,13 @@ SELECT 'admin', 'table', c.relname, 'SELECT',
 FROM pg_class AS c
 WHERE c.relnamespace = 'billing'::regnamespace AND c.relkind IN ('r', 'p', 'v')
 UNION ALL
-SELECT 'tenant', 'table', 'subscriptions', 'SELECT',
+SELECT v.level, 'table', v.relation::name, 'SELECT',
 	   ARRAY(SELECT a.attname FROM pg_attribute AS a
-			 WHERE a.attrelid = 'billing.subscriptions'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+			 WHERE a.attrelid = ('billing.' || v.relation)::regclass AND a.attnum > 0 AND NOT a.attisdropped
 				 AND a.atttypid <> 'bytea'::regtype
-			 ORDER BY a.attnum);
+			 ORDER BY a.attnum)
+FROM (VALUES ('tenant', 'subscriptions'), ('tenant', 'invoices'), ('report', 'invoices'),
+			 ('tenant', 'scheduled_changes'), ('report', 'scheduled_changes'), ('app', 'scheduled_changes')) AS v (level, relation);
 
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT 'admin', 'table', r.object, v.privileges

@@ -266,6 +266,20 @@ method_load_locked(const pg_uuid_t *id, Method *method)
 		elog(ERROR, "payment method %s is gone", uuid_text(id));
 }
 
+void
+payment_method_check(const pg_uuid_t *id, const pg_uuid_t *customer_id)
+{
+	Method method;
+
+	if (!payment_method_load(id, &method) || !uuid_equal(method.customer_id, customer_id))
+		unknown_object("payment method", uuid_text(id),
+					   "billing.list_payment_methods() lists those of the customer.");
+	if (strcmp(method.state, "attached") != 0 && strcmp(method.state, "pending") != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("payment method \"%s\" is %s", uuid_text(id), method.state),
+						errhint("Attach another one by billing.attach_payment_method().")));
+}
+
 SQL_FUNCTION(billing_detach_payment_method)
 {
 	pg_uuid_t *id = ARG_UUID(0);

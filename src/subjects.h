@@ -74,6 +74,9 @@ extern Applied customer_apply(const ProviderSnapshot *snapshot, const News *news
 extern pg_uuid_t *payment_method_attach(const Customer *customer, const Account *account,
 										const char *token, int set_default, const Jsonb *metadata);
 
+/* JB005 unless it is a method of the customer, JB008 unless it can be charged. */
+extern void payment_method_check(const pg_uuid_t *id, const pg_uuid_t *customer_id);
+
 /* What a provider detaches when its customer is deleted. */
 extern void payment_methods_detach_all(const pg_uuid_t *customer_id);
 extern Description payment_method_describe(const OutboxRow *row);
@@ -150,6 +153,9 @@ extern pg_uuid_t *payment_intent_for_checkout(const Customer *customer, const Ac
 											  const Jsonb *metadata);
 
 /* invoices.c */
+extern Description invoice_describe(const OutboxRow *row);
+extern Description invoice_list_describe(const OutboxRow *row);
+extern void invoice_refused(const OutboxRow *row, const CallResult *result);
 extern Applied invoice_apply(const ProviderSnapshot *snapshot, const News *news,
 							 const char **waiting_for);
 

@@ -41,6 +41,8 @@ typedef struct SubscribeTerms
 	const char *coupon;
 	int automatic_tax;          /* NOT_NAMED: the provider decides */
 	TimestampTz billing_anchor; /* 0: now */
+	const char *success_url;    /* a checkout may take its place */
+	const char *cancel_url;
 	const Jsonb *metadata;
 } SubscribeTerms;
 
@@ -327,12 +329,17 @@ SQL_FUNCTION(billing_subscribe)
 		.cancel_at = ARG_TIME(11),
 		.trial_end_behavior = ARG_TEXT(12),
 		.off_session = PG_ARGISNULL(13) ? NOT_NAMED : PG_GETARG_BOOL(13),
-		.metadata = ARG_JSON(15),
+		.coupon = ARG_TEXT(14),
+		.automatic_tax = PG_ARGISNULL(15) ? NOT_NAMED : PG_GETARG_BOOL(15),
+		.billing_anchor = ARG_TIME(16),
+		.success_url = ARG_TEXT(17),
+		.cancel_url = ARG_TEXT(18),
+		.metadata = ARG_JSON(20),
 	};
-	char *managed_by = ARG_TEXT(14);
-	char *provider = ARG_TEXT(16);
-	char *account_name = ARG_TEXT(17);
-	char *key = ARG_TEXT(18);
+	char *managed_by = ARG_TEXT(19);
+	char *provider = ARG_TEXT(21);
+	char *account_name = ARG_TEXT(22);
+	char *key = ARG_TEXT(23);
 	KeyedArgument arguments[] = {
 		{"plan", terms.plan},
 		{"payment_method", terms.payment_method},
@@ -347,6 +354,11 @@ SQL_FUNCTION(billing_subscribe)
 		{"cancel_at", psprintf(INT64_FORMAT, terms.cancel_at)},
 		{"trial_end_behavior", terms.trial_end_behavior},
 		{"off_session", psprintf("%d", terms.off_session)},
+		{"coupon", terms.coupon},
+		{"automatic_tax", psprintf("%d", terms.automatic_tax)},
+		{"billing_anchor", psprintf(INT64_FORMAT, terms.billing_anchor)},
+		{"success_url", terms.success_url},
+		{"cancel_url", terms.cancel_url},
 		{"managed_by", managed_by},
 		{"metadata", terms.metadata == NULL ? NULL : json_string(terms.metadata)},
 		{"provider", provider},

@@ -18,7 +18,10 @@
 #include "errors.h"
 #include "json.h"
 #include "keys.h"
+#include "scheduled_changes.h"
 
+static const char *const effective_words[] = {"now", "period_end", NULL};
+static const char *const pause_words[] = {"void", "keep_as_draft", "mark_uncollectible", NULL};
 static const char *const proration_words[] = {"create_prorations", "none", "always_invoice", NULL};
 
 /* ---- rows ---- */
@@ -26,7 +29,7 @@ static const char *const proration_words[] = {"create_prorations", "none", "alwa
 #define SUBSCRIPTION_COLUMNS                                                                                               \
 	"s.id, s.customer_id, s.organization_id, s.plan_id, s.plan_group, s.price_id, s.quantity, s.status, "                  \
 	"s.provider, s.account, s.provider_status, s.payment_method_id, s.cancel_at_period_end, s.superseded_by IS NOT NULL, " \
-	"r.provider_id, s.trial_end, s.livemode"
+	"r.provider_id, s.trial_end, s.livemode, s.current_period_end"
 
 QUERY(
 	load_subscription,
@@ -65,6 +68,7 @@ subscription_from_row(void)
 	s->provider_id = row_text(0, 15);
 	s->trial_end = row_time(0, 16);
 	s->livemode = row_bool(0, 17);
+	s->current_period_end = row_time(0, 18);
 	return s;
 }
 
@@ -156,12 +160,17 @@ typedef struct UpdateTerms
 	TimestampTz proration_date;
 	TimestampTz trial_end;
 	TimestampTz cancel_at;
+	const char *effective;
+	const char *coupon;
 } UpdateTerms;
 
 static void
 check_update_terms(const UpdateTerms *terms)
 {
+	check_no_card("payment_method", terms->payment_method);
+	check_no_card("coupon", terms->coupon);
 	check_word("proration_behavior", terms->proration_behavior, proration_words);
+	check_word("effective", terms->effective, effective_words);
 	if (terms->quantity < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
@@ -170,12 +179,12 @@ check_update_terms(const UpdateTerms *terms)
 						errmsg("trial_end and proration_date cannot be infinite")));
 	if (terms->plan == NULL && terms->quantity == 0 && terms->price == NULL &&
 		terms->amount == NO_AMOUNT && terms->payment_method == NULL && terms->trial_end == 0 &&
-		terms->cancel_at == 0)
+		terms->cancel_at == 0 && terms->coupon == NULL)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("nothing to change is named"),
 			 errhint(
-				 "Pass plan, price, amount, quantity, payment_method, trial_end or cancel_at.")));
+				 "Pass plan, price, amount, quantity, payment_method, coupon, trial_end or cancel_at.")));
 }
 
 /* The price after the change: NULL when it stays. */
@@ -219,6 +228,9 @@ update_arguments(const UpdateTerms *terms, const Price *price, const pg_uuid_t *
 	json_add_time(&b, "proration_date", terms->proration_date);
 	json_add_time(&b, "trial_end", terms->trial_end);
 	json_add_time(&b, "cancel_at", terms->cancel_at);
+	if (strcmp(terms->effective, "now") != 0)
+		json_add_text(&b, "effective", terms->effective);
+	json_add_text(&b, "coupon", terms->coupon);
 	if (method != NULL)
 		json_add_text(&b, "payment_method_id", uuid_text(method));
 	return json_close(&b);
@@ -256,7 +268,12 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 	customer_ensure_at(customer, account);
 	json_open(&b);
 	json_add_text(&b, "price_id", uuid_text(price->id));
+	json_add_int(&b, "amount", price->amount);
+	json_add_text(&b, "currency", price->currency);
+	json_add_text(&b, "interval", price->interval);
+	json_add_int(&b, "interval_count", price->interval_count);
 	json_add_int(&b, "quantity", terms->quantity > 0 ? terms->quantity : s->quantity);
+	json_add_text(&b, "coupon", terms->coupon);
 	json_add_bool(&b, "all_or_nothing", true);
 	if (method != NULL)
 		json_add_text(&b, "payment_method_id", uuid_text(method));
@@ -279,6 +296,8 @@ SQL_FUNCTION(billing_update_subscription)
 		.proration_date = ARG_TIME(7),
 		.trial_end = ARG_TIME(8),
 		.cancel_at = ARG_TIME(9),
+		.effective = PG_ARGISNULL(10) ? "now" : ARG_TEXT(10),
+		.coupon = ARG_TEXT(11),
 	};
 	Subscription *s;
 	Customer *customer;
@@ -345,6 +364,7 @@ cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const 
 	bool can_wait = strcmp(s->status, "active") == 0 || strcmp(s->status, "trialing") == 0;
 	Operation operation = at_period_end && can_wait ? OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END
 													: OPERATION_SUBSCRIPTION_CANCEL;
+	Account *account;
 	pg_uuid_t *id;
 
 	if (subscription_ended(s->status) ||
@@ -363,8 +383,12 @@ cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const 
 		worker_wake_at_commit();
 		return;
 	}
-	id = outbox_enqueue(account_get(s->provider, s->account), operation, s->id, s->customer_id,
-						arguments, NULL);
+	account = account_get(s->provider, s->account);
+	if (operation == OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END &&
+		emulate(s, account, operation, json_text(arguments, "reason"), comment))
+		return;
+	scheduled_changes_drop(s->id);
+	id = outbox_enqueue(account, operation, s->id, s->customer_id, arguments, NULL);
 	if (comment != NULL)
 		outbox_keep_private(id, "comment", comment);
 }
@@ -405,27 +429,136 @@ subscription_cancel_all(const pg_uuid_t *customer_id)
 			   NULL);
 }
 
-SQL_FUNCTION(billing_resume_subscription)
-{
-	pg_uuid_t *id = ARG_UUID(0);
-	Subscription *s;
-	JsonBuilder b;
-	bool paused;
+QUERY(
+	set_status_here,
+	"UPDATE billing.subscriptions SET status = $2, resumes_at = NULL, updated_at = now() WHERE id = $1",
+	UUIDOID, TEXTOID);
 
-	db_open();
-	s = subscription_load_locked(id);
-	require_alive(s);
-	paused = strcmp(s->status, "paused") == 0;
+/* Of a subscription that no provider knows. */
+static void
+change_status_here(const Subscription *s, const char *status)
+{
+	RUN(set_status_here, arg_uuid(s->id), arg_text(status));
+	event_record(psprintf("subscription.%s", status), "subscription", s->id, s->organization_id,
+				 s->status, status);
+}
+
+static void
+resume(const Subscription *s)
+{
+	Account *account = account_get(s->provider, s->account);
+	bool paused = strcmp(s->status, "paused") == 0;
+	JsonBuilder b;
+
 	if (!paused && !s->cancel_at_period_end &&
 		outbox_pending(s->id, OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("subscription \"%s\" is neither paused nor about to be canceled",
-							   uuid_text(id)),
+							   uuid_text(s->id)),
 						errdetail("Its status is %s.", s->status)));
-	json_open(&b);
-	outbox_enqueue(account_get(s->provider, s->account),
-				   paused ? OPERATION_SUBSCRIPTION_RESUME : OPERATION_SUBSCRIPTION_UNCANCEL, s->id,
-				   s->customer_id, json_close(&b), NULL);
+	if (!at_provider(s))
+		change_status_here(s, "active");
+	else if (paused || !emulate(s, account, OPERATION_SUBSCRIPTION_UNCANCEL, NULL, NULL))
+	{
+		json_open(&b);
+		outbox_enqueue(account,
+					   paused ? OPERATION_SUBSCRIPTION_RESUME : OPERATION_SUBSCRIPTION_UNCANCEL,
+					   s->id, s->customer_id, json_close(&b), NULL);
+	}
+}
+
+SQL_FUNCTION(billing_resume_subscription)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	Subscription *s;
+
+	db_open();
+	s = subscription_load_locked(id);
+	require_alive(s);
+	resume(s);
+	db_close();
+	PG_RETURN_VOID();
+}
+
+/* ---- pause ---- */
+
+static void
+check_pause(const Subscription *s, TimestampTz resumes_at, const char *behavior)
+{
+	require_alive(s);
+	check_word("behavior", behavior, pause_words);
+	if (resumes_at != 0 &&
+		(TIMESTAMP_NOT_FINITE(resumes_at) || resumes_at <= clock_now(s->organization_id)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("resumes_at is not a time to come"),
+						errdetail("resumes_at is %s.", timestamptz_to_str(resumes_at))));
+	if (strcmp(s->status, "active") != 0 && strcmp(s->status, "trialing") != 0 &&
+		strcmp(s->status, "past_due") != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("subscription \"%s\" is %s and cannot be paused", uuid_text(s->id),
+							   s->status),
+						errhint("Only one that is active, trialing or past due is paused.")));
+}
+
+static void
+pause_here(const Subscription *s, bool at_period_end, TimestampTz resumes_at)
+{
+	if (at_period_end || resumes_at != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("a free subscription has no period to pause for"),
+						errhint("Leave at_period_end and resumes_at out.")));
+	change_status_here(s, "paused");
+}
+
+SQL_FUNCTION(billing_pause_subscription)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	bool at_period_end = ARG_BOOL(1, false);
+	TimestampTz resumes_at = ARG_TIME(2);
+	char *behavior = ARG_TEXT(3);
+	Subscription *s;
+	JsonBuilder b;
+
+	db_open();
+	s = subscription_load_locked(id);
+	check_pause(s, resumes_at, behavior);
+	if (!at_provider(s))
+		pause_here(s, at_period_end, resumes_at);
+	else if (outbox_pending(s->id, OPERATION_SUBSCRIPTION_PAUSE) == NULL)
+	{
+		json_open(&b);
+		json_add_bool(&b, "at_period_end", at_period_end);
+		json_add_time(&b, "resumes_at", resumes_at);
+		json_add_text(&b, "behavior", behavior);
+		outbox_enqueue(account_get(s->provider, s->account), OPERATION_SUBSCRIPTION_PAUSE, s->id,
+					   s->customer_id, json_close(&b), NULL);
+	}
+	db_close();
+	PG_RETURN_VOID();
+}
+
+/* ---- a failed payment ---- */
+
+SQL_FUNCTION(billing_retry_payment)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	Subscription *s;
+	JsonBuilder b;
+
+	db_open();
+	s = subscription_load_locked(id);
+	require_alive(s);
+	if (strcmp(s->status, "past_due") != 0 && strcmp(s->status, "unpaid") != 0 &&
+		strcmp(s->status, "incomplete") != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("nothing of subscription \"%s\" is unpaid", uuid_text(s->id)),
+						errdetail("Its status is %s.", s->status)));
+	if (outbox_pending(s->id, OPERATION_SUBSCRIPTION_RETRY_PAYMENT) == NULL)
+	{
+		json_open(&b);
+		outbox_enqueue(account_get(s->provider, s->account), OPERATION_SUBSCRIPTION_RETRY_PAYMENT,
+					   s->id, s->customer_id, json_close(&b), NULL);
+	}
 	db_close();
 	PG_RETURN_VOID();
 }

@@ -28,6 +28,7 @@ typedef struct Subscription
 	bool superseded;
 	char *provider_id; /* NULL: no provider knows it */
 	TimestampTz trial_end;
+	TimestampTz current_period_end;
 	bool livemode;
 } Subscription;
 
