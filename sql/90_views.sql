@@ -280,3 +280,47 @@ BEGIN ATOMIC
 	ORDER BY d.issued_at DESC, d.id DESC;
 END;
 COMMENT ON FUNCTION billing.list_invoices(text) IS 'Invoices of an organisation, newest first.';
+
+-- Checkout sessions and payment links: without their urls, which client_config() shows.
+
+CREATE VIEW billing.checkout_session_details WITH (security_invoker = true) AS
+	SELECT c.id, c.kind, c.organization_id, c.customer_id, c.mode, c.status, c.payment_status, c.provider, c.account, c.livemode,
+		   c.provider_status, f.provider_id AS provider_checkout_session_id, c.name, c.currency, c.amount_total, c.line_items,
+		   c.max_payments, c.success_url, c.cancel_url, c.payment_intent_id, c.subscription_id, c.setup_intent_id,
+		   c.expires_at, c.completed_at, c.error_code,
+		   ARRAY(SELECT o.operation FROM billing.outbox AS o WHERE o.object_id = c.id ORDER BY o.seq) AS pending,
+		   c.metadata, c.created_at, c.updated_at
+	FROM billing.checkout_sessions AS c
+	LEFT JOIN billing.provider_refs AS f
+		ON f.object_id = c.id AND f.object_type = 'checkout_session' AND f.provider = c.provider AND f.account = c.account;
+COMMENT ON VIEW billing.checkout_session_details IS 'Checkout sessions and payment links, and what is still to be confirmed by the provider.';
+COMMENT ON COLUMN billing.checkout_session_details.pending IS 'Requests about it that are not finished, in their order.';
+
+CREATE FUNCTION billing.get_checkout_session(checkout_session_id uuid) RETURNS SETOF billing.checkout_session_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 1
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.checkout_session_details AS d WHERE d.id = get_checkout_session.checkout_session_id;
+END;
+COMMENT ON FUNCTION billing.get_checkout_session(uuid) IS
+	'The checkout session or payment link as the provider last told it; no row when there is none.';
+
+CREATE FUNCTION billing.list_checkout_sessions(organization_id text) RETURNS SETOF billing.checkout_session_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.checkout_session_details AS d
+	WHERE d.organization_id = list_checkout_sessions.organization_id
+	ORDER BY d.created_at DESC, d.id DESC;
+END;
+COMMENT ON FUNCTION billing.list_checkout_sessions(text) IS 'Checkout sessions of an organisation, newest first.';
+
+CREATE FUNCTION billing.list_payment_links() RETURNS SETOF billing.checkout_session_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.checkout_session_details AS d
+	WHERE d.kind = 'link'
+	ORDER BY d.created_at DESC, d.id DESC;
+END;
+COMMENT ON FUNCTION billing.list_payment_links() IS 'Payment links, closed ones too, newest first.';

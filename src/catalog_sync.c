@@ -69,6 +69,15 @@ price_arguments(const Price *price, const char *provider)
 	return json_close(&builder);
 }
 
+bool
+price_can_be_at(const Price *price, const Account *account)
+{
+	const char *alternative;
+
+	return account_supports(account, OPERATION_PRICE_CREATE,
+							price_arguments(price, account->provider), &alternative) == SUPPORTED;
+}
+
 QUERY(lock_plan, "SELECT FROM billing.plans WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 
 /*
@@ -248,13 +257,15 @@ QUERY(
  * Sales of the price that were agreed before it was taken off sale are made
  * there first: the newest of them is what archiving it waits for.
  */
-QUERY(last_sale,
-	  "SELECT o.id FROM billing.outbox AS o WHERE o.provider = $2 AND o.account = $3 "
-	  "AND (o.arguments ->> 'price_id' = $1::text "
-	  "OR o.object_id IN (SELECT s.id FROM billing.subscriptions AS s "
-	  "WHERE s.price_id = $1 AND s.status = 'incomplete')) "
-	  "ORDER BY o.seq DESC LIMIT 1",
-	  UUIDOID, TEXTOID, TEXTOID);
+QUERY(
+	last_sale,
+	"SELECT o.id FROM billing.outbox AS o WHERE o.provider = $2 AND o.account = $3 "
+	"AND (o.arguments ->> 'price_id' = $1::text "
+	"OR o.arguments @> jsonb_build_object('line_items', jsonb_build_array(jsonb_build_object('price_id', $1))) "
+	"OR o.object_id IN (SELECT s.id FROM billing.subscriptions AS s "
+	"WHERE s.price_id = $1 AND s.status = 'incomplete')) "
+	"ORDER BY o.seq DESC LIMIT 1",
+	UUIDOID, TEXTOID, TEXTOID);
 
 static Jsonb *
 change_arguments(const Change *change)

@@ -71,6 +71,19 @@ static const OperationTraits traits[OPERATION_COUNT] = {
 											  .refused = invoice_refused},
 	[OPERATION_INVOICE_DOCUMENT] = {BILLING_INVOICE, .describe = invoice_describe,
 									.refused = invoice_refused},
+	/* nothing follows from a page that is not made: what comes after it does not wait */
+	[OPERATION_CHECKOUT_SESSION_CREATE] = {BILLING_CHECKOUT_SESSION, .describe = checkout_describe,
+										   .refused = checkout_refused},
+	[OPERATION_CHECKOUT_SESSION_EXPIRE] = {BILLING_CHECKOUT_SESSION, .describe = checkout_describe,
+										   .refused = checkout_refused},
+	[OPERATION_CHECKOUT_SESSION_FETCH] = {BILLING_CHECKOUT_SESSION, .describe = checkout_describe,
+										  .refused = checkout_refused},
+	[OPERATION_PAYMENT_LINK_CREATE] = {BILLING_CHECKOUT_SESSION, .key = KEY_ACCOUNT,
+									   .describe = checkout_describe, .refused = checkout_refused},
+	[OPERATION_PAYMENT_LINK_CANCEL] = {BILLING_CHECKOUT_SESSION, .key = KEY_ACCOUNT,
+									   .describe = checkout_describe, .refused = checkout_refused},
+	[OPERATION_PORTAL_SESSION_CREATE] = {BILLING_PORTAL_SESSION, .describe = portal_describe,
+										 .refused = portal_refused},
 };
 
 const OperationTraits *
@@ -109,6 +122,8 @@ static const SnapshotApplier appliers[BILLING_OBJECT_COUNT] = {
 	[BILLING_CUSTOMER] = customer_apply,         [BILLING_PAYMENT_METHOD] = payment_method_apply,
 	[BILLING_PRODUCT] = product_apply,           [BILLING_PRICE] = price_apply,
 	[BILLING_SUBSCRIPTION] = subscription_apply, [BILLING_INVOICE] = invoice_apply,
+	[BILLING_CHECKOUT_SESSION] = checkout_apply, [BILLING_PORTAL_SESSION] = portal_apply,
+
 };
 
 Applied

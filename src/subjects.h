@@ -119,6 +119,9 @@ extern Price *price_load(const pg_uuid_t *id);
  * and returns the request to be blocked by, NULL when all is there.
  */
 extern pg_uuid_t *price_ensure_at(const Price *price, const Account *account);
+
+/* Does the provider keep prices like this one?  Not where it has no catalogue. */
+extern bool price_can_be_at(const Price *price, const Account *account);
 extern Description product_describe(const OutboxRow *row);
 extern Description price_describe(const OutboxRow *row);
 extern Applied product_apply(const ProviderSnapshot *snapshot, const News *news,
@@ -136,6 +139,9 @@ extern void subscription_cancel_all(const pg_uuid_t *customer_id);
 extern pg_uuid_t *subscription_for_checkout(const Customer *customer, const Account *account,
 											const Price *price, int64 quantity,
 											const Jsonb *metadata);
+
+/* The days of trial of a checkout: as named; else (below 0) the plan's, once. */
+extern int subscription_trial_days(const Customer *customer, const Price *price, int named);
 extern pg_uuid_t *subscription_create_default(const Customer *customer, const char *plan);
 extern Description subscription_describe(const OutboxRow *row);
 extern void subscription_refused(const OutboxRow *row, const CallResult *result);
@@ -151,6 +157,21 @@ extern pg_uuid_t *payment_intent_for_checkout(const Customer *customer, const Ac
 											  int64 amount, const char *currency,
 											  const pg_uuid_t *checkout_session_id,
 											  const Jsonb *metadata);
+
+/* The page on which it would have been paid is closed. */
+extern void payment_intent_abandon(const pg_uuid_t *id, const char *reason);
+
+/* checkout_sync.c: checkout sessions and payment links */
+extern Description checkout_describe(const OutboxRow *row);
+extern void checkout_refused(const OutboxRow *row, const CallResult *result);
+extern Applied checkout_apply(const ProviderSnapshot *snapshot, const News *news,
+							  const char **waiting_for);
+
+/* portal.c */
+extern Description portal_describe(const OutboxRow *row);
+extern void portal_refused(const OutboxRow *row, const CallResult *result);
+extern Applied portal_apply(const ProviderSnapshot *snapshot, const News *news,
+							const char **waiting_for);
 
 /* invoices.c */
 extern Description invoice_describe(const OutboxRow *row);

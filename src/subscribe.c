@@ -292,6 +292,16 @@ subscription_for_checkout(const Customer *customer, const Account *account, cons
 	return open_row(&terms, customer, account, price, NULL);
 }
 
+int
+subscription_trial_days(const Customer *customer, const Price *price, int named)
+{
+	SubscribeTerms terms = {PLAIN_TERMS};
+
+	if (named >= 0)
+		terms.trial_days = named;
+	return trial_days_for(&terms, customer, price);
+}
+
 /* From a trigger of the application's table: the plan that every new customer gets. */
 pg_uuid_t *
 subscription_create_default(const Customer *customer, const char *plan)
