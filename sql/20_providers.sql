@@ -5,14 +5,20 @@ CREATE TABLE billing.providers
 	name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]*$'),
 	title text NOT NULL,
 	embedded boolean NOT NULL DEFAULT false,
+	currencies_listed boolean NOT NULL DEFAULT true,
+	countries text[],
 	retired boolean NOT NULL DEFAULT false,
 	builtin boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE billing.providers IS 'Payment providers that this version can talk to.';
 COMMENT ON COLUMN billing.providers.embedded IS 'Lives in the worker and uses no network.';
+COMMENT ON COLUMN billing.providers.currencies_listed IS
+	'It takes the currencies that provider_currencies has for it and no others; false: every currency.';
+COMMENT ON COLUMN billing.providers.countries IS 'Countries of the customers that it may be chosen for (ISO 3166-1); NULL: all.';
 
+INSERT INTO billing.providers (name, title, embedded, currencies_listed, builtin) VALUES
+	('sandbox', 'Sandbox (embedded, for tests)', true, false, true);
 INSERT INTO billing.providers (name, title, embedded, builtin) VALUES
-	('sandbox', 'Sandbox (embedded, for tests)', true, true),
 	('stripe', 'Stripe', false, true);
 
 CREATE TABLE billing.provider_accounts
@@ -81,31 +87,41 @@ CREATE TABLE billing.provider_currencies
 	step bigint NOT NULL DEFAULT 1 CHECK (step > 0),
 	min_amount bigint NOT NULL DEFAULT 0 CHECK (min_amount >= 0),
 	max_amount bigint CHECK (max_amount >= min_amount),
+	retired boolean NOT NULL DEFAULT false,
 	builtin boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (provider, currency)
 );
 COMMENT ON TABLE billing.provider_currencies IS
-	'Where a provider counts a currency in other units than ISO 4217, or limits its amounts. A currency without a row: minor units, no limits.';
+	'The currencies that a provider takes (see providers.currencies_listed), in which units it counts them, and its limits. Where a '
+	'provider takes every currency, one without a row has ISO 4217''s minor units and no limits.';
+COMMENT ON COLUMN billing.provider_currencies.retired IS 'Not taken, or not any more.';
 COMMENT ON COLUMN billing.provider_currencies.wire_exponent IS 'Decimal places of the provider''s unit; step and limits are in this unit.';
 COMMENT ON COLUMN billing.provider_currencies.step IS 'Every amount is a multiple of it.';
 COMMENT ON COLUMN billing.provider_currencies.min_amount IS
 	'Smallest charge. The price of one unit may be lower: what counts is the sum that is charged.';
 
 -- Stripe, "Supported currencies": ISK and UGX have two decimals there and whole
--- units only, MGA has none, and the last of three decimals is 0.
-INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, step, builtin) VALUES
-	('stripe', 'ISK', 2, 100, true), ('stripe', 'UGX', 2, 100, true), ('stripe', 'MGA', 0, 1, true),
-	('stripe', 'BHD', 3, 10, true), ('stripe', 'JOD', 3, 10, true), ('stripe', 'KWD', 3, 10, true),
-	('stripe', 'OMR', 3, 10, true), ('stripe', 'TND', 3, 10, true);
-
--- Stripe, "Minimum and maximum charge amounts": at most eight digits but where the unit is small.
-INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount, max_amount, builtin)
-SELECT 'stripe', v.currency, c.exponent, v.min_amount,
-	   CASE WHEN v.currency NOT IN ('HUF', 'INR', 'JPY') THEN 99999999 END, true
-FROM (VALUES ('AED', 200), ('AUD', 50), ('BRL', 50), ('CAD', 50), ('CHF', 50), ('CZK', 1500), ('DKK', 250), ('EUR', 50),
-			 ('GBP', 30), ('HKD', 400), ('HUF', 17500), ('INR', 50), ('JPY', 50), ('MXN', 1000), ('MYR', 200), ('NOK', 300),
-			 ('NZD', 50), ('PLN', 200), ('RON', 200), ('SEK', 300), ('SGD', 50), ('THB', 1000), ('USD', 50)) AS v (currency, min_amount)
-JOIN billing.currencies AS c ON c.code = v.currency;
+-- units only, MGA has none, and the last of three decimals is 0.  "Minimum and
+-- maximum charge amounts": at most eight digits but where the unit is small;
+-- where no minimum stands here, it is the worth of USD 0.50.
+INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, step, min_amount, max_amount, builtin)
+SELECT 'stripe', c.code,
+	   CASE c.code WHEN 'ISK' THEN 2 WHEN 'UGX' THEN 2 WHEN 'MGA' THEN 0 ELSE c.exponent END,
+	   CASE WHEN c.code IN ('ISK', 'UGX') THEN 100 WHEN c.exponent = 3 THEN 10 ELSE 1 END,
+	   coalesce(m.min_amount, 0),
+	   CASE WHEN c.exponent <> 3 AND c.code NOT IN ('IDR', 'COP', 'HUF', 'INR', 'ISK', 'JPY', 'MGA', 'UGX') THEN 99999999 END,
+	   true
+FROM string_to_table(
+	'AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CLP CNY COP CRC CVE CZK '
+	'DJF DKK DOP DZD EGP ETB EUR FJD FKP GBP GEL GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR ISK JMD JOD JPY KES KGS KHR KMF '
+	'KRW KWD KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN '
+	'PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SEK SGD SHP SLE SOS SRD SZL THB TJS TND TOP TRY TTD TWD TZS UAH UGX USD '
+	'UYU UZS VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW', ' ') AS v (currency)
+JOIN billing.currencies AS c ON c.code = v.currency
+LEFT JOIN (VALUES ('AED', 200), ('AUD', 50), ('BRL', 50), ('CAD', 50), ('CHF', 50), ('CZK', 1500), ('DKK', 250), ('EUR', 50),
+				  ('GBP', 30), ('HKD', 400), ('HUF', 17500), ('INR', 50), ('JPY', 50), ('MXN', 1000), ('MYR', 200), ('NOK', 300),
+				  ('NZD', 50), ('PLN', 200), ('RON', 200), ('SEK', 300), ('SGD', 50), ('THB', 1000), ('USD', 50)) AS m (currency, min_amount)
+	ON m.currency = v.currency;
 
 CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.providers
 	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('name');
@@ -125,7 +141,7 @@ CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.provider_currencies
 CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.provider_currencies
 	FOR EACH ROW EXECUTE FUNCTION billing.clear_builtin();
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.provider_currencies
-	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Set wire_exponent to the currency''s exponent, step to 1 and the limits to 0 and NULL instead.');
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Set retired to true instead.');
 
 SELECT pg_extension_config_dump('billing.providers', 'WHERE NOT builtin');
 SELECT pg_extension_config_dump('billing.provider_currencies', 'WHERE NOT builtin');
