@@ -59,6 +59,24 @@ COMMENT ON COLUMN billing.provider_accounts.stopped_at IS
 INSERT INTO billing.provider_accounts (provider, account, livemode, base_url, builtin)
 VALUES ('sandbox', 'default', false, 'sandbox:', true);
 
+CREATE TABLE billing.provider_circuits
+(
+	account_id uuid PRIMARY KEY,
+	state text NOT NULL CHECK (state IN ('closed', 'open', 'half_open')),
+	until timestamptz,
+	pause_seconds double precision,
+	failures integer NOT NULL,
+	throttled_until timestamptz,
+	noted_at timestamptz NOT NULL,
+	CHECK ((state = 'closed') = (until IS NULL))
+) WITH (fillfactor = 50);
+COMMENT ON TABLE billing.provider_circuits IS
+	'Written by the worker when calls to an account begin to fail, when it tries again, when it goes on, and when the provider asks for a '
+	'pause (429). A row that is older than the last change of its account says nothing any more; provider_health shows it.';
+COMMENT ON COLUMN billing.provider_circuits.state IS
+	'closed: all is well; open: nothing is sent until "until"; half_open: one request is on its way to see whether the provider is back.';
+COMMENT ON COLUMN billing.provider_circuits.failures IS 'Calls in a row without a usable answer (no connection, no answer, 5xx).';
+
 CREATE TABLE billing.provider_refs
 (
 	object_type text NOT NULL,
@@ -162,9 +180,11 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_configure_provider';
 COMMENT ON FUNCTION billing.configure_provider(text, text, text, text, text, text, jsonb) IS
 	'Makes or changes an account at a provider and binds it to this database. Secrets are stored encrypted; an argument that is NULL '
-	'leaves what is there. A new webhook_secret keeps the old one valid for 24 hours. base_url: https, or http on loopback. '
-	'Errors: JB005 unknown provider, JB011 the key is of the other mode than the account''s objects, JB012 no key file, 22023 a key '
-	'or URL that cannot be right.';
+	'leaves what is there. A new webhook_secret keeps the old one valid for 24 hours. base_url: https, or http on loopback. options are '
+	'merged into those that are there, null removes one: sandbox (boolean, where the key does not tell the mode), rate_per_second (0: not '
+	'limited), capabilities (methods that this account has, see optional_methods), headers (sent with every request), accept, language and '
+	'what else the provider knows. Errors: JB005 unknown provider, JB011 the key is of the other mode than the account''s objects, JB012 '
+	'no key file, 22023 a key, URL or option that cannot be right.';
 
 CREATE TABLE billing.environment_variables
 (
@@ -173,7 +193,8 @@ CREATE TABLE billing.environment_variables
 	argument text NOT NULL
 );
 COMMENT ON TABLE billing.environment_variables IS
-	'What import_environment() reads: an argument of configure_provider() for a provider, or a setting where provider is NULL.';
+	'What import_environment() reads: an argument of configure_provider() for a provider (options.NAME for a member of its options, true, '
+	'false, 1 and 0 as a boolean), or a setting where provider is NULL.';
 INSERT INTO billing.environment_variables (variable, provider, argument) VALUES
 	('STRIPE_SECRET_KEY', 'stripe', 'secret_key'),
 	('STRIPE_PUBLISHABLE_KEY', 'stripe', 'publishable_key'),

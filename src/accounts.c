@@ -63,6 +63,7 @@ account_read(Rows rows, int64 row)
 	account->base_url = rows_text(rows, row, 5);
 	account->options = rows_json(rows, row, 6);
 	account->stopped = rows_bool(rows, row, 8);
+	account->updated_at = rows_time(rows, row, 9);
 	account->module = module_of(account->provider);
 	account->bound_here = account->module->embedded != NULL ||
 						  (bound_to != NULL && strcmp(bound_to, database_binding()) == 0);
@@ -244,9 +245,9 @@ accounts_for_webhook(const char *provider, const char *account)
 		else
 		{
 			add_secret(webhook,
-					   unseal_text("provider_accounts.webhook_secret", id, row_bytes(i, 9)));
+					   unseal_text("provider_accounts.webhook_secret", id, row_bytes(i, 10)));
 			add_secret(webhook, unseal_text("provider_accounts.previous_webhook_secret", id,
-											row_bytes(i, 10)));
+											row_bytes(i, 11)));
 		}
 		found = lappend(found, webhook);
 	}

@@ -23,6 +23,7 @@ typedef struct Account
 	Jsonb *options;  /* never NULL */
 	bool bound_here; /* embedded, or bound to this database */
 	bool stopped;
+	TimestampTz updated_at;
 } Account;
 
 /*
@@ -30,7 +31,7 @@ typedef struct Account
  * account without its key is half configured.
  */
 #define ACCOUNT_COLUMNS \
-	"a.id, p.name, a.account, a.livemode, a.base_url, a.options, a.bound_to, a.stopped_at IS NOT NULL"
+	"a.id, p.name, a.account, a.livemode, a.base_url, a.options, a.bound_to, a.stopped_at IS NOT NULL, a.updated_at"
 #define ACCOUNT_CONFIGURED "(p.embedded OR a.secret_key IS NOT NULL)"
 
 /* ACCOUNT_COLUMNS, from column 1 on. */

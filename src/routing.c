@@ -224,7 +224,7 @@ named_route(const RouteTerms *terms)
  */
 QUERY(
 	applicable_rules,
-	"SELECT " ACCOUNT_COLUMNS ", r.name, r.description, w.provider, r.kind "
+	"SELECT " ACCOUNT_COLUMNS ", r.name, r.description, w.provider "
 	"FROM billing.routing_rules AS r CROSS JOIN LATERAL (SELECT "
 	"CASE r.kind WHEN 'customer' THEN $5 "
 	"WHEN 'setting' THEN (SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_provider') "
@@ -282,7 +282,7 @@ ask_rules(Rows rows, const RouteTerms *terms, Route *route)
 
 	for (int64 i = 0; i < rows_count(rows); i++)
 	{
-		char *provider = rows_text(rows, i, 11);
+		char *provider = rows_text(rows, i, 12);
 		Account *account;
 		const char *trouble;
 
@@ -298,8 +298,8 @@ ask_rules(Rows rows, const RouteTerms *terms, Route *route)
 		else if (trouble == NULL)
 		{
 			route->account = account;
-			route->rule = rows_text(rows, i, 9);
-			route->reason = rows_text(rows, i, 10);
+			route->rule = rows_text(rows, i, 10);
+			route->reason = rows_text(rows, i, 11);
 			return true;
 		}
 		else
@@ -308,7 +308,7 @@ ask_rules(Rows rows, const RouteTerms *terms, Route *route)
 		if (account != NULL && !found)
 		{
 			route->account = account;
-			route->rule = rows_text(rows, i, 9);
+			route->rule = rows_text(rows, i, 10);
 			route->reason = "no other account can take it; it is sent when the key works again";
 			found = true;
 		}
