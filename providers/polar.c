@@ -14,7 +14,7 @@
  * is of, because the token does not; "organization_id" is needed with personal
  * tokens (polar_pat_), which may act for several organisations; "product_id"
  * is a one-time product under which amounts without a product of their own are
- * charged; "headers" {name: value} go with every request.
+ * charged.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,16 +28,12 @@ polar_default_base_url(bool livemode)
 	return livemode ? "https://api.polar.sh" : "https://sandbox-api.polar.sh";
 }
 
-/*
- * The token goes into a header line, hence the look at every character.
- * Options that come from the environment are text.
- */
+/* The token goes into a header line, hence the look at every character. */
 static const char *
 polar_check_key(const char *secret_key, const Jsonb *options, bool *livemode)
 {
 	const char *const characters =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-	char *sandbox = options == NULL ? NULL : json_text(options, "sandbox");
 
 	if (strncmp(secret_key, "polar_oat_", 10) != 0 && strncmp(secret_key, "polar_pat_", 10) != 0)
 		return "an access token of Polar begins with polar_oat_ or polar_pat_";
@@ -46,7 +42,7 @@ polar_check_key(const char *secret_key, const Jsonb *options, bool *livemode)
 	if (secret_key[10] == '\0')
 		return "nothing follows its prefix";
 	if (options != NULL)
-		*livemode = sandbox == NULL || strcmp(sandbox, "true") != 0;
+		*livemode = !json_bool(options, "sandbox", false);
 	return NULL;
 }
 

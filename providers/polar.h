@@ -101,12 +101,11 @@ extern void polar_build_lookup(const ProviderCall *call, ProviderRequest *reques
 extern bool polar_given(const ProviderCall *call, const char *argument);
 
 /* A request without a body. */
-extern void polar_start(const ProviderCall *call, ProviderRequest *request, const char *method,
-						const char *path);
+extern void polar_start(ProviderRequest *request, const char *method, const char *path);
 
 /* A request with what has been put into body, which it closes. */
-extern void polar_send_json(const ProviderCall *call, ProviderRequest *request, const char *method,
-							const char *path, JsonBuilder *body);
+extern void polar_send_json(ProviderRequest *request, const char *method, const char *path,
+							JsonBuilder *body);
 
 /* polar_path(call, "customers", "customer") is "/v1/customers/<uuid>". */
 extern char *polar_path(const ProviderCall *call, const char *collection, const char *argument);

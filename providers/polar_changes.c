@@ -173,7 +173,7 @@ build_customer_create(const ProviderCall *call, ProviderRequest *request)
 	json_add_text(&body, "locale", json_text(call->arguments, "locale"));
 	json_add_text(&body, "organization_id", polar_organization(call));
 	add_metadata(&body, call, NULL);
-	polar_send_json(call, request, "POST", "/v1/customers/", &body);
+	polar_send_json(request, "POST", "/v1/customers/", &body);
 }
 
 /* Metadata is replaced as a whole there, so the step before has merged it. */
@@ -189,7 +189,7 @@ build_customer_update(const ProviderCall *call, ProviderRequest *request)
 	add_argument(&body, "locale", call, "locale");
 	if (call->carry != NULL)
 		json_add_json(&body, "metadata", json_part(call->carry, "metadata"));
-	polar_send_json(call, request, "PATCH", polar_path(call, "customers", "customer"), &body);
+	polar_send_json(request, "PATCH", polar_path(call, "customers", "customer"), &body);
 }
 
 static void
@@ -203,7 +203,7 @@ build_set_tax_ids(const ProviderCall *call, ProviderRequest *request)
 		json_add_text(&body, "tax_id", value);
 	else
 		json_add_null(&body, "tax_id");
-	polar_send_json(call, request, "PATCH", polar_path(call, "customers", "customer"), &body);
+	polar_send_json(request, "PATCH", polar_path(call, "customers", "customer"), &body);
 }
 
 /* ------------------------------------------------------------------------
@@ -243,7 +243,7 @@ build_price_create(const ProviderCall *call, ProviderRequest *request)
 		json_add_null(&body, "recurring_interval");
 	json_add_text(&body, "organization_id", polar_organization(call));
 	add_metadata(&body, call, POLAR_REFERENCE);
-	polar_send_json(call, request, "POST", "/v1/products/", &body);
+	polar_send_json(request, "POST", "/v1/products/", &body);
 }
 
 /* Our nickname of a price is nothing that Polar keeps. */
@@ -258,7 +258,7 @@ build_price_update(const ProviderCall *call, ProviderRequest *request)
 		json_add_text(&body, "name", product_name(name));
 	if (polar_given(call, "active"))
 		json_add_bool(&body, "is_archived", !json_bool(call->arguments, "active", true));
-	polar_send_json(call, request, "PATCH", polar_path(call, "products", "price"), &body);
+	polar_send_json(request, "PATCH", polar_path(call, "products", "price"), &body);
 }
 
 /* ------------------------------------------------------------------------
@@ -276,7 +276,7 @@ build_subscription_create(const ProviderCall *call, ProviderRequest *request)
 	json_add_text(&body, "product_id", json_text(call->arguments, "price"));
 	json_add_text(&body, "customer_id", json_text(call->arguments, "customer"));
 	add_metadata(&body, call, POLAR_SUBSCRIPTION);
-	polar_send_json(call, request, "POST", "/v1/subscriptions/", &body);
+	polar_send_json(request, "POST", "/v1/subscriptions/", &body);
 }
 
 /* A trial whose end has passed by now ends at once, for which Polar has a word. */
@@ -310,8 +310,7 @@ build_subscription_update(const ProviderCall *call, ProviderRequest *request)
 		add_argument(&body, "discount_id", call, "coupon");
 		add_trial_end(&body, call);
 	}
-	polar_send_json(call, request, "PATCH", polar_path(call, "subscriptions", "subscription"),
-					&body);
+	polar_send_json(request, "PATCH", polar_path(call, "subscriptions", "subscription"), &body);
 }
 
 /* Polar takes its own words as a reason; any other is said in the comment. */
@@ -348,13 +347,13 @@ build_subscription_cancel(const ProviderCall *call, ProviderRequest *request)
 
 	if (!polar_given(call, "reason") && !polar_given(call, "comment"))
 	{
-		polar_start(call, request, "DELETE", path);
+		polar_start(request, "DELETE", path);
 		return;
 	}
 	json_open(&body);
 	json_add_bool(&body, "revoke", true);
 	add_cancellation(&body, call);
-	polar_send_json(call, request, "PATCH", path, &body);
+	polar_send_json(request, "PATCH", path, &body);
 }
 
 static void
@@ -366,8 +365,7 @@ build_cancel_at_period_end(const ProviderCall *call, bool wanted, ProviderReques
 	json_add_bool(&body, "cancel_at_period_end", wanted);
 	if (wanted)
 		add_cancellation(&body, call);
-	polar_send_json(call, request, "PATCH", polar_path(call, "subscriptions", "subscription"),
-					&body);
+	polar_send_json(request, "PATCH", polar_path(call, "subscriptions", "subscription"), &body);
 }
 
 static void
@@ -378,8 +376,7 @@ build_subscription_pause(const ProviderCall *call, ProviderRequest *request)
 	json_open(&body);
 	json_add_bool(&body, "pause_at_period_end", true);
 	add_time(&body, "resumes_at", call, "resumes_at");
-	polar_send_json(call, request, "PATCH", polar_path(call, "subscriptions", "subscription"),
-					&body);
+	polar_send_json(request, "PATCH", polar_path(call, "subscriptions", "subscription"), &body);
 }
 
 /* One that is paused begins a new period; one that only is to be goes on as it was. */
@@ -394,8 +391,7 @@ build_subscription_resume(const ProviderCall *call, ProviderRequest *request)
 		json_add_bool(&body, "resume", true);
 	else
 		json_add_bool(&body, "pause_at_period_end", false);
-	polar_send_json(call, request, "PATCH", polar_path(call, "subscriptions", "subscription"),
-					&body);
+	polar_send_json(request, "PATCH", polar_path(call, "subscriptions", "subscription"), &body);
 }
 
 /* ------------------------------------------------------------------------
@@ -436,7 +432,7 @@ build_order(const ProviderCall *call, ProviderRequest *request)
 		json_add_text(&body, "description", clipped(description, DESCRIPTION_MAX));
 	json_add_text(&body, "organization_id", polar_organization(call));
 	add_metadata(&body, call, POLAR_PAYMENT);
-	polar_send_json(call, request, "POST", "/v1/orders/", &body);
+	polar_send_json(request, "POST", "/v1/orders/", &body);
 }
 
 /* Without a method Polar charges the customer's default one. */
@@ -447,7 +443,7 @@ polar_build_finalize(const ProviderCall *call, ProviderRequest *request)
 
 	json_open(&body);
 	json_add_text(&body, "payment_method_id", json_text(call->arguments, "payment_method"));
-	polar_send_json(call, request, "POST", psprintf("%s/finalize", polar_order_path(call)), &body);
+	polar_send_json(request, "POST", psprintf("%s/finalize", polar_order_path(call)), &body);
 }
 
 static const char *
@@ -479,7 +475,7 @@ build_refund(const ProviderCall *call, ProviderRequest *request)
 	add_amount(&body, "amount", call->carry, "amount");
 	json_add_text(&body, "comment", json_text(call->arguments, "description"));
 	add_metadata(&body, call, POLAR_REFERENCE);
-	polar_send_json(call, request, "POST", "/v1/refunds/", &body);
+	polar_send_json(request, "POST", "/v1/refunds/", &body);
 }
 
 /* ------------------------------------------------------------------------
@@ -560,7 +556,7 @@ build_checkout(const ProviderCall *call, ProviderRequest *request)
 	json_add_text(&body, POLAR_SUBSCRIPTION, json_text(call->arguments, "subscription_reference"));
 	json_add_text(&body, POLAR_PAYMENT, json_text(call->arguments, "payment_reference"));
 	json_close_object(&body);
-	polar_send_json(call, request, "POST", "/v1/checkouts/", &body);
+	polar_send_json(request, "POST", "/v1/checkouts/", &body);
 }
 
 static void
@@ -580,7 +576,7 @@ build_link(const ProviderCall *call, ProviderRequest *request)
 	json_add_text(&body, "success_url", json_text(call->arguments, "success_url"));
 	json_add_bool(&body, "allow_discount_codes", false);
 	add_metadata(&body, call, POLAR_LINK);
-	polar_send_json(call, request, "POST", "/v1/checkout-links/", &body);
+	polar_send_json(request, "POST", "/v1/checkout-links/", &body);
 }
 
 static void
@@ -591,7 +587,7 @@ build_portal(const ProviderCall *call, ProviderRequest *request)
 	json_open(&body);
 	json_add_text(&body, "customer_id", json_text(call->arguments, "customer"));
 	json_add_text(&body, "return_url", json_text(call->arguments, "return_url"));
-	polar_send_json(call, request, "POST", "/v1/customer-sessions/", &body);
+	polar_send_json(request, "POST", "/v1/customer-sessions/", &body);
 }
 
 /* ------------------------------------------------------------------------
@@ -624,7 +620,7 @@ build_endpoint_create(const ProviderCall *call, ProviderRequest *request)
 	json_add_text(&body, "format", "raw");
 	add_events(&body, call);
 	json_add_text(&body, "organization_id", polar_organization(call));
-	polar_send_json(call, request, "POST", "/v1/webhooks/endpoints", &body);
+	polar_send_json(request, "POST", "/v1/webhooks/endpoints", &body);
 }
 
 static void
@@ -638,8 +634,8 @@ build_endpoint_update(const ProviderCall *call, ProviderRequest *request)
 		json_add_bool(&body, "enabled", json_bool(call->arguments, "enabled", true));
 	if (polar_given(call, "events"))
 		add_events(&body, call);
-	polar_send_json(call, request, "PATCH",
-					polar_path(call, "webhooks/endpoints", "webhook_endpoint"), &body);
+	polar_send_json(request, "PATCH", polar_path(call, "webhooks/endpoints", "webhook_endpoint"),
+					&body);
 }
 
 /* ------------------------------------------------------------------------
@@ -714,13 +710,13 @@ polar_build_change(const ProviderCall *call, ProviderRequest *request)
 			build_subscription_resume(call, request);
 			break;
 		case OPERATION_DISPUTE_ACCEPT:
-			polar_start(call, request, "POST", psprintf("%s/accept", polar_object_path(call)));
+			polar_start(request, "POST", psprintf("%s/accept", polar_object_path(call)));
 			break;
 		case OPERATION_WEBHOOK_ENDPOINT_UPDATE:
 			build_endpoint_update(call, request);
 			break;
 		case OPERATION_WEBHOOK_ENDPOINT_ROTATE:
-			polar_start(call, request, "PATCH", psprintf("%s/secret", polar_object_path(call)));
+			polar_start(request, "PATCH", psprintf("%s/secret", polar_object_path(call)));
 			break;
 		default:
 			elog(ERROR, "operation %s is not offered by Polar", operation_name(call->operation));

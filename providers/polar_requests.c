@@ -148,46 +148,20 @@ polar_order_id(const ProviderCall *call)
  * ------------------------------------------------------------------------
  */
 
-/* A header of the account's options; checked, because a line break would begin another one. */
-static void
-add_header(const char *name, const JsonbValue *value, void *context)
-{
-	ProviderRequest *request = context;
-	char *text = json_scalar_text(value);
-	const char *const name_characters =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-	bool safe = text != NULL && *name != '\0' && name[strspn(name, name_characters)] == '\0';
-
-	for (char *p = text; safe && *p != '\0'; p++)
-		safe = (unsigned char) *p >= ' ' && *p != 0x7f;
-	if (!safe)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("a header in the options of the account cannot be sent"),
-						errdetail("Header: \"%s\".", name),
-						errhint("Correct options.headers by billing.configure_provider().")));
-	request->headers = lappend(request->headers, psprintf("%s: %s", name, text));
-}
-
 void
-polar_start(const ProviderCall *call, ProviderRequest *request, const char *method,
-			const char *path)
+polar_start(ProviderRequest *request, const char *method, const char *path)
 {
-	Jsonb *headers = json_part(call->account->options, "headers");
-
 	memset(request, 0, sizeof(*request));
 	request->method = method;
 	request->path = path;
 	request->headers = list_make1(pstrdup("Polar-Version: " POLAR_VERSION));
 	request->timeout_ms = TIMEOUT_MS;
-	if (headers != NULL)
-		json_visit(headers, add_header, request);
 }
 
 void
-polar_send_json(const ProviderCall *call, ProviderRequest *request, const char *method,
-				const char *path, JsonBuilder *body)
+polar_send_json(ProviderRequest *request, const char *method, const char *path, JsonBuilder *body)
 {
-	polar_start(call, request, method, path);
+	polar_start(request, method, path);
 	request->headers = lappend(request->headers, pstrdup("Content-Type: application/json"));
 	request->body = json_string(json_close(body));
 	request->body_length = strlen(request->body);
@@ -253,11 +227,11 @@ open_list(const ProviderCall *call, StringInfo path, const char *collection)
 }
 
 static void
-send_list(const ProviderCall *call, ProviderRequest *request, StringInfo path, int page)
+send_list(ProviderRequest *request, StringInfo path, int page)
 {
 	query_add(path, "page", psprintf("%d", page));
 	query_add(path, "limit", psprintf("%d", POLAR_PAGE_SIZE));
-	polar_start(call, request, "GET", path->data);
+	polar_start(request, "GET", path->data);
 }
 
 /* ------------------------------------------------------------------------
@@ -288,7 +262,7 @@ build_list(const ProviderCall *call, int page, ProviderRequest *request)
 			open_list(call, &path, "/v1/webhooks/endpoints");
 			break;
 	}
-	send_list(call, request, &path, page);
+	send_list(request, &path, page);
 }
 
 /* GET of the object that the operation is about. */
@@ -349,10 +323,10 @@ build_read(const ProviderCall *call, ProviderRequest *request)
 	{
 		open_list(call, &path, "/v1/refunds/");
 		query_add(&path, "id", json_text(call->arguments, "refund"));
-		send_list(call, request, &path, 1);
+		send_list(request, &path, 1);
 		return;
 	}
-	polar_start(call, request, "GET",
+	polar_start(request, "GET",
 				call->operation == OPERATION_INVOICE_DOCUMENT && call->step == POLAR_DOCUMENT_STEP
 					? psprintf("%s/invoice", polar_object_path(call))
 					: polar_object_path(call));
@@ -370,7 +344,7 @@ build_decline(const ProviderCall *call, ProviderRequest *request)
 	query_add(&path, "sorting", "-created_at");
 	query_add(&path, "page", "1");
 	query_add(&path, "limit", "1");
-	polar_start(call, request, "GET", path.data);
+	polar_start(request, "GET", path.data);
 }
 
 /* ------------------------------------------------------------------------
@@ -389,13 +363,13 @@ polar_build_request(const ProviderCall *call, ProviderRequest *request)
 			polar_build_change(call, request);
 			break;
 		case POLAR_REMOVE:
-			polar_start(call, request, "DELETE", polar_object_path(call));
+			polar_start(request, "DELETE", polar_object_path(call));
 			break;
 		case POLAR_FINALIZE:
 			polar_build_finalize(call, request);
 			break;
 		case POLAR_TRIGGER:
-			polar_start(call, request, "POST", psprintf("%s/invoice", polar_object_path(call)));
+			polar_start(request, "POST", psprintf("%s/invoice", polar_object_path(call)));
 			break;
 		case POLAR_READ:
 			build_read(call, request);
@@ -404,7 +378,7 @@ polar_build_request(const ProviderCall *call, ProviderRequest *request)
 			build_list(call, call->step + 1, request);
 			break;
 		case POLAR_PREPARE:
-			polar_start(call, request, "GET", polar_object_path(call));
+			polar_start(request, "GET", polar_object_path(call));
 			break;
 		case POLAR_CONFIRM:
 			polar_build_lookup(call, request);
@@ -461,7 +435,7 @@ build_search(const ProviderCall *call, ProviderRequest *request)
 			open_list(call, &path, "/v1/webhooks/endpoints");
 			break;
 	}
-	send_list(call, request, &path, 1);
+	send_list(request, &path, 1);
 }
 
 /*
@@ -474,7 +448,7 @@ build_created(const ProviderCall *call, ProviderRequest *request)
 {
 	if (call->operation == OPERATION_CUSTOMER_CREATE ||
 		call->operation == OPERATION_PORTAL_SESSION_CREATE)
-		polar_start(call, request, "GET", polar_object_path(call));
+		polar_start(request, "GET", polar_object_path(call));
 	else
 		build_search(call, request);
 }
@@ -493,7 +467,7 @@ polar_build_lookup(const ProviderCall *call, ProviderRequest *request)
 		case POLAR_REMOVE:
 		case POLAR_FINALIZE:
 		case POLAR_TRIGGER:
-			polar_start(call, request, "GET", polar_object_path(call));
+			polar_start(request, "GET", polar_object_path(call));
 			break;
 		case POLAR_CONFIRM:
 			asked.step = polar_refused_step(call);
