@@ -13,7 +13,8 @@ COMMENT ON COLUMN billing.providers.embedded IS 'Lives in the worker and uses no
 
 INSERT INTO billing.providers (name, title, embedded, builtin) VALUES
 	('sandbox', 'Sandbox (embedded, for tests)', true, true),
-	('stripe', 'Stripe', false, true);
+	('stripe', 'Stripe', false, true),
+	('conekta', 'Conekta', false, true);
 
 CREATE TABLE billing.provider_accounts
 (
@@ -107,6 +108,12 @@ FROM (VALUES ('AED', 200), ('AUD', 50), ('BRL', 50), ('CAD', 50), ('CHF', 50), (
 			 ('NZD', 50), ('PLN', 200), ('RON', 200), ('SEK', 300), ('SGD', 50), ('THB', 1000), ('USD', 50)) AS v (currency, min_amount)
 JOIN billing.currencies AS c ON c.code = v.currency;
 
+-- Conekta: centavos. The least that a card is charged, and what fits into a line (32 bits). Plans may be in USD, orders
+-- only by contract.
+INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount, max_amount, builtin) VALUES
+	('conekta', 'MXN', 2, 300, 2147483647, true),
+	('conekta', 'USD', 2, 1, 2147483647, true);
+
 CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.providers
 	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('name');
 CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.providers
@@ -162,6 +169,10 @@ INSERT INTO billing.environment_variables (variable, provider, argument) VALUES
 	('STRIPE_SECRET_KEY', 'stripe', 'secret_key'),
 	('STRIPE_PUBLISHABLE_KEY', 'stripe', 'publishable_key'),
 	('STRIPE_WEBHOOK_SECRET', 'stripe', 'webhook_secret'),
+	('CONEKTA_PRIVATE_KEY', 'conekta', 'secret_key'),
+	('CONEKTA_PUBLIC_KEY', 'conekta', 'publishable_key'),
+	('CONEKTA_WEBHOOK_SECRET', 'conekta', 'webhook_secret'),
+	('CONEKTA_SANDBOX', 'conekta', 'options.sandbox'),
 	('DEFAULT_CURRENCY', NULL, 'default_currency'),
 	('DEFAULT_PAYMENT_PROVIDER', NULL, 'default_provider'),
 	('BILLING_WEBHOOK_URL', NULL, 'webhook_url');
