@@ -326,7 +326,8 @@ account_refuse(const Account *account, Operation operation, const Jsonb *argumen
 			   const char *alternative)
 {
 	/* attaching is what every provider can do: then it is the token that it does not know */
-	if (operation == OPERATION_PAYMENT_METHOD_ATTACH && account->module->embedded != NULL)
+	if (operation == OPERATION_PAYMENT_METHOD_ATTACH && account->module->embedded != NULL &&
+		json_has(arguments, "payment_method"))
 		unknown_object("payment method", json_text(arguments, "payment_method"), alternative);
 	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 					errmsg("provider \"%s\" does not support %s with these arguments",
