@@ -102,6 +102,10 @@ extern Jsonb *conekta_charge_body(const ProviderCall *call);
 extern Jsonb *conekta_checkout_body(const ProviderCall *call);
 extern Jsonb *conekta_payment_link_body(const ProviderCall *call);
 
+/* The name of a payment link, and whether a checkout is the link that the call makes. */
+extern const char *conekta_link_name(const ProviderCall *call);
+extern bool conekta_is_link(const ProviderCall *call, const Jsonb *checkout);
+
 /* "card", "cash" or "spei" for a method of ours; NULL for one that Conekta does not have. */
 extern const char *conekta_method(const char *method);
 

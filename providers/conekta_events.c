@@ -163,13 +163,14 @@ read_charge(const Jsonb *object, EventEffect effect, bool livemode)
 	return conekta_charge_snapshots(object, order, livemode, NIL);
 }
 
+/* The event is about a payment source, or names it. */
 static List *
 read_blocked(const Jsonb *object, bool livemode)
 {
-	char *id = json_text(object, "id");
+	char *id = json_text(object, conekta_same(json_text(object, "object"), "payment_source")
+									 ? "id"
+									 : "payment_source_id");
 
-	if (id == NULL || strncmp(id, "src_", 4) != 0)
-		id = json_text(object, "payment_source_id");
 	return id == NULL ? NIL
 					  : list_make1(conekta_gone_snapshot(BILLING_PAYMENT_METHOD, id, livemode));
 }

@@ -216,8 +216,9 @@ is_made_by(const ProviderCall *call, const Jsonb *object)
 		case OPERATION_PAYMENT_INTENT_CREATE:
 			return conekta_same(reference, call->reference) && session == NULL;
 		case OPERATION_CHECKOUT_SESSION_CREATE:
-		case OPERATION_PAYMENT_LINK_CREATE:
 			return conekta_same(session, call->reference);
+		case OPERATION_PAYMENT_LINK_CREATE:
+			return conekta_is_link(call, object);
 		case OPERATION_WEBHOOK_ENDPOINT_CREATE:
 			return shows(call, "url", object, "url");
 		default:

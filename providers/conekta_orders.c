@@ -12,7 +12,6 @@
 #include "conekta.h"
 
 #include "mb/pg_wchar.h"
-#include "utils/timestamp.h"
 
 /* Of a line's name, in characters. */
 #define NAME_LEAST 3
@@ -388,14 +387,41 @@ conekta_checkout_body(const ProviderCall *call)
 	return json_close(&body);
 }
 
+/*
+ * Without an end of the caller's it is the same whenever it is asked for: the
+ * time in the id of the request counts, so that a look-up knows the link by it.
+ */
 static int64
 link_end(const ProviderCall *call)
 {
 	int64 end;
+	unsigned int high;
+	unsigned int low;
 
 	if (json_int(call->arguments, "expires_at", &end))
 		return end;
-	return (int64) timestamptz_to_time_t(GetCurrentTimestamp()) + (int64) LINK_DAYS * SECS_PER_DAY;
+	if (sscanf(call->request_id, "%8x-%4x", &high, &low) != 2)
+		elog(ERROR, "the id of a request is no uuid");
+	return (((int64) high << 16) | low) / 1000 + (int64) LINK_DAYS * SECS_PER_DAY;
+}
+
+const char *
+conekta_link_name(const ProviderCall *call)
+{
+	return line_name(call, json_text(call->arguments, "name"));
+}
+
+/* By our reference; where the link does not show it, by its name and its end. */
+bool
+conekta_is_link(const ProviderCall *call, const Jsonb *checkout)
+{
+	char *session = json_text(checkout, "metadata." CONEKTA_SESSION);
+	int64 end;
+
+	if (session != NULL)
+		return conekta_same(session, call->reference);
+	return conekta_same(json_text(checkout, "name"), conekta_link_name(call)) &&
+		   json_int(checkout, "expires_at", &end) && end == link_end(call);
 }
 
 /* A link is paid once when max_payments is 1, and else by whoever has it. */
@@ -416,7 +442,7 @@ conekta_payment_link_body(const ProviderCall *call)
 	JsonBuilder body;
 
 	json_open(&body);
-	json_add_text(&body, "name", line_name(call, json_text(call->arguments, "name")));
+	json_add_text(&body, "name", conekta_link_name(call));
 	json_add_text(&body, "type", "PaymentLink");
 	add_link_limit(&body, call);
 	json_add_int(&body, "expires_at", link_end(call));

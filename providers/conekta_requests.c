@@ -739,7 +739,7 @@ conekta_build_lookup(const ProviderCall *call, ProviderRequest *request)
 			 call->operation == OPERATION_CHECKOUT_SESSION_CREATE)
 		search(call, "orders", call->reference, request);
 	else if (call->operation == OPERATION_PAYMENT_LINK_CREATE)
-		search(call, "checkouts", call->reference, request);
+		search(call, "checkouts", conekta_link_name(call), request);
 	else if (first && (call->operation == OPERATION_PAYMENT_METHOD_ATTACH ||
 					   call->operation == OPERATION_PAYMENT_METHOD_DETACH))
 		conekta_get(call, psprintf("%s?" LIST, sources_path(call)), request);

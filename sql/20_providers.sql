@@ -5,14 +5,20 @@ CREATE TABLE billing.providers
 	name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]*$'),
 	title text NOT NULL,
 	embedded boolean NOT NULL DEFAULT false,
+	currencies_listed boolean NOT NULL DEFAULT true,
+	countries text[],
 	retired boolean NOT NULL DEFAULT false,
 	builtin boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE billing.providers IS 'Payment providers that this version can talk to.';
 COMMENT ON COLUMN billing.providers.embedded IS 'Lives in the worker and uses no network.';
+COMMENT ON COLUMN billing.providers.currencies_listed IS
+	'It takes the currencies that provider_currencies has for it and no others; false: every currency.';
+COMMENT ON COLUMN billing.providers.countries IS 'Countries of the customers that it may be chosen for (ISO 3166-1); NULL: all.';
 
+INSERT INTO billing.providers (name, title, embedded, currencies_listed, builtin) VALUES
+	('sandbox', 'Sandbox (embedded, for tests)', true, false, true);
 INSERT INTO billing.providers (name, title, embedded, builtin) VALUES
-	('sandbox', 'Sandbox (embedded, for tests)', true, true),
 	('stripe', 'Stripe', false, true),
 	('conekta', 'Conekta', false, true);
 
@@ -54,6 +60,24 @@ COMMENT ON COLUMN billing.provider_accounts.stopped_at IS
 INSERT INTO billing.provider_accounts (provider, account, livemode, base_url, builtin)
 VALUES ('sandbox', 'default', false, 'sandbox:', true);
 
+CREATE TABLE billing.provider_circuits
+(
+	account_id uuid PRIMARY KEY,
+	state text NOT NULL CHECK (state IN ('closed', 'open', 'half_open')),
+	until timestamptz,
+	pause_seconds double precision,
+	failures integer NOT NULL,
+	throttled_until timestamptz,
+	noted_at timestamptz NOT NULL,
+	CHECK ((state = 'closed') = (until IS NULL))
+) WITH (fillfactor = 50);
+COMMENT ON TABLE billing.provider_circuits IS
+	'Written by the worker when calls to an account begin to fail, when it tries again, when it goes on, and when the provider asks for a '
+	'pause (429). A row that is older than the last change of its account says nothing any more; provider_health shows it.';
+COMMENT ON COLUMN billing.provider_circuits.state IS
+	'closed: all is well; open: nothing is sent until "until"; half_open: one request is on its way to see whether the provider is back.';
+COMMENT ON COLUMN billing.provider_circuits.failures IS 'Calls in a row without a usable answer (no connection, no answer, 5xx).';
+
 CREATE TABLE billing.provider_refs
 (
 	object_type text NOT NULL,
@@ -82,31 +106,41 @@ CREATE TABLE billing.provider_currencies
 	step bigint NOT NULL DEFAULT 1 CHECK (step > 0),
 	min_amount bigint NOT NULL DEFAULT 0 CHECK (min_amount >= 0),
 	max_amount bigint CHECK (max_amount >= min_amount),
+	retired boolean NOT NULL DEFAULT false,
 	builtin boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (provider, currency)
 );
 COMMENT ON TABLE billing.provider_currencies IS
-	'Where a provider counts a currency in other units than ISO 4217, or limits its amounts. A currency without a row: minor units, no limits.';
+	'The currencies that a provider takes (see providers.currencies_listed), in which units it counts them, and its limits. Where a '
+	'provider takes every currency, one without a row has ISO 4217''s minor units and no limits.';
+COMMENT ON COLUMN billing.provider_currencies.retired IS 'Not taken, or not any more.';
 COMMENT ON COLUMN billing.provider_currencies.wire_exponent IS 'Decimal places of the provider''s unit; step and limits are in this unit.';
 COMMENT ON COLUMN billing.provider_currencies.step IS 'Every amount is a multiple of it.';
 COMMENT ON COLUMN billing.provider_currencies.min_amount IS
 	'Smallest charge. The price of one unit may be lower: what counts is the sum that is charged.';
 
 -- Stripe, "Supported currencies": ISK and UGX have two decimals there and whole
--- units only, MGA has none, and the last of three decimals is 0.
-INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, step, builtin) VALUES
-	('stripe', 'ISK', 2, 100, true), ('stripe', 'UGX', 2, 100, true), ('stripe', 'MGA', 0, 1, true),
-	('stripe', 'BHD', 3, 10, true), ('stripe', 'JOD', 3, 10, true), ('stripe', 'KWD', 3, 10, true),
-	('stripe', 'OMR', 3, 10, true), ('stripe', 'TND', 3, 10, true);
-
--- Stripe, "Minimum and maximum charge amounts": at most eight digits but where the unit is small.
-INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount, max_amount, builtin)
-SELECT 'stripe', v.currency, c.exponent, v.min_amount,
-	   CASE WHEN v.currency NOT IN ('HUF', 'INR', 'JPY') THEN 99999999 END, true
-FROM (VALUES ('AED', 200), ('AUD', 50), ('BRL', 50), ('CAD', 50), ('CHF', 50), ('CZK', 1500), ('DKK', 250), ('EUR', 50),
-			 ('GBP', 30), ('HKD', 400), ('HUF', 17500), ('INR', 50), ('JPY', 50), ('MXN', 1000), ('MYR', 200), ('NOK', 300),
-			 ('NZD', 50), ('PLN', 200), ('RON', 200), ('SEK', 300), ('SGD', 50), ('THB', 1000), ('USD', 50)) AS v (currency, min_amount)
-JOIN billing.currencies AS c ON c.code = v.currency;
+-- units only, MGA has none, and the last of three decimals is 0.  "Minimum and
+-- maximum charge amounts": at most eight digits but where the unit is small;
+-- where no minimum stands here, it is the worth of USD 0.50.
+INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, step, min_amount, max_amount, builtin)
+SELECT 'stripe', c.code,
+	   CASE c.code WHEN 'ISK' THEN 2 WHEN 'UGX' THEN 2 WHEN 'MGA' THEN 0 ELSE c.exponent END,
+	   CASE WHEN c.code IN ('ISK', 'UGX') THEN 100 WHEN c.exponent = 3 THEN 10 ELSE 1 END,
+	   coalesce(m.min_amount, 0),
+	   CASE WHEN c.exponent <> 3 AND c.code NOT IN ('IDR', 'COP', 'HUF', 'INR', 'ISK', 'JPY', 'MGA', 'UGX') THEN 99999999 END,
+	   true
+FROM string_to_table(
+	'AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CLP CNY COP CRC CVE CZK '
+	'DJF DKK DOP DZD EGP ETB EUR FJD FKP GBP GEL GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR ISK JMD JOD JPY KES KGS KHR KMF '
+	'KRW KWD KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN '
+	'PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SEK SGD SHP SLE SOS SRD SZL THB TJS TND TOP TRY TTD TWD TZS UAH UGX USD '
+	'UYU UZS VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW', ' ') AS v (currency)
+JOIN billing.currencies AS c ON c.code = v.currency
+LEFT JOIN (VALUES ('AED', 200), ('AUD', 50), ('BRL', 50), ('CAD', 50), ('CHF', 50), ('CZK', 1500), ('DKK', 250), ('EUR', 50),
+				  ('GBP', 30), ('HKD', 400), ('HUF', 17500), ('INR', 50), ('JPY', 50), ('MXN', 1000), ('MYR', 200), ('NOK', 300),
+				  ('NZD', 50), ('PLN', 200), ('RON', 200), ('SEK', 300), ('SGD', 50), ('THB', 1000), ('USD', 50)) AS m (currency, min_amount)
+	ON m.currency = v.currency;
 
 -- Conekta: centavos. The least that a card is charged, and what fits into a line (32 bits). Plans may be in USD, orders
 -- only by contract.
@@ -132,7 +166,7 @@ CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.provider_currencies
 CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.provider_currencies
 	FOR EACH ROW EXECUTE FUNCTION billing.clear_builtin();
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.provider_currencies
-	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Set wire_exponent to the currency''s exponent, step to 1 and the limits to 0 and NULL instead.');
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Set retired to true instead.');
 
 SELECT pg_extension_config_dump('billing.providers', 'WHERE NOT builtin');
 SELECT pg_extension_config_dump('billing.provider_currencies', 'WHERE NOT builtin');
@@ -153,9 +187,11 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_configure_provider';
 COMMENT ON FUNCTION billing.configure_provider(text, text, text, text, text, text, jsonb) IS
 	'Makes or changes an account at a provider and binds it to this database. Secrets are stored encrypted; an argument that is NULL '
-	'leaves what is there. A new webhook_secret keeps the old one valid for 24 hours. base_url: https, or http on loopback. '
-	'Errors: JB005 unknown provider, JB011 the key is of the other mode than the account''s objects, JB012 no key file, 22023 a key '
-	'or URL that cannot be right.';
+	'leaves what is there. A new webhook_secret keeps the old one valid for 24 hours. base_url: https, or http on loopback. options are '
+	'merged into those that are there, null removes one: sandbox (boolean, where the key does not tell the mode), rate_per_second (0: not '
+	'limited), capabilities (methods that this account has, see optional_methods), headers (sent with every request), accept, language and '
+	'what else the provider knows. Errors: JB005 unknown provider, JB011 the key is of the other mode than the account''s objects, JB012 '
+	'no key file, 22023 a key, URL or option that cannot be right.';
 
 CREATE TABLE billing.environment_variables
 (
@@ -164,7 +200,8 @@ CREATE TABLE billing.environment_variables
 	argument text NOT NULL
 );
 COMMENT ON TABLE billing.environment_variables IS
-	'What import_environment() reads: an argument of configure_provider() for a provider, or a setting where provider is NULL.';
+	'What import_environment() reads: an argument of configure_provider() for a provider (options.NAME for a member of its options, true, '
+	'false, 1 and 0 as a boolean), or a setting where provider is NULL.';
 INSERT INTO billing.environment_variables (variable, provider, argument) VALUES
 	('STRIPE_SECRET_KEY', 'stripe', 'secret_key'),
 	('STRIPE_PUBLISHABLE_KEY', 'stripe', 'publishable_key'),

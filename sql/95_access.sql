@@ -208,6 +208,7 @@ FROM (VALUES
 	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
+	('{app,report}', 'select_provider'),
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
@@ -221,6 +222,7 @@ INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT l.level, 'table', r.object, 'SELECT'
 FROM (VALUES
 	('{app}', 'customers customer_details payment_methods invoices settings attached_tables'),
+	('{app,report}', 'routing_rules optional_methods'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),
@@ -269,6 +271,7 @@ INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT 'admin', 'table', r.object, v.privileges
 FROM (VALUES
 	('UPDATE', 'settings providers prices'),
+	('INSERT, UPDATE', 'routing_rules optional_methods'),
 	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters')
 ) AS v (privileges, objects)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);

@@ -20,13 +20,8 @@
 #include "errors.h"
 #include "json.h"
 #include "keys.h"
+#include "routing.h"
 #include "utils/guc.h"
-
-#define ACCOUNT_COLUMNS \
-	"a.id, p.name, a.account, a.livemode, a.base_url, a.options, a.bound_to, a.stopped_at IS NOT NULL"
-
-/* What can be used: an account without its key is half configured. */
-#define CONFIGURED "(p.embedded OR a.secret_key IS NOT NULL)"
 
 #define PROVIDER_LIST "SELECT name FROM billing.providers WHERE NOT retired ORDER BY name"
 
@@ -55,8 +50,7 @@ module_of(const char *provider)
 	return module;
 }
 
-/* ACCOUNT_COLUMNS, from column 1 on. */
-static Account *
+Account *
 account_read(Rows rows, int64 row)
 {
 	Account *account = palloc0(sizeof(Account));
@@ -69,6 +63,7 @@ account_read(Rows rows, int64 row)
 	account->base_url = rows_text(rows, row, 5);
 	account->options = rows_json(rows, row, 6);
 	account->stopped = rows_bool(rows, row, 8);
+	account->updated_at = rows_time(rows, row, 9);
 	account->module = module_of(account->provider);
 	account->bound_here = account->module->embedded != NULL ||
 						  (bound_to != NULL && strcmp(bound_to, database_binding()) == 0);
@@ -100,7 +95,7 @@ unknown_provider(const char *provider)
 QUERY(
 	find_account,
 	"SELECT " ACCOUNT_COLUMNS " FROM billing.providers AS p "
-	"LEFT JOIN billing.provider_accounts AS a ON a.provider = p.name AND a.account = $2 AND " CONFIGURED
+	"LEFT JOIN billing.provider_accounts AS a ON a.provider = p.name AND a.account = $2 AND " ACCOUNT_CONFIGURED
 	" "
 	"WHERE p.name = $1",
 	TEXTOID, TEXTOID);
@@ -118,74 +113,36 @@ account_get(const char *provider, const char *account)
 	return account_read(SPI_tuptable, 0);
 }
 
-/*
- * The provider of a new customer, in the order of accounts.h.  min and max of
- * the configured names: the same when there is one.
- */
-QUERY(
-	choose_account,
-	"SELECT " ACCOUNT_COLUMNS ", w.name FROM (SELECT coalesce("
-	"(SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_provider'), "
-	"(SELECT CASE WHEN min(a.provider) = max(a.provider) THEN min(a.provider) "
-	"WHEN count(*) = 0 THEN (SELECT e.name FROM billing.providers AS e "
-	"WHERE e.embedded AND NOT e.retired ORDER BY e.name LIMIT 1) END "
-	"FROM billing.provider_accounts AS a JOIN billing.providers AS p ON p.name = a.provider "
-	"WHERE NOT p.embedded AND NOT p.retired AND a.secret_key IS NOT NULL)) AS name) AS w "
-	"LEFT JOIN billing.providers AS p ON p.name = w.name "
-	"LEFT JOIN billing.provider_accounts AS a ON a.provider = p.name AND a.account = $1 AND " CONFIGURED,
-	TEXTOID);
 QUERY(live_account, "SELECT FROM billing.provider_accounts WHERE livemode LIMIT 1", InvalidOid);
 
-static void
-several_providers(void)
+bool
+account_embedded_excluded(bool named)
 {
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_JB_NOT_CONFIGURED),
-		 errmsg("several providers are configured and none is the default"),
-		 errdetail(
-			 "Configured are: %s.",
-			 hint_list(
-				 "SELECT DISTINCT a.provider FROM billing.provider_accounts AS a "
-				 "JOIN billing.providers AS p ON p.name = a.provider "
-				 "WHERE NOT p.embedded AND NOT p.retired AND a.secret_key IS NOT NULL ORDER BY 1")),
-		 errhint(
-			 "Pass provider, or UPDATE billing.settings SET value = ... WHERE name = 'default_provider'.")));
+	return !(named && allow_sandbox) && RUN(live_account, arg_null()) > 0;
 }
 
-static Account *
-account_by_default(const char *account)
+void
+account_check_embedded(const Account *account)
 {
-	const char *name = account != NULL ? account : "default";
-
-	RUN(choose_account, arg_text(name));
-	if (row_null(0, 9))
-		several_providers();
-	if (row_null(0, 2))
-		unknown_provider(row_text(0, 9));
-	if (row_null(0, 1))
-		not_configured(row_text(0, 9), name);
-	return account_read(SPI_tuptable, 0);
+	if (account->module->embedded != NULL && account_embedded_excluded(true))
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_MODE_MIXED),
+				 errmsg("provider \"%s\" cannot be used beside a live account", account->provider),
+				 errdetail("What is sold there is for tests and nobody pays for it."),
+				 errhint("Name a live provider; for tests in this database name \"%s\" in the "
+						 "call and set janua_billing.allow_sandbox to on.",
+						 account->provider)));
 }
 
 Account *
 account_choose(const char *provider, const char *account)
 {
-	Account *chosen = provider != NULL ? account_get(provider, account)
-									   : account_by_default(account);
-
-	if (chosen->module->embedded != NULL && !(provider != NULL && allow_sandbox) &&
-		RUN(live_account, arg_null()) > 0)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_JB_MODE_MIXED),
-			 errmsg("provider \"%s\" cannot be used beside a live account", chosen->provider),
-			 errdetail("What is sold there is for tests and nobody pays for it."),
-			 errhint(
-				 "Name a live provider; for tests in this database name \"%s\" in the call and set "
-				 "janua_billing.allow_sandbox to on.",
-				 chosen->provider)));
-	return chosen;
+	return route_account(&(RouteTerms){
+		.provider = provider,
+		.account = account,
+		.amount = NO_AMOUNT,
+		.operation = OPERATION_CUSTOMER_CREATE,
+	});
 }
 
 QUERY(
@@ -288,9 +245,9 @@ accounts_for_webhook(const char *provider, const char *account)
 		else
 		{
 			add_secret(webhook,
-					   unseal_text("provider_accounts.webhook_secret", id, row_bytes(i, 9)));
+					   unseal_text("provider_accounts.webhook_secret", id, row_bytes(i, 10)));
 			add_secret(webhook, unseal_text("provider_accounts.previous_webhook_secret", id,
-											row_bytes(i, 10)));
+											row_bytes(i, 11)));
 		}
 		found = lappend(found, webhook);
 	}

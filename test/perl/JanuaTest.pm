@@ -126,7 +126,8 @@ SQL
 
 sub start_simulator { return JanuaTest::Simulator->start(@_) }
 
-# Makes the simulator our account at Stripe.
+# Makes the simulator our account at Stripe. It is called as often as a test
+# likes, and may fail one call after the other.
 sub configure_stripe
 {
 	my ($node, $simulator, $database) = @_;
@@ -134,7 +135,8 @@ sub configure_stripe
 
 	$node->safe_psql($database || 'postgres', <<"SQL");
 SELECT billing.configure_provider('stripe', secret_key => 'sk_test_x',
-	webhook_secret => 'whsec_simulator_test_secret', base_url => '$url');
+	webhook_secret => 'whsec_simulator_test_secret', base_url => '$url', options => '{"rate_per_second": 0}');
+UPDATE billing.settings SET value = '1000000' WHERE name = 'circuit_threshold';
 SQL
 }
 
