@@ -190,6 +190,9 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 
 	subscription->provider_status = json_text(object, "status");
 	subscription->status = conekta_subscription_status(subscription->provider_status);
+	/* a word that we do not know entitles to nothing, and moves nothing that runs */
+	if (subscription->status == NULL)
+		subscription->status = "incomplete";
 	subscription->customer = json_text(object, "customer_id");
 	subscription->price = json_text(object, "plan_id");
 	subscription->quantity = 1;
@@ -267,6 +270,8 @@ conekta_chargeback_snapshot(const Jsonb *chargeback, bool livemode)
 	dispute = &snapshot->dispute;
 	dispute->provider_status = json_text(chargeback, "status");
 	dispute->status = TRANSLATE(dispute->provider_status, words);
+	if (dispute->status == NULL)
+		dispute->status = "under_review";
 	dispute->charge = json_text(chargeback, "charge_id");
 	dispute->reason = json_text(chargeback, "reason");
 	dispute->evidence_submitted = is_one_of(dispute->provider_status, answered);
@@ -432,6 +437,8 @@ read_payment_status(const Jsonb *order, const Jsonb *charge, PaymentIntentSnapsh
 	intent->status = intent->provider_status == NULL
 						 ? "pending"
 						 : TRANSLATE(intent->provider_status, payment_words);
+	if (intent->status == NULL)
+		intent->status = "processing";
 	if (action != NULL && conekta_same(intent->status, "pending"))
 		intent->status = "requires_action";
 	if (!conekta_same(intent->status, "requires_action"))
@@ -518,9 +525,11 @@ read_checkout(const Jsonb *object, ProviderSnapshot *snapshot)
 	session->kind = conekta_same(json_text(object, "type"), "PaymentLink") ? "link" : "session";
 	session->provider_status = json_text(object, "status");
 	session->status = TRANSLATE(session->provider_status, words);
+	if (session->status == NULL)
+		session->status = "open";
 	session->url = json_text(object, "url");
 	session->expires_at = json_unix_time(object, "expires_at");
-	snapshot->terminal = session->status != NULL && strcmp(session->status, "open") != 0;
+	snapshot->terminal = strcmp(session->status, "open") != 0;
 }
 
 /* The order knows what was paid; the page itself only whether it can still be used. */
