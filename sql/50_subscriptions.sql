@@ -195,11 +195,3 @@ AS 'MODULE_PATHNAME', 'billing_resume_subscription';
 COMMENT ON FUNCTION billing.resume_subscription(uuid) IS
 	'Takes back a cancellation at the period''s end, or lets a paused subscription run again. Errors: JB005 unknown subscription, JB008 '
 	'it has ended (subscribe again) or there is nothing to resume.';
-
-CREATE FUNCTION billing.client_config(id uuid) RETURNS jsonb
-LANGUAGE c STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'billing_client_config';
-COMMENT ON FUNCTION billing.client_config(uuid) IS
-	'What the browser needs to pay for a subscription that is incomplete: {provider, account, publishable_key, client_secret, status}. '
-	'The only place that shows a client secret. Errors: JB005 unknown object.';

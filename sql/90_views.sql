@@ -193,7 +193,14 @@ UNION ALL
 		   'the customer has to pay or to give another payment method'
 	FROM billing.subscriptions AS s
 	JOIN billing.plans AS p ON p.id = s.plan_id
-	WHERE s.status IN ('past_due', 'unpaid');
+	WHERE s.status IN ('past_due', 'unpaid')
+UNION ALL
+	SELECT d.created_at, 'error', 'dispute waits for an answer', 'dispute', d.id, d.organization_id,
+		   format('%s %s of payment intent %s at %s, %s', d.amount, d.currency, d.payment_intent_id, d.provider,
+				  coalesce(format('evidence is due by %s', d.evidence_due_by), 'no date is told')),
+		   format('billing.submit_dispute_evidence(%L, ...) or billing.accept_dispute(%1$L)', d.id)
+	FROM billing.disputes AS d
+	WHERE d.status IN ('needs_response', 'warning_needs_response');
 COMMENT ON VIEW billing.attention IS 'Everything that a person has to look at; empty when all is well.';
 COMMENT ON COLUMN billing.attention.severity IS
 	'critical (nothing goes out), error (something will not happen without you), warning.';

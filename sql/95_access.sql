@@ -50,7 +50,8 @@ DECLARE
 	protected text;
 BEGIN
 	-- with a column of its own that says whose a row is
-	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'invoices', 'payment_intents', 'usage_events', 'usage_keys', 'idempotency_keys',
+	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'invoices', 'payment_intents', 'setup_intents', 'refunds', 'disputes',
+									 'usage_events', 'usage_keys', 'idempotency_keys',
 									 'events', 'sandbox_clocks']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
@@ -76,7 +77,9 @@ ALTER TABLE billing.provider_refs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.provider_refs
 	USING (billing.sees_all_organizations()
 		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = provider_refs.object_id)
-		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = provider_refs.object_id));
+		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = provider_refs.object_id)
+		   OR EXISTS (SELECT FROM billing.refunds AS f WHERE f.id = provider_refs.object_id)
+		   OR EXISTS (SELECT FROM billing.disputes AS d WHERE d.id = provider_refs.object_id));
 -- The list prices are for everybody, an agreed one for the organisation that has it.
 ALTER TABLE billing.prices ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.prices
@@ -195,6 +198,10 @@ FROM (VALUES
 	 'create_customer update_customer delete_customer find_customer find_customers_by_email get_customer decrypt '
 	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods '
 	 'subscribe update_subscription cancel_subscription resume_subscription client_config '
+	 'create_payment_intent confirm_payment_intent capture_payment_intent cancel_payment_intent verify_microdeposits '
+	 'get_payment_intent list_payment_intents create_setup_intent cancel_setup_intent get_setup_intent list_setup_intents '
+	 'create_refund cancel_refund get_refund list_refunds '
+	 'get_dispute list_disputes submit_dispute_evidence accept_dispute fetch_disputes refresh '
 	 'get_subscription list_subscriptions get_invoice list_invoices '
 	 'record_usage await run_worker attach_organizations detach_organizations organization_changed '
 	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle'),
@@ -212,12 +219,13 @@ CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT l.level, 'table', r.object, 'SELECT'
 FROM (VALUES
-	('{app}', 'customers customer_details payment_methods settings attached_tables'),
+	('{app}', 'customers customer_details payment_methods settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),
 	('{report}', 'outbox_finished worker_status provider_health attention'),
-	('{app,report,tenant}', 'plans prices plan_features features meters invoices usage_events subscription_details invoice_details')
+	('{app,report,tenant}', 'plans prices plan_features features meters invoices usage_events subscription_details invoice_details '
+	 'refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -247,16 +255,20 @@ SELECT 'admin', 'table', c.relname, 'SELECT',
 FROM pg_class AS c
 WHERE c.relnamespace = 'billing'::regnamespace AND c.relkind IN ('r', 'p', 'v')
 UNION ALL
-SELECT 'tenant', 'table', 'subscriptions', 'SELECT',
+SELECT l.level, 'table', t.name, 'SELECT',
 	   ARRAY(SELECT a.attname FROM pg_attribute AS a
-			 WHERE a.attrelid = 'billing.subscriptions'::regclass AND a.attnum > 0 AND NOT a.attisdropped
-				 AND a.atttypid <> 'bytea'::regtype
-			 ORDER BY a.attnum);
+			 WHERE a.attrelid = format('billing.%I', t.name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
+				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname NOT IN ('description', 'metadata'))
+			 ORDER BY a.attnum)
+FROM (VALUES
+	('{tenant}', 'subscriptions'), ('{app,report,tenant}', 'payment_intents'), ('{app,report,tenant}', 'setup_intents'),
+	('{app,report,tenant}', 'refunds'), ('{app,report,tenant}', 'disputes')) AS t (levels, name)
+CROSS JOIN LATERAL unnest(t.levels::text[]) AS l (level);
 
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT 'admin', 'table', r.object, v.privileges
 FROM (VALUES
 	('UPDATE', 'settings providers prices'),
-	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters')
+	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters installment_terms refund_rules')
 ) AS v (privileges, objects)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
