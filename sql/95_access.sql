@@ -197,7 +197,8 @@ FROM (VALUES
 	 'subscribe update_subscription cancel_subscription resume_subscription client_config '
 	 'get_subscription list_subscriptions get_invoice list_invoices '
 	 'record_usage await run_worker attach_organizations detach_organizations organization_changed '
-	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle'),
+	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle '
+	 'sandbox_complete_checkout sandbox_pay_reference sandbox_expire sandbox_dispute sandbox_resolve_dispute'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
 	('{app,report,tenant}', 'get_plans'),
