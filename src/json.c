@@ -503,6 +503,16 @@ json_append_text(JsonBuilder *builder, const char *value)
 }
 
 void
+json_append_int(JsonBuilder *builder, int64 value)
+{
+	JsonbValue number;
+
+	number.type = jbvNumeric;
+	number.val.numeric = int64_to_numeric(value);
+	pushJsonbValue(&builder->state, WJB_ELEM, &number);
+}
+
+void
 json_append_json(JsonBuilder *builder, const Jsonb *value)
 {
 	if (value != NULL)
