@@ -357,7 +357,6 @@ static const struct
 	const char *argument;
 } required[] = {
 	{NULL, OPERATION_PORTAL_SESSION_CREATE, "return_url"},
-	{NULL, OPERATION_CHECKOUT_SESSION_CREATE, "success_url"},
 	{"conekta", OPERATION_CUSTOMER_CREATE, "name"},
 	{"conekta", OPERATION_CUSTOMER_CREATE, "email"},
 	{"conekta", OPERATION_CUSTOMER_CREATE, "phone"},
