@@ -287,14 +287,14 @@ LANGUAGE c STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_client_config';
 COMMENT ON FUNCTION billing.client_config(uuid) IS
-	'What the browser needs for a payment intent, a setup intent or an incomplete subscription: {provider, account, publishable_key, '
-	'client_secret, next_action, url, expires_at (unix seconds), status}, what there is of it. The only place that shows a client '
-	'secret. Errors: JB005 unknown object.';
+	'What the browser needs for a payment intent, setup intent, incomplete subscription, checkout session, payment link or portal '
+	'session: {provider, account, publishable_key, client_secret, next_action, url, expires_at (unix seconds), status}, what there is of '
+	'it. The only place that shows client secrets and the urls of sessions. Errors: JB005 unknown object.';
 
 CREATE FUNCTION billing.refresh(id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_refresh';
 COMMENT ON FUNCTION billing.refresh(uuid) IS
-	'Asks the provider anew for the object with this id (payment intent, refund, dispute) and takes over what it says. Errors: JB005 '
-	'unknown object, JB008 no provider knows it yet, JB004 the provider cannot be asked for it.';
+	'Asks the provider anew for the object with this id (payment intent, refund, dispute, subscription, invoice, checkout session) and '
+	'takes over what it says. Errors: JB005 unknown object, JB008 no provider knows it yet, JB004 the provider cannot be asked for it.';

@@ -41,6 +41,9 @@ extern const OperationTraits *operation_traits(Operation operation);
 extern const char *key_kind_name(KeyKind kind);
 extern KeyKind key_kind_by_name(const char *name);
 
+/* Locks the row that a request is kept in order with, FOR NO KEY UPDATE; in outbox.c. */
+extern void outbox_lock_key(KeyKind kind, const pg_uuid_t *key);
+
 /* How a snapshot went down. */
 typedef enum Applied
 {

@@ -54,8 +54,8 @@ QUERY(
 	UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, UUIDOID, UUIDOID,
 	BOOLOID, JSONBOID, BOOLOID);
 
-static void
-lock_key(KeyKind kind, const pg_uuid_t *key)
+void
+outbox_lock_key(KeyKind kind, const pg_uuid_t *key)
 {
 	switch (kind)
 	{
@@ -81,7 +81,7 @@ outbox_enqueue(const Account *account, Operation operation, const pg_uuid_t *obj
 	pg_uuid_t *id = new_id();
 
 	account_require(account, operation, arguments);
-	lock_key(traits->key, ordering_key);
+	outbox_lock_key(traits->key, ordering_key);
 	RUN(insert_request, arg_uuid(id), arg_text(account->provider), arg_text(account->account),
 		arg_bool(account->livemode), arg_text(operation_name(operation)),
 		arg_text(object_type_name(traits->object_type)), arg_uuid(object_id),

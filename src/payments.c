@@ -449,6 +449,21 @@ payment_intent_for_checkout(const Customer *customer, const Account *account, in
 	return id;
 }
 
+QUERY(
+	abandon,
+	"UPDATE billing.payment_intents SET status = 'canceled', cancellation_reason = $2, updated_at = now() "
+	"WHERE id = $1 AND status = 'pending' RETURNING organization_id",
+	UUIDOID, TEXTOID);
+
+/* Only one that nobody has begun to pay: else its own news tell what becomes of it. */
+void
+payment_intent_abandon(const pg_uuid_t *id, const char *reason)
+{
+	if (RUN(abandon, arg_uuid(id), arg_text(reason)) > 0)
+		event_record("payment_intent.canceled", "payment_intent", id, row_text(0, 1), "pending",
+					 "canceled");
+}
+
 /* ---- confirm ---- */
 
 static void

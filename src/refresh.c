@@ -18,6 +18,12 @@
 QUERY(payment_customer, "SELECT customer_id FROM billing.payment_intents WHERE id = $1", UUIDOID);
 QUERY(refund_customer, "SELECT customer_id FROM billing.refunds WHERE id = $1", UUIDOID);
 QUERY(dispute_customer, "SELECT customer_id FROM billing.disputes WHERE id = $1", UUIDOID);
+QUERY(subscription_customer, "SELECT customer_id FROM billing.subscriptions WHERE id = $1",
+	  UUIDOID);
+QUERY(invoice_customer, "SELECT customer_id FROM billing.invoices WHERE id = $1", UUIDOID);
+QUERY(checkout_customer,
+	  "SELECT customer_id FROM billing.checkout_sessions WHERE id = $1 AND kind = 'session'",
+	  UUIDOID);
 
 typedef struct Refreshable
 {
@@ -30,6 +36,9 @@ static const Refreshable refreshables[] = {
 	{"payment_intent", OPERATION_PAYMENT_INTENT_FETCH, &payment_customer},
 	{"refund", OPERATION_REFUND_FETCH, &refund_customer},
 	{"dispute", OPERATION_DISPUTE_FETCH, &dispute_customer},
+	{"subscription", OPERATION_SUBSCRIPTION_FETCH, &subscription_customer},
+	{"invoice", OPERATION_INVOICE_FETCH, &invoice_customer},
+	{"checkout_session", OPERATION_CHECKOUT_SESSION_FETCH, &checkout_customer},
 };
 
 QUERY(refs_of,
@@ -72,7 +81,8 @@ SQL_FUNCTION(billing_refresh)
 	}
 	if (!found)
 		unknown_object("object", uuid_text(id),
-					   "Pass the id of a payment intent, a refund or a dispute.");
+					   "Pass the id of a payment intent, refund, dispute, subscription, invoice or "
+					   "checkout session.");
 	db_close();
 	PG_RETURN_VOID();
 }

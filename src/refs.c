@@ -57,6 +57,8 @@ QUERY(referred,
 	  "AND provider = $2 AND account = $3 "
 	  "UNION ALL SELECT FROM billing.refunds WHERE id = $1 AND $5 = 'refund' "
 	  "AND provider = $2 AND account = $3 "
+	  "UNION ALL SELECT FROM billing.checkout_sessions WHERE id = $1 AND $5 = 'checkout_session' "
+	  "AND provider = $2 AND account = $3 "
 	  "UNION ALL SELECT FROM billing.plans WHERE id = $1 AND $5 = 'product' "
 	  "UNION ALL SELECT FROM billing.prices WHERE id = $1 AND $5 = 'price'",
 	  UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID);
