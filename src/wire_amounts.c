@@ -24,8 +24,8 @@ QUERY(find_rule,
 typedef struct CurrencyRule
 {
 	int exponent; /* of ours */
+	int64 min;    /* smallest charge, in the provider's units */
 	MoneyRule rule;
-	int64 min_charge; /* in the provider's units; not a limit of prices */
 } CurrencyRule;
 
 static CurrencyRule
@@ -39,7 +39,7 @@ currency_rule(const char *provider, const char *currency)
 	found.rule.step = row_int(0, 3);
 	found.rule.min = 0;
 	found.rule.max = row_null(0, 4) ? PG_INT64_MAX : row_int(0, 4);
-	found.min_charge = row_int(0, 5);
+	found.min = row_int(0, 5);
 	return found;
 }
 
@@ -83,7 +83,7 @@ provider_takes_amount(const char *provider, const char *currency, int64 amount)
 	CurrencyRule found = currency_rule(provider, currency);
 	MoneyWire wire;
 
-	found.rule.min = found.min_charge;
+	found.rule.min = found.min;
 	return money_to_wire(amount, found.exponent, &found.rule, &wire) == MONEY_OK;
 }
 
@@ -97,13 +97,12 @@ neighbours(const MoneyWire *wire)
 					wire->has_lower ? wire->lower : wire->upper);
 }
 
-int64
-wire_price(const char *provider, const char *currency, int64 amount)
+static int64
+to_wire(const char *provider, const char *currency, const CurrencyRule *found, int64 amount)
 {
-	CurrencyRule found = currency_rule(provider, currency);
 	MoneyWire wire;
 
-	switch (money_to_wire(amount, found.exponent, &found.rule, &wire))
+	switch (money_to_wire(amount, found->exponent, &found->rule, &wire))
 	{
 		case MONEY_OK:
 			return wire.wire;
@@ -121,6 +120,23 @@ wire_price(const char *provider, const char *currency, int64 amount)
 								   " in %s is out of range for provider \"%s\"",
 								   amount, currency, provider)));
 	}
+}
+
+int64
+wire_price(const char *provider, const char *currency, int64 amount)
+{
+	CurrencyRule found = currency_rule(provider, currency);
+
+	return to_wire(provider, currency, &found, amount);
+}
+
+int64
+wire_charge(const char *provider, const char *currency, int64 amount)
+{
+	CurrencyRule found = currency_rule(provider, currency);
+
+	found.rule.min = found.min;
+	return to_wire(provider, currency, &found, amount);
 }
 
 int64
