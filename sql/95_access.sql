@@ -205,7 +205,8 @@ FROM (VALUES
 	 'create_payment_link cancel_payment_link list_payment_links create_portal_session '
 	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible '
 	 'record_usage await run_worker attach_organizations detach_organizations organization_changed '
-	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle'),
+	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle '
+	 'sandbox_complete_checkout sandbox_pay_reference sandbox_expire sandbox_dispute sandbox_resolve_dispute'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
 	('{app,report,tenant}', 'get_plans'),
