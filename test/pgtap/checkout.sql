@@ -20,7 +20,7 @@ UPDATE billing.provider_accounts SET stopped_at = now(), stopped_reason = 'held 
 SELECT billing.create_checkout_session(:'acme',
 	format('[{"price": "%s", "quantity": 2}, {"name": "Delivery", "amount": 700, "description": "by tomorrow"}]', :'ticket')::jsonb,
 	'https://acme.example/done?session={CHECKOUT_SESSION_ID}&again={CHECKOUT_SESSION_ID}', 'https://acme.example/back/{CHECKOUT_SESSION_ID}',
-	methods => '{card,oxxo}', installments => '{3,6}', tax_lines => '[{"description": "VAT", "amount": 100}]', coupon => 'spring',
+	methods => '{card,oxxo}', installments => '{3,6}', tax_lines => '[{"description": "VAT", "amount": 100}]',
 	allow_promotion_codes => false, collect_tax_id => true, locale => 'es', metadata => '{"cart": "7"}') AS pay \gset
 SELECT results_eq(format($$SELECT kind, mode, status, payment_status, currency, amount_total, organization_id, pending FROM billing.get_checkout_session(%L)$$, :'pay'),
 	$$VALUES ('session', 'payment', 'pending', NULL, 'USD', 5800::bigint, 'acme', '{checkout_session.create}'::text[])$$,
@@ -35,7 +35,7 @@ SELECT results_eq(format($$SELECT i.status, i.amount, i.currency, i.checkout_ses
 	JOIN billing.checkout_sessions AS c ON c.payment_intent_id = i.id WHERE c.id = %L$$, :'pay'),
 	format($$VALUES ('pending', 5800::bigint, 'USD', %L::uuid)$$, :'pay'), 'the payment that the buyer will make has its row already');
 SELECT is((SELECT arguments - 'line_items' FROM billing.outbox WHERE object_id = :'pay'),
-	'{"mode": "payment", "currency": "USD", "amount": 5800, "methods": ["card", "oxxo"], "installments": [3, 6], "coupon": "spring", "locale": "es",
+	'{"mode": "payment", "currency": "USD", "amount": 5800, "methods": ["card", "oxxo"], "installments": [3, 6], "locale": "es",
 	  "tax_lines": [{"description": "VAT", "amount": 100}], "allow_promotion_codes": false, "collect_tax_id": true}'::jsonb,
 	'the request holds terms, neither addresses nor ids of the provider');
 SELECT is(billing.await(:'pay', '0 seconds'), 'pending', 'await tells its state');
