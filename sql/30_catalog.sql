@@ -276,6 +276,7 @@ DECLARE
 	present billing.plans;
 	unknown text;
 	offer jsonb;
+	made uuid;
 	feature record;
 	changed boolean := false;
 BEGIN
@@ -346,8 +347,18 @@ BEGIN
 										  (SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_currency'))
 				AND r."interval" = coalesce(offer ->> 'interval', 'month')
 				AND r.interval_count = coalesce((offer ->> 'interval_count')::integer, 1));
-		PERFORM billing.create_price(code, (offer ->> 'amount')::bigint, offer ->> 'currency', coalesce(offer ->> 'interval', 'month'),
+		made := billing.create_price(code, (offer ->> 'amount')::bigint, offer ->> 'currency', coalesce(offer ->> 'interval', 'month'),
 									 coalesce((offer ->> 'interval_count')::integer, 1));
+		-- create_price() replaces the default one; an offer beside it that the file knows no more goes, too
+		UPDATE billing.prices AS r
+		SET retired_at = now()
+		FROM billing.prices AS n
+		WHERE n.id = made AND r.id <> made AND r.plan_id = n.plan_id AND r.customer_id IS NULL AND r.retired_at IS NULL
+			AND (r.currency, r."interval", r.interval_count) = (n.currency, n."interval", n.interval_count)
+			AND NOT EXISTS (SELECT
+							FROM jsonb_array_elements(coalesce(import_plan.plan -> 'prices', '[]')) AS o
+							WHERE (o.value ->> 'amount')::bigint = r.amount
+								AND coalesce(o.value ->> 'interval', 'month') = r."interval");
 		changed := true;
 	END LOOP;
 	RETURN CASE WHEN present.id IS NULL THEN 'created' WHEN changed THEN 'updated' ELSE 'unchanged' END;
