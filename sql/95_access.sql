@@ -200,7 +200,8 @@ FROM (VALUES
 	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
-	('{app,report}', 'select_provider'),
+	('{app,report}', 'select_provider provider_capabilities check_provider'),
+	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
@@ -215,6 +216,7 @@ SELECT l.level, 'table', r.object, 'SELECT'
 FROM (VALUES
 	('{app}', 'customers customer_details payment_methods settings attached_tables'),
 	('{app,report}', 'routing_rules optional_methods'),
+	('{report}', 'webhook_endpoints provider_circuits'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),

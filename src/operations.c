@@ -46,6 +46,23 @@ static const OperationTraits traits[OPERATION_COUNT] = {
 										 .refused = subscription_refused},
 	[OPERATION_SUBSCRIPTION_RESUME] = {BILLING_SUBSCRIPTION, .describe = subscription_describe,
 									   .refused = subscription_refused},
+	[OPERATION_WEBHOOK_ENDPOINT_CREATE] = {BILLING_WEBHOOK_ENDPOINT, .key = KEY_ACCOUNT,
+										   .describe = webhook_endpoint_describe,
+										   .refused = webhook_endpoint_refused},
+	[OPERATION_WEBHOOK_ENDPOINT_UPDATE] = {BILLING_WEBHOOK_ENDPOINT, .key = KEY_ACCOUNT,
+										   .describe = webhook_endpoint_describe,
+										   .refused = webhook_endpoint_refused},
+	[OPERATION_WEBHOOK_ENDPOINT_ROTATE] = {BILLING_WEBHOOK_ENDPOINT, .key = KEY_ACCOUNT,
+										   .describe = webhook_endpoint_describe,
+										   .refused = webhook_endpoint_refused},
+	[OPERATION_WEBHOOK_ENDPOINT_DELETE] = {BILLING_WEBHOOK_ENDPOINT, .key = KEY_ACCOUNT,
+										   .describe = webhook_endpoint_describe,
+										   .refused = webhook_endpoint_refused,
+										   .done = webhook_endpoint_done},
+	/* about the account: its object is the account's id */
+	[OPERATION_WEBHOOK_ENDPOINT_LIST] = {BILLING_WEBHOOK_ENDPOINT, .key = KEY_ACCOUNT,
+										 .describe = webhook_endpoint_describe,
+										 .done = webhook_endpoint_done},
 };
 
 const OperationTraits *
@@ -81,9 +98,13 @@ typedef Applied (*SnapshotApplier)(const ProviderSnapshot *snapshot, const News 
 								   const char **waiting_for);
 
 static const SnapshotApplier appliers[BILLING_OBJECT_COUNT] = {
-	[BILLING_CUSTOMER] = customer_apply,         [BILLING_PAYMENT_METHOD] = payment_method_apply,
-	[BILLING_PRODUCT] = product_apply,           [BILLING_PRICE] = price_apply,
-	[BILLING_SUBSCRIPTION] = subscription_apply, [BILLING_INVOICE] = invoice_apply,
+	[BILLING_CUSTOMER] = customer_apply,
+	[BILLING_PAYMENT_METHOD] = payment_method_apply,
+	[BILLING_PRODUCT] = product_apply,
+	[BILLING_PRICE] = price_apply,
+	[BILLING_SUBSCRIPTION] = subscription_apply,
+	[BILLING_INVOICE] = invoice_apply,
+	[BILLING_WEBHOOK_ENDPOINT] = webhook_endpoint_apply,
 };
 
 Applied

@@ -33,6 +33,8 @@ QUERY(
 	"UNION ALL SELECT state FROM billing.payment_methods WHERE id = $1 "
 	"UNION ALL SELECT status FROM billing.subscriptions WHERE id = $1 "
 	"UNION ALL SELECT status FROM billing.invoices WHERE id = $1 "
+	"UNION ALL SELECT state FROM billing.webhook_endpoints WHERE id = $1 "
+	"UNION ALL SELECT CASE WHEN stopped_at IS NULL THEN 'active' ELSE 'stopped' END FROM billing.provider_accounts WHERE id = $1 "
 	"UNION ALL SELECT CASE WHEN retired_at IS NULL THEN 'active' ELSE 'retired' END FROM billing.plans WHERE id = $1 "
 	"UNION ALL SELECT CASE WHEN retired_at IS NULL THEN 'active' ELSE 'retired' END FROM billing.prices WHERE id = $1",
 	UUIDOID);
@@ -105,6 +107,8 @@ typedef struct Request
 QUERY(request_key, "SELECT key_type, ordering_key FROM billing.outbox WHERE id = $1", UUIDOID);
 QUERY(lock_customer_key, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 QUERY(lock_plan_key, "SELECT FROM billing.plans WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
+QUERY(lock_account_key, "SELECT FROM billing.provider_accounts WHERE id = $1 FOR NO KEY UPDATE",
+	  UUIDOID);
 QUERY(
 	load_request,
 	"SELECT state, key_type, ordering_key, attempts > 0 OR generation > 0 OR step > 0, answer IS NOT NULL, request IS NULL, "
@@ -119,13 +123,19 @@ refuse(const pg_uuid_t *id, const char *state, const char *hint)
 					hint == NULL ? 0 : errhint("%s", hint)));
 }
 
+static SqlQuery *const lock_key[KEY_KIND_COUNT] = {
+	[KEY_CUSTOMER] = &lock_customer_key,
+	[KEY_PLAN] = &lock_plan_key,
+	[KEY_ACCOUNT] = &lock_account_key,
+};
+
 /* The key first, then the row: the order in which the delivery takes them. */
 static void
 load_locked(const pg_uuid_t *id, Request *request)
 {
 	check_given("id", id != NULL);
 	if (RUN(request_key, arg_uuid(id)) > 0)
-		query_run(strcmp(row_text(0, 1), "plan") == 0 ? &lock_plan_key : &lock_customer_key,
+		query_run(lock_key[key_kind_by_name(row_text(0, 1))],
 				  (const Arg[]){arg_uuid(row_uuid(0, 2))});
 	if (RUN(load_request, arg_uuid(id)) == 0)
 	{
