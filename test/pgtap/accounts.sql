@@ -73,7 +73,7 @@ SELECT is((SELECT count(*) FROM billing.provider_capabilities() WHERE support NO
 
 UPDATE billing.provider_accounts SET stopped_at = now(), stopped_reason = 'quiet' WHERE provider = 'stripe';
 SELECT fails($$SELECT billing.register_webhook('stripe')$$, '23502', 'url must be given', 'webhook_url', 'an endpoint has an address');
-SELECT fails($$SELECT billing.register_webhook('stripe', 'http://app.example/hook')$$, '22023', 'https', 'https', 'which is https');
+SELECT fails($$SELECT billing.register_webhook('stripe', 'http://app.example/hook')$$, '22023', 'cannot be that of', 'https', 'which is https');
 SELECT fails($$SELECT billing.register_webhook('stripe', 'https://app.example', events => '{a b}')$$, '22023', 'events', 'invoice.paid', 'with events that can be types');
 SELECT fails($$SELECT billing.register_webhook('stripe', 'https://app.example', account => 'none')$$, 'JB006', 'not configured', NULL, 'at an account that is there');
 UPDATE billing.settings SET value = 'https://app.example/hooks/' WHERE name = 'webhook_url';
