@@ -6,6 +6,7 @@ import { list, search } from './query.js';
 import { HIDDEN, StripeError, address, applyFields, bool, int, invalid, mergeMetadata, missing, newId, randomText } from './store.js';
 
 const DAY = 86400;
+const DEBITS = new Set(['us_bank_account', 'sepa_debit']);
 const CONFIRM_ONLY = ['off_session', 'return_url', 'mandate_data', 'mandate', 'payment_method_data'];
 const CONFIRMABLE = new Set(['requires_payment_method', 'requires_confirmation', 'requires_action']);
 const CANCELABLE = new Set([...CONFIRMABLE, 'requires_capture', 'processing']);
@@ -54,7 +55,7 @@ const unexpectedState = (intent, verb) =>
   invalidWith(intent, `You cannot ${verb} this PaymentIntent because it has a status of ${intent.status}.`, 'payment_intent_unexpected_state');
 
 function invalidWith(intent, message, code, param) {
-  return new StripeError(400, 'invalid_request_error', message, { code, ...(param && { param }), payment_intent: intent });
+  return new StripeError(400, 'invalid_request_error', message, { code, ...(param && { param }), ...(intent && { payment_intent: intent }) });
 }
 
 export class Payments {
@@ -121,7 +122,10 @@ export class Payments {
   create(params) {
     this.#check(params);
     const customer = params.customer && this.stripe.customers.live(params.customer, 'customer');
-    const method = params.payment_method && this.methodFor(params.payment_method, customer?.id ?? null);
+    const confirmed = bool(params.confirm, false);
+    const method = confirmed
+      ? this.#methodOf(params, { customer: customer?.id ?? null, currency: params.currency, allowed_payment_method_types: params.allowed_payment_method_types, payment_method: null })
+      : params.payment_method && this.methodFor(params.payment_method, customer?.id ?? null);
     const intent = this.open({
       ...applyFields({}, params, ['description', 'statement_descriptor_suffix', 'receipt_email', 'setup_future_usage', 'capture_method', 'allowed_payment_method_types']),
       amount: int(params.amount),
@@ -133,7 +137,7 @@ export class Payments {
       payment_method_options: this.#options(params.payment_method_options),
       status: method ? 'requires_confirmation' : 'requires_payment_method',
     });
-    return bool(params.confirm, false) ? this.attempt(intent.id, method, params) : intent;
+    return confirmed ? this.#attempt(intent.id, method, params) : intent;
   }
 
   #check(params) {
@@ -187,9 +191,25 @@ export class Payments {
     return method;
   }
 
+  // The method of an attempt, after all that may be wrong with it: a refused request leaves nothing behind.
+  #methodOf(params, intent) {
+    const known = intent.id ? intent : undefined;
+    const id = params.payment_method ?? (params.payment_method_data ? null : intent.payment_method);
+    const method = id ? this.methodFor(id, intent.customer) : params.payment_method_data && this.#methodOfData(params.payment_method_data, known);
+    if (!method) throw invalidWith(known, 'You cannot confirm this PaymentIntent because it\'s missing a payment method.', 'payment_intent_unexpected_state', 'payment_method');
+    const { type } = method;
+    const allowed = intent.allowed_payment_method_types;
+    if (allowed && !allowed.includes(type)) throw invalidWith(known, `The PaymentMethod provided (${type}) is not allowed for this PaymentIntent.`, 'payment_intent_invalid_parameter', 'payment_method');
+    if (DEBITS.has(type) && !params.mandate_data?.customer_acceptance && !method[HIDDEN].mandate) {
+      throw invalidWith(known, `A mandate is required to confirm a PaymentIntent with ${type}: pass mandate_data.`, 'payment_intent_mandate_invalid', 'mandate_data');
+    }
+    if (type === 'oxxo' && intent.currency !== 'mxn') throw invalidWith(known, 'OXXO supports the currency mxn only.', 'payment_intent_incompatible_payment_method', 'currency');
+    if (type === 'customer_balance' && !intent.customer) throw invalidWith(known, 'A customer is required for bank transfers.', 'parameter_missing', 'customer');
+    return method;
+  }
+
   // payment_method_data: a voucher or a transfer has nothing to be tokenized.
-  #methodOfData(data, intent) {
-    const { type, billing_details: given = {} } = data;
+  #methodOfData({ type, billing_details: given = {} }, intent) {
     if (type === 'oxxo' && (!given.email || !given.name)) {
       throw invalidWith(intent, 'Missing required param: payment_method_data[billing_details]. OXXO needs the name and the e-mail of the buyer.', 'parameter_missing', 'payment_method_data[billing_details]');
     }
@@ -207,21 +227,14 @@ export class Payments {
   confirm(params, id) {
     const intent = this.get({}, id);
     if (!CONFIRMABLE.has(intent.status)) throw unexpectedState(intent, 'confirm');
-    const method = params.payment_method && this.methodFor(params.payment_method, intent.customer);
+    const method = this.#methodOf(params, intent);
     const options = this.#options(params.payment_method_options);
     if (options) this.store.change('payment_intents', id, { payment_method_options: { ...intent.payment_method_options, ...options } });
-    return this.attempt(id, method, params);
+    return this.#attempt(id, method, params);
   }
 
   // What happens by type; a decline throws, everything else comes back as the intent.
-  attempt(id, given, params) {
-    const intent = this.store.find('payment_intents', id);
-    const method = given || (params.payment_method_data && this.#methodOfData(params.payment_method_data, intent)) || this.store.find('payment_methods', intent.payment_method);
-    if (!method) throw invalidWith(intent, 'You cannot confirm this PaymentIntent because it\'s missing a payment method.', 'payment_intent_unexpected_state', 'payment_method');
-    const allowed = intent.allowed_payment_method_types;
-    if (allowed && !allowed.includes(method.type)) {
-      throw invalidWith(intent, `The PaymentMethod provided (${method.type}) is not allowed for this PaymentIntent.`, 'payment_intent_invalid_parameter', 'payment_method');
-    }
+  #attempt(id, method, params) {
     this.store.change('payment_intents', id, { last_payment_error: null, payment_method: method.id, next_action: null });
     switch (method.type) {
       case 'card':
@@ -270,12 +283,7 @@ export class Payments {
 
   // Debits are promised now and known in days; Stripe wants the mandate said once.
   #tryDebit(id, method, params) {
-    const intent = this.store.find('payment_intents', id);
     const test = TEST_METHODS[method[HIDDEN].token];
-    const acceptance = params.mandate_data?.customer_acceptance;
-    if (!acceptance && !method[HIDDEN].mandate) {
-      throw invalidWith(intent, `A mandate is required to confirm a PaymentIntent with ${method.type}: pass mandate_data.`, 'payment_intent_mandate_invalid', 'mandate_data');
-    }
     method[HIDDEN].mandate = true;
     if (params.payment_method_options?.us_bank_account?.verification_method === 'microdeposits') {
       return this.#ask(id, {
@@ -298,7 +306,6 @@ export class Payments {
 
   #giveVoucher(id, method) {
     const intent = this.store.find('payment_intents', id);
-    if (intent.currency !== 'mxn') throw invalidWith(intent, 'OXXO supports the currency mxn only.', 'payment_intent_incompatible_payment_method', 'currency');
     const days = intent.payment_method_options?.oxxo?.expires_after_days ?? 3;
     if (days < 1 || days > 7) throw invalidWith(intent, 'expires_after_days must be between 1 and 7.', 'parameter_invalid_integer', 'payment_method_options[oxxo][expires_after_days]');
     const expires = this.store.clock.now() + days * DAY;
@@ -314,7 +321,6 @@ export class Payments {
   #giveAccount(id) {
     const intent = this.store.find('payment_intents', id);
     if (intent.payment_method_options?.customer_balance?.bank_transfer?.type !== 'mx_bank_transfer') this.stripe.notImitated('bank transfers outside of Mexico');
-    if (!intent.customer) throw invalidWith(intent, 'A customer is required for bank transfers.', 'parameter_missing', 'customer');
     const holder = { city: null, country: 'MX', line1: null, line2: null, postal_code: null, state: null };
     return this.#ask(id, {
       display_bank_transfer_instructions: {

@@ -19,6 +19,7 @@ export class Setups {
       if (!confirmed && params[name] !== undefined) throw invalid(`The parameter ${name} can only be used when confirm=true.`, name);
     }
     const method = params.payment_method && this.stripe.payments.methodFor(params.payment_method, params.customer ?? null);
+    if (confirmed) this.#checkAttempt(method, params);
     const id = newId('seti');
     const automatic = params.allowed_payment_method_types ? null : {
       allow_redirects: params.automatic_payment_methods?.allow_redirects ?? 'always', enabled: true,
@@ -79,11 +80,17 @@ export class Setups {
     const intent = this.get({}, id);
     if (intent.status === 'succeeded' || intent.status === 'canceled') throw this.#unexpected(intent, 'confirm');
     const token = params.payment_method ?? intent.payment_method;
-    return this.#attempt(id, token && this.stripe.payments.methodFor(token, intent.customer), params);
+    const method = token && this.stripe.payments.methodFor(token, intent.customer);
+    this.#checkAttempt(method, params);
+    return this.#attempt(id, method, params);
+  }
+
+  #checkAttempt(method, params) {
+    if (!method) throw invalid('You cannot confirm this SetupIntent because it is missing a payment method.', 'payment_method');
+    if (method.type !== 'card' && !params.mandate_data) throw invalid(`A mandate is required to set up ${method.type}: pass mandate_data.`, 'mandate_data');
   }
 
   #attempt(id, method, params) {
-    if (!method) throw invalid('You cannot confirm this SetupIntent because it is missing a payment method.', 'payment_method');
     const test = TEST_METHODS[method[HIDDEN].token];
     this.store.change('setup_intents', id, { last_setup_error: null, payment_method: method.id });
     if (test.attach) return this.#refuse(id, method, test.attach);
@@ -94,7 +101,6 @@ export class Setups {
         status: 'requires_action',
       }, 'setup_intent.requires_action');
     }
-    if (method.type !== 'card' && !params.mandate_data) throw invalid(`A mandate is required to set up ${method.type}: pass mandate_data.`, 'mandate_data');
     method[HIDDEN].mandate = method.type !== 'card';
     return this.#succeed(id, method);
   }
