@@ -244,11 +244,3 @@ AS 'MODULE_PATHNAME', 'billing_retry_payment';
 COMMENT ON FUNCTION billing.retry_payment(uuid) IS
 	'Tries the failed payment of a subscription that is past due, unpaid or incomplete again, with its payment method or the customer''s '
 	'default. Errors: JB005 unknown subscription, JB008 nothing of it is unpaid, JB004 not supported by the provider.';
-
-CREATE FUNCTION billing.client_config(id uuid) RETURNS jsonb
-LANGUAGE c STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'billing_client_config';
-COMMENT ON FUNCTION billing.client_config(uuid) IS
-	'What the browser needs to pay for a subscription that is incomplete: {provider, account, publishable_key, client_secret, status}. '
-	'The only place that shows a client secret. Errors: JB005 unknown object.';

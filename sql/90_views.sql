@@ -215,6 +215,13 @@ UNION ALL
 	JOIN billing.plans AS p ON p.id = s.plan_id
 	WHERE s.status IN ('past_due', 'unpaid')
 UNION ALL
+	SELECT d.created_at, 'error', 'dispute waits for an answer', 'dispute', d.id, d.organization_id,
+		   format('%s %s of payment intent %s at %s, %s', d.amount, d.currency, d.payment_intent_id, d.provider,
+				  coalesce(format('evidence is due by %s', d.evidence_due_by), 'no date is told')),
+		   format('billing.submit_dispute_evidence(%L, ...) or billing.accept_dispute(%1$L)', d.id)
+	FROM billing.disputes AS d
+	WHERE d.status IN ('needs_response', 'warning_needs_response')
+UNION ALL
 	SELECT c.finished_at, 'error', CASE c.state WHEN 'failed' THEN 'scheduled change failed' ELSE 'subscription was renewed although it was canceled' END,
 		   'subscription', c.subscription_id, c.organization_id,
 		   format('%s was due at %s: %s', c.kind, c.due_at, c.error_code),

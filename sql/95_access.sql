@@ -50,8 +50,9 @@ DECLARE
 	protected text;
 BEGIN
 	-- with a column of its own that says whose a row is
-	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents',
-									 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'idempotency_keys',
+	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
+									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys',
+									 'idempotency_keys',
 									 'events', 'sandbox_clocks']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
@@ -79,7 +80,9 @@ CREATE POLICY organization ON billing.provider_refs
 	USING (billing.sees_all_organizations()
 		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = provider_refs.object_id)
 		   OR EXISTS (SELECT FROM billing.checkout_sessions AS c WHERE c.id = provider_refs.object_id)
-		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = provider_refs.object_id));
+		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = provider_refs.object_id)
+		   OR EXISTS (SELECT FROM billing.refunds AS f WHERE f.id = provider_refs.object_id)
+		   OR EXISTS (SELECT FROM billing.disputes AS d WHERE d.id = provider_refs.object_id));
 -- The list prices are for everybody, an agreed one for the organisation that has it.
 ALTER TABLE billing.prices ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.prices
@@ -204,8 +207,13 @@ FROM (VALUES
 	 'list_checkout_sessions '
 	 'create_payment_link cancel_payment_link list_payment_links create_portal_session '
 	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible '
+	 'create_payment_intent confirm_payment_intent capture_payment_intent cancel_payment_intent verify_microdeposits '
+	 'get_payment_intent list_payment_intents create_setup_intent cancel_setup_intent get_setup_intent list_setup_intents '
+	 'create_refund cancel_refund get_refund list_refunds '
+	 'get_dispute list_disputes submit_dispute_evidence accept_dispute fetch_disputes refresh '
 	 'record_usage await run_worker attach_organizations detach_organizations organization_changed '
-	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle'),
+	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle '
+	 'sandbox_complete_checkout sandbox_pay_reference sandbox_expire sandbox_dispute sandbox_resolve_dispute'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
 	('{app,report}', 'select_provider'),
@@ -221,14 +229,14 @@ CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT l.level, 'table', r.object, 'SELECT'
 FROM (VALUES
-	('{app}', 'customers customer_details payment_methods invoices settings attached_tables'),
+	('{app}', 'customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}', 'routing_rules optional_methods'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),
 	('{report}', 'outbox_finished worker_status provider_health attention'),
 	('{app,report,tenant}', 'plans prices plan_features features meters usage_events subscription_details invoice_details '
-	 'scheduled_change_details checkout_session_details')
+	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -258,20 +266,22 @@ SELECT 'admin', 'table', c.relname, 'SELECT',
 FROM pg_class AS c
 WHERE c.relnamespace = 'billing'::regnamespace AND c.relkind IN ('r', 'p', 'v')
 UNION ALL
-SELECT v.level, 'table', v.relation::name, 'SELECT',
+SELECT l.level, 'table', t.name, 'SELECT',
 	   ARRAY(SELECT a.attname FROM pg_attribute AS a
-			 WHERE a.attrelid = ('billing.' || v.relation)::regclass AND a.attnum > 0 AND NOT a.attisdropped
-				 AND a.atttypid <> 'bytea'::regtype
+			 WHERE a.attrelid = format('billing.%I', t.name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
+				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname NOT IN ('description', 'metadata'))
 			 ORDER BY a.attnum)
-FROM (VALUES ('tenant', 'subscriptions'), ('tenant', 'invoices'), ('report', 'invoices'),
-			 ('tenant', 'scheduled_changes'), ('report', 'scheduled_changes'), ('app', 'scheduled_changes'),
-			 ('tenant', 'checkout_sessions'), ('report', 'checkout_sessions'), ('app', 'checkout_sessions')) AS v (level, relation);
+FROM (VALUES
+	('{tenant}', 'subscriptions'), ('{report,tenant}', 'invoices'), ('{app,report,tenant}', 'scheduled_changes'),
+	('{app,report,tenant}', 'checkout_sessions'), ('{app,report,tenant}', 'payment_intents'),
+	('{app,report,tenant}', 'setup_intents'), ('{app,report,tenant}', 'refunds'), ('{app,report,tenant}', 'disputes')) AS t (levels, name)
+CROSS JOIN LATERAL unnest(t.levels::text[]) AS l (level);
 
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT 'admin', 'table', r.object, v.privileges
 FROM (VALUES
 	('UPDATE', 'settings providers prices'),
 	('INSERT, UPDATE', 'routing_rules optional_methods'),
-	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters')
+	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters installment_terms refund_rules')
 ) AS v (privileges, objects)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);

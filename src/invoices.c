@@ -378,6 +378,7 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 					 told->attempt_count >= attempts ? TIE_FOLLOWS : TIE_PRECEDES))
 		return SNAPSHOT_STALE;
 	put(id, told, news, customer, subscription, organization_id);
+	payment_intent_link_invoice(told->payment_intent, id, news);
 	type = event_type(before, attempts, told);
 	if (type != NULL)
 		event_record(type, "invoice", id, organization_id, before, told->status);

@@ -84,6 +84,8 @@ extern void json_add_null(JsonBuilder *builder, const char *key);
 extern void json_add_json(JsonBuilder *builder, const char *key, const Jsonb *value);
 extern void json_add_time(JsonBuilder *builder, const char *key,
 						  TimestampTz value); /* unix seconds, absent when 0 */
+/* The members of an object that have one of these names (NULL-terminated), as they are; "from" must live on. */
+extern void json_copy(JsonBuilder *builder, const Jsonb *from, const char *const *names);
 extern void json_open_object(JsonBuilder *builder, const char *key);
 extern void json_close_object(JsonBuilder *builder);
 extern void json_open_array(JsonBuilder *builder, const char *key);

@@ -26,6 +26,7 @@ typedef struct OperationTraits
 	KeyKind key;
 	bool holds;  /* creates: while it is dead its followers wait */
 	bool urgent; /* passes waiting updates */
+	bool many;   /* its answer tells of objects of this type, none of which it was about */
 	/* completes the arguments when the request is about to be sent */
 	Description (*describe)(const OutboxRow *row);
 	/* a definite refusal or decline; NULL when there is nothing to note */

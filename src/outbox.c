@@ -103,6 +103,21 @@ outbox_pending(const pg_uuid_t *object_id, Operation operation)
 	return row_uuid(0, 1);
 }
 
+QUERY(remember_arguments, "UPDATE billing.outbox SET arguments = arguments || $2 WHERE id = $1",
+	  UUIDOID, JSONBOID);
+
+void
+outbox_remember(const OutboxRow *row, const Jsonb *members)
+{
+	RUN(remember_arguments, arg_uuid(row->id), arg_json(members));
+}
+
+bool
+outbox_is_fresh(const OutboxRow *row)
+{
+	return row->request == NULL && row->step == 0;
+}
+
 QUERY(busy_object, "SELECT FROM billing.outbox WHERE object_id = $1 LIMIT 1", UUIDOID);
 
 bool

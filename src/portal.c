@@ -42,6 +42,7 @@ create_arguments(const PortalTerms *terms)
 		json_add_text(&b, "subscription_id", uuid_text(terms->subscription_id));
 		json_add_text(&b, "subscription", uuid_text(terms->subscription_id));
 	}
+	json_add_text(&b, "return_url", terms->return_url);
 	json_add_text(&b, "locale", terms->locale);
 	return json_close(&b);
 }
@@ -54,20 +55,34 @@ QUERY(
 	"AND s.status NOT IN ('canceled', 'incomplete_expired') LIMIT 2",
 	UUIDOID, TEXTOID, TEXTOID);
 
+static const char *
+missing_argument(const PortalTerms *terms, const Account *account)
+{
+	return account_missing(account, OPERATION_PORTAL_SESSION_CREATE, create_arguments(terms));
+}
+
 /* A provider whose portal is about one subscription gets the only one there is. */
 static void
 add_what_is_missing(PortalTerms *terms, const Customer *customer, const Account *account)
 {
-	if (account_missing(account, OPERATION_PORTAL_SESSION_CREATE, create_arguments(terms)) == NULL)
+	const char *missing = missing_argument(terms, account);
+
+	if (missing == NULL)
 		return;
-	if (terms->subscription_id == NULL &&
+	if (terms->subscription_id == NULL && strcmp(missing, "subscription") == 0 &&
 		RUN(live_at_account, arg_uuid(customer->id), arg_text(account->provider),
 			arg_text(account->account)) == 1)
 		terms->subscription_id = row_uuid(0, 1);
-	if (account_missing(account, OPERATION_PORTAL_SESSION_CREATE, create_arguments(terms)) != NULL)
+	missing = missing_argument(terms, account);
+	if (missing == NULL)
+		return;
+	if (strcmp(missing, "subscription") == 0)
 		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
 						errmsg("the portal of %s is about one subscription", account->provider),
 						errhint("Pass subscription_id; billing.list_subscriptions() lists them.")));
+	ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+					errmsg("%s requires %s", account->provider, missing),
+					errhint("Pass %s, or name another provider.", missing)));
 }
 
 static void

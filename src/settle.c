@@ -187,14 +187,15 @@ static void
 apply_snapshots(const Delivery *delivery)
 {
 	const OutboxRow *row = &delivery->row;
+	const OperationTraits *traits = operation_traits(row->operation);
 	News news = {
 		.provider = row->provider,
 		.account = row->account,
 		.livemode = row->livemode,
 		.as_of = told_as_of(delivery),
 		.event_id = "",
-		.own_id = row->object_id,
-		.own_type = operation_traits(row->operation)->object_type,
+		.own_id = traits->many ? NULL : row->object_id,
+		.own_type = traits->object_type,
 	};
 	ListCell *cell;
 

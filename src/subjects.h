@@ -161,6 +161,33 @@ extern pg_uuid_t *payment_intent_for_checkout(const Customer *customer, const Ac
 /* The page on which it would have been paid is closed. */
 extern void payment_intent_abandon(const pg_uuid_t *id, const char *reason);
 
+/* payment_sync.c: an invoice is told with its payment; nothing happens when that is not known. */
+extern void payment_intent_link_invoice(const char *payment_intent, const pg_uuid_t *invoice_id,
+										const News *news);
+extern Description payment_intent_describe(const OutboxRow *row);
+extern void payment_intent_refused(const OutboxRow *row, const CallResult *result);
+extern Applied payment_intent_apply(const ProviderSnapshot *snapshot, const News *news,
+									const char **waiting_for);
+
+/* setup_intents.c */
+extern Description setup_intent_describe(const OutboxRow *row);
+extern void setup_intent_refused(const OutboxRow *row, const CallResult *result);
+extern Applied setup_intent_apply(const ProviderSnapshot *snapshot, const News *news,
+								  const char **waiting_for);
+
+/* refunds.c */
+extern Description refund_describe(const OutboxRow *row);
+extern void refund_refused(const OutboxRow *row, const CallResult *result);
+extern Applied refund_apply(const ProviderSnapshot *snapshot, const News *news,
+							const char **waiting_for);
+
+/* disputes.c */
+extern Description dispute_describe(const OutboxRow *row);
+extern Description dispute_list_describe(const OutboxRow *row);
+extern void dispute_refused(const OutboxRow *row, const CallResult *result);
+extern Applied dispute_apply(const ProviderSnapshot *snapshot, const News *news,
+							 const char **waiting_for);
+
 /* checkout_sync.c: checkout sessions and payment links */
 extern Description checkout_describe(const OutboxRow *row);
 extern void checkout_refused(const OutboxRow *row, const CallResult *result);

@@ -17,7 +17,6 @@
 #include "check.h"
 #include "errors.h"
 #include "json.h"
-#include "keys.h"
 #include "scheduled_changes.h"
 
 static const char *const effective_words[] = {"now", "period_end", NULL};
@@ -561,29 +560,4 @@ SQL_FUNCTION(billing_retry_payment)
 	}
 	db_close();
 	PG_RETURN_VOID();
-}
-
-QUERY(client_secret,
-	  "SELECT s.provider, s.account, a.publishable_key, s.client_secret, s.status "
-	  "FROM billing.subscriptions AS s JOIN billing.provider_accounts AS a "
-	  "ON a.provider = s.provider AND a.account = s.account WHERE s.id = $1",
-	  UUIDOID);
-
-SQL_FUNCTION(billing_client_config)
-{
-	pg_uuid_t *id = ARG_UUID(0);
-	JsonBuilder b;
-
-	db_open();
-	check_given("id", id != NULL);
-	if (READ(client_secret, arg_uuid(id)) == 0)
-		unknown_object("object", uuid_text(id), "Pass the id of a subscription.");
-	json_open(&b);
-	json_add_text(&b, "provider", row_text(0, 1));
-	json_add_text(&b, "account", row_text(0, 2));
-	json_add_text(&b, "publishable_key", row_text(0, 3));
-	json_add_text(&b, "client_secret",
-				  unseal_text("subscriptions.client_secret", id, row_bytes(0, 4)));
-	json_add_text(&b, "status", row_text(0, 5));
-	PG_RETURN_DATUM(db_close_json(json_close(&b)));
 }

@@ -97,13 +97,12 @@ neighbours(const MoneyWire *wire)
 					wire->has_lower ? wire->lower : wire->upper);
 }
 
-int64
-wire_price(const char *provider, const char *currency, int64 amount)
+static int64
+to_wire(const char *provider, const char *currency, const CurrencyRule *found, int64 amount)
 {
-	CurrencyRule found = currency_rule(provider, currency);
 	MoneyWire wire;
 
-	switch (money_to_wire(amount, found.exponent, &found.rule, &wire))
+	switch (money_to_wire(amount, found->exponent, &found->rule, &wire))
 	{
 		case MONEY_OK:
 			return wire.wire;
@@ -121,6 +120,23 @@ wire_price(const char *provider, const char *currency, int64 amount)
 								   " in %s is out of range for provider \"%s\"",
 								   amount, currency, provider)));
 	}
+}
+
+int64
+wire_price(const char *provider, const char *currency, int64 amount)
+{
+	CurrencyRule found = currency_rule(provider, currency);
+
+	return to_wire(provider, currency, &found, amount);
+}
+
+int64
+wire_charge(const char *provider, const char *currency, int64 amount)
+{
+	CurrencyRule found = currency_rule(provider, currency);
+
+	found.rule.min = found.min_charge;
+	return to_wire(provider, currency, &found, amount);
 }
 
 int64
