@@ -256,6 +256,16 @@ COMMENT ON FUNCTION billing.adopt_database() IS
 	'Binds every account to this database, after which its queued requests are sent from here; returns how many accounts changed. '
 	'Call it in a restored copy only when the original sends no more. Errors: JB012 the key file does not open the secrets.';
 
+CREATE FUNCTION billing.provider_capabilities()
+RETURNS TABLE (provider text, operation text, support text, hint text)
+LANGUAGE c VOLATILE SECURITY DEFINER ROWS 200
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_provider_capabilities';
+COMMENT ON FUNCTION billing.provider_capabilities() IS
+	'What each provider can do: every operation, and whether it is supported, emulated (not offered there: done here in its stead) or '
+	'refused with JB004; hint says what to do instead. Of the account default where it is configured, else of one without options. A '
+	'supported operation may still be refused for particular arguments.';
+
 CREATE FUNCTION billing.database_binding() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'billing_database_binding';

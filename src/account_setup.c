@@ -480,6 +480,26 @@ account_configure(const AccountTerms *terms)
 	worker_wake_at_commit();
 }
 
+QUERY(update_webhook_secret,
+	  "UPDATE billing.provider_accounts SET webhook_secret = $2, "
+	  "previous_webhook_secret = coalesce($3, previous_webhook_secret), "
+	  "previous_webhook_secret_until = CASE WHEN $3 IS NULL THEN previous_webhook_secret_until "
+	  "ELSE now() + interval '24 hours' END WHERE id = $1",
+	  UUIDOID, BYTEAOID, BYTEAOID);
+
+void
+account_keep_webhook_secret(const char *provider, const char *account, const char *secret)
+{
+	AccountTerms terms = {.provider = provider, .account = account, .webhook_secret = secret};
+	Present present = present_account(&terms);
+
+	if (!present.exists)
+		elog(ERROR, "account %s at %s is gone", account, provider);
+	RUN(update_webhook_secret, arg_uuid(present.id),
+		arg_bytes(seal_text("provider_accounts.webhook_secret", present.id, secret)),
+		arg_bytes(replaced_webhook_secret(&terms, &present)));
+}
+
 SQL_FUNCTION(billing_configure_provider)
 {
 	ErrorContextCallback callback = {error_context_stack, hide_statement, NULL};
