@@ -104,7 +104,7 @@ no_arguments(void)
  * ------------------------------------------------------------------------
  */
 static void
-check_url(const char *url)
+check_endpoint_url(const char *url)
 {
 	const char *trouble = NULL;
 
@@ -225,14 +225,14 @@ SQL_FUNCTION(billing_register_webhook)
 	Account *account;
 	Jsonb *events;
 
-	check_url(url);
+	check_endpoint_url(url);
 	db_open();
 	check_given("provider", provider != NULL);
 	check_given("events", !PG_ARGISNULL(3));
 	account = account_get(provider, ARG_TEXT(2));
 	events = check_events(PG_GETARG_DATUM(3), PG_ARGISNULL(3));
 	url = url_or_default(url, provider);
-	check_url(url);
+	check_endpoint_url(url);
 	PG_RETURN_DATUM(db_close_uuid(endpoint_register(account, url, events)));
 }
 
@@ -242,7 +242,7 @@ SQL_FUNCTION(billing_update_webhook)
 	Arg enabled = PG_ARGISNULL(2) ? arg_null() : arg_bool(PG_GETARG_BOOL(2));
 	Jsonb *events;
 
-	check_url(url);
+	check_endpoint_url(url);
 	db_open();
 	events = check_events(PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3), PG_ARGISNULL(3));
 	endpoint_change(endpoint_load_locked(ARG_UUID(0)), url, enabled, events);
