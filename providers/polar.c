@@ -46,6 +46,27 @@ polar_check_key(const char *secret_key, const Jsonb *options, bool *livemode)
 	return NULL;
 }
 
+/* Polar's ids are UUIDs. */
+static bool
+is_uuid(const Jsonb *options, const char *option)
+{
+	char *text = json_text(options, option);
+
+	if (text == NULL)
+		return json_part(options, option) == NULL;
+	return strlen(text) == 36 && text[strspn(text, "0123456789abcdefABCDEF-")] == '\0';
+}
+
+static const char *
+polar_check_options(const Jsonb *options)
+{
+	if (!is_uuid(options, "organization_id"))
+		return "organization_id is not an id of Polar (a UUID)";
+	if (!is_uuid(options, "product_id"))
+		return "product_id is not an id of Polar (a UUID)";
+	return NULL;
+}
+
 /* Polar has no idempotency keys. */
 static List *
 polar_authorize(const ProviderAccount *account, const ProviderRequest *request,
@@ -85,6 +106,7 @@ static const Provider polar_provider = {
 	.missing = polar_missing,
 	.default_base_url = polar_default_base_url,
 	.check_key = polar_check_key,
+	.check_options = polar_check_options,
 	.build_request = polar_build_request,
 	.read_response = polar_read_response,
 	.build_lookup = polar_build_lookup,
