@@ -113,7 +113,7 @@ export class OpenApiDocument {
     this.tree = new PathTree();
     rewriteOldWords(json.components?.schemas);
     rewriteOldWords(json.paths);
-    this.ajv = new Ajv2020({ strict: false, validateFormats: false, validateSchema: false, logger: false, discriminator: false });
+    this.ajv = new Ajv2020({ strict: false, validateFormats: false, validateSchema: false, logger: false, discriminator: false, inlineRefs: false });
     this.ajv.addSchema(json, name);
     this.resolve = (schema) => (schema?.$ref ? this.resolve(this.#lookUp(schema.$ref)) : schema);
     for (const [pattern, methods] of Object.entries(json.paths)) {
