@@ -141,7 +141,7 @@ export class JsonProvider {
     try {
       const result = handler(context);
       const { status, object } = result instanceof Answer ? result : { status: 200, object: result };
-      return { status, headers: this.answerHeaders(), body: object === null ? '' : JSON.stringify(object) };
+      return { status, headers: this.answerHeaders(), body: object === undefined ? '' : JSON.stringify(object) };
     } catch (error) {
       return this.failure(error);
     } finally {

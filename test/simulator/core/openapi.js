@@ -12,11 +12,22 @@ import { coerce } from './form.js';
 
 const METHODS = ['get', 'post', 'put', 'patch', 'delete'];
 
+// OpenAPI 3.0 has exclusive limits as a boolean beside the limit; JSON schema has them as the limit itself.
+function rewriteExclusive(node, exclusive, limit) {
+  if (typeof node[exclusive] !== 'boolean') return;
+  if (node[exclusive] && node[limit] !== undefined) {
+    node[exclusive] = node[limit];
+    delete node[limit];
+  } else delete node[exclusive];
+}
+
 // OpenAPI 3.0 writes "nullable"; JSON schema knows only the type null.
-function rewriteNullable(node) {
-  if (Array.isArray(node)) return node.forEach(rewriteNullable);
+function rewriteOldWords(node) {
+  if (Array.isArray(node)) return node.forEach(rewriteOldWords);
   if (node === null || typeof node !== 'object') return;
-  for (const name in node) if (name !== 'example' && name !== 'examples') rewriteNullable(node[name]);
+  for (const name in node) if (name !== 'example' && name !== 'examples') rewriteOldWords(node[name]);
+  rewriteExclusive(node, 'exclusiveMinimum', 'minimum');
+  rewriteExclusive(node, 'exclusiveMaximum', 'maximum');
   if (node.nullable !== true) return;
   delete node.nullable;
   if (node.anyOf) node.anyOf.push({ type: 'null' });
@@ -100,9 +111,9 @@ export class OpenApiDocument {
     this.name = name;
     this.json = json;
     this.tree = new PathTree();
-    rewriteNullable(json.components?.schemas);
-    rewriteNullable(json.paths);
-    this.ajv = new Ajv2020({ strict: false, validateFormats: false, validateSchema: false, logger: false, discriminator: false });
+    rewriteOldWords(json.components?.schemas);
+    rewriteOldWords(json.paths);
+    this.ajv = new Ajv2020({ strict: false, validateFormats: false, validateSchema: false, logger: false, discriminator: false, inlineRefs: false });
     this.ajv.addSchema(json, name);
     this.resolve = (schema) => (schema?.$ref ? this.resolve(this.#lookUp(schema.$ref)) : schema);
     for (const [pattern, methods] of Object.entries(json.paths)) {

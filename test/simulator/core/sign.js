@@ -24,10 +24,16 @@ export function newKeyPair() {
   return generateKeyPairSync('rsa', { modulusLength: 2048, publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } });
 }
 
-// The value of webhook-signature. scheme a: the key is the whole secret's UTF-8 bytes; scheme b: what is
-// after whsec_, decoded from base64, as the library has it.
-export function signPolar(body, secrets, id, timestamp, scheme = 'a') {
-  const sign = (secret) => new Webhook(scheme === 'b' ? secret : Buffer.from(secret, 'utf8').toString('base64')).sign(id, new Date(timestamp * 1000), body);
+// The bytes that Polar takes from a secret. a: all of it as UTF-8; b: what is after whsec_, from base64,
+// which is read as Polar's own verifier reads it, with or without padding.
+const POLAR_KEYS = {
+  a: (secret) => Buffer.from(secret, 'utf8'),
+  b: (secret) => Buffer.from(secret.replace(/^whsec_/, ''), 'base64'),
+};
+
+// The value of webhook-signature, one signature for each secret.
+export function signPolar(body, secrets, id, timestamp, key = 'a') {
+  const sign = (secret) => new Webhook(POLAR_KEYS[key](secret).toString('base64')).sign(id, new Date(timestamp * 1000), body);
   return secrets.map(sign).join(' ');
 }
 

@@ -117,12 +117,6 @@ export class PolarProvider extends JsonProvider {
     return result;
   }
 
-  // Lists are newest first unless they are told to be oldest first.
-  sorted(items, { sorting = ['-created_at'] }) {
-    if (sorting.some((s) => !['created_at', '-created_at'].includes(s))) this.notImitated(`sorting by ${sorting.join()}`);
-    return sorting[0] === 'created_at' ? [...items].reverse() : items;
-  }
-
   invalidParameter(status, message, param) {
     return invalid(['body', ...(param ? param.split(/[[\].]+/).filter(Boolean) : [])], message);
   }

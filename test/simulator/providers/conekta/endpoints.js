@@ -15,7 +15,7 @@ export class Endpoints {
   constructor(provider) {
     this.provider = provider;
     this.store = provider.store;
-    this.store.views.webhook_key = (key) => ({ ...key, public_key: key[HIDDEN].publicKey });
+    this.store.views.webhook_key = (key) => ({ ...key, public_key: key[HIDDEN]().publicKey });
   }
 
   // ---- webhooks ----
@@ -62,15 +62,15 @@ export class Endpoints {
 
   // ---- keys ----
 
-  // The first key is there at the start, its pair is made when it is first looked at and survives a reset.
-  addKey(pair = newKeyPair()) {
+  // pair: a function, because the pair of the first key is only made when somebody looks at it.
+  addKey(pair) {
     const key = { id: objectId(), object: 'webhook_key', active: true, created_at: this.store.clock.now(), livemode: false, [HIDDEN]: pair };
-    this.store.insert('webhook_keys', key);
-    return this.store.show(key);
+    return this.store.insert('webhook_keys', key);
   }
 
   createKey({ body }) {
-    const { id } = this.addKey();
+    const pair = newKeyPair();
+    const { id } = this.addKey(() => pair);
     return this.store.show(body.active === false ? this.#deactivate(id) : this.store.find('webhook_keys', id));
   }
 
@@ -104,12 +104,12 @@ export class Endpoints {
 
   // The newest active key signs; without one an event goes out unsigned, as the provider does it.
   signer() {
-    for (const key of this.store.newestFirst('webhook_keys')) if (key.active) return key[HIDDEN].privateKey;
+    for (const key of this.store.newestFirst('webhook_keys')) if (key.active) return key[HIDDEN]().privateKey;
     return null;
   }
 
   pairs() {
-    return [...this.store.newestFirst('webhook_keys')].map(({ id, active, [HIDDEN]: pair }) => ({ id, active, public_key: pair.publicKey, private_key: pair.privateKey }));
+    return [...this.store.newestFirst('webhook_keys')].map(({ id, active, [HIDDEN]: pair }) => ({ id, active, public_key: pair().publicKey, private_key: pair().privateKey }));
   }
 
   // ---- events ----

@@ -101,7 +101,7 @@ export class Checkouts {
   list({ query }) {
     const found = this.store.newest('checkouts').filter((c) => holds(query.customer_id, c.customer_id) && holds(query.product_id, c.product_id) && holds(query.status, c.status)
       && holds(query.external_customer_id, c.external_customer_id) && (!query.query || c.customer_email?.includes(query.query)));
-    return page(this.provider.sorted(found, query), query);
+    return page(found, query);
   }
 
   read({ ids: [id] }) {
@@ -217,7 +217,7 @@ export class Checkouts {
 
   listLinks({ query }) {
     const found = this.store.newest('checkout_links').filter((l) => query.product_id === undefined || l.products.some((p) => holds(query.product_id, p.id)));
-    return page(this.provider.sorted(found, query), query);
+    return page(found, query);
   }
 
   readLink({ ids: [id] }) {
@@ -236,7 +236,7 @@ export class Checkouts {
   deleteLink({ ids: [id] }) {
     this.store.get('checkout_links', id);
     this.store.change('checkout_links', id, { deleted: true });
-    return new Answer(204, null);
+    return new Answer(204);
   }
 
   // Somebody follows the link: a checkout opens.

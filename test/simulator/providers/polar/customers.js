@@ -110,7 +110,7 @@ export class Customers {
     const after = this.store.set('customers', customer.id, { ...hidden, deleted_at: this.store.stamp() });
     this.store.emit('customer.deleted', after);
     this.store.change('customers', customer.id, { deleted: true });
-    return new Answer(204, null);
+    return new Answer(204);
   }
 
   #state(customer) {

@@ -49,7 +49,7 @@ export class Endpoints {
   delete({ ids: [id] }) {
     this.store.get('webhook_endpoints', id);
     this.store.change('webhook_endpoints', id, { deleted: true });
-    return new Answer(204, null);
+    return new Answer(204);
   }
 
   // The newest endpoint that is switched on signs with its own secret.

@@ -137,7 +137,7 @@ export class Orders {
       && holds(query.checkout_id, o.checkout_id) && holds(query.status, o.status) && holds(external, o.customer.external_id) && holdsMetadata(query.metadata, o.metadata)
       && (!query.created_after || Date.parse(o.created_at) >= Date.parse(query.created_after)) && (!query.created_before || Date.parse(o.created_at) <= Date.parse(query.created_before)));
     for (const name of ['product_billing_type', 'discount_id']) if (query[name] !== undefined) this.provider.notImitated(`the filter ${name} of orders`);
-    return page(this.provider.sorted(found, query), query);
+    return page(found, query);
   }
 
   read({ ids: [id] }) {
@@ -159,7 +159,7 @@ export class Orders {
     const lag = this.provider.settings.invoice_lag_ms;
     order[HIDDEN].invoiceAt ??= Date.now() + lag;
     if (lag === 0) this.store.emit('order.updated', order);
-    return new Answer(202, {});
+    return new Answer(202, null);
   }
 
   readInvoice({ ids: [id] }) {

@@ -75,7 +75,7 @@ export class Refunds {
     const found = this.store.newest('refunds').filter((r) => holds(query.id, r.id) && holds(query.order_id, r.order_id) && holds(query.subscription_id, r.subscription_id)
       && holds(query.customer_id, r.customer_id) && holds(query.succeeded, r.status === 'succeeded')
       && holds(query.external_customer_id, this.store.find('customers', r.customer_id).external_id));
-    return page(this.provider.sorted(found, query), query);
+    return page(found, query);
   }
 
   // ---- disputes ----
@@ -109,7 +109,7 @@ export class Refunds {
 
   listDisputes({ query }) {
     const found = this.store.newest('disputes').filter((d) => holds(query.order_id, d.order_id) && holds(query.status, d.status));
-    return page(this.provider.sorted(found, query), query);
+    return page(found, query);
   }
 
   readDispute({ ids: [id] }) {

@@ -31,7 +31,15 @@ export const seconds = (text) => Math.floor(Date.parse(text) / 1000);
 
 // ---- pages ----
 
-export function page(items, { page: number = 1, limit = 10 }) {
+// Newest first, unless the query names a member to sort by; "-" before it turns the order around.
+function sorted(items, [order = '-created_at'] = []) {
+  const name = order.replace(/^-/, '');
+  const up = [...items].reverse().sort((a, b) => (a[name] === b[name] ? 0 : a[name] === null || a[name] < b[name] ? -1 : 1));
+  return order === '-created_at' ? items : order.startsWith('-') ? up.reverse() : up;
+}
+
+export function page(all, { page: number = 1, limit = 10, sorting }) {
+  const items = sorted(all, sorting);
   if (!(number >= 1)) throw invalid(['query', 'page'], 'Input should be greater than 0');
   if (!(limit >= 1 && limit <= 100)) throw invalid(['query', 'limit'], 'Input should be from 1 to 100');
   return { items: items.slice((number - 1) * limit, number * limit), pagination: { total_count: items.length, max_page: Math.ceil(items.length / limit) } };

@@ -92,7 +92,7 @@ export class Subscriptions {
     for (const name of ['discount_id', 'customer_cancellation_reason', 'canceled_at_after', 'canceled_at_before', 'started_after', 'started_before']) {
       if (query[name] !== undefined) this.provider.notImitated(`the filter ${name} of subscriptions`);
     }
-    return page(this.provider.sorted(found, query), query);
+    return page(found, query);
   }
 
   read({ ids: [id] }) {
