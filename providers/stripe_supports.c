@@ -3,10 +3,9 @@
  * stripe_supports.c
  *	  What Stripe does not offer, and what to do instead.
  *
- * Stripe has nearly every operation, so what is refused are arguments.  Some
- * methods depend on the account: OXXO, SPEI and instalments count as offered
- * when the account's options say so, {"capabilities": ["oxxo", "spei",
- * "installments"]}, because Stripe has them for accounts in Mexico only.
+ * Stripe has nearly every operation, so what is refused are arguments.  OXXO,
+ * SPEI and instalments depend on the account: which one has them is known to
+ * the routing (billing.optional_methods), and to Stripe itself.
  *
  *-------------------------------------------------------------------------
  */
@@ -103,19 +102,15 @@ static const char *const method_types[] = {"acss_debit",
 										   "zip",
 										   NULL};
 
-/* Methods of accounts in Mexico: NULL when this one has it, or it is another method. */
+/* Methods of accounts in Mexico: NULL when it can be right, or it is another method. */
 static const char *
-mexican_method_trouble(const char *method, const Jsonb *arguments, const ProviderAccount *account)
+mexican_method_trouble(const char *method, const Jsonb *arguments)
 {
 	static const char *const mexican[] = {"oxxo", "spei", NULL};
 	char *currency = json_text(arguments, "currency");
 
 	if (!stripe_is_one_of(method, mexican))
 		return NULL;
-	if (!lists(account->options, "capabilities", method))
-		return psprintf("If this account of Stripe takes %s, say so in its options: "
-						"{\"capabilities\": [\"%s\"]}; otherwise use provider conekta.",
-						method, method);
 	if (currency != NULL && pg_strcasecmp(currency, "MXN") != 0)
 		return psprintf("Stripe takes %s in MXN only; use another method for other currencies.",
 						method);
@@ -123,7 +118,7 @@ mexican_method_trouble(const char *method, const Jsonb *arguments, const Provide
 }
 
 static const char *
-method_trouble(const char *method, const Jsonb *arguments, const ProviderAccount *account)
+method_trouble(const char *method, const Jsonb *arguments)
 {
 	if (method == NULL)
 		return NULL;
@@ -131,33 +126,18 @@ method_trouble(const char *method, const Jsonb *arguments, const ProviderAccount
 		return psprintf("Stripe has no method \"%s\"; leave it out to offer what the account has "
 						"switched on, or use provider conekta for payments in cash.",
 						method);
-	return mexican_method_trouble(method, arguments, account);
+	return mexican_method_trouble(method, arguments);
 }
 
 static const char *
-methods_trouble(const Jsonb *arguments, const ProviderAccount *account)
+methods_trouble(const Jsonb *arguments)
 {
 	int count = json_length(arguments, "methods");
 	const char *trouble = NULL;
 
 	for (int i = 0; trouble == NULL && i < count; i++)
-		trouble = method_trouble(json_text(arguments, psprintf("methods.%d", i)), arguments,
-								 account);
+		trouble = method_trouble(json_text(arguments, psprintf("methods.%d", i)), arguments);
 	return trouble;
-}
-
-/* months: a number, or an array of those that may be chosen. */
-static const char *
-installments_trouble(const Jsonb *arguments, const ProviderAccount *account)
-{
-	int64 months;
-	bool wanted = json_length(arguments, "installments") > 0 ||
-				  (json_int(arguments, "installments", &months) && months > 1);
-
-	if (wanted && !lists(account->options, "capabilities", "installments"))
-		return "If this account of Stripe has instalments (meses sin intereses), say so in its "
-			   "options: {\"capabilities\": [\"installments\"]}; otherwise use provider conekta.";
-	return NULL;
 }
 
 /* ------------------------------------------------------------------------
@@ -204,10 +184,8 @@ pause_trouble(const Jsonb *arguments, const ProviderAccount *account)
 static const char *
 attempt_trouble(const Jsonb *arguments, const ProviderAccount *account)
 {
-	const char *trouble = method_trouble(json_text(arguments, "method"), arguments, account);
+	const char *trouble = method_trouble(json_text(arguments, "method"), arguments);
 
-	if (trouble == NULL)
-		trouble = installments_trouble(arguments, account);
 	if (trouble == NULL && is_given(arguments, "expires_at") && !is(arguments, "method", "oxxo"))
 		trouble = "With Stripe only a payment by oxxo expires; cancel_payment_intent() ends "
 				  "another one, and a checkout session may expire.";
@@ -217,10 +195,8 @@ attempt_trouble(const Jsonb *arguments, const ProviderAccount *account)
 static const char *
 checkout_trouble(const Jsonb *arguments, const ProviderAccount *account)
 {
-	const char *trouble = methods_trouble(arguments, account);
+	const char *trouble = methods_trouble(arguments);
 
-	if (trouble == NULL)
-		trouble = installments_trouble(arguments, account);
 	if (trouble == NULL && is_given(arguments, "subscription"))
 		trouble = "Stripe changes a subscription without a checkout; use update_subscription().";
 	if (trouble == NULL && json_length(arguments, "tax_lines") > 0)
@@ -232,7 +208,7 @@ checkout_trouble(const Jsonb *arguments, const ProviderAccount *account)
 static const char *
 link_trouble(const Jsonb *arguments, const ProviderAccount *account)
 {
-	const char *trouble = methods_trouble(arguments, account);
+	const char *trouble = methods_trouble(arguments);
 
 	if (trouble == NULL && lists(arguments, "methods", "spei"))
 		trouble = "A payment link of Stripe does not take spei; use create_checkout_session().";
