@@ -172,6 +172,14 @@ describe('checkouts', () => {
     await sim.clean();
   });
 
+  test('an open one is changed', async () => {
+    const product = await aProduct();
+    const checkout = await polar.checkouts.create({ products: [product.id] });
+    const changed = await polar.checkouts.update(checkout.id, { customer_email: 'a@example.com', metadata: { a: 'b' } });
+    assert.deepEqual([changed.customer_email, changed.metadata, changed.total_amount], ['a@example.com', { a: 'b' }, 1000]);
+    await sim.clean();
+  });
+
   test('a trial costs nothing until it ends', async () => {
     const { subscription, order } = await subscribed({ trial_interval: 'day', trial_interval_count: 14 });
     assert.deepEqual([subscription.status, order.total_amount], ['trialing', 0]);
@@ -188,6 +196,26 @@ describe('checkouts', () => {
     const checkout = await polar.checkouts.create({ products: [(await aProduct()).id], subscription_id: old.id, customer_id: customer.id });
     const { subscription } = await sim.act('complete_checkout', { checkout: checkout.id });
     assert.deepEqual([(await read(old)).status, subscription.status], ['canceled', 'active']);
+    await sim.clean();
+  });
+
+  test('discounts: once for the first order, for good for every one', async () => {
+    const once = await polar.discounts.create({ name: 'Once', type: 'fixed', duration: 'once', amount: 300, currency: 'usd' });
+    const forever = await polar.discounts.create({ name: 'Half', type: 'percentage', duration: 'forever', basis_points: 5000 });
+    const first = await subscribed({ discount_id: once.id });
+    assert.deepEqual([first.checkout.discount_amount, first.order.subtotal_amount, first.order.discount_amount, first.order.total_amount], [300, 1000, 300, 700]);
+    const second = await subscribed({ discount_id: forever.id });
+    assert.deepEqual([second.order.total_amount, second.subscription.discount.id], [500, forever.id]);
+    const renewed = async ({ subscription: { id } }) => {
+      await sim.act('cycle', { subscription: id });
+      return (await polar.orders.list({ subscription_id: id })).items[0].total_amount;
+    };
+    assert.deepEqual([await renewed(first), await renewed(second)], [1000, 500]);
+    await polar.subscriptions.update(second.subscription.id, { discount_id: null });
+    assert.equal(await renewed(second), 1000);
+    await refused(polar.checkouts.create({ products: [first.product.id], discount_id: first.product.id }), 422);
+    await polar.discounts.delete(once.id);
+    assert.deepEqual((await polar.discounts.list()).items.map((d) => [d.id, d.redemptions_count]), [[forever.id, 1]]);
     await sim.clean();
   });
 
@@ -503,8 +531,21 @@ describe('the protocol', () => {
 
   test('what is not imitated says so', validated, async () => {
     assert.equal((await raw('GET', '/v1/benefits/')).status, 501);
-    assert.equal((await raw('GET', '/v1/orders/?discount_id=x')).status, 501);
+    assert.equal((await raw('GET', '/v1/orders/?product_billing_type=recurring')).status, 501);
     assert.deepEqual((await sim.violations()).map((v) => v.kind), ['not_imitated', 'not_imitated']);
+  });
+
+  test('changes, calls and events by hand', async () => {
+    const { id } = await aCustomer();
+    await sim.control('POST', 'edit', { provider: 'polar', kind: 'customers', id, fields: { metadata: { by: 'hand' } } });
+    const called = await sim.control('POST', 'call', { provider: 'polar', method: 'PATCH', path: `/v1/customers/${id}`, params: { name: 'X' } });
+    assert.deepEqual([called.status, called.body.metadata], [200, { by: 'hand' }]);
+    await sim.control('POST', 'emit', { provider: 'polar', type: 'customer.updated', object: called.body });
+    assert.deepEqual(await sim.types(), ['customer.created', 'customer.updated', 'customer.updated', 'customer.updated']);
+    assert.equal((await sim.objects('customers', '&metadata.by=hand')).length, 1);
+    assert.equal((await sim.control('GET', 'objects?provider=polar')).customers, 1);
+    const answer = await fetch(`${sim.root}/_control/act`, { method: 'POST', body: JSON.stringify({ provider: 'polar', action: 'cycle', subscription: id }) });
+    assert.deepEqual([answer.status, (await answer.json()).answer.error], [404, 'ResourceNotFound']);
   });
 
   test('pages', async () => {

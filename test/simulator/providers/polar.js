@@ -1,6 +1,6 @@
 // Polar as a provider of the simulator: the protocol around the objects. Headers, the redirect of a path
 // without its trailing slash, error bodies, event bodies and signatures are here; what a call does is in
-// polar/customers.js, catalog.js, checkouts.js, orders.js, refunds.js, subscriptions.js and endpoints.js.
+// polar/customers.js, catalog.js, discounts.js, checkouts.js, orders.js, refunds.js, subscriptions.js and endpoints.js.
 //
 // There are no idempotency keys; a customer's external_id is unique, and nothing else is.
 
@@ -9,6 +9,7 @@ import { signPolar } from '../core/sign.js';
 import { Catalog } from './polar/catalog.js';
 import { Checkouts } from './polar/checkouts.js';
 import { Customers } from './polar/customers.js';
+import { Discounts } from './polar/discounts.js';
 import { Endpoints } from './polar/endpoints.js';
 import { Orders } from './polar/orders.js';
 import { Refunds } from './polar/refunds.js';
@@ -39,6 +40,7 @@ export class PolarProvider extends JsonProvider {
     this.eventById = new Map();
     this.customers = new Customers(this);
     this.catalog = new Catalog(this);
+    this.discounts = new Discounts(this);
     this.orders = new Orders(this);
     this.refunds = new Refunds(this);
     this.subscriptions = new Subscriptions(this);
@@ -76,8 +78,12 @@ export class PolarProvider extends JsonProvider {
       'POST /v1/webhooks/endpoints': e.create, 'GET /v1/webhooks/endpoints': e.list, 'GET /v1/webhooks/endpoints/{id}': e.read, 'PATCH /v1/webhooks/endpoints/{id}': e.update,
       'DELETE /v1/webhooks/endpoints/{id}': e.delete, 'PATCH /v1/webhooks/endpoints/{id}/secret': e.rotate, 'POST /v1/webhooks/events/{id}/redeliver': e.redeliver,
     };
+    const { discounts: d } = this;
+    const discounts = {
+      'POST /v1/discounts/': d.create, 'GET /v1/discounts/': d.list, 'GET /v1/discounts/{id}': d.read, 'PATCH /v1/discounts/{id}': d.update, 'DELETE /v1/discounts/{id}': d.delete,
+    };
     const products = { 'POST /v1/products/': p.create, 'GET /v1/products/': p.list, 'GET /v1/products/{id}': p.read, 'PATCH /v1/products/{id}': p.update };
-    return [[c, c.routes()], [p, products], [k, sales], [o, orders], [r, refunds], [s, subscriptions], [e, endpoints]];
+    return [[c, c.routes()], [p, products], [d, discounts], [k, sales], [o, orders], [r, refunds], [s, subscriptions], [e, endpoints]];
   }
 
   // ---- before the call ----

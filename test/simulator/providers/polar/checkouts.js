@@ -26,7 +26,7 @@ export class Checkouts {
     this.provider = provider;
     this.store = provider.store;
     this.store.views.checkouts = (c) => this.#view(c);
-    this.store.views.checkout_links = (l) => ({ ...l, products: l[HIDDEN].products.map((id) => this.store.find('products', id)), discount: null });
+    this.store.views.checkout_links = (l) => ({ ...l, products: l[HIDDEN].products.map((id) => this.store.find('products', id)), discount: this.provider.discounts.shown(l.discount_id) });
   }
 
   // ---- checkouts ----
@@ -37,7 +37,7 @@ export class Checkouts {
 
   open(body) {
     const metadata = checkMetadata(body.metadata);
-    if (body.discount_id) this.provider.notImitated('discounts of checkouts');
+    const discount = this.provider.discounts.named(body.discount_id);
     if (body.products.length === 0) throw invalidBody('products', 'At least one product is required.');
     const products = body.products.map((id) => this.provider.catalog.sellable(id, 'products'));
     const customer = this.#customer(body);
@@ -47,8 +47,8 @@ export class Checkouts {
     const prices = Object.fromEntries(Object.entries(body.prices ?? {}).map(([id, list]) => [id, list.map((price) => this.provider.catalog.adHocPrice(price, id))]));
     const checkout = this.store.create('checkouts', {
       payment_processor: 'stripe', status: 'open', client_secret: secret, url: `https://sandbox.polar.sh/checkout/${secret}`, expires_at: iso(this.store.clock.now() + HOUR),
-      return_url: null, embed_origin: null, seats: null, min_seats: null, max_seats: null, tax_behavior: 'exclusive', organization_id: ORGANIZATION, discount_id: null, allow_discount_codes: true,
-      require_billing_address: false, is_discount_applicable: false, customer_id: customer?.id ?? null, is_business_customer: false, customer_name: customer?.name ?? null,
+      return_url: null, embed_origin: null, seats: null, min_seats: null, max_seats: null, tax_behavior: 'exclusive', organization_id: ORGANIZATION, discount_id: discount?.id ?? null,
+      allow_discount_codes: true, require_billing_address: false, is_discount_applicable: true, customer_id: customer?.id ?? null, is_business_customer: false, customer_name: customer?.name ?? null,
       customer_email: customer?.email ?? null, customer_ip_address: null, customer_billing_name: null, customer_billing_address: customer?.billing_address ?? null,
       customer_tax_id: customer?.tax_id?.[0] ?? null, payment_method_type: null, payment_processor_metadata: {}, allow_trial: true, trial_interval: null, trial_interval_count: null,
       external_customer_id: body.external_customer_id ?? customer?.external_id ?? null, subscription_id: body.subscription_id ?? null, customer_metadata: {},
@@ -76,10 +76,11 @@ export class Checkouts {
     if (!price) throw invalidBody('currency', 'The product has no price in this currency.');
     const seats = price.amount_type === 'seat_based' ? checkout.seats ?? price.seat_tiers.minimum_seats : null;
     const amount = this.provider.catalog.amountOf(price, { seats: seats ?? 1, amount: wanted ?? undefined });
+    const off = this.provider.discounts.off(checkout.discount_id, amount);
     const interval = checkout.allow_trial === false || !product.is_recurring ? null : checkout.trial_interval ?? product.trial_interval;
     const count = interval && (checkout.trial_interval_count ?? product.trial_interval_count ?? 1);
     return {
-      product_id: productId, product_price_id: price.id, currency: price.price_currency, amount, discount_amount: 0, ...this.provider.catalog.withTax(amount), seats,
+      product_id: productId, product_price_id: price.id, currency: price.price_currency, amount, discount_amount: off, ...this.provider.catalog.withTax(amount - off), seats,
       active_trial_interval: interval, active_trial_interval_count: count, trial_end: interval && iso(addIntervals(this.store.clock.now(), interval, count, 1)),
       is_free_product_price: amount === 0, is_payment_required: amount > 0 && !interval, is_payment_setup_required: product.is_recurring && amount > 0, is_payment_form_required: amount > 0,
     };
@@ -90,7 +91,7 @@ export class Checkouts {
     const product = this.store.find('products', checkout.product_id);
     return {
       ...checkout, products: products.map((id) => briefProduct(this.store.find('products', id))), product: product && briefProduct(product), product_price: this.#priceOf(checkout),
-      prices, discount: null, attached_custom_fields: [], billing_address_fields: MODES,
+      prices, discount: this.provider.discounts.shown(checkout.discount_id), attached_custom_fields: [], billing_address_fields: MODES,
     };
   }
 
@@ -111,10 +112,10 @@ export class Checkouts {
   update({ ids: [id], body }) {
     const checkout = this.store.get('checkouts', id);
     if (checkout.status !== 'open') throw refused(403, 'NotOpenCheckout', 'The checkout is not open.');
-    if (body.discount_id) this.provider.notImitated('discounts of checkouts');
-    const metadata = body.metadata === undefined ? {} : { metadata: checkMetadata(body.metadata) };
+    const more = body.metadata === undefined ? {} : { metadata: checkMetadata(body.metadata) };
+    if (body.discount_id !== undefined) more.discount_id = this.provider.discounts.named(body.discount_id)?.id ?? null;
     if (body.amount !== undefined) checkout[HIDDEN].amount = body.amount;
-    const changed = this.store.set('checkouts', id, { ...pick(body, [...CUSTOMER_FIELDS, ...OTHER_FIELDS, 'seats']), ...metadata });
+    const changed = this.store.set('checkouts', id, { ...pick(body, [...CUSTOMER_FIELDS, ...OTHER_FIELDS, 'seats']), ...more });
     const product = body.product_id ?? checkout.product_id;
     if (!checkout[HIDDEN].products.includes(product)) throw invalidBody('product_id', 'Product is not available in this checkout.');
     return this.store.show(this.store.change('checkouts', id, this.#choose(changed, product), 'checkout.updated'));
@@ -169,18 +170,18 @@ export class Checkouts {
     if (checkout.subscription_id) this.provider.subscriptions.revoke(checkout.subscription_id);
     const trial = checkout.active_trial_interval && { interval: checkout.active_trial_interval, count: checkout.active_trial_interval_count };
     return this.provider.subscriptions.begin({
-      customer, product, price: this.#priceOf(checkout), metadata: checkout.metadata, seats: checkout.seats, amount: checkout.amount, checkout: checkout.id, trial, method: method?.id,
+      customer, product, price: this.#priceOf(checkout), metadata: checkout.metadata, seats: checkout.seats, amount: checkout.amount, checkout: checkout.id, trial, method: method?.id, discount: checkout.discount_id,
     });
   }
 
   #order(checkout, customer, product, subscription, method) {
-    const net = checkout.active_trial_interval ? 0 : checkout.amount;
     const order = this.provider.orders.insert({
-      customer, product, net, currency: checkout.currency, billing_reason: subscription ? 'subscription_create' : 'purchase', status: net === 0 ? 'paid' : 'pending',
-      subscription: subscription?.id ?? null, checkout: checkout.id, metadata: checkout.metadata, seats: checkout.seats,
+      customer, product, amount: checkout.active_trial_interval ? 0 : checkout.amount, currency: checkout.currency, billing_reason: subscription ? 'subscription_create' : 'purchase',
+      status: 'pending', subscription: subscription?.id ?? null, checkout: checkout.id, metadata: checkout.metadata, seats: checkout.seats, discount: checkout.discount_id,
     });
+    this.provider.discounts.redeem(checkout.discount_id);
     this.store.emit('order.created', order);
-    if (net > 0) this.provider.orders.attempt(order, { ...this.store.find('payment_methods', method.id), [HIDDEN]: { does: 'pay' } }, 'purchase');
+    if (order.status === 'pending') this.provider.orders.attempt(order, { ...this.store.find('payment_methods', method.id), [HIDDEN]: { does: 'pay' } }, 'purchase');
     this.provider.orders.paid(order.id);
     return order;
   }
@@ -198,13 +199,13 @@ export class Checkouts {
 
   createLink({ body }) {
     const metadata = checkMetadata(body.metadata);
-    if (body.discount_id) this.provider.notImitated('discounts of checkout links');
+    const discount = this.provider.discounts.named(body.discount_id);
     const products = body.products ?? [body.product_id ?? this.#productOfPrice(body.product_price_id)];
     for (const id of products) this.provider.catalog.sellable(id, 'products');
     const secret = `polar_cl_${randomText(43)}`;
     const link = this.store.create('checkout_links', {
       trial_interval: null, trial_interval_count: null, payment_processor: 'stripe', client_secret: secret, url: `https://buy.polar.sh/${secret}`, success_url: null, return_url: null, label: null,
-      allow_discount_codes: true, require_billing_address: false, discount_id: null, seats: null, organization_id: ORGANIZATION, ...pick(body, LINK_FIELDS), metadata, [HIDDEN]: { products },
+      allow_discount_codes: true, require_billing_address: false, discount_id: discount?.id ?? null, seats: null, organization_id: ORGANIZATION, ...pick(body, LINK_FIELDS), metadata, [HIDDEN]: { products },
     });
     return new Answer(201, this.store.show(link));
   }
@@ -226,11 +227,11 @@ export class Checkouts {
 
   updateLink({ ids: [id], body }) {
     const link = this.store.get('checkout_links', id);
-    if (body.discount_id) this.provider.notImitated('discounts of checkout links');
     for (const product of body.products ?? []) this.provider.catalog.sellable(product, 'products');
     if (body.products) link[HIDDEN].products = body.products;
-    const metadata = body.metadata === undefined ? {} : { metadata: checkMetadata(body.metadata) };
-    return this.store.show(this.store.set('checkout_links', id, { ...pick(body, LINK_FIELDS), ...metadata }));
+    const more = body.metadata === undefined ? {} : { metadata: checkMetadata(body.metadata) };
+    if (body.discount_id !== undefined) more.discount_id = this.provider.discounts.named(body.discount_id)?.id ?? null;
+    return this.store.show(this.store.set('checkout_links', id, { ...pick(body, LINK_FIELDS), ...more }));
   }
 
   deleteLink({ ids: [id] }) {
@@ -242,6 +243,6 @@ export class Checkouts {
   // Somebody follows the link: a checkout opens.
   follow({ checkout_link: id }) {
     const link = this.store.get('checkout_links', id);
-    return this.store.show(this.open({ products: link[HIDDEN].products, metadata: link.metadata, ...pick(link, ['success_url', 'return_url', 'seats', 'trial_interval', 'trial_interval_count']) }));
+    return this.store.show(this.open({ products: link[HIDDEN].products, metadata: link.metadata, ...pick(link, ['discount_id', 'success_url', 'return_url', 'seats', 'trial_interval', 'trial_interval_count']) }));
   }
 }

@@ -28,7 +28,7 @@ export class Subscriptions {
   #view(subscription) {
     const product = this.store.find('products', subscription.product_id);
     return {
-      ...subscription, customer: this.store.find('customers', subscription.customer_id), product, discount: null,
+      ...subscription, customer: this.store.find('customers', subscription.customer_id), product, discount: this.provider.discounts.shown(subscription.discount_id),
       prices: [subscription[HIDDEN].price], meters: [],
     };
   }
@@ -64,7 +64,7 @@ export class Subscriptions {
   }
 
   // A subscription begins, with a trial or with its first period. The caller sees to its first order.
-  begin({ customer, product, price, metadata = {}, seats = null, amount, checkout = null, trial = null, method = null }) {
+  begin({ customer, product, price, metadata = {}, seats = null, amount, checkout = null, trial = null, method = null, discount = null }) {
     const now = this.store.clock.now();
     const trialEnd = trial && addIntervals(now, trial.interval, trial.count, 1);
     const end = trialEnd ?? addIntervals(now, product.recurring_interval, product.recurring_interval_count, 1);
@@ -73,7 +73,7 @@ export class Subscriptions {
       recurring_interval_count: product.recurring_interval_count, status: trialEnd ? 'trialing' : 'active', current_period_start: iso(now), current_period_end: iso(end),
       current_meter_period_start: null, current_meter_period_end: null, trial_start: trialEnd ? iso(now) : null, trial_end: trialEnd ? iso(trialEnd) : null, cancel_at_period_end: false,
       canceled_at: null, started_at: iso(now), ends_at: null, ended_at: null, past_due_at: null, pause_at_period_end: false, paused_at: null, resumes_at: null, customer_id: customer.id,
-      product_id: product.id, discount_id: null, checkout_id: checkout, seats, customer_cancellation_reason: null, customer_cancellation_comment: null, metadata: { ...metadata },
+      product_id: product.id, discount_id: discount, checkout_id: checkout, seats, customer_cancellation_reason: null, customer_cancellation_comment: null, metadata: { ...metadata },
       pending_update: null, [HIDDEN]: { price, method, pending: [], failures: 0, retryAt: null, order: null },
     });
     this.store.emit('subscription.created', subscription);
@@ -88,8 +88,8 @@ export class Subscriptions {
     const live = (s) => ['active', 'trialing', 'past_due'].includes(s.status);
     const found = this.store.newest('subscriptions').filter((s) => holds(query.customer_id, s.customer_id) && holds(query.product_id, s.product_id) && holds(query.status, s.status)
       && holds(query.external_customer_id, s.customer.external_id) && holds(query.active, live(s)) && holds(query.cancel_at_period_end, s.cancel_at_period_end)
-      && holdsMetadata(query.metadata, s.metadata));
-    for (const name of ['discount_id', 'customer_cancellation_reason', 'canceled_at_after', 'canceled_at_before', 'started_after', 'started_before']) {
+      && holds(query.discount_id, s.discount_id) && holdsMetadata(query.metadata, s.metadata));
+    for (const name of ['customer_cancellation_reason', 'canceled_at_after', 'canceled_at_before', 'started_after', 'started_before']) {
       if (query[name] !== undefined) this.provider.notImitated(`the filter ${name} of subscriptions`);
     }
     return page(found, query);
@@ -188,14 +188,14 @@ export class Subscriptions {
   }
 
   #change(subscription, body) {
-    if (body.discount_id) this.provider.notImitated('discounts of subscriptions');
+    const discount = this.provider.discounts.named(body.discount_id);
     const metadata = body.metadata === undefined ? undefined : checkMetadata(body.metadata);
     if (body.product_id) this.#changeProduct(subscription, body.product_id, body.proration_behavior ?? 'prorate');
     if (body.trial_end !== undefined) this.#changeTrial(subscription, body.trial_end);
-    if (metadata) {
-      this.store.set('subscriptions', subscription.id, { metadata });
-      this.#tell(subscription.id);
-    }
+    const rest = { ...(metadata && { metadata }), ...(body.discount_id !== undefined && { discount_id: discount?.id ?? null }) };
+    if (Object.keys(rest).length === 0) return;
+    this.store.set('subscriptions', subscription.id, rest);
+    this.#tell(subscription.id);
   }
 
   #changeTrial({ id, status, current_period_end: end }, given) {
@@ -260,12 +260,12 @@ export class Subscriptions {
   }
 
   // The change is only made when it is paid.
-  #chargeChange(subscription, product, items, net) {
+  #chargeChange(subscription, product, items, amount) {
     const customer = this.store.find('customers', subscription.customer_id);
     const method = this.provider.orders.methodOf(customer, subscription[HIDDEN].method);
     if (!method || this.provider.orders.does(method) !== 'pay') throw unpaid();
     const order = this.provider.orders.insert({
-      customer, product, net, currency: subscription.currency, billing_reason: 'subscription_update', status: 'pending', subscription: subscription.id, metadata: subscription.metadata, items,
+      customer, product, amount, currency: subscription.currency, billing_reason: 'subscription_update', status: 'pending', subscription: subscription.id, metadata: subscription.metadata, items,
     });
     this.store.emit('order.created', order);
     this.provider.orders.attempt(order, method, 'purchase');
@@ -281,13 +281,13 @@ export class Subscriptions {
     const product = this.store.find('products', subscription.product_id);
     const customer = this.store.find('customers', subscription.customer_id);
     const items = [{ label: product.name, amount: subscription.amount, product_price_id: subscription[HIDDEN].price.id }, ...pending.splice(0)];
-    const net = Math.max(0, items.reduce((sum, item) => sum + item.amount, 0));
+    const amount = Math.max(0, items.reduce((sum, item) => sum + item.amount, 0));
     const order = this.provider.orders.insert({
-      customer, product, net, currency: subscription.currency, billing_reason: reason, status: net === 0 ? 'paid' : 'pending', subscription: id, metadata: subscription.metadata, items,
-      seats: subscription.seats,
+      customer, product, amount, currency: subscription.currency, billing_reason: reason, status: 'pending', subscription: id, metadata: subscription.metadata, items,
+      seats: subscription.seats, discount: this.provider.discounts.ofRenewal(subscription),
     });
     this.store.emit('order.created', order);
-    if (net === 0) this.provider.orders.paid(order.id);
+    if (order.status === 'paid') this.provider.orders.paid(order.id);
     else this.#collect(id, order.id, 'subscription_cycle');
   }
 
