@@ -108,12 +108,22 @@ check_secret(const char *argument, const char *value)
 }
 
 static void
-check_options(const Jsonb *options)
+check_options(const Provider *module, const Jsonb *options)
 {
+	const char *trouble;
+
 	if (options != NULL && !JB_ROOT_IS_OBJECT(options))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options is not an object")));
 	check_no_card_json("options", options);
+	if (options == NULL || module->check_options == NULL)
+		return;
+	trouble = module->check_options(options);
+	if (trouble != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("options cannot be right for provider \"%s\"", module->name),
+						errdetail("Reason: %s.", trouble),
+						errhint("Correct that option or leave it out.")));
 }
 
 static void
@@ -151,7 +161,7 @@ static void
 check_terms(const Provider *module, const AccountTerms *terms)
 {
 	check_account_name(terms->account);
-	check_options(terms->options);
+	check_options(module, terms->options);
 	check_no_card("publishable_key", terms->publishable_key);
 	if (module->embedded != NULL)
 	{
