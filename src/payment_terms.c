@@ -296,7 +296,7 @@ static Price *
 line_price(LineSum *sum, const Jsonb *line, int index)
 {
 	char *text = json_text(line, "price");
-	pg_uuid_t *id = uuid_parse(text);
+	pg_uuid_t *id = text == NULL ? NULL : uuid_parse(text);
 	Price *price = id == NULL ? NULL : price_load(id);
 	pg_uuid_t *request;
 
