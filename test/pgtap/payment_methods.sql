@@ -158,12 +158,14 @@ SELECT is((SELECT pg_typeof(reference)::text FROM billing.payment_methods WHERE 
 -- ---------------------------------------------------------------------------
 -- What the provider lists
 
-UPDATE billing.provider_refs SET provider_id = 'pm_else' WHERE object_id = :'mastercard';
+INSERT INTO billing.payment_methods (customer_id, provider, account, livemode, state) VALUES (:'acme', 'sandbox', 'default', false, 'attached') RETURNING id AS gone \gset
+DELETE FROM billing.provider_refs WHERE object_id = :'mastercard';
+DELETE FROM billing.payment_methods WHERE id = :'mastercard';
 SELECT billing.refresh_payment_methods(:'acme');
 SELECT billing.refresh_payment_methods(:'acme');
 SELECT is((SELECT count(*) FROM billing.outbox WHERE operation = 'payment_method.list' AND attempts = 0) <= 1, true, 'one list is enough');
 CALL billing.run_worker();
-SELECT is((SELECT state FROM billing.payment_methods WHERE id = :'mastercard'), 'detached', 'what the provider does not list is detached');
+SELECT is((SELECT state FROM billing.payment_methods WHERE id = :'gone'), 'detached', 'what the provider does not list is detached');
 SELECT is((SELECT count(*) FROM billing.list_payment_methods(:'acme') WHERE brand = 'mastercard' AND state = 'attached' AND id <> :'mastercard'), 1::bigint, 'what it lists and nobody knew is taken over');
 SELECT is((SELECT state FROM billing.payment_methods WHERE id = :'visa'), 'attached', 'the others stay');
 SELECT is((SELECT count(*) FROM billing.outbox WHERE object_id = :'acme'), 0::bigint, 'the list leaves no request behind');
