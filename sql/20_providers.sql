@@ -20,7 +20,8 @@ INSERT INTO billing.providers (name, title, embedded, currencies_listed, builtin
 	('sandbox', 'Sandbox (embedded, for tests)', true, false, true);
 INSERT INTO billing.providers (name, title, embedded, builtin) VALUES
 	('stripe', 'Stripe', false, true),
-	('polar', 'Polar', false, true);
+	('polar', 'Polar', false, true),
+	('conekta', 'Conekta', false, true);
 
 CREATE TABLE billing.provider_accounts
 (
@@ -174,6 +175,12 @@ FROM (VALUES
 	 ('XCG', 2, 1, 100), ('XOF', 0, 1, 500), ('XPF', 0, 1, 100), ('YER', 2, 1, 20000), ('ZAR', 2, 1, 900),
 	 ('ZMW', 2, 1, 1000)) AS v (currency, wire_exponent, step, min_amount);
 
+-- Conekta: centavos. The least that a card is charged, and what fits into a line (32 bits). Plans may be in USD, orders
+-- only by contract.
+INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount, max_amount, builtin) VALUES
+	('conekta', 'MXN', 2, 300, 2147483647, true),
+	('conekta', 'USD', 2, 1, 2147483647, true);
+
 CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.providers
 	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('name');
 CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.providers
@@ -236,6 +243,10 @@ INSERT INTO billing.environment_variables (variable, provider, argument) VALUES
 	('POLAR_ORGANIZATION_ID', 'polar', 'options.organization_id'),
 	('POLAR_WEBHOOK_SECRET', 'polar', 'webhook_secret'),
 	('POLAR_SANDBOX', 'polar', 'options.sandbox'),
+	('CONEKTA_PRIVATE_KEY', 'conekta', 'secret_key'),
+	('CONEKTA_PUBLIC_KEY', 'conekta', 'publishable_key'),
+	('CONEKTA_WEBHOOK_SECRET', 'conekta', 'webhook_secret'),
+	('CONEKTA_SANDBOX', 'conekta', 'options.sandbox'),
 	('DEFAULT_CURRENCY', NULL, 'default_currency'),
 	('DEFAULT_PAYMENT_PROVIDER', NULL, 'default_provider'),
 	('BILLING_WEBHOOK_URL', NULL, 'webhook_url');

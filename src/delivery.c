@@ -171,13 +171,18 @@ typedef struct Preparation
 	Description description;
 } Preparation;
 
-/* Past the provider's memory of keys a resend would run anew: ask first. */
+/*
+ * Past the provider's memory of keys a resend would run anew: ask first.  A
+ * provider without keys is asked in the state unknown only: what is queued
+ * again was answered by "not done".
+ */
 static bool
 key_forgotten(const Delivery *delivery)
 {
 	const OutboxRow *row = &delivery->row;
 
-	return row->attempts > 0 && row->first_sent_at != 0 &&
+	return delivery->module->idempotency_window > 0 && row->attempts > 0 &&
+		   row->first_sent_at != 0 &&
 		   TimestampDifferenceExceeds(row->first_sent_at, GetCurrentTimestamp(),
 									  delivery->module->idempotency_window * 1000);
 }
