@@ -72,6 +72,12 @@ check_no_card_json(const char *argument, const Jsonb *json)
 	}
 }
 
+SQL_FUNCTION(billing_refuse_card_numbers)
+{
+	check_no_card_json(ARG_TEXT(0), ARG_JSON(1));
+	PG_RETURN_VOID();
+}
+
 static char *
 upper_case(const char *text)
 {
@@ -119,6 +125,27 @@ check_country(const char *country)
 			 errhint(
 				 "Use a two-letter code of ISO 3166-1 such as US, MX or DE; billing.countries lists them.")));
 	return upper_case(country);
+}
+
+QUERY(country_sanctioned, "SELECT FROM billing.countries WHERE code = $1 AND sanctioned", TEXTOID);
+
+bool
+is_country_served(const char *country)
+{
+	return country == NULL || RUN(country_sanctioned, arg_text(upper_case(country))) == 0;
+}
+
+void
+check_country_served(const char *country)
+{
+	if (!is_country_served(country))
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_COUNTRY_REFUSED),
+				 errmsg("nothing may be sold to country \"%s\"", upper_case(country)),
+				 errdetail("It is sanctioned."),
+				 errhint("If that is not so any more: UPDATE billing.countries SET sanctioned = "
+						 "false WHERE code = '%s';",
+						 upper_case(country))));
 }
 
 /* What is really an address only its mail server knows; this refuses what cannot be one. */

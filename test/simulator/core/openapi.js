@@ -71,10 +71,18 @@ class Operation {
   }
 
   get answerJudge() {
-    this.compiledAnswer ??= this.document.compile({
-      $ref: this.document.name + '#' + pointer('paths', this.pattern, this.method.toLowerCase(), 'responses', '200', 'content', 'application/json', 'schema'),
-    });
-    return this.compiledAnswer;
+    return this.answerJudgeFor(200);
+  }
+
+  // null where the document says nothing about the body of this status.
+  answerJudgeFor(status) {
+    const content = this.definition.responses?.[status]?.content ?? {};
+    const type = Object.keys(content)[0];
+    if (!content[type]?.schema) return null;
+    this.compiledAnswers ??= {};
+    return (this.compiledAnswers[status] ??= this.document.compile({
+      $ref: this.document.name + '#' + pointer('paths', this.pattern, this.method.toLowerCase(), 'responses', String(status), 'content', type, 'schema'),
+    }));
   }
 
   // Strings of a form or query -> the schema's types.
@@ -122,6 +130,31 @@ export class OpenApiDocument {
     const found = this.tree.find(method, path);
     return found && { operation: found.value, params: found.params };
   }
+}
+
+// What a schema that is not closed knows all the same: the members of it and of its alternatives.
+function membersOf(schemaOrRef, resolve, found = { properties: new Map(), open: false, items: [] }) {
+  const schema = resolve(schemaOrRef);
+  const branches = [...(schema.allOf ?? []), ...(schema.anyOf ?? []), ...(schema.oneOf ?? [])];
+  for (const branch of branches) membersOf(branch, resolve, found);
+  for (const [name, inner] of Object.entries(schema.properties ?? {})) found.properties.set(name, [...(found.properties.get(name) ?? []), inner]);
+  if (schema.items) found.items.push(schema.items);
+  const shapeless = !schema.properties && branches.length === 0 && (schema.type === undefined || schema.type === 'object');
+  if (schema.additionalProperties || (shapeless && schema.additionalProperties !== false)) found.open = true;
+  return found;
+}
+
+// The names in a valid value that the document does not mention, where a schema lists names but does not
+// forbid others: a misspelt optional member would be taken for granted by validation alone.
+export function unknownMembers(schema, value, resolve, path = '') {
+  if (value === null || typeof value !== 'object') return [];
+  const { properties, open, items } = membersOf(schema, resolve);
+  if (Array.isArray(value)) return value.flatMap((item, i) => (items.length === 0 ? [] : unknownMembers({ anyOf: items }, item, resolve, `${path}[${i}]`)));
+  return Object.entries(value).flatMap(([name, inner]) => {
+    const at = path ? `${path}[${name}]` : name;
+    if (properties.has(name)) return unknownMembers({ anyOf: properties.get(name) }, inner, resolve, at);
+    return open ? [] : [at];
+  });
 }
 
 // -> one sentence and the parameter in Stripe's spelling, from the first error that says most.
