@@ -200,7 +200,7 @@ refuse_customer(const Jsonb *arguments, const ProviderAccount *account)
 static const char *
 refuse_set_tax_ids(const Jsonb *arguments, const ProviderAccount *account)
 {
-	if (json_part(arguments, "tax_ids") != NULL && json_length(arguments, "tax_ids") == 0)
+	if (json_has(arguments, "tax_ids") && json_length(arguments, "tax_ids") == 0)
 		return "Conekta cannot forget the RFC of a customer; set another one.";
 	return refuse_tax_ids(arguments);
 }

@@ -178,6 +178,7 @@ FROM (VALUES
 	 ('VND', 0, 1, 20000), ('VUV', 0, 1, 100), ('WST', 2, 1, 200), ('XAF', 0, 1, 500), ('XCD', 2, 1, 200),
 	 ('XCG', 2, 1, 100), ('XOF', 0, 1, 500), ('XPF', 0, 1, 100), ('YER', 2, 1, 20000), ('ZAR', 2, 1, 900),
 	 ('ZMW', 2, 1, 1000)) AS v (currency, wire_exponent, step, min_amount);
+
 -- Conekta: centavos. The least that a card is charged, and what fits into a line (32 bits). Plans may be in USD, orders
 -- only by contract.
 INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount, max_amount, builtin) VALUES

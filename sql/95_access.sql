@@ -271,7 +271,7 @@ UNION ALL
 SELECT l.level, 'table', t.name, 'SELECT',
 	   ARRAY(SELECT a.attname FROM pg_attribute AS a
 			 WHERE a.attrelid = format('billing.%I', t.name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
-				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname NOT IN ('description', 'metadata'))
+				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname <> 'description')
 			 ORDER BY a.attnum)
 FROM (VALUES
 	('{tenant}', 'subscriptions'), ('{report,tenant}', 'invoices'), ('{app,report,tenant}', 'scheduled_changes'),

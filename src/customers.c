@@ -423,6 +423,8 @@ customer_create(const CustomerTerms *given)
 			return existing;
 		refuse_missing(account, missing, psprintf("Pass %s", missing));
 	}
+	if (!terms.lenient)
+		account_require(account, OPERATION_CUSTOMER_CREATE, terms_json(&terms));
 	found = insert_or_find(id, &terms, account, missing);
 	if (found != id)
 		return found;
@@ -765,6 +767,32 @@ send_if_complete(const pg_uuid_t *id, const CustomerTerms *terms)
 					   NULL);
 }
 
+/*
+ * What a provider that knows the customer cannot take, or would miss, is
+ * refused here; a statement on the application's own table does not fail
+ * because of it.
+ */
+static void
+check_change(const pg_uuid_t *id, const Jsonb *changes, const CustomerTerms *stored)
+{
+	Rows accounts;
+
+	RUN(customer_accounts, arg_uuid(id));
+	accounts = rows_keep();
+	for (int64 i = 0; i < rows_count(accounts); i++)
+	{
+		const Account *account = account_get(rows_text(accounts, i, 1), rows_text(accounts, i, 2));
+		const char *missing;
+
+		account_require(account, OPERATION_CUSTOMER_UPDATE, changes);
+		if (json_has(changes, "tax_ids"))
+			account_require(account, OPERATION_CUSTOMER_SET_TAX_IDS, changes);
+		missing = account_missing(account, OPERATION_CUSTOMER_CREATE, terms_json(stored));
+		if (missing != NULL)
+			refuse_missing(account, missing, psprintf("Pass %s", missing));
+	}
+}
+
 void
 customer_update(const pg_uuid_t *id, const Jsonb *changes, bool lenient)
 {
@@ -801,6 +829,8 @@ customer_update(const pg_uuid_t *id, const Jsonb *changes, bool lenient)
 		send_if_complete(id, &stored);
 		return;
 	}
+	if (!lenient)
+		check_change(id, changes, &stored);
 	if (list.count > 0)
 		enqueue_everywhere(id, OPERATION_CUSTOMER_UPDATE, arguments);
 	if (list.tax_ids)
