@@ -39,6 +39,8 @@ export class Control {
       'POST call': (body) => this.#call(body),
       'POST edit': (body) => this.#edit(body),
       'POST emit': (body) => ({ id: this.#provider(body).emit(body) }),
+      'POST act': (body) => this.#act(body),
+      'GET signing_keys': (body, query) => this.#signingKeys(query),
     };
   }
 
@@ -101,7 +103,11 @@ export class Control {
 
   #counts(query) {
     if (query.provider) return this.#provider(query).store.counts();
-    return Object.assign({}, ...[...this.simulator.providers.values()].map((p) => p.store.counts()));
+    const sums = {};
+    for (const provider of this.simulator.providers.values()) {
+      for (const [kind, count] of Object.entries(provider.store.counts())) sums[kind] = (sums[kind] ?? 0) + count;
+    }
+    return sums;
   }
 
   // Objects of a kind; any other query parameter is a dotted field that must have that value.
@@ -190,6 +196,19 @@ export class Control {
   #call({ provider, method = 'POST', path, params = {} }) {
     const answer = this.#provider({ provider }).call(method, path, params);
     return { status: answer.status, body: JSON.parse(answer.body) };
+  }
+
+  // What nobody does by a call of the API: the buyer pays, the bank takes back, the month is over.
+  #act({ provider, action, ...given }) {
+    const found = this.#provider({ provider });
+    if (!found.act) throw new Error(`${found.name} has no actions`);
+    return found.act(action, given);
+  }
+
+  #signingKeys(query) {
+    const found = this.#provider(query);
+    if (!found.signingKeys) throw new Error(`${found.name} has no key pairs`);
+    return found.signingKeys();
   }
 
   #edit({ provider, kind, id, fields }) {
