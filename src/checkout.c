@@ -196,7 +196,7 @@ lines_of(const CheckoutTerms *terms, const Customer *customer)
 	return lines;
 }
 
-static void
+static _Noreturn void
 refuse_mode(const char *mode, const char *why, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
