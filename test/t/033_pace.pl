@@ -65,9 +65,11 @@ wait_for($node, "SELECT count(*) FROM billing.outbox", '0', '60 calls at 20 a se
 my @times = arrivals($simulator, 'paced');
 is(scalar @times, 60, 'each was sent once');
 cmp_ok($times[-1] - $times[0], '>=', 2, 'which takes two seconds at least');
-cmp_ok($times[-1] - $times[0], '<', 6, 'and not much more');
-# what leaves in time may arrive a little later: one call's grace
-cmp_ok(most_in_a_second(@times), '<=', 21, 'no second sees more than the limit');
+cmp_ok(59 / ($times[-1] - $times[0]), '<=', 20, 'they arrive no faster than the limit');
+# a busy machine lets them arrive together that left apart: what counts is when they left
+my @left = split /\n/, sql("SELECT extract(epoch FROM sent_at) FROM billing.outbox_finished WHERE account = 'default' ORDER BY 1");
+cmp_ok(most_in_a_second(@left), '<=', 21, 'no second sees more of them leave');
+cmp_ok($left[-1] - $left[0], '<', 6, 'and they are not held back for long');
 
 configure('default', $simulator->url, '{"rate_per_second": 0}');
 customers('default', 'free', 60);
@@ -131,24 +133,23 @@ cmp_ok($next - $refused, '<', 6, 'and no longer');
 
 # ---- the breaker ----
 
-sub breaker_at { return health('default', 'circuit') }
-
 setting('circuit_threshold', 5);
-setting('circuit_pause', '2 seconds');
+setting('circuit_pause', '3 seconds');
 $simulator->control('faults', { action => 'status', status => 503, times => 0, match => { method => 'POST', body => '=broken' } });
 customers('default', 'broken', 30);
 wait_for($node, "SELECT circuit FROM billing.provider_health WHERE provider = 'stripe' AND account = 'default'", 'open', 'failures in a row open the circuit');
 is(health('default', 'circuit_until > now()'), 't', 'for a while');
 is(sql("SELECT severity FROM billing.attention WHERE what = 'provider does not answer'"), 'critical', 'somebody is told');
+my $under_way = "SELECT count(*) FROM billing.outbox WHERE state = 'sending' AND account = 'default'";
+wait_for($node, $under_way, '0', 'what was under way ends');
+my $until = health('default', 'circuit_until');
 my $sent = scalar arrivals($simulator, 'broken');
-Time::HiRes::sleep(1);
-my @later = arrivals($simulator, 'broken');
-is(scalar @later, $sent, 'nothing is sent meanwhile') if health('default', 'circuit_until > now()') eq 't';
-ok(poll_until(sub { scalar(arrivals($simulator, 'broken')) > $sent }, 'probe'), 'then one request probes');
-Time::HiRes::sleep(0.5);
-is(scalar arrivals($simulator, 'broken'), $sent + 1, 'only one');
-is(breaker_at(), 'open', 'it failed, too: the circuit stays open');
-is(sql("SELECT pause_seconds FROM billing.provider_circuits WHERE state = 'open'"), '4', 'for twice as long');
+wait_for($node, "SELECT clock_timestamp() > '$until'::timestamptz - interval '100 milliseconds'", 't', 'the pause passes');
+my $before = scalar grep { $_ < sql("SELECT extract(epoch FROM '$until'::timestamptz)") } arrivals($simulator, 'broken');
+is($before, $sent, 'nothing is sent meanwhile');
+wait_for($node, "SELECT circuit = 'open' AND circuit_until > '$until' FROM billing.provider_health WHERE provider = 'stripe' AND account = 'default'", 't', 'then a probe fails, too, and the circuit stays open');
+is(scalar arrivals($simulator, 'broken'), $sent + 1, 'it is one request');
+is(sql("SELECT pause_seconds FROM billing.provider_circuits WHERE state = 'open'"), '6', 'and the pause twice as long');
 customers('other', 'fine', 3);
 wait_for($node, "SELECT count(*) FROM billing.outbox WHERE account = 'other'", '0', 'the other account has a circuit of its own');
 $simulator->control('faults', undef, 'DELETE');
@@ -166,7 +167,7 @@ $simulator->control('faults', undef, 'DELETE');
 $node->restart;
 sql("SELECT billing.create_customer('aside', provider => 'stripe', account => 'other')");
 wait_for($node, "SELECT count(*) FROM billing.outbox WHERE account = 'other'", '0', 'after a restart');
-is(breaker_at(), 'open', 'it is still open');
+is(health('default', 'circuit'), 'open', 'it is still open');
 is(unfinished('gone'), '10', 'and nothing was sent');
 sql("SELECT billing.configure_provider('stripe')");
 wait_for($node, "SELECT count(*) FROM billing.outbox", '0', 'who configures the account starts anew');
@@ -183,7 +184,7 @@ wait_for($node, "SELECT count(*) FROM billing.outbox WHERE account = 'other'", '
 # ---- headers of an account ----
 
 $simulator->control('settings', { refused_keys => [] });
-sql(q{SELECT billing.configure_provider('stripe', options => '{"headers": {"X-Twin": "yes", "Stripe-Account": "acct_1"}}')});
+sql(q{SELECT billing.configure_provider('stripe', options => '{"headers": {"X-Twin": "yes"}}')});
 wait_for($node, "SELECT count(*) FROM billing.outbox", '0', 'it is started again with options');
 my ($twin) = grep { ($_->{body} // '') =~ /=locked1/ && ($_->{headers}{'x-twin'} // '') eq 'yes' } @{ $simulator->control('requests?method=POST') };
 ok($twin, 'whose headers go out with each request');
