@@ -63,9 +63,11 @@
  *						?line_items[{name amount quantity ?description ?<product>}] ?tax_lines[{description
  *						amount}] ?description ?statement_descriptor_suffix ?receipt_email ?return_url
  *						?setup_future_usage(on_session|off_session) ?mandate{as above} ?metadata
+ *						?billing_details{?name ?email ?phone} (who pays; a voucher may need it)
  *						(the sum of lines and tax_lines is amount)
  * payment_intent.confirm <payment_intent> amount currency ?method ?<payment_method> ?token
  *						?return_url ?off_session ?installments ?expires_at ?mandate known[](of charges)
+ *						?billing_details{as above}
  * payment_intent.capture <payment_intent> ?amount
  * payment_intent.cancel <payment_intent> ?reason(duplicate|fraudulent|requested_by_customer|abandoned)
  * payment_intent.verify_microdeposits <payment_intent> ?amounts[] ?descriptor_code

@@ -253,6 +253,9 @@ typedef struct Provider
 	const char *(*default_base_url)(bool livemode);
 	const char *(*check_key)(const char *secret_key, const Jsonb *options, bool *livemode);
 
+	/* Why the options of an account cannot be right; NULL: they can.  May be NULL: all can. */
+	const char *(*check_options)(const Jsonb *options);
+
 	void (*build_request)(const ProviderCall *call, ProviderRequest *request);
 	void (*read_response)(const ProviderCall *call, const HttpResponse *response,
 						  CallResult *result);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * stripe_objects.c
- *	  Stripe's objects and events become snapshots.
+ *	  Stripe's objects become snapshots.
  *
  * The same readers serve the answers to our own calls and the objects inside
  * of events, so that both say the same.  Where Stripe moved a field, its
@@ -29,16 +29,16 @@ stripe_id_at(const Jsonb *object, const char *path)
 	return id != NULL ? id : json_text(object, psprintf("%s.id", path));
 }
 
-static char *
-currency_at(const Jsonb *object, const char *path)
+char *
+stripe_currency_at(const Jsonb *object, const char *path)
 {
 	char *currency = json_text(object, path);
 
 	return currency == NULL ? NULL : asc_toupper(currency, strlen(currency));
 }
 
-static int64
-amount_at(const Jsonb *object, const char *path)
+int64
+stripe_amount_at(const Jsonb *object, const char *path)
 {
 	int64 amount;
 
@@ -56,8 +56,8 @@ small_int_at(const Jsonb *object, const char *path)
 	return (int) value;
 }
 
-static bool
-is_one_of(const char *word, const char *const *words)
+bool
+stripe_is_one_of(const char *word, const char *const *words)
 {
 	for (; word != NULL && *words != NULL; words++)
 	{
@@ -111,12 +111,12 @@ item_time(const Jsonb *object, const char *name)
  * A subscription whose collection is paused goes on as active at Stripe; to
  * us it is paused, and provider_status tells how to resume it.
  */
-static bool
-collection_paused(const char *status, const Jsonb *pause_collection)
+bool
+stripe_collection_paused(const char *status, const Jsonb *pause_collection)
 {
 	static const char *const running[] = {"active", "trialing", "past_due", NULL};
 
-	return pause_collection != NULL && is_one_of(status, running);
+	return pause_collection != NULL && stripe_is_one_of(status, running);
 }
 
 static void
@@ -127,8 +127,8 @@ read_subscription_status(const Jsonb *object, ProviderSnapshot *snapshot)
 
 	subscription->status = json_text(object, "status");
 	subscription->provider_status = subscription->status;
-	snapshot->terminal = is_one_of(subscription->status, final);
-	if (collection_paused(subscription->status, json_part(object, "pause_collection")))
+	snapshot->terminal = stripe_is_one_of(subscription->status, final);
+	if (stripe_collection_paused(subscription->status, json_part(object, "pause_collection")))
 	{
 		subscription->status = "paused";
 		subscription->provider_status = "pause_collection";
@@ -147,7 +147,7 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	subscription->price = stripe_id_at(object, "items.data.0.price");
 	if (json_int(object, "items.data.0.quantity", &quantity))
 		subscription->quantity = quantity;
-	subscription->currency = currency_at(object, "currency");
+	subscription->currency = stripe_currency_at(object, "currency");
 	subscription->current_period_start = item_time(object, "current_period_start");
 	subscription->current_period_end = item_time(object, "current_period_end");
 	subscription->trial_start = json_unix_time(object, "trial_start");
@@ -183,6 +183,27 @@ tax_of(const Jsonb *object)
 	return sum;
 }
 
+/* The payment that collects it: the default one, else the last in the list. */
+static char *
+payment_of(const Jsonb *object)
+{
+	char *intent = NULL;
+	int count = json_length(object, "payments.data");
+
+	for (int i = 0; i < count; i++)
+	{
+		char *path = psprintf("payments.data.%d", i);
+		char *found = stripe_id_at(object, psprintf("%s.payment.payment_intent", path));
+
+		if (found == NULL)
+			continue;
+		intent = found;
+		if (json_bool(object, psprintf("%s.is_default", path), false))
+			break;
+	}
+	return intent != NULL ? intent : stripe_id_at(object, "payment_intent");
+}
+
 static void
 read_invoice(const Jsonb *object, ProviderSnapshot *snapshot)
 {
@@ -195,13 +216,13 @@ read_invoice(const Jsonb *object, ProviderSnapshot *snapshot)
 		invoice->subscription = stripe_id_at(object, "subscription");
 	invoice->number = json_text(object, "number");
 	invoice->status = json_text(object, "status");
-	snapshot->terminal = is_one_of(invoice->status, final);
-	invoice->currency = currency_at(object, "currency");
-	invoice->total = amount_at(object, "total");
+	snapshot->terminal = stripe_is_one_of(invoice->status, final);
+	invoice->currency = stripe_currency_at(object, "currency");
+	invoice->total = stripe_amount_at(object, "total");
 	invoice->tax = tax_of(object);
-	invoice->amount_due = amount_at(object, "amount_due");
-	invoice->amount_paid = amount_at(object, "amount_paid");
-	invoice->amount_remaining = amount_at(object, "amount_remaining");
+	invoice->amount_due = stripe_amount_at(object, "amount_due");
+	invoice->amount_paid = stripe_amount_at(object, "amount_paid");
+	invoice->amount_remaining = stripe_amount_at(object, "amount_remaining");
 	invoice->billing_reason = json_text(object, "billing_reason");
 	invoice->attempt_count = small_int_at(object, "attempt_count");
 	invoice->period_start = json_unix_time(object, "period_start");
@@ -210,6 +231,22 @@ read_invoice(const Jsonb *object, ProviderSnapshot *snapshot)
 	invoice->paid_at = json_unix_time(object, "status_transitions.paid_at");
 	invoice->next_attempt_at = json_unix_time(object, "next_payment_attempt");
 	invoice->created_at = json_unix_time(object, "created");
+	invoice->payment_intent = payment_of(object);
+	invoice->hosted_url = json_text(object, "hosted_invoice_url");
+	invoice->pdf_url = json_text(object, "invoice_pdf");
+}
+
+static void
+read_webhook_endpoint(const Jsonb *object, ProviderSnapshot *snapshot)
+{
+	WebhookEndpointSnapshot *endpoint = &snapshot->webhook_endpoint;
+
+	endpoint->url = json_text(object, "url");
+	endpoint->secret = json_text(object, "secret");
+	endpoint->enabled = stripe_is_one_of(json_text(object, "status"),
+										 (const char *const[]){"enabled", NULL});
+	endpoint->events = json_part(object, "enabled_events");
+	endpoint->api_version = json_text(object, "api_version");
 }
 
 /* Nothing but its id and our reference is kept of a product or a price. */
@@ -232,10 +269,18 @@ static const ObjectReader readers[] = {
 	{"price", BILLING_PRICE, read_nothing_more},
 	{"subscription", BILLING_SUBSCRIPTION, read_subscription},
 	{"invoice", BILLING_INVOICE, read_invoice},
+	{"setup_intent", BILLING_SETUP_INTENT, stripe_read_setup_intent},
+	{"payment_intent", BILLING_PAYMENT_INTENT, stripe_read_payment_intent},
+	{"refund", BILLING_REFUND, stripe_read_refund},
+	{"dispute", BILLING_DISPUTE, stripe_read_dispute},
+	{"checkout.session", BILLING_CHECKOUT_SESSION, stripe_read_checkout_session},
+	{"payment_link", BILLING_CHECKOUT_SESSION, stripe_read_payment_link},
+	{"billing_portal.session", BILLING_PORTAL_SESSION, stripe_read_portal_session},
+	{"webhook_endpoint", BILLING_WEBHOOK_ENDPOINT, read_webhook_endpoint},
 };
 
-static void
-mark_deleted(ProviderSnapshot *snapshot)
+void
+stripe_mark_gone(ProviderSnapshot *snapshot)
 {
 	snapshot->deleted = true;
 	snapshot->terminal = true;
@@ -257,10 +302,11 @@ stripe_snapshot(const Jsonb *object, bool livemode)
 		if (strcmp(word, readers[i].word) != 0)
 			continue;
 		snapshot = snapshot_new(readers[i].type, id, json_bool(object, "livemode", livemode));
+		snapshot->has_livemode = json_has(object, "livemode");
 		snapshot->reference = json_text(object, "metadata." STRIPE_REFERENCE);
 		readers[i].read(object, snapshot);
 		if (json_bool(object, "deleted", false))
-			mark_deleted(snapshot);
+			stripe_mark_gone(snapshot);
 		return snapshot;
 	}
 	return NULL;
@@ -271,159 +317,6 @@ stripe_gone_snapshot(BillingObject type, const char *id, bool livemode)
 {
 	ProviderSnapshot *snapshot = snapshot_new(type, id, livemode);
 
-	mark_deleted(snapshot);
+	stripe_mark_gone(snapshot);
 	return snapshot;
-}
-
-/* ------------------------------------------------------------------------
- * Events
- * ------------------------------------------------------------------------
- */
-typedef enum EventEffect
-{
-	EFFECT_COPY, /* the object is as the event shows it */
-	EFFECT_GONE  /* the event shows what it was: it is no more */
-} EventEffect;
-
-typedef struct EventRule
-{
-	const char *type;
-	EventEffect effect;
-} EventRule;
-
-/*
- * What moves our rows; any other type of event does not.  The status always
- * comes from the object, never from the name of the event, because several
- * events may carry the same state and arrive in any order.
- */
-static const EventRule event_rules[] = {
-	{"customer.created", EFFECT_COPY},
-	{"customer.updated", EFFECT_COPY},
-	{"customer.deleted", EFFECT_GONE},
-	{"payment_method.attached", EFFECT_COPY},
-	{"payment_method.updated", EFFECT_COPY},
-	{"payment_method.automatically_updated", EFFECT_COPY},
-	{"payment_method.detached", EFFECT_GONE},
-	{"customer.subscription.created", EFFECT_COPY},
-	{"customer.subscription.updated", EFFECT_COPY},
-	{"customer.subscription.paused", EFFECT_COPY},
-	{"customer.subscription.resumed", EFFECT_COPY},
-	{"customer.subscription.deleted", EFFECT_COPY}, /* its status is canceled */
-	{"customer.subscription.trial_will_end", EFFECT_COPY},
-	{"customer.subscription.pending_update_applied", EFFECT_COPY},
-	{"customer.subscription.pending_update_expired", EFFECT_COPY},
-	{"invoice.created", EFFECT_COPY},
-	{"invoice.updated", EFFECT_COPY},
-	{"invoice.finalized", EFFECT_COPY},
-	{"invoice.paid", EFFECT_COPY},
-	{"invoice.payment_succeeded", EFFECT_COPY},
-	{"invoice.payment_failed", EFFECT_COPY},
-	{"invoice.payment_action_required", EFFECT_COPY},
-	{"invoice.finalization_failed", EFFECT_COPY},
-	{"invoice.voided", EFFECT_COPY},
-	{"invoice.marked_uncollectible", EFFECT_COPY},
-	{"invoice.deleted", EFFECT_GONE},
-	{"price.created", EFFECT_COPY},
-	{"price.updated", EFFECT_COPY},
-	{"price.deleted", EFFECT_GONE},
-	{"product.created", EFFECT_COPY},
-	{"product.updated", EFFECT_COPY},
-	{"product.deleted", EFFECT_GONE},
-};
-
-static const EventRule *
-find_rule(const char *type)
-{
-	for (size_t i = 0; type != NULL && i < lengthof(event_rules); i++)
-	{
-		if (strcmp(event_rules[i].type, type) == 0)
-			return &event_rules[i];
-	}
-	return NULL;
-}
-
-/* An event of version 2 of the API: it names an object and does not contain it. */
-static bool
-is_thin(const Jsonb *payload)
-{
-	char *word = json_text(payload, "object");
-
-	return word != NULL && strcmp(word, "v2.core.event") == 0;
-}
-
-/*
- * The time of a thin event is text and stays untold: nothing is ordered by it,
- * because nothing of it is applied.
- */
-bool
-stripe_identify_event(const Jsonb *payload, const WebhookHeaders *headers, EventIdentity *identity)
-{
-	char *word = json_text(payload, "object");
-	bool thin = is_thin(payload);
-
-	memset(identity, 0, sizeof(*identity));
-	if (!thin && (word == NULL || strcmp(word, "event") != 0))
-		return false;
-
-	identity->id = json_text(payload, "id");
-	identity->type = json_text(payload, "type");
-	if (identity->id == NULL || *identity->id == '\0' || identity->type == NULL)
-		return false;
-	identity->time = json_unix_time(payload, "created");
-	identity->has_livemode = json_has(payload, "livemode");
-	identity->livemode = json_bool(payload, "livemode", false);
-	identity->sub_account = json_text(payload, thin ? "context" : "account");
-	return true;
-}
-
-/* An update lists the former values of what it changed; the rest is as it was. */
-static void
-read_previous_status(const Jsonb *payload, SubscriptionSnapshot *subscription)
-{
-	const char *const previous = "data.previous_attributes";
-	const char *status = json_text(payload, psprintf("%s.status", previous));
-	char *pause = psprintf("%s.pause_collection", previous);
-
-	if (!json_has(payload, previous))
-		return;
-	if (status == NULL)
-		status = json_text(payload, "data.object.status");
-	if (!json_has(payload, pause))
-		pause = "data.object.pause_collection";
-	subscription->previous_status = collection_paused(status, json_part(payload, pause)) ? "paused"
-																						 : status;
-}
-
-void
-stripe_read_event(const Jsonb *payload, EventReading *reading)
-{
-	const EventRule *rule;
-	Jsonb *object;
-	ProviderSnapshot *snapshot;
-
-	memset(reading, 0, sizeof(*reading));
-	if (is_thin(payload))
-	{
-		reading->ignored = "thin event";
-		return;
-	}
-	rule = find_rule(json_text(payload, "type"));
-	if (rule == NULL)
-	{
-		reading->ignored = "no effect on our rows";
-		return;
-	}
-	object = json_part(payload, "data.object");
-	snapshot = object == NULL ? NULL
-							  : stripe_snapshot(object, json_bool(payload, "livemode", false));
-	if (snapshot == NULL)
-	{
-		reading->ignored = "no object that could be read";
-		return;
-	}
-	if (rule->effect == EFFECT_GONE)
-		mark_deleted(snapshot);
-	if (snapshot->type == BILLING_SUBSCRIPTION)
-		read_previous_status(payload, &snapshot->subscription);
-	reading->snapshots = list_make1(snapshot);
 }

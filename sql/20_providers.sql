@@ -20,7 +20,8 @@ INSERT INTO billing.providers (name, title, embedded, currencies_listed, builtin
 	('sandbox', 'Sandbox (embedded, for tests)', true, false, true);
 INSERT INTO billing.providers (name, title, embedded, builtin) VALUES
 	('stripe', 'Stripe', false, true),
-	('conekta', 'Conekta', false, true);
+	('conekta', 'Conekta', false, true),
+	('polar', 'Polar', false, true);
 
 CREATE TABLE billing.provider_accounts
 (
@@ -148,6 +149,38 @@ INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_
 	('conekta', 'MXN', 2, 300, 2147483647, true),
 	('conekta', 'USD', 2, 1, 2147483647, true);
 
+-- Polar, PresentmentCurrency and "Minimum amounts per currency" of a fixed price: 15 currencies without decimals, two for every
+-- other one. ISK and UGX have two there, too, and whole units only.
+INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, step, min_amount, builtin)
+SELECT 'polar', v.currency, v.wire_exponent, v.step, v.min_amount, true
+FROM (VALUES
+	 ('AED', 2, 1, 200), ('ALL', 2, 1, 5000), ('AMD', 2, 1, 20000), ('AOA', 2, 1, 50000), ('ARS', 2, 1, 75000),
+	 ('AUD', 2, 1, 70), ('AWG', 2, 1, 100), ('AZN', 2, 1, 100), ('BAM', 2, 1, 100), ('BBD', 2, 1, 200),
+	 ('BDT', 2, 1, 7000), ('BIF', 0, 1, 2000), ('BMD', 2, 1, 100), ('BND', 2, 1, 100), ('BOB', 2, 1, 500),
+	 ('BRL', 2, 1, 250), ('BSD', 2, 1, 100), ('BWP', 2, 1, 1000), ('BZD', 2, 1, 200), ('CAD', 2, 1, 70),
+	 ('CDF', 2, 1, 200000), ('CHF', 2, 1, 50), ('CLP', 0, 1, 500), ('CNY', 2, 1, 500), ('COP', 2, 1, 200000),
+	 ('CRC', 2, 1, 30000), ('CVE', 2, 1, 5000), ('CZK', 2, 1, 1500), ('DJF', 0, 1, 100), ('DKK', 2, 1, 320),
+	 ('DOP', 2, 1, 4000), ('DZD', 2, 1, 7000), ('EGP', 2, 1, 3000), ('ETB', 2, 1, 8000), ('EUR', 2, 1, 50),
+	 ('FJD', 2, 1, 200), ('FKP', 2, 1, 100), ('GBP', 2, 1, 40), ('GEL', 2, 1, 200), ('GIP', 2, 1, 100),
+	 ('GMD', 2, 1, 4000), ('GNF', 0, 1, 5000), ('GTQ', 2, 1, 500), ('GYD', 2, 1, 20000), ('HKD', 2, 1, 400),
+	 ('HNL', 2, 1, 2000), ('HTG', 2, 1, 7000), ('HUF', 2, 1, 17500), ('IDR', 2, 1, 900000), ('ILS', 2, 1, 150),
+	 ('INR', 2, 1, 6000), ('ISK', 2, 100, 7000), ('JMD', 2, 1, 8000), ('JPY', 0, 1, 80), ('KES', 2, 1, 7000),
+	 ('KGS', 2, 1, 5000), ('KHR', 2, 1, 300000), ('KMF', 0, 1, 500), ('KRW', 0, 1, 800), ('KYD', 2, 1, 100),
+	 ('KZT', 2, 1, 30000), ('LAK', 2, 1, 2000000), ('LKR', 2, 1, 20000), ('LRD', 2, 1, 10000), ('LSL', 2, 1, 1000),
+	 ('MAD', 2, 1, 500), ('MDL', 2, 1, 1000), ('MGA', 0, 1, 3000), ('MKD', 2, 1, 5000), ('MNT', 2, 1, 200000),
+	 ('MOP', 2, 1, 500), ('MUR', 2, 1, 5000), ('MVR', 2, 1, 800), ('MWK', 2, 1, 100000), ('MXN', 2, 1, 900),
+	 ('MYR', 2, 1, 200), ('MZN', 2, 1, 5000), ('NAD', 2, 1, 1000), ('NGN', 2, 1, 70000), ('NIO', 2, 1, 2000),
+	 ('NOK', 2, 1, 500), ('NPR', 2, 1, 8000), ('NZD', 2, 1, 90), ('PAB', 2, 1, 100), ('PEN', 2, 1, 200),
+	 ('PGK', 2, 1, 300), ('PHP', 2, 1, 3500), ('PKR', 2, 1, 20000), ('PLN', 2, 1, 200), ('PYG', 0, 1, 4000),
+	 ('QAR', 2, 1, 200), ('RON', 2, 1, 250), ('RSD', 2, 1, 6000), ('RWF', 0, 1, 1000), ('SAR', 2, 1, 200),
+	 ('SBD', 2, 1, 400), ('SCR', 2, 1, 800), ('SEK', 2, 1, 500), ('SGD', 2, 1, 70), ('SHP', 2, 1, 100),
+	 ('SOS', 2, 1, 50000), ('SRD', 2, 1, 2000), ('SZL', 2, 1, 1000), ('THB', 2, 1, 2000), ('TJS', 2, 1, 500),
+	 ('TOP', 2, 1, 200), ('TRY', 2, 1, 3000), ('TTD', 2, 1, 400), ('TWD', 2, 1, 2000), ('TZS', 2, 1, 200000),
+	 ('UAH', 2, 1, 3000), ('UGX', 2, 100, 200000), ('USD', 2, 1, 50), ('UYU', 2, 1, 2000), ('UZS', 2, 1, 700000),
+	 ('VND', 0, 1, 20000), ('VUV', 0, 1, 100), ('WST', 2, 1, 200), ('XAF', 0, 1, 500), ('XCD', 2, 1, 200),
+	 ('XCG', 2, 1, 100), ('XOF', 0, 1, 500), ('XPF', 0, 1, 100), ('YER', 2, 1, 20000), ('ZAR', 2, 1, 900),
+	 ('ZMW', 2, 1, 1000)) AS v (currency, wire_exponent, step, min_amount);
+
 CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.providers
 	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('name');
 CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.providers
@@ -210,6 +243,10 @@ INSERT INTO billing.environment_variables (variable, provider, argument) VALUES
 	('CONEKTA_PUBLIC_KEY', 'conekta', 'publishable_key'),
 	('CONEKTA_WEBHOOK_SECRET', 'conekta', 'webhook_secret'),
 	('CONEKTA_SANDBOX', 'conekta', 'options.sandbox'),
+	('POLAR_ACCESS_TOKEN', 'polar', 'secret_key'),
+	('POLAR_ORGANIZATION_ID', 'polar', 'options.organization_id'),
+	('POLAR_WEBHOOK_SECRET', 'polar', 'webhook_secret'),
+	('POLAR_SANDBOX', 'polar', 'options.sandbox'),
 	('DEFAULT_CURRENCY', NULL, 'default_currency'),
 	('DEFAULT_PAYMENT_PROVIDER', NULL, 'default_provider'),
 	('BILLING_WEBHOOK_URL', NULL, 'webhook_url');
@@ -229,6 +266,16 @@ AS 'MODULE_PATHNAME', 'billing_adopt_database';
 COMMENT ON FUNCTION billing.adopt_database() IS
 	'Binds every account to this database, after which its queued requests are sent from here; returns how many accounts changed. '
 	'Call it in a restored copy only when the original sends no more. Errors: JB012 the key file does not open the secrets.';
+
+CREATE FUNCTION billing.provider_capabilities()
+RETURNS TABLE (provider text, operation text, support text, hint text)
+LANGUAGE c VOLATILE SECURITY DEFINER ROWS 200
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_provider_capabilities';
+COMMENT ON FUNCTION billing.provider_capabilities() IS
+	'What each provider can do: every operation, and whether it is supported, emulated (not offered there: done here in its stead) or '
+	'refused with JB004; hint says what to do instead. Of the account default where it is configured, else of one without options. A '
+	'supported operation may still be refused for particular arguments.';
 
 CREATE FUNCTION billing.database_binding() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE

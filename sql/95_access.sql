@@ -216,11 +216,12 @@ FROM (VALUES
 	 'sandbox_complete_checkout sandbox_pay_reference sandbox_expire sandbox_dispute sandbox_resolve_dispute'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
-	('{app,report}', 'select_provider'),
+	('{app,report}', 'select_provider provider_capabilities check_provider'),
+	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
-	 'configure_provider adopt_database create_plan create_price set_plan_feature link_price '
+	 'configure_provider adopt_database create_plan create_price set_plan_feature link_price import_plans '
 	 'retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)
@@ -231,6 +232,7 @@ SELECT l.level, 'table', r.object, 'SELECT'
 FROM (VALUES
 	('{app}', 'customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}', 'routing_rules optional_methods'),
+	('{report}', 'webhook_endpoints provider_circuits'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),

@@ -196,8 +196,10 @@ check_known_option(const char *key, const JsonbValue *value, void *options)
 }
 
 static void
-check_options(const Jsonb *options)
+check_options(const Provider *module, const Jsonb *options)
 {
+	const char *trouble;
+
 	check_no_card_json("options", options);
 	if (options == NULL)
 		return;
@@ -205,6 +207,14 @@ check_options(const Jsonb *options)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options is not an object")));
 	json_visit(options, check_known_option, unconstify(Jsonb *, options));
+	if (module->check_options == NULL)
+		return;
+	trouble = module->check_options(options);
+	if (trouble != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("options cannot be right for provider \"%s\"", module->name),
+						errdetail("Reason: %s.", trouble),
+						errhint("Correct that option or leave it out.")));
 }
 
 /* A member of the call takes the place of the one that is there, null removes it. */
@@ -256,7 +266,7 @@ static void
 check_terms(const Provider *module, const AccountTerms *terms)
 {
 	check_account_name(terms->account);
-	check_options(terms->options);
+	check_options(module, terms->options);
 	check_no_card("publishable_key", terms->publishable_key);
 	if (module->embedded != NULL)
 	{
@@ -468,6 +478,26 @@ account_configure(const AccountTerms *terms)
 
 	/* requests may wait for the account that was stopped until now */
 	worker_wake_at_commit();
+}
+
+QUERY(update_webhook_secret,
+	  "UPDATE billing.provider_accounts SET webhook_secret = $2, "
+	  "previous_webhook_secret = coalesce($3, previous_webhook_secret), "
+	  "previous_webhook_secret_until = CASE WHEN $3 IS NULL THEN previous_webhook_secret_until "
+	  "ELSE now() + interval '24 hours' END WHERE id = $1",
+	  UUIDOID, BYTEAOID, BYTEAOID);
+
+void
+account_keep_webhook_secret(const char *provider, const char *account, const char *secret)
+{
+	AccountTerms terms = {.provider = provider, .account = account, .webhook_secret = secret};
+	Present present = present_account(&terms);
+
+	if (!present.exists)
+		elog(ERROR, "account %s at %s is gone", account, provider);
+	RUN(update_webhook_secret, arg_uuid(present.id),
+		arg_bytes(seal_text("provider_accounts.webhook_secret", present.id, secret)),
+		arg_bytes(replaced_webhook_secret(&terms, &present)));
 }
 
 SQL_FUNCTION(billing_configure_provider)

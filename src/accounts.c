@@ -18,6 +18,7 @@
 #include "access/xlog.h"
 #include "check.h"
 #include "errors.h"
+#include "funcapi.h"
 #include "json.h"
 #include "keys.h"
 #include "routing.h"
@@ -339,6 +340,75 @@ const char *
 account_missing(const Account *account, Operation operation, const Jsonb *arguments)
 {
 	return account->module->missing(operation, arguments, account_public(account));
+}
+
+/* As if it were configured for tests, without anything that only an account of ours has. */
+static ProviderAccount *
+account_of_nobody(const Provider *module)
+{
+	ProviderAccount *account = palloc0(sizeof(ProviderAccount));
+	JsonBuilder builder;
+
+	json_open(&builder);
+	account->provider = module->name;
+	account->account = "default";
+	account->base_url = module->default_base_url(false);
+	account->secret_key = "";
+	account->options = json_close(&builder);
+	return account;
+}
+
+static void
+put_capability(ReturnSetInfo *result, const Provider *module, Operation operation,
+			   const ProviderAccount *account)
+{
+	static const char *const words[] = {
+		[UNSUPPORTED] = "refused", [SUPPORTED] = "supported", [EMULATED] = "emulated"};
+	const char *alternative = NULL;
+	JsonBuilder builder;
+	Support support;
+	Datum values[4];
+	bool nulls[4] = {false};
+
+	json_open(&builder);
+	support = module->supports(operation, json_close(&builder), account, &alternative);
+	values[0] = CStringGetTextDatum(module->name);
+	values[1] = CStringGetTextDatum(operation_name(operation));
+	values[2] = CStringGetTextDatum(words[support]);
+	nulls[3] = support == SUPPORTED || alternative == NULL;
+	values[3] = nulls[3] ? (Datum) 0 : CStringGetTextDatum(alternative);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+QUERY(known_providers,
+	  "SELECT " ACCOUNT_COLUMNS ", v.name FROM billing.providers AS v "
+	  "LEFT JOIN (billing.provider_accounts AS a JOIN billing.providers AS p "
+	  "ON p.name = a.provider AND a.account = 'default' AND " ACCOUNT_CONFIGURED
+	  ") ON p.name = v.name "
+	  "WHERE NOT v.retired ORDER BY v.embedded, v.name",
+	  InvalidOid);
+
+SQL_FUNCTION(billing_provider_capabilities)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64 count;
+	Rows rows;
+
+	InitMaterializedSRF(fcinfo, 0);
+	db_open();
+	count = RUN(known_providers, arg_null());
+	rows = rows_keep();
+	for (int64 i = 0; i < count; i++)
+	{
+		const Provider *module = module_of(rows_text(rows, i, 10));
+		ProviderAccount *account = rows_null(rows, i, 1) ? account_of_nobody(module)
+														 : account_public(account_read(rows, i));
+
+		for (int operation = 0; operation < OPERATION_COUNT; operation++)
+			put_capability(result, module, (Operation) operation, account);
+	}
+	db_close();
+	return (Datum) 0;
 }
 
 void

@@ -82,6 +82,13 @@ extern char *account_embedded_secret(const Account *account);
 /* The provider refused our key: nothing more is sent until configure_provider(). */
 extern void account_stop(const char *provider, const char *account, const char *reason);
 
+/*
+ * A provider has made a secret for its webhooks: the one before it stays valid
+ * for 24 hours.  The caller holds the account's row.
+ */
+extern void account_keep_webhook_secret(const char *provider, const char *account,
+										const char *secret);
+
 /* "<system identifier>:<database oid>" of this database. */
 extern char *database_binding(void);
 

@@ -152,7 +152,7 @@ sub hand_over
 
 	return unless @$events;
 	my (undef, $output, $errors) = $node->psql('postgres',
-		join('', map { webhook_call('stripe', Encode::encode_utf8($_->{body}), $_->{headers}) } @$events),
+		join('', map { webhook_call($_->{provider}, Encode::encode_utf8($_->{body}), $_->{headers}) } @$events),
 		on_error_stop => 0);
 	foreach my $event (@$events)
 	{
