@@ -20,8 +20,8 @@ INSERT INTO billing.providers (name, title, embedded, currencies_listed, builtin
 	('sandbox', 'Sandbox (embedded, for tests)', true, false, true);
 INSERT INTO billing.providers (name, title, embedded, builtin) VALUES
 	('stripe', 'Stripe', false, true),
-	('polar', 'Polar', false, true),
-	('conekta', 'Conekta', false, true);
+	('conekta', 'Conekta', false, true),
+	('polar', 'Polar', false, true);
 
 CREATE TABLE billing.provider_accounts
 (
@@ -147,6 +147,12 @@ LEFT JOIN (VALUES ('AED', 200), ('AUD', 50), ('BRL', 50), ('CAD', 50), ('CHF', 5
 				  ('NZD', 50), ('PLN', 200), ('RON', 200), ('SEK', 300), ('SGD', 50), ('THB', 1000), ('USD', 50)) AS m (currency, min_amount)
 	ON m.currency = v.currency;
 
+-- Conekta: centavos. The least that a card is charged, and what fits into a line (32 bits). Plans may be in USD, orders
+-- only by contract.
+INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount, max_amount, builtin) VALUES
+	('conekta', 'MXN', 2, 300, 2147483647, true),
+	('conekta', 'USD', 2, 1, 2147483647, true);
+
 -- Polar, PresentmentCurrency and "Minimum amounts per currency" of a fixed price: 15 currencies without decimals, two for every
 -- other one. ISK and UGX have two there, too, and whole units only.
 INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, step, min_amount, builtin)
@@ -178,12 +184,6 @@ FROM (VALUES
 	 ('VND', 0, 1, 20000), ('VUV', 0, 1, 100), ('WST', 2, 1, 200), ('XAF', 0, 1, 500), ('XCD', 2, 1, 200),
 	 ('XCG', 2, 1, 100), ('XOF', 0, 1, 500), ('XPF', 0, 1, 100), ('YER', 2, 1, 20000), ('ZAR', 2, 1, 900),
 	 ('ZMW', 2, 1, 1000)) AS v (currency, wire_exponent, step, min_amount);
-
--- Conekta: centavos. The least that a card is charged, and what fits into a line (32 bits). Plans may be in USD, orders
--- only by contract.
-INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount, max_amount, builtin) VALUES
-	('conekta', 'MXN', 2, 300, 2147483647, true),
-	('conekta', 'USD', 2, 1, 2147483647, true);
 
 CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.providers
 	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('name');
@@ -244,14 +244,14 @@ INSERT INTO billing.environment_variables (variable, provider, argument) VALUES
 	('STRIPE_SECRET_KEY', 'stripe', 'secret_key'),
 	('STRIPE_PUBLISHABLE_KEY', 'stripe', 'publishable_key'),
 	('STRIPE_WEBHOOK_SECRET', 'stripe', 'webhook_secret'),
-	('POLAR_ACCESS_TOKEN', 'polar', 'secret_key'),
-	('POLAR_ORGANIZATION_ID', 'polar', 'options.organization_id'),
-	('POLAR_WEBHOOK_SECRET', 'polar', 'webhook_secret'),
-	('POLAR_SANDBOX', 'polar', 'options.sandbox'),
 	('CONEKTA_PRIVATE_KEY', 'conekta', 'secret_key'),
 	('CONEKTA_PUBLIC_KEY', 'conekta', 'publishable_key'),
 	('CONEKTA_WEBHOOK_SECRET', 'conekta', 'webhook_secret'),
 	('CONEKTA_SANDBOX', 'conekta', 'options.sandbox'),
+	('POLAR_ACCESS_TOKEN', 'polar', 'secret_key'),
+	('POLAR_ORGANIZATION_ID', 'polar', 'options.organization_id'),
+	('POLAR_WEBHOOK_SECRET', 'polar', 'webhook_secret'),
+	('POLAR_SANDBOX', 'polar', 'options.sandbox'),
 	('DEFAULT_CURRENCY', NULL, 'default_currency'),
 	('DEFAULT_PAYMENT_PROVIDER', NULL, 'default_provider'),
 	('BILLING_WEBHOOK_URL', NULL, 'webhook_url');
