@@ -235,11 +235,20 @@ merged_options(const Jsonb *present, const Jsonb *given)
 static void
 check_embedded_option(const char *key, const JsonbValue *value, void *provider)
 {
+	const char *model;
+
 	if (strcmp(key, "behave_as") != 0 || (value->type != jbvString && value->type != jbvNull))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("provider \"%s\" has no such option as \"%s\"",
 							   (const char *) provider, key),
 						errhint("Its one option is behave_as, with the name of a provider.")));
+	model = json_scalar_text(value);
+	if (model != NULL && (provider_find(model) == NULL || provider_find(model)->embedded != NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("provider \"%s\" cannot behave as \"%s\"", (const char *) provider, model),
+				 errhint("Name a provider that is reached over the network; "
+						 "billing.providers lists them.")));
 }
 
 /* There is nobody to log in to. */
