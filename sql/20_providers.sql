@@ -106,6 +106,7 @@ CREATE TABLE billing.provider_currencies
 	step bigint NOT NULL DEFAULT 1 CHECK (step > 0),
 	min_amount bigint NOT NULL DEFAULT 0 CHECK (min_amount >= 0),
 	max_amount bigint CHECK (max_amount >= min_amount),
+	optional boolean NOT NULL DEFAULT false,
 	retired boolean NOT NULL DEFAULT false,
 	builtin boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (provider, currency)
@@ -113,6 +114,9 @@ CREATE TABLE billing.provider_currencies
 COMMENT ON TABLE billing.provider_currencies IS
 	'The currencies that a provider takes (see providers.currencies_listed), in which units it counts them, and its limits. Where a '
 	'provider takes every currency, one without a row has ISO 4217''s minor units and no limits.';
+COMMENT ON COLUMN billing.provider_currencies.optional IS
+	'Only some accounts have it, by contract: routing takes an account for it when its options list it, options => '
+	'''{"currencies": ["USD"]}''. A call that names the provider is not asked.';
 COMMENT ON COLUMN billing.provider_currencies.retired IS 'Not taken, or not any more.';
 COMMENT ON COLUMN billing.provider_currencies.wire_exponent IS 'Decimal places of the provider''s unit; step and limits are in this unit.';
 COMMENT ON COLUMN billing.provider_currencies.step IS 'Every amount is a multiple of it.';
@@ -215,7 +219,8 @@ COMMENT ON FUNCTION billing.configure_provider(text, text, text, text, text, tex
 	'Makes or changes an account at a provider and binds it to this database. Secrets are stored encrypted; an argument that is NULL '
 	'leaves what is there. A new webhook_secret keeps the old one valid for 24 hours. base_url: https, or http on loopback. options are '
 	'merged into those that are there, null removes one: sandbox (boolean, where the key does not tell the mode), rate_per_second (0: not '
-	'limited), capabilities (methods that this account has, see optional_methods), headers (sent with every request), accept, language and '
+	'limited), capabilities and currencies (methods and currencies that only some accounts have, see optional_methods and '
+	'provider_currencies), headers (sent with every request), accept, language and '
 	'what else the provider knows. Errors: JB005 unknown provider, JB011 the key is of the other mode than the account''s objects, JB012 '
 	'no key file, 22023 a key, URL or option that cannot be right.';
 

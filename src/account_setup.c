@@ -152,14 +152,19 @@ check_header(const char *name, const JsonbValue *value, void *context)
 }
 
 static void
-check_capability(const Jsonb *capabilities, int i)
+check_list(const Jsonb *options, const char *option, const char *characters, const char *hint)
 {
-	char *word = json_text(capabilities, psprintf("%d", i));
+	Jsonb *list = json_part(options, option);
 
-	if (word == NULL || word[0] == '\0' ||
-		word[strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
-		bad_option("capabilities", "a list of methods",
-				   "Pass something like {\"capabilities\": [\"oxxo\", \"spei\"]}.");
+	if (list == NULL || !JB_ROOT_IS_ARRAY(list))
+		bad_option(option, "a list", hint);
+	for (int i = 0; i < json_length(list, ""); i++)
+	{
+		char *word = json_text(list, psprintf("%d", i));
+
+		if (word == NULL || word[0] == '\0' || word[strspn(word, characters)] != '\0')
+			bad_option(option, "a list of such words", hint);
+	}
 }
 
 /* Members that mean something here; others belong to the provider's module. */
@@ -184,15 +189,11 @@ check_known_option(const char *key, const JsonbValue *value, void *options)
 		json_visit(headers, check_header, NULL);
 	}
 	if (strcmp(key, "capabilities") == 0)
-	{
-		Jsonb *capabilities = json_part(options, key);
-
-		if (capabilities == NULL || !JB_ROOT_IS_ARRAY(capabilities))
-			bad_option(key, "a list of methods",
-					   "Pass something like {\"capabilities\": [\"oxxo\", \"spei\"]}.");
-		for (int i = 0; i < json_length(capabilities, ""); i++)
-			check_capability(capabilities, i);
-	}
+		check_list(options, key, "abcdefghijklmnopqrstuvwxyz0123456789_",
+				   "Pass methods, such as {\"capabilities\": [\"oxxo\", \"spei\"]}.");
+	if (strcmp(key, "currencies") == 0)
+		check_list(options, key, "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+				   "Pass codes of ISO 4217, such as {\"currencies\": [\"USD\"]}.");
 }
 
 static void

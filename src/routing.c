@@ -76,6 +76,12 @@ trouble_of_method(const Account *account, const RouteTerms *terms)
 	return psprintf("capabilities of account %s do not list %s", account->account, terms->method);
 }
 
+QUERY(
+	currency_to_be_listed,
+	"SELECT FROM billing.provider_currencies AS c WHERE c.provider = $1 AND c.currency = $2 AND c.optional "
+	"AND NOT coalesce($3 -> 'currencies' ? $2, false)",
+	TEXTOID, TEXTOID, JSONBOID);
+
 static const char *
 trouble_of_money(const Account *account, const RouteTerms *terms)
 {
@@ -83,6 +89,10 @@ trouble_of_money(const Account *account, const RouteTerms *terms)
 		return NULL;
 	if (!provider_takes_currency(account->provider, terms->currency))
 		return psprintf("does not take %s", terms->currency);
+	if (RUN(currency_to_be_listed, arg_text(account->provider), arg_text(terms->currency),
+			arg_json(account->options)) > 0)
+		return psprintf("currencies of account %s do not list %s", account->account,
+						terms->currency);
 	if (terms->amount == NO_AMOUNT ||
 		provider_takes_amount(account->provider, terms->currency, terms->amount))
 		return NULL;
@@ -91,17 +101,19 @@ trouble_of_money(const Account *account, const RouteTerms *terms)
 }
 
 /* Of a plan that is sold at a price of its own to everybody, the call brings the price. */
+#define TAKEN \
+	"(NOT c.retired AND (NOT c.optional OR coalesce($4 -> 'currencies' ? c.currency, false)))"
 QUERY(
 	plan_at_provider,
 	"SELECT l.custom_price OR EXISTS (SELECT FROM billing.prices AS r "
 	"LEFT JOIN billing.provider_currencies AS c ON c.provider = p.name AND c.currency = r.currency "
 	"WHERE r.plan_id = l.id AND r.customer_id IS NULL AND r.retired_at IS NULL "
-	"AND ($3 IS NULL OR r.currency = $3) AND NOT coalesce(c.retired, p.currencies_listed)), "
+	"AND ($3 IS NULL OR r.currency = $3) AND coalesce(" TAKEN ", NOT p.currencies_listed)), "
 	"coalesce($3, (SELECT CASE WHEN count(*) = 1 THEN min(c.currency) END "
-	"FROM billing.provider_currencies AS c "
-	"WHERE c.provider = p.name AND NOT c.retired AND p.currencies_listed)) "
+	"FROM billing.provider_currencies AS c WHERE c.provider = p.name AND p.currencies_listed AND " TAKEN
+	")) "
 	"FROM billing.plans AS l JOIN billing.providers AS p ON p.name = $2 WHERE l.plan = $1",
-	TEXTOID, TEXTOID, TEXTOID);
+	TEXTOID, TEXTOID, TEXTOID, JSONBOID);
 
 static const char *
 trouble_of_plan(const Account *account, const RouteTerms *terms)
@@ -109,7 +121,7 @@ trouble_of_plan(const Account *account, const RouteTerms *terms)
 	if (terms->plan == NULL)
 		return NULL;
 	RUN(plan_at_provider, arg_text(terms->plan), arg_text(account->provider),
-		arg_text(terms->currency));
+		arg_text(terms->currency), arg_json(account->options));
 	if (row_bool(0, 1))
 		return NULL;
 	if (!row_null(0, 2))

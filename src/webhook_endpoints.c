@@ -457,7 +457,7 @@ endpoint_of(const ProviderSnapshot *snapshot, const News *news)
 {
 	pg_uuid_t *id = ref_object(object_type_name(BILLING_WEBHOOK_ENDPOINT), snapshot->provider_id,
 							   news->provider, news->account);
-	pg_uuid_t *reference = uuid_parse(snapshot->reference);
+	pg_uuid_t *reference = snapshot->reference == NULL ? NULL : uuid_parse(snapshot->reference);
 
 	if (id != NULL || snapshot->deleted)
 		return id;

@@ -1,7 +1,7 @@
 -- Which provider a call goes to: rules, their order, and what is refused.
 \ir helpers.psql
 
-SELECT plan(37);
+SELECT plan(41);
 
 -- rule and provider of a call, and the reasons for which others were passed over
 CREATE FUNCTION routed(VARIADIC terms text[] DEFAULT '{}') RETURNS text
@@ -50,6 +50,20 @@ SELECT is(routed('installments => 6', $$currency => 'MXN'$$), 'method_stripe: st
 SELECT fails($$SELECT billing.select_provider(method => 'spei')$$, 'JB004', '.', NULL, 'each method by itself');
 UPDATE billing.optional_methods SET optional = false WHERE provider = 'stripe' AND method = 'spei';
 SELECT is(routed($$method => 'spei'$$), 'method_stripe: stripe/default', 'unless the administrator says that every account has it');
+
+-- ---------------------------------------------------------------------------
+-- Currencies
+
+UPDATE billing.provider_currencies SET optional = true WHERE provider = 'stripe' AND currency <> 'MXN';
+SELECT fails($$SELECT billing.select_provider(currency => 'USD')$$, 'JB004', '.', NULL, 'an account takes a currency of a contract only when its options list it');
+UPDATE billing.routing_rules SET provider = 'stripe' WHERE name = 'country_mx';
+INSERT INTO billing.routing_rules (name, position, kind, provider, description) VALUES ('last', 1000, 'provider', 'sandbox', 'the rest');
+SELECT is((SELECT passed_over FROM billing.select_provider(country => 'MX', plan => 'pro')), '{stripe: plan pro has no MXN price,polar: not configured}', 'a plan has to have a price in one that it takes');
+UPDATE billing.routing_rules SET enabled = false WHERE name = 'last';
+SELECT ok((SELECT reason = 'named in the call' FROM billing.select_provider(currency => 'USD', provider => 'stripe')), 'unless the call names the provider');
+SELECT billing.configure_provider('stripe', options => '{"currencies": ["USD"]}');
+SELECT is(routed($$currency => 'USD'$$, $$plan => 'pro'$$), 'stripe: stripe/default', 'then it takes them');
+UPDATE billing.provider_currencies SET optional = false WHERE provider = 'stripe';
 
 -- ---------------------------------------------------------------------------
 -- Rules of one's own
