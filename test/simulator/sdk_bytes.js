@@ -69,9 +69,67 @@ const CALLS = {
   invoice_pay: (s, o) => s.invoices.pay('in_1', undefined, o),
   invoice_pay_with_method: (s, o) => s.invoices.pay('in_1', { payment_method: 'pm_1', off_session: true }, o),
   invoice_list: (s) => s.invoices.list({ subscription: 'sub_1', created: { gte: 1700000000 }, limit: 3 }),
+  invoice_finalize: (s, o) => s.invoices.finalizeInvoice('in_1', { expand: ['payments'] }, o),
+  invoice_void: (s, o) => s.invoices.voidInvoice('in_1', { expand: ['payments'] }, o),
+  invoice_send: (s, o) => s.invoices.sendInvoice('in_1', { expand: ['payments'] }, o),
+  invoice_mark_uncollectible: (s, o) => s.invoices.markUncollectible('in_1', { expand: ['payments'] }, o),
+  invoice_retrieve: (s) => s.invoices.retrieve('in_1', { expand: ['payments'] }),
+  payment_intent_create: (s, o) =>
+    s.paymentIntents.create({
+      amount: 2000, currency: 'usd', customer: 'cus_1', automatic_payment_methods: { enabled: true, allow_redirects: 'never' }, confirm: true,
+      payment_method: 'pm_1', off_session: true, description: 'Hat & scarf', metadata: { janua_ref: 'r' }, expand: ['latest_charge'],
+    }, o),
+  payment_intent_create_debit: (s, o) =>
+    s.paymentIntents.create({
+      amount: 2000, currency: 'eur', customer: 'cus_1', allowed_payment_method_types: ['sepa_debit'], confirm: true, payment_method: 'pm_1',
+      mandate_data: { customer_acceptance: { type: 'online', online: { ip_address: '192.0.2.1', user_agent: 'Mozilla/5.0 (X11)' } } },
+    }, o),
+  payment_intent_create_oxxo: (s, o) =>
+    s.paymentIntents.create({
+      amount: 20000, currency: 'mxn', customer: 'cus_1', allowed_payment_method_types: ['oxxo'], confirm: true,
+      payment_method_data: { type: 'oxxo', billing_details: { email: 'niño@example.com', name: 'Niño' } }, payment_method_options: { oxxo: { expires_after_days: 3 } },
+    }, o),
+  payment_intent_create_installments: (s, o) =>
+    s.paymentIntents.create({
+      amount: 20000, currency: 'mxn', customer: 'cus_1', allowed_payment_method_types: ['card'], confirm: true, payment_method: 'pm_1',
+      payment_method_options: { card: { installments: { enabled: true, plan: { count: 6, interval: 'month', type: 'fixed_count' } } } },
+    }, o),
+  payment_intent_create_lines: (s, o) =>
+    s.paymentIntents.create({
+      amount: 1500, currency: 'usd', customer: 'cus_1',
+      amount_details: { line_items: [{ product_name: 'Hat', quantity: 2, unit_cost: 700 }], tax: { total_tax_amount: 100 } },
+    }, o),
+  payment_intent_confirm: (s, o) => s.paymentIntents.confirm('pi_1', { payment_method: 'pm_1', return_url: 'https://example.com/back?a=b', expand: ['latest_charge'] }, o),
+  payment_intent_capture: (s, o) => s.paymentIntents.capture('pi_1', { amount_to_capture: 1500, expand: ['latest_charge'] }, o),
+  payment_intent_cancel: (s, o) => s.paymentIntents.cancel('pi_1', { cancellation_reason: 'duplicate' }, o),
+  payment_intent_verify: (s, o) => s.paymentIntents.verifyMicrodeposits('pi_1', { amounts: [32, 45] }, o),
+  payment_intent_list: (s) => s.paymentIntents.list({ customer: 'cus_1', expand: ['data.latest_charge'], limit: 100 }),
+  refund_create: (s, o) => s.refunds.create({ payment_intent: 'pi_1', amount: 500, reason: 'duplicate', metadata: { janua_ref: 'r' } }, o),
+  refund_cancel: (s, o) => s.refunds.cancel('re_1', undefined, o),
+  refund_list: (s) => s.refunds.list({ payment_intent: 'pi_1', limit: 100 }),
+  dispute_update: (s, o) => s.disputes.update('du_1', { evidence: { uncategorized_text: 'sent on 2026-11-01' }, submit: true }, o),
+  dispute_close: (s, o) => s.disputes.close('du_1', undefined, o),
+  dispute_list: (s) => s.disputes.list({ created: { gte: 1700000000 }, limit: 100 }),
+  checkout_session_create: (s, o) =>
+    s.checkout.sessions.create({
+      mode: 'payment', customer: 'cus_1', line_items: [{ price_data: { currency: 'usd', product_data: { name: 'Hat' }, unit_amount: 700 }, quantity: 2 }],
+      success_url: 'https://example.com/ok?id={CHECKOUT_SESSION_ID}', cancel_url: 'https://example.com/no', allowed_payment_method_types: ['card'],
+      automatic_tax: { enabled: true }, customer_update: { address: 'auto' }, locale: 'es', payment_intent_data: { metadata: { janua_ref: 'p' } },
+    }, o),
+  checkout_session_expire: (s, o) => s.checkout.sessions.expire('cs_1', undefined, o),
+  checkout_session_retrieve: (s) => s.checkout.sessions.retrieve('cs_1', { expand: ['payment_intent'] }),
+  payment_link_create: (s, o) =>
+    s.paymentLinks.create({
+      line_items: [{ price: 'price_1', quantity: 1 }], after_completion: { type: 'redirect', redirect: { url: 'https://example.com' } },
+      restrictions: { completed_sessions: { limit: 5 } },
+    }, o),
+  portal_session_create: (s, o) => s.billingPortal.sessions.create({ customer: 'cus_1', return_url: 'https://example.com/account' }, o),
   setup_intent_create: (s, o) => s.setupIntents.create({ customer: 'cus_1', usage: 'off_session' }, o),
   webhook_endpoint_create: (s, o) =>
     s.webhookEndpoints.create({ url: 'https://example.com/hook', enabled_events: ['*'], api_version: '2026-10-28.endive' }, o),
+  webhook_endpoint_update: (s, o) => s.webhookEndpoints.update('we_1', { disabled: true }, o),
+  webhook_endpoint_delete: (s) => s.webhookEndpoints.del('we_1'),
+  webhook_endpoint_list: (s) => s.webhookEndpoints.list({ limit: 100 }),
 };
 
 // The order of the parameters is the order in the JSON text.
@@ -79,8 +137,9 @@ async function givenCalls() {
   const chunks = [];
   for await (const chunk of process.stdin) chunks.push(chunk);
   return JSON.parse(Buffer.concat(chunks)).map(({ name, call, arguments: given }) => {
-    const [resource, method] = call.split('.');
-    return [name, (s) => s[resource][method](...given)];
+    const steps = call.split('.');
+    const method = steps.pop();
+    return [name, (s) => steps.reduce((resource, step) => resource[step], s)[method](...given)];
   });
 }
 

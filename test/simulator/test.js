@@ -434,11 +434,11 @@ describe('requests that are wrong', () => {
   });
 
   test('what is not imitated is refused, not made up', async () => {
-    const answer = await raw('GET', '/v1/coupons');
+    const answer = await raw('GET', '/v1/promotion_codes');
     assert.equal(answer.status, 501);
     const { customer } = await aPayer();
     const price = await aPrice();
-    await rejects(stripe.subscriptions.create({ customer: customer.id, items: [{ price: price.id }], discounts: [{ coupon: 'c' }] }, key()), { statusCode: 501 });
+    await rejects(stripe.subscriptions.create({ customer: customer.id, items: [{ price: price.id }], discounts: [{ promotion_code: 'c' }] }, key()), { statusCode: 501 });
     assert.deepEqual((await violations()).map((v) => v.kind), ['not_imitated', 'not_imitated']);
   });
 

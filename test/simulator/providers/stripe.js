@@ -1,6 +1,6 @@
 // Stripe as a provider of the simulator: the protocol around the objects. Headers, the closed request
 // schemas, idempotency keys, error bodies, event bodies and signatures are here; what a call does is in
-// stripe/customers.js, catalog.js, subscriptions.js, invoices.js, and what time does is in renewals.js.
+// stripe/, a file for each subject, and what time does is in renewals.js and in the timers of the store.
 //
 // The interface that every provider fills is described in README.md, "Adding a provider".
 
@@ -10,10 +10,15 @@ import { explain } from '../core/openapi.js';
 import { PathTree } from '../core/paths.js';
 import { signStripe } from '../core/sign.js';
 import { Catalog } from './stripe/catalog.js';
+import { Checkout } from './stripe/checkout.js';
+import { Coupons } from './stripe/coupons.js';
 import { Customers } from './stripe/customers.js';
 import { Invoices } from './stripe/invoices.js';
+import { Payments } from './stripe/payments.js';
 import { expand, list } from './stripe/query.js';
+import { Refunds } from './stripe/refunds.js';
 import { Renewals } from './stripe/renewals.js';
+import { Setups } from './stripe/setups.js';
 import { API_VERSION, Store, StripeError, applyFields, invalid, mergeMetadata, missing, newId, randomText } from './stripe/store.js';
 import { Subscriptions } from './stripe/subscriptions.js';
 
@@ -38,7 +43,12 @@ export class StripeProvider {
     this.store = new Store(clock, (event) => publish(this, event));
     this.settings = structuredClone(DEFAULTS);
     this.customers = new Customers(this);
+    this.setups = new Setups(this);
     this.catalog = new Catalog(this);
+    this.coupons = new Coupons(this);
+    this.payments = new Payments(this);
+    this.refunds = new Refunds(this);
+    this.checkout = new Checkout(this);
     this.invoices = new Invoices(this);
     this.subscriptions = new Subscriptions(this);
     this.renewals = new Renewals(this);
@@ -55,7 +65,7 @@ export class StripeProvider {
 
   #routes() {
     const tree = new PathTree();
-    const { customers: c, catalog: k, invoices: i, subscriptions: s } = this;
+    const { customers: c, setups: u, catalog: k, coupons: o, payments: p, refunds: r, checkout: h, invoices: i, subscriptions: s } = this;
     const table = {
       'POST /v1/customers': c.create, 'GET /v1/customers': c.list, 'GET /v1/customers/search': c.search,
       'GET /v1/customers/{id}': c.get, 'POST /v1/customers/{id}': c.update, 'DELETE /v1/customers/{id}': c.delete,
@@ -63,9 +73,29 @@ export class StripeProvider {
       'GET /v1/customers/{customer}/tax_ids/{id}': c.getTaxId, 'DELETE /v1/customers/{customer}/tax_ids/{id}': c.deleteTaxId,
       'GET /v1/customers/{id}/payment_methods': c.listMethods, 'GET /v1/payment_methods/{id}': c.getMethod,
       'POST /v1/payment_methods/{id}': c.updateMethod, 'POST /v1/payment_methods/{id}/attach': c.attachMethod,
-      'POST /v1/payment_methods/{id}/detach': c.detachMethod, 'POST /v1/setup_intents': c.createSetupIntent,
-      'GET /v1/setup_intents/{id}': c.getSetupIntent, 'POST /v1/setup_intents/{id}/confirm': c.confirmSetupIntent,
-      'POST /v1/setup_intents/{id}/cancel': c.cancelSetupIntent,
+      'POST /v1/payment_methods/{id}/detach': c.detachMethod,
+    };
+    const setups = {
+      'POST /v1/setup_intents': u.create, 'GET /v1/setup_intents': u.list, 'GET /v1/setup_intents/{id}': u.get,
+      'POST /v1/setup_intents/{id}/confirm': u.confirm, 'POST /v1/setup_intents/{id}/cancel': u.cancel,
+    };
+    const coupons = { 'POST /v1/coupons': o.create, 'GET /v1/coupons': o.list, 'GET /v1/coupons/{id}': o.get };
+    const payments = {
+      'POST /v1/payment_intents': p.create, 'GET /v1/payment_intents': p.list, 'GET /v1/payment_intents/search': p.search,
+      'GET /v1/payment_intents/{id}': p.get, 'POST /v1/payment_intents/{id}': p.update, 'POST /v1/payment_intents/{id}/confirm': p.confirm,
+      'POST /v1/payment_intents/{id}/capture': p.capture, 'POST /v1/payment_intents/{id}/cancel': p.cancel,
+      'POST /v1/payment_intents/{id}/verify_microdeposits': p.verifyMicrodeposits, 'GET /v1/charges/{id}': this.#reader('charges', 'charge'),
+    };
+    const refunds = {
+      'POST /v1/refunds': r.create, 'GET /v1/refunds': r.list, 'GET /v1/refunds/{id}': r.get, 'POST /v1/refunds/{id}': r.update,
+      'POST /v1/refunds/{id}/cancel': r.cancel, 'GET /v1/disputes': r.listDisputes, 'GET /v1/disputes/{id}': r.getDispute,
+      'POST /v1/disputes/{id}': r.updateDispute, 'POST /v1/disputes/{id}/close': r.close,
+    };
+    const checkout = {
+      'POST /v1/checkout/sessions': h.create, 'GET /v1/checkout/sessions': h.list, 'GET /v1/checkout/sessions/{id}': h.get,
+      'POST /v1/checkout/sessions/{id}/expire': h.expire, 'GET /v1/checkout/sessions/{id}/line_items': h.lineItems,
+      'POST /v1/payment_links': h.createLink, 'GET /v1/payment_links': h.listLinks, 'GET /v1/payment_links/{id}': h.getLink,
+      'POST /v1/payment_links/{id}': h.updateLink, 'POST /v1/billing_portal/sessions': h.createPortalSession,
     };
     const catalog = {
       'POST /v1/products': k.createProduct, 'GET /v1/products': k.listProducts, 'GET /v1/products/search': k.searchProducts,
@@ -83,7 +113,6 @@ export class StripeProvider {
       'POST /v1/invoices/{id}/finalize': i.finalizeInvoice, 'POST /v1/invoices/{id}/send': i.send, 'POST /v1/invoices/{id}/void': i.void,
       'POST /v1/invoices/{id}/mark_uncollectible': i.markUncollectible, 'GET /v1/invoice_payments': i.listPayments,
       'GET /v1/invoice_payments/{id}': this.#reader('invoice_payments', 'invoice_payment'),
-      'GET /v1/payment_intents/{id}': this.#reader('payment_intents', 'payment_intent'), 'GET /v1/charges/{id}': this.#reader('charges', 'charge'),
     };
     const own = {
       'GET /v1/events': this.#listEvents, 'GET /v1/events/{id}': this.#getEvent,
@@ -91,7 +120,9 @@ export class StripeProvider {
       'GET /v1/webhook_endpoints/{id}': this.#getEndpoint, 'POST /v1/webhook_endpoints/{id}': this.#updateEndpoint,
       'DELETE /v1/webhook_endpoints/{id}': this.#deleteEndpoint,
     };
-    for (const [part, subject] of [[table, c], [catalog, k], [subscriptions, s], [invoices, i], [own, this]]) {
+    for (const [part, subject] of [
+      [table, c], [setups, u], [catalog, k], [coupons, o], [payments, p], [refunds, r], [checkout, h], [subscriptions, s], [invoices, i], [own, this],
+    ]) {
       for (const [route, handler] of Object.entries(part)) {
         const [method, pattern] = route.split(' ');
         tree.add(method, pattern, { pattern, run: handler.bind(subject) });
@@ -388,6 +419,23 @@ export class StripeProvider {
     const route = this.routes.find(method, path);
     if (!route) throw new StripeError(404, 'invalid_request_error', `Unrecognized request URL (${method}: ${path}).`);
     return this.#run({ handler: route.value.run, id: route.params.id, params }, `req_${randomText(14)}`, null, null);
+  }
+
+  // What nobody does by a call of the API: the buyer pays or proves who he is, the bank decides.
+  act(action, given) {
+    const actions = {
+      authenticate: () => (given.setup_intent ? this.setups : this.payments).authenticate(given),
+      settle: () => this.payments.settle(given.payment_intent, given.outcome ?? 'succeeded'),
+      pay_reference: () => this.payments.payReference(given),
+      expire: () => (given.checkout_session ? this.checkout.expire({}, given.checkout_session) : this.payments.expireVoucher(given.payment_intent)),
+      finish_refund: () => this.refunds.finish(given),
+      dispute: () => this.refunds.dispute(given),
+      resolve_dispute: () => this.refunds.resolve(given),
+      complete_checkout: () => this.checkout.complete(given),
+      pay_link: () => this.checkout.payLink(given),
+    };
+    if (!actions[action]) throw new Error(`no action ${action}; there are: ${Object.keys(actions).join(', ')}`);
+    return actions[action]();
   }
 
   // Fields set by hand, whatever they are, told of by the kind's update event.

@@ -2,6 +2,10 @@
 //
 //   attach   null: works; otherwise the decline that the attach call answers with
 //   charge   null: succeeds; 'authenticate': needs the customer; otherwise the decline of every charge
+//   setup    'authenticate': needs the customer when it is set up for later
+//   dispute  the charge is disputed at once: arguments of Refunds.dispute()
+//   refund   what becomes of a refund: {status, later}
+//   settle   of a bank debit after so many days: 'succeeded', 'disputed', 'never', or the bank's code
 
 const decline = (code, declineCode, message) => ({ code, decline_code: declineCode, message });
 
@@ -14,9 +18,11 @@ const EXPIRED = decline('expired_card', 'expired_card', 'Your card has expired.'
 const CVC = decline('incorrect_cvc', 'incorrect_cvc', "Your card's security code is incorrect.");
 const PROCESSING = decline('processing_error', 'processing_error', 'An error occurred while processing your card. Try again in a little bit.');
 
-const card = (brand, last4, funding = 'credit', attach = null, charge = null) => ({ brand, last4, funding, attach, charge });
+const card = (brand, last4, funding = 'credit', attach = null, charge = null, more = {}) => ({ type: 'card', brand, last4, funding, attach, charge, ...more });
+const debit = (type, days, last4, settle) => ({ type, days, last4, settle, attach: null, charge: null });
+const VISA = ['visa', '4242', 'credit', null, null];
 
-export const TEST_CARDS = {
+export const TEST_METHODS = {
   pm_card_visa: card('visa', '4242'),
   pm_card_visa_debit: card('visa', '5556', 'debit'),
   pm_card_mastercard: card('mastercard', '4444'),
@@ -41,8 +47,20 @@ export const TEST_CARDS = {
   pm_card_chargeDeclinedProcessingError: card('visa', '0119', 'credit', PROCESSING, PROCESSING),
   pm_card_chargeCustomerFail: card('visa', '0341', 'credit', null, GENERIC),
   pm_card_authenticationRequired: card('visa', '3184', 'credit', null, 'authenticate'),
-  pm_card_authenticationRequiredOnSetup: card('visa', '3155'),
+  pm_card_authenticationRequiredOnSetup: card('visa', '3155', 'credit', null, null, { setup: 'authenticate' }),
   pm_card_threeDSecure2Required: card('visa', '3220', 'credit', null, 'authenticate'),
+  pm_card_createDispute: card(...VISA, { dispute: { reason: 'fraudulent' } }),
+  pm_card_createDisputeInquiry: card(...VISA, { dispute: { reason: 'fraudulent', inquiry: true } }),
+  pm_card_pendingRefund: card(...VISA, { refund: { status: 'pending', later: 'succeeded' } }),
+  pm_card_refundFail: card(...VISA, { refund: { status: 'succeeded', later: 'failed' } }),
+  pm_usBankAccount_success: debit('us_bank_account', 4, '6789', 'succeeded'),
+  pm_usBankAccount_insufficientFunds: debit('us_bank_account', 4, '2222', 'insufficient_funds'),
+  pm_usBankAccount_accountClosed: debit('us_bank_account', 4, '1113', 'account_closed'),
+  pm_usBankAccount_dispute: debit('us_bank_account', 4, '3335', 'disputed'),
+  pm_usBankAccount_processing: debit('us_bank_account', 4, '4449', 'never'),
+  pm_success_de: debit('sepa_debit', 5, '3201', 'succeeded'),
+  pm_failed_de: debit('sepa_debit', 5, '3202', 'debit_not_authorized'),
+  pm_disputed_de: debit('sepa_debit', 5, '3203', 'disputed'),
 };
 
 export const AUTHENTICATION_REQUIRED = decline(

@@ -1,6 +1,6 @@
-// Customers, payment methods and setup intents.
+// Customers, their tax ids and their payment methods.
 
-import { AUTHENTICATION_REQUIRED, TEST_CARDS } from './cards.js';
+import { AUTHENTICATION_REQUIRED, TEST_METHODS } from './cards.js';
 import { list, search } from './query.js';
 import { HIDDEN, StripeError, address, applyFields, bool, int, invalid, mergeMetadata, missing, newId, randomText } from './store.js';
 
@@ -79,7 +79,7 @@ export class Customers {
     if (wanted && wanted !== params.payment_method) throw this.#notAttached(wanted);
     if (method && wanted) customer.invoice_settings = { ...customer.invoice_settings, default_payment_method: method.id };
     this.store.add('customers', customer, 'customer.created');
-    if (method) this.#attach(method, customer.id);
+    if (method) this.attach(method, customer.id);
     for (const given of params.tax_id_data ?? []) this.createTaxId(given, customer.id);
     return customer;
   }
@@ -168,36 +168,41 @@ export class Customers {
 
   // A test token becomes a payment method of its own each time it is used, as with the real one.
   fromToken(token, param = 'payment_method') {
-    const test = TEST_CARDS[token];
+    const test = TEST_METHODS[token];
     if (!test) throw missing('PaymentMethod', token, param);
     return {
       id: newId('pm'),
       object: 'payment_method',
       allow_redisplay: 'unspecified',
       billing_details: { address: address({}), email: null, name: null, phone: null, tax_id: null },
-      card: {
-        brand: test.brand,
-        checks: { address_line1_check: null, address_postal_code_check: null, cvc_check: 'pass' },
-        country: token === 'pm_card_mx' ? 'MX' : 'US',
-        display_brand: test.brand,
-        exp_month: 12,
-        exp_year: new Date(this.store.clock.now() * 1000).getUTCFullYear() + 2,
-        fingerprint: `fp${test.last4}simulator00`.slice(0, 16),
-        funding: test.funding,
-        generated_from: null,
-        last4: test.last4,
-        networks: { available: [test.brand], preferred: null },
-        regulated_status: 'unregulated',
-        three_d_secure_usage: { supported: true },
-        wallet: null,
-      },
       created: this.store.clock.now(),
       customer: null,
       customer_account: null,
       livemode: false,
       metadata: {},
-      type: 'card',
-      [HIDDEN]: { token, detached: false },
+      type: test.type,
+      [test.type]: { card: () => this.#card(token, test), us_bank_account: () => usBankAccount(test), sepa_debit: () => sepaDebit(test) }[test.type](),
+      // mandate: the owner has agreed to be debited.
+      [HIDDEN]: { token, detached: false, mandate: false },
+    };
+  }
+
+  #card(token, test) {
+    return {
+      brand: test.brand,
+      checks: { address_line1_check: null, address_postal_code_check: null, cvc_check: 'pass' },
+      country: token === 'pm_card_mx' ? 'MX' : 'US',
+      display_brand: test.brand,
+      exp_month: 12,
+      exp_year: new Date(this.store.clock.now() * 1000).getUTCFullYear() + 2,
+      fingerprint: `fp${test.last4}simulator00`.slice(0, 16),
+      funding: test.funding,
+      generated_from: null,
+      last4: test.last4,
+      networks: { available: [test.brand], preferred: null },
+      regulated_status: 'unregulated',
+      three_d_secure_usage: { supported: true },
+      wallet: null,
     };
   }
 
@@ -213,12 +218,12 @@ export class Customers {
     if (known?.customer && known.customer !== customerId) {
       throw invalid('The payment method you provided has already been attached to a customer.', 'payment_method');
     }
-    const refused = TEST_CARDS[method[HIDDEN].token]?.attach;
+    const refused = TEST_METHODS[method[HIDDEN].token]?.attach;
     if (refused) throw new StripeError(402, 'card_error', refused.message, { code: refused.code, decline_code: refused.decline_code, param: '' });
     return method;
   }
 
-  #attach(method, customerId) {
+  attach(method, customerId) {
     if (method.customer === customerId) return method;
     const attached = { ...method, customer: customerId };
     if (this.store.find('payment_methods', method.id)) this.store.replace('payment_methods', attached);
@@ -229,7 +234,7 @@ export class Customers {
 
   attachMethod(params, id) {
     this.live(params.customer, 'customer');
-    return this.#attach(this.#usable(id, params.customer), params.customer);
+    return this.attach(this.#usable(id, params.customer), params.customer);
   }
 
   // For calls that take a payment method in passing (paying an invoice): ours already, or a token.
@@ -239,7 +244,7 @@ export class Customers {
       if (known.customer !== customerId) throw invalid(`The payment method ${idOrToken} does not belong to the customer.`, param);
       return known;
     }
-    return this.#attach(this.#usable(idOrToken, customerId), customerId);
+    return this.attach(this.#usable(idOrToken, customerId), customerId);
   }
 
   detachMethod(params, id) {
@@ -257,7 +262,7 @@ export class Customers {
   }
 
   getMethod(params, id) {
-    const method = this.store.find('payment_methods', id) ?? (TEST_CARDS[id] && this.store.insert('payment_methods', this.fromToken(id)));
+    const method = this.store.find('payment_methods', id) ?? (TEST_METHODS[id] && this.store.insert('payment_methods', this.fromToken(id)));
     if (!method) throw missing('PaymentMethod', id);
     return method;
   }
@@ -280,74 +285,16 @@ export class Customers {
 
   // What a charge of this method would do: null (succeeds), 'authenticate', or a decline.
   chargeOutcome(method, offSession) {
-    const outcome = TEST_CARDS[method[HIDDEN].token]?.charge ?? null;
+    const outcome = TEST_METHODS[method[HIDDEN].token]?.charge ?? null;
     return outcome === 'authenticate' && offSession ? AUTHENTICATION_REQUIRED : outcome;
   }
-
-  // ---- setup intents ----
-
-  createSetupIntent(params) {
-    if (params.customer) this.live(params.customer, 'customer');
-    const id = newId('seti');
-    const methodGiven = params.payment_method && this.methodFor(params.customer, params.payment_method, 'payment_method');
-    const confirmed = methodGiven && bool(params.confirm, false);
-    const intent = {
-      id,
-      object: 'setup_intent',
-      allowed_payment_method_types: params.allowed_payment_method_types ?? null,
-      application: null,
-      automatic_payment_methods: { allow_redirects: 'always', enabled: true },
-      cancellation_reason: null,
-      client_secret: `${id}_secret_${randomText(24)}`,
-      created: this.store.clock.now(),
-      customer: params.customer ?? null,
-      customer_account: null,
-      description: params.description ?? null,
-      excluded_payment_method_types: null,
-      flow_directions: null,
-      last_setup_error: null,
-      latest_attempt: null,
-      livemode: false,
-      mandate: null,
-      metadata: mergeMetadata({}, params.metadata),
-      next_action: null,
-      on_behalf_of: null,
-      payment_method: methodGiven?.id ?? null,
-      payment_method_configuration_details: null,
-      payment_method_options: { card: { mandate_options: null, network: null, request_three_d_secure: 'automatic' } },
-      payment_method_types: ['card'],
-      single_use_mandate: null,
-      status: confirmed ? 'succeeded' : methodGiven ? 'requires_confirmation' : 'requires_payment_method',
-      usage: params.usage ?? 'off_session',
-    };
-    this.store.add('setup_intents', intent, 'setup_intent.created');
-    if (confirmed) this.store.emit('setup_intent.succeeded', intent);
-    return intent;
-  }
-
-  getSetupIntent(params, id) {
-    const intent = this.store.find('setup_intents', id);
-    if (!intent) throw missing('setupintent', id);
-    return intent;
-  }
-
-  // Also what the customer does in the browser with the client secret.
-  confirmSetupIntent(params, id) {
-    const intent = this.getSetupIntent(params, id);
-    if (intent.status === 'succeeded' || intent.status === 'canceled') {
-      throw invalid(`You cannot confirm this SetupIntent because it has a status of ${intent.status}.`, undefined, 'setup_intent_unexpected_state');
-    }
-    const token = params.payment_method ?? intent.payment_method;
-    if (!token) throw invalid('You cannot confirm this SetupIntent because it is missing a payment method.', 'payment_method');
-    const method = intent.customer ? this.methodFor(intent.customer, token, 'payment_method') : this.getMethod({}, token);
-    return this.store.change('setup_intents', id, { status: 'succeeded', payment_method: method.id }, 'setup_intent.succeeded');
-  }
-
-  cancelSetupIntent(params, id) {
-    const intent = this.getSetupIntent(params, id);
-    if (intent.status === 'succeeded' || intent.status === 'canceled') {
-      throw invalid(`You cannot cancel this SetupIntent because it has a status of ${intent.status}.`, undefined, 'setup_intent_unexpected_state');
-    }
-    return this.store.change('setup_intents', id, { status: 'canceled', cancellation_reason: params.cancellation_reason ?? null }, 'setup_intent.canceled');
-  }
 }
+
+const usBankAccount = ({ last4 }) => ({
+  account_holder_type: 'individual', account_type: 'checking', bank_name: 'STRIPE TEST BANK', financial_connections_account: null, fingerprint: `fp${last4}simulator`,
+  last4, networks: { preferred: 'ach', supported: ['ach'] }, routing_number: '110000000', status_details: {},
+});
+
+const sepaDebit = ({ last4 }) => ({
+  bank_code: '37040044', branch_code: '', country: 'DE', fingerprint: `fp${last4}simulator`, generated_from: { charge: null, setup_attempt: null }, last4,
+});

@@ -6,34 +6,9 @@
 
 import { amountOf } from './catalog.js';
 import { list } from './query.js';
-import { HIDDEN, StripeError, applyFields, bool, invalid, missing, newId, randomText } from './store.js';
+import { HIDDEN, applyFields, bool, invalid, missing, newId, randomText } from './store.js';
 
 const DAY = 86400;
-
-// The card as a charge shows it: what it was, not where it is now.
-function cardDetails({ brand, checks, country, exp_month, exp_year, fingerprint, funding, last4, regulated_status, wallet }, amount) {
-  return {
-    amount_authorized: amount,
-    authorization_code: null,
-    brand,
-    checks,
-    country,
-    electronic_commerce_indicator: null,
-    exp_month,
-    exp_year,
-    fingerprint,
-    funding,
-    installments: null,
-    last4,
-    mandate: null,
-    network: brand,
-    network_transaction_id: null,
-    regulated_status,
-    three_d_secure: null,
-    transaction_link_id: null,
-    wallet,
-  };
-}
 
 export class Invoices {
   constructor(stripe) {
@@ -104,7 +79,9 @@ export class Invoices {
     const now = this.store.clock.now();
     const id = newId('in');
     const customer = this.store.find('customers', subscription.customer);
-    const total = lines.reduce((sum, l) => sum + l.amount, 0);
+    const subtotal = lines.reduce((sum, l) => sum + l.amount, 0);
+    const discounts = this.stripe.coupons.take(subscription[HIDDEN].coupons, Math.max(0, subtotal), subscription.currency);
+    const total = subtotal - discounts.reduce((sum, d) => sum + d.amount, 0);
     const invoice = {
       id,
       object: 'invoice',
@@ -140,7 +117,7 @@ export class Invoices {
       default_source: null,
       default_tax_rates: [],
       description: null,
-      discounts: [],
+      discounts: discounts.map((d) => d.id),
       due_date: subscription.collection_method === 'send_invoice' ? now + (subscription.days_until_due ?? 30) * DAY : null,
       effective_at: null,
       ending_balance: null,
@@ -180,11 +157,11 @@ export class Invoices {
       statement_descriptor: null,
       status: 'draft',
       status_transitions: { finalized_at: null, marked_uncollectible_at: null, paid_at: null, voided_at: null },
-      subtotal: total,
-      subtotal_excluding_tax: total,
+      subtotal,
+      subtotal_excluding_tax: subtotal,
       test_clock: null,
       total,
-      total_discount_amounts: [],
+      total_discount_amounts: discounts.map((d) => ({ amount: d.amount, discount: d.id })),
       total_excluding_tax: total,
       total_pretax_credit_amounts: [],
       total_taxes: [],
@@ -231,59 +208,18 @@ export class Invoices {
 
   // The payment intent and the invoice_payment that ties it to the invoice.
   #openPayment(invoice) {
-    const id = newId('pi');
-    const now = this.store.clock.now();
-    const intent = {
-      id,
-      object: 'payment_intent',
-      allowed_payment_method_types: null,
+    const { id } = this.stripe.payments.open({
       amount: invoice.amount_due,
-      amount_capturable: 0,
-      amount_received: 0,
-      application: null,
-      application_fee_amount: null,
-      automatic_payment_methods: null,
-      canceled_at: null,
-      cancellation_reason: null,
-      capture_method: 'automatic',
-      client_secret: `${id}_secret_${randomText(25)}`,
-      confirmation_method: 'automatic',
-      created: now,
       currency: invoice.currency,
       customer: invoice.customer,
-      customer_account: null,
       description: invoice.billing_reason === 'subscription_create' ? 'Subscription creation' : 'Subscription update',
-      excluded_payment_method_types: null,
-      last_payment_error: null,
-      latest_charge: null,
-      livemode: false,
-      managed_payments: null,
-      metadata: {},
-      next_action: null,
-      on_behalf_of: null,
-      payment_method: null,
-      payment_method_configuration_details: null,
-      payment_method_options: null,
-      payment_method_types: ['card'],
-      payment_record: null,
-      processing: null,
-      receipt_email: null,
-      review: null,
-      setup_future_usage: null,
-      shipping: null,
-      source: null,
-      statement_descriptor: null,
-      statement_descriptor_suffix: null,
-      status: 'requires_payment_method',
-      transfer_group: null,
-    };
-    this.store.add('payment_intents', intent, 'payment_intent.created');
+    });
     const payment = {
       id: newId('inpay'),
       object: 'invoice_payment',
       amount_paid: null,
       amount_requested: invoice.amount_due,
-      created: now,
+      created: this.store.clock.now(),
       currency: invoice.currency,
       invoice: invoice.id,
       is_default: true,
@@ -318,60 +254,7 @@ export class Invoices {
 
   #charge(invoice, method, status, failure) {
     const intent = this.store.find('payment_intents', invoice[HIDDEN].intent);
-    const paid = status === 'succeeded';
-    return this.store.add('charges', {
-      id: newId('ch'),
-      object: 'charge',
-      amount: invoice.amount_remaining,
-      amount_captured: paid ? invoice.amount_remaining : 0,
-      amount_refunded: 0,
-      application: null,
-      application_fee: null,
-      application_fee_amount: null,
-      balance_transaction: null,
-      billing_details: method.billing_details,
-      calculated_statement_descriptor: 'SIMULATOR',
-      captured: paid,
-      created: this.store.clock.now(),
-      currency: invoice.currency,
-      customer: invoice.customer,
-      description: intent?.description ?? null,
-      disputed: false,
-      failure_balance_transaction: null,
-      failure_code: failure?.code ?? null,
-      failure_message: failure?.message ?? null,
-      fraud_details: {},
-      livemode: false,
-      metadata: {},
-      on_behalf_of: null,
-      outcome: {
-        advice_code: null,
-        network_advice_code: null,
-        network_decline_code: null,
-        network_status: paid ? 'approved_by_network' : 'declined_by_network',
-        reason: failure?.decline_code ?? null,
-        risk_level: 'normal',
-        seller_message: paid ? 'Payment complete.' : 'The bank did not return any further details with this decline.',
-        type: paid ? 'authorized' : 'issuer_declined',
-      },
-      paid,
-      payment_intent: intent?.id ?? null,
-      payment_method: method.id,
-      payment_method_details: { card: cardDetails(method.card, invoice.amount_remaining), type: 'card' },
-      receipt_email: null,
-      receipt_number: null,
-      receipt_url: null,
-      refunded: false,
-      review: null,
-      shipping: null,
-      source: null,
-      source_transfer: null,
-      statement_descriptor: null,
-      statement_descriptor_suffix: null,
-      status,
-      transfer_data: null,
-      transfer_group: null,
-    }, `charge.${status}`);
+    return this.stripe.payments.charge(intent, method, { amount: invoice.amount_remaining, failure, status });
   }
 
   #collect(invoice, method) {
@@ -479,14 +362,8 @@ export class Invoices {
     return result.invoice;
   }
 
-  cardError(decline, invoice, type = 'card_error', status = 402) {
-    const intent = invoice && this.store.find('payment_intents', invoice[HIDDEN].intent);
-    return new StripeError(status, type, decline.message, {
-      code: decline.code,
-      ...(decline.decline_code && { decline_code: decline.decline_code }),
-      ...(intent?.latest_charge && { charge: intent.latest_charge }),
-      ...(intent && { payment_intent: intent }),
-    });
+  cardError(decline, invoice, type, status) {
+    return this.stripe.payments.cardError(decline, invoice && this.store.find('payment_intents', invoice[HIDDEN].intent), type, status);
   }
 
   finalizeInvoice(params, id) {

@@ -58,7 +58,14 @@ export class Renewals {
     const due = new Due();
     for (const subscription of this.store.all('subscriptions')) this.#schedule(due, subscription, target);
     let steps = 0;
-    while (due.size > 0) {
+    while (due.size > 0 || this.store.nextDue() <= target) {
+      if (this.store.nextDue() <= (due.next ?? target)) {
+        const timer = this.store.takeDue(target);
+        if (timer.at > this.store.clock.now()) this.store.clock.set(timer.at);
+        timer.run();
+        steps++;
+        continue;
+      }
       const { at, id } = due.pop();
       const subscription = this.store.find('subscriptions', id);
       const task = this.#nextTask(subscription);

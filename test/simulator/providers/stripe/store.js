@@ -35,7 +35,7 @@ export function randomText(length) {
 }
 
 // Customers and products have 14 characters, all that came later has "1", then 23.
-const LONG = new Set(['pm', 'pi', 'ch', 'seti', 'sub', 'in', 'price', 'evt', 'we', 'inpay', 'il', 'ii']);
+const LONG = new Set(['pm', 'pi', 'ch', 'seti', 'sub', 'in', 'price', 'evt', 'we', 'inpay', 'il', 'ii', 'txn', 'bps', 'plink', 'du', 're', 'di', 'li']);
 export const newId = (prefix) => `${prefix}_${LONG.has(prefix) ? '1' + randomText(23) : randomText(14)}`;
 
 // What the simulator must remember about an object but a provider would not show. A symbol survives the
@@ -70,6 +70,7 @@ export class Store {
 
   reset() {
     this.kinds = new Map();
+    this.timers = [];
     this.request = null;
     this.counters = { invoice: 0 };
   }
@@ -125,6 +126,24 @@ export class Store {
       counts[kind] = n;
     }
     return counts;
+  }
+
+  // What is to happen when the clock gets there; it has to look whether it still applies.
+  later(seconds, run) {
+    this.timers.push({ at: this.clock.now() + seconds, run });
+  }
+
+  // The earliest that is due by then, taken off the list.
+  takeDue(target) {
+    let best = -1;
+    this.timers.forEach(({ at }, i) => {
+      if (at <= target && (best < 0 || at < this.timers[best].at)) best = i;
+    });
+    return best < 0 ? null : this.timers.splice(best, 1)[0];
+  }
+
+  nextDue() {
+    return this.timers.reduce((first, { at }) => Math.min(first, at), Infinity);
   }
 
   emit(type, object, previous) {

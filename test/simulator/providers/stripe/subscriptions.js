@@ -11,7 +11,7 @@ const ENDED = new Set(['canceled', 'incomplete_expired']);
 // Accepted by the real one, but they change amounts or dates in ways that are not imitated here. Refusing
 // them is better than an answer that looks right and is not.
 const NOT_IMITATED = [
-  'add_invoice_items', 'backdate_start_date', 'billing_cycle_anchor_config', 'billing_schedules', 'billing_thresholds', 'discounts',
+  'add_invoice_items', 'backdate_start_date', 'billing_cycle_anchor_config', 'billing_schedules', 'billing_thresholds',
   'pending_invoice_item_interval', 'transfer_data', 'trial_from_plan', 'application_fee_percent',
 ];
 
@@ -112,7 +112,8 @@ export class Subscriptions {
     const items = params.items.map((given, i) => this.#item(given, prices[i], period, id));
     const method = this.#methodGiven(params, customer.id);
     const subscription = this.#shell(id, params, { customer, currency, items, anchor, trialEnd, period, now, method });
-    const first = trialEnd ? 0 : items.reduce((sum, item) => sum + amountOf(item.price, item.quantity), 0);
+    const full = trialEnd ? 0 : items.reduce((sum, item) => sum + amountOf(item.price, item.quantity), 0);
+    const first = full - this.stripe.coupons.discountOf(params.discounts, full, currency);
     this.#checkPayer(params, subscription, first);
     this.store.insert('subscriptions', subscription);
     this.#firstInvoice(params, subscription, period);
@@ -134,6 +135,7 @@ export class Subscriptions {
 
   #shell(id, params, { customer, currency, items, anchor, trialEnd, period, now, method }) {
     const mode = params.billing_mode?.type ?? 'flexible';
+    const coupons = this.stripe.coupons.given(params.discounts);
     const shell = {
       id,
       object: 'subscription',
@@ -159,7 +161,7 @@ export class Subscriptions {
       default_source: null,
       default_tax_rates: [],
       description: params.description ?? null,
-      discounts: [],
+      discounts: coupons.map((d) => d.id),
       ended_at: null,
       invoice_settings: { account_tax_ids: null, custom_fields: null, description: null, footer: null, issuer: { type: 'self' } },
       items: { object: 'list', data: items, has_more: false, total_count: items.length, url: `/v1/subscription_items?subscription=${id}` },
@@ -186,8 +188,8 @@ export class Subscriptions {
       trial_end: trialEnd,
       trial_settings: trialSettings(params.trial_settings),
       trial_start: trialEnd ? now : null,
-      // pending: proration lines for the next invoice. silent: no events yet, the object is being made.
-      [HIDDEN]: { pending: [], silent: true, willEndSent: false, retrying: null },
+      // coupons: what is still to be taken off. pending: proration lines for the next invoice. silent: no events yet, the object is being made.
+      [HIDDEN]: { pending: [], silent: true, willEndSent: false, retrying: null, coupons },
     };
     return { ...shell, ...this.#cancelWish(params, period, now) };
   }
@@ -231,7 +233,7 @@ export class Subscriptions {
     const draft = this.stripe.invoices.make(subscription, 'subscription_create', lines, { start: subscription.created, end: subscription.created });
     this.store.change('subscriptions', subscription.id, { latest_invoice: draft.id });
     if (trial && !this.#payer(subscription) && params.payment_behavior === 'default_incomplete') {
-      const intent = this.stripe.customers.createSetupIntent({ customer: subscription.customer });
+      const intent = this.stripe.setups.create({ customer: subscription.customer });
       this.store.change('subscriptions', subscription.id, { pending_setup_intent: intent.id });
     }
     const invoice = this.stripe.invoices.finalize(draft.id);
@@ -310,6 +312,10 @@ export class Subscriptions {
     if (params.trial_settings) changes.trial_settings = trialSettings(params.trial_settings);
     if (params.payment_settings?.save_default_payment_method) {
       changes.payment_settings = { ...before.payment_settings, save_default_payment_method: params.payment_settings.save_default_payment_method };
+    }
+    if (params.discounts !== undefined) {
+      before[HIDDEN].coupons = params.discounts === '' ? [] : this.stripe.coupons.given(params.discounts);
+      changes.discounts = before[HIDDEN].coupons.map((d) => d.id);
     }
     if (params.pause_collection !== undefined) {
       changes.pause_collection = params.pause_collection === ''
