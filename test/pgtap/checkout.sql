@@ -1,6 +1,6 @@
 -- Checkout sessions, payment links and portal sessions: what calls take, write and refuse.
 \ir helpers.psql
-SELECT no_plan();
+SELECT plan(69);
 
 CREATE FUNCTION checkout(arguments text) RETURNS text
 LANGUAGE sql
