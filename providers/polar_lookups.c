@@ -105,7 +105,8 @@ shows_wanted(const ProviderCall *call, const Jsonb *object)
 		case OPERATION_PAYMENT_INTENT_CONFIRM:
 			return !polar_same(status, "draft");
 		case OPERATION_DISPUTE_ACCEPT:
-			return polar_same(status, "lost");
+			/* an early warning is accepted by giving the money back */
+			return polar_same(status, "lost") || polar_same(status, "prevented");
 		case OPERATION_WEBHOOK_ENDPOINT_UPDATE:
 			return !json_has(call->arguments, "events") &&
 				   same(call, "url", json_text(object, "url")) &&

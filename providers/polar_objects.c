@@ -188,13 +188,23 @@ static const Word invoice_states[] = {
 	{"refunded", "paid", true}, {"partially_refunded", "paid", true}, {"void", "void", true},
 };
 
-/* The customer's balance at Polar may pay a part, or be settled with the order. */
+/*
+ * What the customer pays: the total, less what his balance at Polar takes over
+ * and with what he owes there (a negative and a positive amount).  due_amount
+ * says it, but of an order that is paid or void it may be what is still due.
+ */
 static int64
 payable(const Jsonb *order)
 {
 	int64 due = amount_at(order, "due_amount");
+	int64 total = amount_at(order, "total_amount");
+	int64 balance = amount_at(order, "applied_balance_amount");
+	int64 sum;
 
-	return due != NO_AMOUNT ? due : amount_at(order, "total_amount");
+	if (due != NO_AMOUNT && due > 0)
+		return due;
+	sum = balance == NO_AMOUNT ? total : sum_of(total, balance);
+	return sum == NO_AMOUNT ? sum : Max(sum, 0);
 }
 
 /* Older orders of a subscription carry the metadata of its checkout, too: theirs is not that payment. */

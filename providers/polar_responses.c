@@ -255,6 +255,28 @@ snapshot_of_type(List *snapshots, BillingObject type)
 	return NULL;
 }
 
+/*
+ * Polar shows the secret of an endpoint whenever it shows the endpoint, and
+ * also that of endpoints which serve others: ours is the one that we ask for.
+ */
+static List *
+without_secrets(const ProviderCall *call, List *snapshots)
+{
+	ListCell *cell;
+
+	if (call->operation == OPERATION_WEBHOOK_ENDPOINT_CREATE ||
+		call->operation == OPERATION_WEBHOOK_ENDPOINT_ROTATE)
+		return snapshots;
+	foreach (cell, snapshots)
+	{
+		ProviderSnapshot *snapshot = lfirst(cell);
+
+		if (snapshot->type == BILLING_WEBHOOK_ENDPOINT)
+			snapshot->webhook_endpoint.secret = NULL;
+	}
+	return snapshots;
+}
+
 /* ------------------------------------------------------------------------
  * On to the next step
  * ------------------------------------------------------------------------
@@ -295,7 +317,7 @@ polar_take_object(const ProviderCall *call, const Jsonb *object, CallResult *res
 	if (polar_step(call) == POLAR_CREATE && snapshot->reference == NULL)
 		snapshot->reference = call->reference;
 	polar_set(result, OUTCOME_DONE, NULL, NULL);
-	result->snapshots = snapshots;
+	result->snapshots = without_secrets(call, snapshots);
 	plan_next_step(call, snapshot->provider_id, result);
 }
 
@@ -369,6 +391,7 @@ take_page(const ProviderCall *call, const Jsonb *list, CallResult *result)
 			result->snapshots = list_concat(result->snapshots,
 											polar_snapshots(type_of(call), item));
 	}
+	result->snapshots = without_secrets(call, result->snapshots);
 	if (json_int(list, "pagination.max_page", &pages) && call->step + 1 < pages &&
 		call->step + 1 < POLAR_PAGE_LIMIT)
 		result->next_step = call->step + 1;

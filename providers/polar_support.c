@@ -228,7 +228,7 @@ lacks_product(Operation operation, const Jsonb *arguments, const ProviderAccount
 	switch (operation)
 	{
 		case OPERATION_PAYMENT_INTENT_CREATE:
-			if (!json_has(arguments, "amount") || (lines == 1 && names_product(arguments, 0)))
+			if (!json_has(arguments, "currency") || (lines == 1 && names_product(arguments, 0)))
 				return false;
 			return polar_charge_product(account) == NULL;
 		case OPERATION_CHECKOUT_SESSION_CREATE:
