@@ -84,8 +84,8 @@ typedef struct SandboxToken
 	const char *brand; /* NULL: none */
 	const char *last4;
 	SandboxBehaviour behaviour;
-	const char *code; /* of the decline; NULL where nothing declines */
 	SandboxSequel sequel;
+	const char *code; /* of the decline; NULL where nothing declines */
 } SandboxToken;
 
 typedef enum SandboxChargeOutcome

@@ -19,23 +19,23 @@
 
 #define CARD(name, brand, last4, behaviour, code)                       \
 	{                                                                   \
-		name, "card", brand, last4, behaviour, code, SANDBOX_STAYS_PAID \
+		name, "card", brand, last4, behaviour, SANDBOX_STAYS_PAID, code \
 	}
 #define CARD_THEN(name, last4, sequel)                          \
 	{                                                           \
-		name, "card", "visa", last4, SANDBOX_PAYS, NULL, sequel \
+		name, "card", "visa", last4, SANDBOX_PAYS, sequel, NULL \
 	}
 #define BANK(name, last4, behaviour, code, sequel)                                  \
 	{                                                                               \
-		name, "us_bank_account", "STRIPE TEST BANK", last4, behaviour, code, sequel \
+		name, "us_bank_account", "STRIPE TEST BANK", last4, behaviour, sequel, code \
 	}
 #define SEPA(name, last4, behaviour, code, sequel)               \
 	{                                                            \
-		name, "sepa_debit", NULL, last4, behaviour, code, sequel \
+		name, "sepa_debit", NULL, last4, behaviour, sequel, code \
 	}
 #define REFERENCE(type)                                                                     \
 	{                                                                                       \
-		type, type, NULL, NULL, SANDBOX_DECLINES, "customer_has_to_pay", SANDBOX_STAYS_PAID \
+		type, type, NULL, NULL, SANDBOX_DECLINES, SANDBOX_STAYS_PAID, "customer_has_to_pay" \
 	}
 
 static const SandboxToken tokens[] = {
