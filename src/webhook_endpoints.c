@@ -195,12 +195,22 @@ endpoint_change(const Endpoint *endpoint, const char *url, Arg enabled, const Js
 	RUN(change_endpoint, arg_uuid(endpoint->id), arg_text(url), enabled, arg_json(events));
 }
 
+static Jsonb *
+url_argument(const char *url)
+{
+	JsonBuilder builder;
+
+	json_open(&builder);
+	json_add_text(&builder, "url", url);
+	return json_close(&builder);
+}
+
 static pg_uuid_t *
 endpoint_register(const Account *account, const char *url, const Jsonb *events)
 {
 	pg_uuid_t *id = new_id();
 
-	account_require(account, OPERATION_WEBHOOK_ENDPOINT_CREATE, no_arguments());
+	account_require(account, OPERATION_WEBHOOK_ENDPOINT_CREATE, url_argument(url));
 	RUN(lock_account, arg_uuid(account->id));
 	if (RUN(find_endpoint, arg_text(account->provider), arg_text(account->account), arg_text(url),
 			arg_json(events)) > 0)
@@ -325,12 +335,13 @@ SQL_FUNCTION(billing_delete_webhook)
  * Out: what a request says when it is sent
  * ------------------------------------------------------------------------
  */
+/* Where the secret takes a request of its own, the endpoint is there before the last step. */
 static Description
-describe_creation(const Endpoint *endpoint)
+describe_creation(const Endpoint *endpoint, const OutboxRow *row)
 {
 	JsonBuilder builder;
 
-	if (endpoint_ref(endpoint) != NULL)
+	if (endpoint_ref(endpoint) != NULL && row->step == 0)
 		return (Description){OBSOLETE, NULL, "the endpoint is there already"};
 	json_open(&builder);
 	json_add_text(&builder, "reference", uuid_text(endpoint->id));
@@ -380,7 +391,7 @@ webhook_endpoint_describe(const OutboxRow *row)
 	if (strcmp(endpoint->state, "deleted") == 0 && row->step == 0)
 		return (Description){OBSOLETE, NULL, "the endpoint is deleted"};
 	if (row->operation == OPERATION_WEBHOOK_ENDPOINT_CREATE)
-		return describe_creation(endpoint);
+		return describe_creation(endpoint, row);
 	return describe_change(endpoint, row);
 }
 

@@ -447,6 +447,39 @@ like($errors, qr/is not signed with our secret/, 'a changed body is refused');
 ($status, $output, $errors) = webhook($node, 'conekta', encode_utf8($event->{body}), {});
 like($errors, qr/is not signed with our secret/, 'a missing signature is refused');
 
+# ---- webhook endpoints and their keys ----
+
+sub active_keys { return grep { $_->{active} } @{ $simulator->control('signing_keys?provider=conekta') } }
+
+like(refusal("SELECT billing.register_webhook('conekta', 'http://127.0.0.1/hook')"), qr/JB004.*public/s, 'nobody outside reaches this machine');
+lose('POST', '^/webhooks$');
+my $hook = sql("SELECT billing.register_webhook('conekta', 'https://hooks.example.com/conekta')");
+is(await($hook), 'active', 'an endpoint is registered, its answer lost');
+is(scalar(objects('webhooks')), 1, 'one is there');
+is(scalar(active_keys()), 1, 'the key that there is will do');
+lose('POST', '^/webhook_keys$');
+sql("SELECT billing.rotate_webhook_secret('$hook')");
+is(await($hook), 'active', 'its key is changed, that answer lost, too');
+my @active = active_keys();
+is(scalar @active, 1, 'one key signs');
+isnt($active[0]{public_key}, $key->{public_key}, 'another one');
+$simulator->control('emit', { provider => 'conekta', type => 'webhook_ping', object => {} });
+is((hand_over_conekta())[-1], 'webhook_ping ignored', 'by which events are known');
+$simulator->control('call', { provider => 'conekta', method => 'PUT', path => "/webhook_keys/$active[0]{id}", params => { active => JSON::PP::false } });
+lose('POST', '^/webhook_keys$');
+my $other = sql("SELECT billing.register_webhook('conekta', 'https://hooks.example.com/other')");
+is(await($other), 'active', 'without a key one is made');
+is(scalar(active_keys()), 1, 'once');
+$simulator->control('emit', { provider => 'conekta', type => 'webhook_ping', object => {} });
+is((hand_over_conekta())[-1], 'webhook_ping ignored', 'and known here');
+sql("SELECT billing.update_webhook('$other', events => '{order.paid}')");
+await($other);
+is(join(',', map { @{ $_->{subscribed_events} } } grep { $_->{url} =~ /other/ } objects('webhooks')), 'order.paid', 'its events are changed');
+await(sql("SELECT billing.refresh_webhooks('conekta')"));
+is(sql("SELECT count(*) FROM billing.list_webhooks('conekta')"), '2', 'both are listed');
+sql("SELECT billing.delete_webhook('$other')");
+is(await($other), 'deleted', 'one is deleted');
+
 # ---- the end ----
 
 sql("SELECT billing.delete_customer('$customer')");
