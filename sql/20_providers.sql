@@ -149,9 +149,9 @@ LEFT JOIN (VALUES ('AED', 200), ('AUD', 50), ('BRL', 50), ('CAD', 50), ('CHF', 5
 
 -- Conekta: centavos. The least that a card is charged, and what fits into a line (32 bits). Plans may be in USD, orders
 -- only by contract.
-INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount, max_amount, builtin) VALUES
-	('conekta', 'MXN', 2, 300, 2147483647, true),
-	('conekta', 'USD', 2, 1, 2147483647, true);
+INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount, max_amount, optional, builtin) VALUES
+	('conekta', 'MXN', 2, 300, 2147483647, false, true),
+	('conekta', 'USD', 2, 1, 2147483647, true, true);
 
 -- Polar, PresentmentCurrency and "Minimum amounts per currency" of a fixed price: 15 currencies without decimals, two for every
 -- other one. ISK and UGX have two there, too, and whole units only.

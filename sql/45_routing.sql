@@ -25,7 +25,7 @@ COMMENT ON TABLE billing.routing_rules IS
 	'to fall back on would be further kinds.';
 COMMENT ON COLUMN billing.routing_rules.kind IS
 	'provider: the one of the column. customer: where the customer of the call is (customers.provider). setting: the setting '
-	'default_provider. unconfigured: the one of the column, while no account over the network has a key.';
+	'default_provider. unconfigured: the one of the column, for a new customer while no account over the network has a key.';
 COMMENT ON COLUMN billing.routing_rules.provider IS
 	'May name a provider that this version does not have: then the rule is passed over.';
 COMMENT ON COLUMN billing.routing_rules.account IS 'Of the provider; NULL: the account that the call names, else default.';

@@ -19,6 +19,7 @@
 
 #include "check.h"
 #include "errors.h"
+#include "routing.h"
 #include "subscriptions.h"
 #include "wire_amounts.h"
 
@@ -522,6 +523,33 @@ session_create(CheckoutTerms *terms, const Customer *customer, const Account *ac
 	return id;
 }
 
+QUERY(session_subscription, "SELECT subscription_id FROM billing.checkout_sessions WHERE id = $1",
+	  UUIDOID);
+
+pg_uuid_t *
+checkout_subscribe(const Customer *customer, const Account *account, const CheckoutSale *sale)
+{
+	CheckoutTerms terms = {
+		.success_url = sale->success_url,
+		.cancel_url = sale->cancel_url,
+		.mode = "subscription",
+		.price = sale->price->id,
+		.quantity = sale->quantity,
+		.trial_days = sale->trial_days,
+		.currency = sale->price->currency,
+		.coupon = sale->coupon,
+		.allow_promotion_codes = NOT_NAMED,
+		.collect_tax_id = NOT_NAMED,
+		.automatic_tax = sale->automatic_tax,
+		.max_payments = NOT_NAMED,
+		.metadata = sale->metadata,
+	};
+
+	check_terms(&terms);
+	(void) RUN(session_subscription, arg_uuid(session_create(&terms, customer, account)));
+	return row_uuid(0, 1);
+}
+
 #define ARG_ARRAY(n)  (PG_ARGISNULL(n) ? NULL : PG_GETARG_ARRAYTYPE_P(n))
 #define ARG_CHOICE(n) (PG_ARGISNULL(n) ? NOT_NAMED : (int) PG_GETARG_BOOL(n))
 #define ARRAY_TEXT(n) \
@@ -600,9 +628,15 @@ SQL_FUNCTION(billing_create_checkout_session)
 						  lengthof(arguments));
 	if (id == NULL)
 	{
-		id = session_create(&terms, customer,
-							account_get(provider != NULL ? provider : customer->provider,
-										account_name != NULL ? account_name : customer->account));
+		id = session_create(
+			&terms, customer,
+			route_account(&(RouteTerms){.provider = provider,
+										.account = account_name,
+										.currency = terms.currency,
+										.amount = NO_AMOUNT,
+										.operation = OPERATION_CHECKOUT_SESSION_CREATE,
+										.plan = terms.plan,
+										.customer = customer}));
 		idempotency_store("create_checkout_session", customer->organization_id, key, id);
 	}
 	PG_RETURN_DATUM(db_close_uuid(id));

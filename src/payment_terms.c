@@ -87,19 +87,17 @@ payment_method_default(const Customer *customer, const Account *account,
 }
 
 Account *
-payment_account(const Customer *customer, const PaymentMethodChoice *choice, const char *provider,
-				const char *account)
+payment_account(const RouteTerms *call, const PaymentMethodChoice *choice)
 {
-	const char *home = choice->method_id != NULL ? choice->provider : customer->provider;
-	const char *home_account = choice->method_id != NULL ? choice->account : customer->account;
+	RouteTerms terms = *call;
 	Account *chosen;
 
-	if (provider == NULL)
-		chosen = account_get(home, account != NULL ? account : home_account);
-	else if (account == NULL && strcmp(provider, home) == 0)
-		chosen = account_get(provider, home_account);
-	else
-		chosen = account_get(provider, account);
+	if (choice->method_id != NULL && terms.provider == NULL)
+	{
+		terms.provider = choice->provider;
+		terms.account = choice->account;
+	}
+	chosen = route_account(&terms);
 	if (choice->method_id != NULL && (strcmp(chosen->provider, choice->provider) != 0 ||
 									  strcmp(chosen->account, choice->account) != 0))
 		ereport(ERROR,

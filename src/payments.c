@@ -321,7 +321,15 @@ payment_intent_create(const PaymentTerms *terms, const Customer *customer)
 {
 	char *currency = payment_currency(customer, terms->currency);
 	PaymentMethodChoice choice = payment_method_choose(customer, terms->payment_method);
-	Account *account = payment_account(customer, &choice, terms->provider, terms->account);
+	Account *account = payment_account(&(RouteTerms){.provider = terms->provider,
+													 .account = terms->account,
+													 .currency = currency,
+													 .amount = terms->amount,
+													 .method = terms->method,
+													 .installments = terms->installments,
+													 .operation = OPERATION_PAYMENT_INTENT_CREATE,
+													 .customer = customer},
+									   &choice);
 	char *private = private_terms(terms->return_url, terms->mandate);
 	pg_uuid_t *id = new_id();
 	PaymentLines lines;

@@ -9,6 +9,7 @@
 #define JANUA_PAYMENTS_H
 
 #include "json.h"
+#include "routing.h"
 #include "subjects.h"
 
 typedef struct PaymentIntent
@@ -70,9 +71,11 @@ extern PaymentMethodChoice payment_method_choose(const Customer *customer, const
 extern bool payment_method_default(const Customer *customer, const Account *account,
 								   PaymentMethodChoice *choice);
 
-/* The account of a new payment: the one that is named, the method's, the customer's. */
-extern Account *payment_account(const Customer *customer, const PaymentMethodChoice *choice,
-								const char *provider, const char *account);
+/*
+ * The account of a new payment: the method's, where one is attached, else as
+ * the rules of routing say.
+ */
+extern Account *payment_account(const RouteTerms *call, const PaymentMethodChoice *choice);
 
 /*
  * What somebody said that is nobody else's business, as it is sealed:

@@ -211,11 +211,21 @@ checked_terms(const RouteTerms *given)
  * ------------------------------------------------------------------------
  */
 
+/* The account where the customer is, if he is at the provider that is named. */
+static const char *
+named_account(const RouteTerms *terms)
+{
+	if (terms->account == NULL && terms->customer != NULL &&
+		strcmp(terms->customer->provider, terms->provider) == 0)
+		return terms->customer->account;
+	return terms->account;
+}
+
 /* What the caller names is his choice: no rule is asked, but what cannot be is refused here. */
 static Route
 named_route(const RouteTerms *terms)
 {
-	Account *account = account_get(terms->provider, terms->account);
+	Account *account = account_get(terms->provider, named_account(terms));
 	const char *alternative = NULL;
 
 	account_check_embedded(account);
@@ -250,7 +260,7 @@ QUERY(
 	"AND (r.currencies IS NULL OR $2 = ANY (r.currencies)) "
 	"AND (r.methods IS NULL OR $3 = ANY (r.methods)) "
 	"AND (r.purposes IS NULL OR $4 = ANY (r.purposes)) "
-	"AND (r.kind <> 'unconfigured' OR NOT EXISTS (SELECT FROM billing.provider_accounts AS n "
+	"AND (r.kind <> 'unconfigured' OR $5 IS NULL AND NOT EXISTS (SELECT FROM billing.provider_accounts AS n "
 	"JOIN billing.providers AS v ON v.name = n.provider "
 	"WHERE NOT v.embedded AND NOT v.retired AND n.secret_key IS NOT NULL)) "
 	"ORDER BY r.position, r.name",
@@ -348,28 +358,54 @@ no_route(const Route *route)
 							"billing.routing_rules.")));
 }
 
-Route
-route_choose(const RouteTerms *given)
+/* The first rule whose account can take the call; false when there is none. */
+static bool
+route_by_rules(const RouteTerms *given, Route *route)
 {
 	RouteTerms terms = checked_terms(given);
-	Route route = {0};
 
+	*route = (Route){0};
 	if (terms.provider != NULL)
-		return named_route(&terms);
+	{
+		*route = named_route(&terms);
+		return true;
+	}
 	RUN(applicable_rules, arg_text(terms.country), arg_text(terms.currency), arg_text(terms.method),
 		arg_text(terms.purpose), arg_text(terms.customer == NULL ? NULL : terms.customer->provider),
 		arg_text(terms.customer == NULL ? NULL : terms.customer->account), arg_text(terms.account));
-	if (!ask_rules(rows_keep(), &terms, &route))
+	if (!ask_rules(rows_keep(), &terms, route))
+		return false;
+	if (route->passed_over != NIL)
+		route->reason = psprintf("%s (passed over: %s)", route->reason, join(route->passed_over));
+	return true;
+}
+
+Route
+route_choose(const RouteTerms *terms)
+{
+	Route route;
+
+	if (!route_by_rules(terms, &route))
 		no_route(&route);
-	if (route.passed_over != NIL)
-		route.reason = psprintf("%s (passed over: %s)", route.reason, join(route.passed_over));
 	return route;
 }
 
+/*
+ * Where no account can take a call about a customer, it is his that says why:
+ * the caller can then do something about the amount, the plan or the state.
+ */
 Account *
 route_account(const RouteTerms *terms)
 {
-	return route_choose(terms).account;
+	const Customer *customer = terms->customer;
+	Route route;
+
+	if (route_by_rules(terms, &route))
+		return route.account;
+	if (customer == NULL)
+		no_route(&route);
+	return account_get(customer->provider,
+					   terms->account != NULL ? terms->account : customer->account);
 }
 
 /* ------------------------------------------------------------------------

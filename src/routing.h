@@ -46,7 +46,10 @@ typedef struct Route
  */
 extern Route route_choose(const RouteTerms *terms);
 
-/* The account of it. */
+/*
+ * The account of it.  When the rules lead nowhere and there is a customer: his
+ * account, whose subject then says what is wrong with the call.
+ */
 extern Account *route_account(const RouteTerms *terms);
 
 #endif /* JANUA_ROUTING_H */

@@ -96,7 +96,12 @@ static pg_uuid_t *
 setup_create(const SetupTerms *terms, const Customer *customer)
 {
 	PaymentMethodChoice choice = payment_method_choose(customer, terms->payment_method);
-	Account *account = payment_account(customer, &choice, terms->provider, terms->account);
+	Account *account = payment_account(&(RouteTerms){.provider = terms->provider,
+													 .account = terms->account,
+													 .amount = NO_AMOUNT,
+													 .operation = OPERATION_SETUP_INTENT_CREATE,
+													 .customer = customer},
+									   &choice);
 	char *private = private_terms(terms->return_url, terms->mandate);
 	pg_uuid_t *id = new_id();
 	Jsonb *arguments;

@@ -188,6 +188,21 @@ extern void dispute_refused(const OutboxRow *row, const CallResult *result);
 extern Applied dispute_apply(const ProviderSnapshot *snapshot, const News *news,
 							 const char **waiting_for);
 
+/* checkout.c: a subscription that the buyer makes in a checkout; returns its id, not the session's. */
+typedef struct CheckoutSale
+{
+	const Price *price;
+	int64 quantity;
+	int trial_days;
+	const char *success_url;
+	const char *cancel_url;
+	const char *coupon;
+	int automatic_tax; /* 1, 0, -1: not named */
+	const Jsonb *metadata;
+} CheckoutSale;
+extern pg_uuid_t *checkout_subscribe(const Customer *customer, const Account *account,
+									 const CheckoutSale *sale);
+
 /* checkout_sync.c: checkout sessions and payment links */
 extern Description checkout_describe(const OutboxRow *row);
 extern void checkout_refused(const OutboxRow *row, const CallResult *result);

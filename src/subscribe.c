@@ -15,6 +15,7 @@
 #include "check.h"
 #include "errors.h"
 #include "json.h"
+#include "routing.h"
 
 static const char *const collection_words[] = {"charge_automatically", "send_invoice", NULL};
 static const char *const trial_end_words[] = {"cancel", "pause", "create_invoice", NULL};
@@ -246,11 +247,51 @@ price_of_terms(const SubscribeTerms *terms, const Customer *customer)
 					   .customer_id = customer->id});
 }
 
+/*
+ * Where the provider sells by checkout only, one takes the place of the call
+ * if the caller says where the buyer comes back to.
+ */
+static bool
+sold_by_checkout(const SubscribeTerms *terms, const Account *account, const Jsonb *arguments)
+{
+	const char *alternative;
+
+	return terms->success_url != NULL && account_supports(account, OPERATION_SUBSCRIPTION_CREATE,
+														  arguments, &alternative) == UNSUPPORTED;
+}
+
+static pg_uuid_t *
+sell_by_checkout(const SubscribeTerms *terms, const Customer *customer, const Account *account,
+				 const Price *price, int trial_days)
+{
+	if (terms->payment_method != NULL || terms->cancel_at != 0 || terms->billing_anchor != 0 ||
+		terms->collection_method != NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_NOT_SUPPORTED),
+			 errmsg("provider \"%s\" sells subscriptions by checkout only", account->provider),
+			 errhint(
+				 "Leave payment_method, collection_method, cancel_at and billing_anchor out: the buyer pays in the checkout.")));
+	return checkout_subscribe(customer, account,
+							  &(CheckoutSale){.price = price,
+											  .quantity = terms->quantity,
+											  .trial_days = trial_days,
+											  .success_url = terms->success_url,
+											  .cancel_url = terms->cancel_url,
+											  .coupon = terms->coupon,
+											  .automatic_tax = terms->automatic_tax == NOT_NAMED
+																   ? -1
+																   : terms->automatic_tax,
+											  .metadata = terms->metadata});
+}
+
 static pg_uuid_t *
 subscription_create(const SubscribeTerms *terms, const Customer *customer, const Account *account)
 {
 	Price *price = price_of_terms(terms, customer);
 	bool free = price->amount == 0;
+	int trial_days = trial_days_for(terms, customer, price);
+	Jsonb *arguments = create_arguments(terms, price, trial_days);
 	pg_uuid_t *method = NULL;
 	pg_uuid_t *id;
 
@@ -258,6 +299,8 @@ subscription_create(const SubscribeTerms *terms, const Customer *customer, const
 	if (free)
 		subscription_refuse_dates_of_free(0, terms->cancel_at);
 	refuse_one_time(price);
+	if (!free && sold_by_checkout(terms, account, arguments))
+		return sell_by_checkout(terms, customer, account, price, trial_days);
 	(void) subscription_in_the_way(customer, price);
 	if (terms->payment_method != NULL)
 		method = payment_method_attach(customer, account, terms->payment_method, -1, NULL);
@@ -266,8 +309,7 @@ subscription_create(const SubscribeTerms *terms, const Customer *customer, const
 		return id;
 
 	customer_ensure_at(customer, account);
-	outbox_enqueue(account, OPERATION_SUBSCRIPTION_CREATE, id, customer->id,
-				   create_arguments(terms, price, trial_days_for(terms, customer, price)),
+	outbox_enqueue(account, OPERATION_SUBSCRIPTION_CREATE, id, customer->id, arguments,
 				   price_ensure_at(price, account));
 	return id;
 }
@@ -390,8 +432,13 @@ SQL_FUNCTION(billing_subscribe)
 	{
 		id = subscription_create(
 			&terms, customer,
-			account_get(provider != NULL ? provider : customer->provider,
-						account_name != NULL ? account_name : customer->account));
+			route_account(&(RouteTerms){.provider = provider,
+										.account = account_name,
+										.currency = terms.currency,
+										.amount = NO_AMOUNT,
+										.operation = OPERATION_SUBSCRIPTION_CREATE,
+										.plan = terms.plan,
+										.customer = customer}));
 		idempotency_store("subscribe", organization_id, key, id);
 	}
 	PG_RETURN_DATUM(db_close_uuid(id));
