@@ -89,4 +89,13 @@ unlike(sql("SELECT string_agg(o::text, '') FROM billing.outbox_finished AS o"), 
 unlike($node->safe_psql('postgres', "SELECT pg_read_file(pg_current_logfile())") // '', qr/whsec_/, 'nor in the log') if sql('SELECT pg_current_logfile() IS NOT NULL') eq 't';
 is($simulator->control('violations')->{count}, 0, 'every request matches the document') or diag(explain($simulator->control('violations')));
 
+# ---- answers of the other mode ----
+
+my $customer = sql("SELECT billing.find_customer('c')");
+my $id = sql("SELECT provider_id FROM billing.provider_refs WHERE object_id = '$customer'");
+$simulator->control('edit', { kind => 'customers', id => $id, fields => { livemode => JSON::PP::true } });
+sql("SELECT billing.update_customer('$customer', '{\"name\": \"Live\"}')");
+wait_for($node, "SELECT stopped_reason FROM billing.provider_health WHERE provider = 'stripe' AND account = 'default'", 'the key is of a test account, its answers are of live mode', 'an answer of the other mode stops the account');
+is(sql("SELECT state FROM billing.outbox WHERE object_id = '$customer'"), 'queued', 'the request waits for the right key');
+
 done_testing();
