@@ -162,7 +162,8 @@ extern void polar_read_error(const HttpResponse *response, const Jsonb *body, bo
 extern void polar_take_object(const ProviderCall *call, const Jsonb *object, CallResult *result);
 
 /* DONE: what the call was to remove is not there. */
-extern void polar_take_removed(const ProviderCall *call, CallResult *result);
+extern void polar_take_removed(const ProviderCall *call, const HttpResponse *response,
+							   CallResult *result);
 
 /* polar_lookups.c */
 extern void polar_read_lookup(const ProviderCall *call, const HttpResponse *response,
@@ -177,8 +178,8 @@ extern void polar_read_lookup(const ProviderCall *call, const HttpResponse *resp
  */
 extern List *polar_snapshots(BillingObject type, const Jsonb *object);
 
-/* What is known of an object that Polar does not know any more. */
-extern ProviderSnapshot *polar_gone_snapshot(BillingObject type, const char *id);
+/* What is known of an object that Polar does not know any more, by then at the latest. */
+extern ProviderSnapshot *polar_gone_snapshot(BillingObject type, const char *id, TimestampTz as_of);
 
 /* The types of events that are read, for a webhook endpoint. */
 extern const char *const *polar_event_types(int *count);

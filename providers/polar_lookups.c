@@ -218,10 +218,10 @@ read_found(const ProviderCall *call, const HttpResponse *response, const Jsonb *
 
 /* The object that was looked for is not there. */
 static bool
-read_not_found(const ProviderCall *call, CallResult *result)
+read_not_found(const ProviderCall *call, const HttpResponse *response, CallResult *result)
 {
 	if (polar_step(call) == POLAR_REMOVE)
-		polar_take_removed(call, result);
+		polar_take_removed(call, response, result);
 	else if (call->operation == OPERATION_CUSTOMER_CREATE)
 		polar_set(result, OUTCOME_ABSENT, NULL, NULL);
 	else
@@ -248,7 +248,7 @@ polar_read_lookup(const ProviderCall *call, const HttpResponse *response, CallRe
 		read_found(call, response, body, result);
 	else if (response->transport == HTTP_ANSWERED && !polar_is_success(response))
 	{
-		if (response->status == 404 && read_not_found(call, result))
+		if (response->status == 404 && read_not_found(call, response, result))
 			return;
 		polar_read_error(response, body, true, result);
 	}

@@ -473,6 +473,19 @@ static const ObjectReader readers[BILLING_OBJECT_COUNT] = {
 };
 
 /*
+ * When it came into the state that is shown.  Polar says it to the microsecond,
+ * in answers and events alike; by an answer's own date, which is a second, the
+ * events of that second could not be told from those before and after it.
+ */
+static TimestampTz
+state_time(const Jsonb *object)
+{
+	TimestampTz modified = json_rfc3339_time(object, "modified_at");
+
+	return modified != 0 ? modified : json_rfc3339_time(object, "created_at");
+}
+
+/*
  * An object in a state that this version has no word for is not told at all:
  * half of it would be taken for the whole.
  */
@@ -512,6 +525,7 @@ read_one(List *snapshots, BillingObject type, const Jsonb *object)
 	if (type == BILLING_CHECKOUT_SESSION && !json_has(object, "status"))
 		reader = read_link;
 	snapshot = snapshot_new(type, id, false);
+	snapshot->as_of = state_time(object);
 	reader(object, snapshot);
 	return is_told(snapshot) ? lappend(snapshots, snapshot) : snapshots;
 }
@@ -541,9 +555,11 @@ polar_snapshots(BillingObject type, const Jsonb *object)
 }
 
 ProviderSnapshot *
-polar_gone_snapshot(BillingObject type, const char *id)
+polar_gone_snapshot(BillingObject type, const char *id, TimestampTz as_of)
 {
 	ProviderSnapshot *snapshot = snapshot_new(type, id, false);
+
+	snapshot->as_of = as_of;
 
 	mark_deleted(snapshot);
 	if (type == BILLING_CHECKOUT_SESSION)
@@ -621,8 +637,7 @@ find_rule(const char *type)
 
 /*
  * The id is only in the header; it is the same when the event is delivered
- * again.  The time is cut to the second: the answers to our own calls are
- * dated so, and within a second an answer counts for more than an event.
+ * again.
  */
 bool
 polar_identify_event(const Jsonb *payload, const WebhookHeaders *headers, EventIdentity *identity)
@@ -634,7 +649,6 @@ polar_identify_event(const Jsonb *payload, const WebhookHeaders *headers, EventI
 	if (identity->id == NULL || *identity->id == '\0' || identity->type == NULL ||
 		identity->time == 0 || json_part(payload, "data") == NULL)
 		return false;
-	identity->time -= ((identity->time % USECS_PER_SEC) + USECS_PER_SEC) % USECS_PER_SEC;
 	return true;
 }
 
@@ -654,6 +668,14 @@ note_paid_at(const Jsonb *payload, List *snapshots)
 		else if (snapshot->type == BILLING_INVOICE)
 			snapshot->invoice.paid_at = time;
 	}
+}
+
+/* What is gone need not say when it was changed for the last time. */
+static void
+mark_gone(const Jsonb *payload, ProviderSnapshot *snapshot)
+{
+	mark_deleted(snapshot);
+	snapshot->as_of = Max(snapshot->as_of, json_rfc3339_time(payload, "timestamp"));
 }
 
 static const char *
@@ -686,7 +708,7 @@ polar_read_event(const Jsonb *payload, EventReading *reading)
 		return;
 	}
 	if (rule->gone)
-		mark_deleted(llast(reading->snapshots));
+		mark_gone(payload, llast(reading->snapshots));
 	if (polar_same(type, "order.paid"))
 		note_paid_at(payload, reading->snapshots);
 }

@@ -277,6 +277,18 @@ without_secrets(const ProviderCall *call, List *snapshots)
 	return snapshots;
 }
 
+/*
+ * The latest moment of which an answer can tell: the end of the second by which
+ * Polar dates it.  For answers without an object, which would say it exactly.
+ */
+static TimestampTz
+answered_at(const HttpResponse *response)
+{
+	TimestampTz date;
+
+	return http_date(response, &date) ? date + USECS_PER_SEC - 1 : response->received_at;
+}
+
 /* ------------------------------------------------------------------------
  * On to the next step
  * ------------------------------------------------------------------------
@@ -322,10 +334,11 @@ polar_take_object(const ProviderCall *call, const Jsonb *object, CallResult *res
 }
 
 void
-polar_take_removed(const ProviderCall *call, CallResult *result)
+polar_take_removed(const ProviderCall *call, const HttpResponse *response, CallResult *result)
 {
 	polar_set(result, OUTCOME_DONE, NULL, NULL);
-	result->snapshots = list_make1(polar_gone_snapshot(type_of(call), id_of(call)));
+	result->snapshots = list_make1(
+		polar_gone_snapshot(type_of(call), id_of(call), answered_at(response)));
 }
 
 /* A carry for a step that looks into a failure of this one. */
@@ -599,11 +612,13 @@ take_documented(const ProviderCall *call, const Jsonb *order, CallResult *result
  * it, so what is told of the payment is put together here.
  */
 static void
-take_decline(const ProviderCall *call, const char *reason, CallResult *result)
+take_decline(const ProviderCall *call, const char *reason, TimestampTz failed_at,
+			 CallResult *result)
 {
 	ProviderSnapshot *snapshot = snapshot_new(BILLING_PAYMENT_INTENT, polar_order_id(call), false);
 	PaymentIntentSnapshot *intent = &snapshot->payment_intent;
 
+	snapshot->as_of = failed_at;
 	intent->status = "failed";
 	intent->provider_status = "draft";
 	intent->error_code = json_text(call->carry, "error_type");
@@ -618,13 +633,19 @@ static void
 read_decline(const ProviderCall *call, const HttpResponse *response, const Jsonb *body,
 			 CallResult *result)
 {
+	TimestampTz failed_at = 0;
+
 	if (polar_is_success(response) && body != NULL)
-		take_decline(call, json_text(body, "items.0.decline_reason"), result);
+	{
+		failed_at = json_rfc3339_time(body, "items.0.created_at");
+		take_decline(call, json_text(body, "items.0.decline_reason"),
+					 failed_at != 0 ? failed_at : answered_at(response), result);
+	}
 	else if (response->transport == HTTP_ANSWERED)
 	{
 		polar_read_error(response, body, true, result);
 		if (result->outcome == OUTCOME_REFUSED || result->outcome == OUTCOME_DECLINED)
-			take_decline(call, NULL, result);
+			take_decline(call, NULL, answered_at(response), result);
 	}
 }
 
@@ -633,13 +654,14 @@ read_decline(const ProviderCall *call, const HttpResponse *response, const Jsonb
  * ------------------------------------------------------------------------
  */
 static void
-read_success(const ProviderCall *call, const Jsonb *body, CallResult *result)
+read_success(const ProviderCall *call, const HttpResponse *response, const Jsonb *body,
+			 CallResult *result)
 {
 	PolarStep step = polar_step(call);
 
 	/* neither of the two answers with anything */
 	if (step == POLAR_REMOVE)
-		polar_take_removed(call, result);
+		polar_take_removed(call, response, result);
 	else if (step == POLAR_TRIGGER)
 	{
 		polar_set(result, OUTCOME_DONE, NULL, NULL);
@@ -696,7 +718,7 @@ read_refusal(const ProviderCall *call, const HttpResponse *response, CallResult 
 	else if (may_be_done(call, response, result))
 		plan_inquiry(call, call->carry, POLAR_CONFIRM_STEP, result);
 	else if (response->status == 404 && step == POLAR_REMOVE)
-		polar_take_removed(call, result);
+		polar_take_removed(call, response, result);
 	else if (response->status == 404 && call->operation == OPERATION_INVOICE_DOCUMENT &&
 			 call->step == POLAR_DOCUMENT_STEP)
 	{
@@ -738,7 +760,7 @@ polar_read_response(const ProviderCall *call, const HttpResponse *response, Call
 	if (polar_step(call) == POLAR_DECLINE)
 		read_decline(call, response, body, result);
 	else if (polar_is_success(response))
-		read_success(call, body, result);
+		read_success(call, response, body, result);
 	else if (response->transport == HTTP_ANSWERED)
 	{
 		polar_read_error(response, body, harmless, result);

@@ -229,6 +229,12 @@ typedef struct ProviderSnapshot
 	bool livemode;
 	bool deleted;  /* gone at the provider */
 	bool terminal; /* a state that is not left again: wins a tie of times */
+	/*
+	 * When the object came into this state, where the provider dates it more
+	 * exactly than an answer can be dated; 0: the time of the answer or event.
+	 * All that a provider tells of a kind of object has it, or none.
+	 */
+	TimestampTz as_of;
 	union
 	{
 		CustomerSnapshot customer;

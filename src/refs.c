@@ -137,9 +137,11 @@ QUERY(wake_waiting_events,
 bool
 ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id, const News *news, Tie tie)
 {
+	TimestampTz as_of = snapshot->as_of != 0 ? snapshot->as_of : news->as_of;
+
 	if (RUN(advance_ref, arg_text(object_type_name(snapshot->type)), arg_uuid(object_id),
 			arg_text(news->provider), arg_text(news->account), arg_text(snapshot->provider_id),
-			arg_bool(news->livemode), arg_time(news->as_of), arg_bool(snapshot->terminal),
+			arg_bool(news->livemode), arg_time(as_of), arg_bool(snapshot->terminal),
 			arg_text(news->event_id),
 			tie == TIE_BY_ARRIVAL ? arg_null() : arg_bool(tie == TIE_FOLLOWS)) == 0)
 		return false;
