@@ -171,9 +171,15 @@ typedef struct EmbeddedProvider
 					const char *wire_key, HttpResponse *response);
 	/* Plays what is due first; exchange->now is that item's time. */
 	void (*elapse)(EmbeddedExchange *exchange);
-	/* The buyer acts: action is "authenticate" or "settle", outcome as in domain.md section 9. */
+	/*
+	 * The buyer (or his bank) acts.  reference: the provider's id of the object,
+	 * our uuid of it, or what the buyer was given to pay to.  Actions and their
+	 * arguments: authenticate {success}, settle {outcome: succeeded|failed},
+	 * complete_checkout {payment_method}, pay_reference {?amount}, expire {},
+	 * dispute {?amount ?reason}, resolve_dispute {outcome: won|lost}.
+	 */
 	void (*act)(EmbeddedExchange *exchange, const char *action, const char *reference,
-				const char *outcome);
+				const Jsonb *arguments);
 	/* Headers of a webhook delivery as jsonb {name: value}. */
 	Jsonb *(*sign)(const char *payload, const char *secret, TimestampTz now);
 } EmbeddedProvider;

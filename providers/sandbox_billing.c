@@ -54,30 +54,6 @@ sandbox_paying_method(const Sandbox *sandbox, const SandboxSubscription *subscri
 	return sandbox_method(&sandbox->state, id != NULL ? id : sandbox->state.default_method);
 }
 
-static SandboxChargeOutcome
-outcome_of(const SandboxMethod *method, bool off_session)
-{
-	switch (method->token->behaviour)
-	{
-		case SANDBOX_PAYS:
-			return SANDBOX_CHARGE_SUCCEEDED;
-		case SANDBOX_AUTHENTICATES_ONCE:
-			if (method->authenticated)
-				return SANDBOX_CHARGE_SUCCEEDED;
-			/* fall through */
-		case SANDBOX_AUTHENTICATES:
-			return off_session ? SANDBOX_CHARGE_DECLINED : SANDBOX_CHARGE_NEEDS_ACTION;
-		case SANDBOX_SETTLES:
-		case SANDBOX_BOUNCES:
-		case SANDBOX_KEEPS_PROCESSING:
-			return SANDBOX_CHARGE_PROCESSING;
-		case SANDBOX_NOT_ATTACHED:
-		case SANDBOX_DECLINES:
-			break;
-	}
-	return SANDBOX_CHARGE_DECLINED;
-}
-
 SandboxCharge
 sandbox_charge(const Sandbox *sandbox, const SandboxSubscription *subscription, int64 amount,
 			   bool off_session)
@@ -94,7 +70,8 @@ sandbox_charge(const Sandbox *sandbox, const SandboxSubscription *subscription, 
 		charge.code = "no_payment_method";
 		return charge;
 	}
-	charge.outcome = outcome_of(charge.method, off_session);
+	charge.outcome = sandbox_token_outcome(charge.method->token, charge.method->authenticated,
+										   off_session);
 	charge.code = charge.method->token->code;
 	return charge;
 }
@@ -210,8 +187,8 @@ sandbox_await_buyer(Sandbox *sandbox, SandboxSubscription *subscription)
  * ------------------------------------------------------------------------
  */
 
-static bool
-has_failed_invoice(const Sandbox *sandbox, const SandboxSubscription *subscription)
+bool
+sandbox_is_behind(const Sandbox *sandbox, const SandboxSubscription *subscription)
 {
 	ListCell *cell;
 
@@ -236,11 +213,12 @@ sandbox_pay(Sandbox *sandbox, SandboxSubscription *subscription, SandboxInvoice 
 	invoice_event(sandbox, "invoice.paid", invoice);
 
 	if (subscription->status == SANDBOX_INCOMPLETE ||
-		(subscription->status == SANDBOX_PAST_DUE && !has_failed_invoice(sandbox, subscription)))
+		(subscription->status == SANDBOX_PAST_DUE && !sandbox_is_behind(sandbox, subscription)))
 	{
 		subscription->status = SANDBOX_ACTIVE;
 		subscription->expires_at = 0;
 		sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
+		sandbox_session_follow_subscription(sandbox, subscription);
 	}
 }
 
@@ -351,6 +329,21 @@ stop_collecting(Sandbox *sandbox, const SandboxSubscription *subscription, bool 
 }
 
 void
+sandbox_stop_retries(Sandbox *sandbox, const SandboxSubscription *subscription)
+{
+	stop_collecting(sandbox, subscription, false);
+}
+
+void
+sandbox_close_invoice(Sandbox *sandbox, SandboxInvoice *invoice, SandboxInvoiceStatus status,
+					  const char *event)
+{
+	end_attempt(invoice);
+	invoice->status = status;
+	invoice_event(sandbox, event, invoice);
+}
+
+void
 sandbox_cancel(Sandbox *sandbox, SandboxSubscription *subscription)
 {
 	bool incomplete = subscription->status == SANDBOX_INCOMPLETE;
@@ -361,6 +354,7 @@ sandbox_cancel(Sandbox *sandbox, SandboxSubscription *subscription)
 		subscription->canceled_at = sandbox->now;
 	stop_collecting(sandbox, subscription, incomplete);
 	sandbox_subscription_event(sandbox, "customer.subscription.deleted", subscription);
+	sandbox_session_follow_subscription(sandbox, subscription);
 }
 
 void
@@ -370,4 +364,5 @@ sandbox_expire(Sandbox *sandbox, SandboxSubscription *subscription)
 	subscription->ended_at = sandbox->now;
 	stop_collecting(sandbox, subscription, true);
 	sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
+	sandbox_session_follow_subscription(sandbox, subscription);
 }

@@ -3,9 +3,8 @@
  * sandbox_perform.c
  *	  The far side of the sandbox: requests come in, answers go out.
  *
- * What a real provider's servers do: route, keep customers and payment
- * methods, remember answers by their key, look up, and fail when a test wants
- * it to.  Answers that did something (200) or decided something (402) are
+ * What a real provider's servers do: route, remember answers by their key,
+ * look up, and fail when a test wants it to.  Answers that did something (200) or decided something (402) are
  * remembered and given again when their key comes again; a request that was
  * wrong, or met a fault, is not, as at the real one.
  *
@@ -24,7 +23,6 @@ refuse(SandboxReply *reply, int status, const char *type, const char *code)
 	reply->status = status;
 	reply->error_type = type;
 	reply->error_code = code;
-	reply->objects = NIL;
 }
 
 void
@@ -39,190 +37,22 @@ sandbox_decline(SandboxReply *reply, const char *code)
 	refuse(reply, 402, "card_error", code);
 }
 
-static void
-reply_object(SandboxReply *reply, const Jsonb *object)
+void
+sandbox_reply_object(SandboxReply *reply, const Jsonb *object)
 {
 	reply->objects = lappend(reply->objects, (void *) object);
 }
 
-/* ------------------------------------------------------------------------
- * Customers
- * ------------------------------------------------------------------------
- */
-
-static void
-customer_event(Sandbox *sandbox, const char *type)
+bool
+sandbox_take_int(const Jsonb *arguments, const char *key, int64 *value)
 {
-	sandbox_event(sandbox, type, sandbox_customer_object(&sandbox->state));
+	return !json_has(arguments, key) || json_int(arguments, key, value);
 }
 
-static void
-reply_customer(const Sandbox *sandbox, SandboxReply *reply)
+bool
+sandbox_text_is(const char *text, const char *wanted)
 {
-	reply_object(reply, sandbox_customer_object(&sandbox->state));
-}
-
-/* There is one customer per state: another one here is a mistake of the caller. */
-static void
-create_customer(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
-{
-	SandboxState *state = &sandbox->state;
-	const char *reference = json_text(arguments, "reference");
-
-	if (reference == NULL)
-	{
-		sandbox_refuse(reply, 400, "parameter_invalid");
-		return;
-	}
-	if (state->id != NULL)
-	{
-		sandbox_refuse(reply, 400, "resource_already_exists");
-		return;
-	}
-	state->reference = reference;
-	state->id = sandbox_new_id(state, "cus");
-	customer_event(sandbox, "customer.created");
-	reply_customer(sandbox, reply);
-}
-
-/* Nothing of a person is kept, so there is only the change to tell. */
-static void
-update_customer(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
-{
-	customer_event(sandbox, "customer.updated");
-	reply_customer(sandbox, reply);
-}
-
-static void
-delete_customer(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
-{
-	SandboxState *state = &sandbox->state;
-	ListCell *cell;
-
-	foreach (cell, state->subscriptions)
-	{
-		SandboxSubscription *subscription = lfirst(cell);
-
-		if (subscription->ended_at == 0)
-			sandbox_cancel(sandbox, subscription);
-	}
-	state->methods = NIL;
-	state->default_method = NULL;
-	state->deleted = true;
-	customer_event(sandbox, "customer.deleted");
-	reply_customer(sandbox, reply);
-}
-
-/* ------------------------------------------------------------------------
- * Payment methods
- * ------------------------------------------------------------------------
- */
-
-static SandboxMethod *
-make_method(Sandbox *sandbox, const SandboxToken *token, const char *reference)
-{
-	SandboxMethod *method = palloc0(sizeof(SandboxMethod));
-	int year;
-
-	method->id = sandbox_new_id(&sandbox->state, "pm");
-	method->reference = reference;
-	method->token = token;
-	if (strcmp(token->type, "card") == 0 && period_year(sandbox->now, &year))
-		method->exp_year = year + 5;
-	return method;
-}
-
-static void
-make_default(Sandbox *sandbox, const SandboxMethod *method, SandboxReply *reply)
-{
-	sandbox->state.default_method = method->id;
-	customer_event(sandbox, "customer.updated");
-	reply_customer(sandbox, reply);
-}
-
-static void
-attach_method(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
-{
-	SandboxState *state = &sandbox->state;
-	const SandboxToken *token = sandbox_token(json_text(arguments, "payment_method"));
-	bool set_default = json_bool(arguments, "set_default", false);
-	SandboxMethod *method;
-
-	if (token == NULL)
-	{
-		sandbox_refuse(reply, 400, "unknown_token");
-		return;
-	}
-	if (token->behaviour == SANDBOX_NOT_ATTACHED)
-	{
-		sandbox_decline(reply, token->code);
-		return;
-	}
-
-	method = make_method(sandbox, token, json_text(arguments, "reference"));
-	state->methods = lappend(state->methods, method);
-	sandbox_event(sandbox, "payment_method.attached", sandbox_method_object(state, method, true));
-	if (set_default)
-		state->default_method = method->id;
-	reply_object(reply, sandbox_method_object(state, method, true));
-	if (set_default)
-		make_default(sandbox, method, reply);
-}
-
-static SandboxMethod *
-requested_method(const Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
-{
-	SandboxMethod *method = sandbox_method(&sandbox->state, json_text(arguments, "payment_method"));
-
-	if (method == NULL)
-		sandbox_refuse(reply, 404, "resource_missing");
-	return method;
-}
-
-static void
-set_default_method(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
-{
-	SandboxMethod *method = requested_method(sandbox, arguments, reply);
-
-	if (method != NULL)
-		make_default(sandbox, method, reply);
-}
-
-/* What the method pays for falls back to the default one. */
-static void
-detach_method(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
-{
-	SandboxState *state = &sandbox->state;
-	SandboxMethod *method = requested_method(sandbox, arguments, reply);
-	Jsonb *object;
-	ListCell *cell;
-
-	if (method == NULL)
-		return;
-
-	object = sandbox_method_object(state, method, false);
-	sandbox_event(sandbox, "payment_method.detached", object);
-	reply_object(reply, object);
-
-	state->methods = list_delete_ptr(state->methods, method);
-	foreach (cell, state->subscriptions)
-	{
-		SandboxSubscription *subscription = lfirst(cell);
-
-		if (subscription->ended_at != 0 || subscription->method == NULL ||
-			strcmp(subscription->method, method->id) != 0)
-			continue;
-		subscription->method = NULL;
-		sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
-		reply_object(reply, sandbox_subscription_object(state, subscription));
-	}
-
-	if (state->default_method != NULL && strcmp(state->default_method, method->id) == 0)
-	{
-		state->default_method = NULL;
-		customer_event(sandbox, "customer.updated");
-		reply_customer(sandbox, reply);
-	}
+	return text != NULL && wanted != NULL && strcmp(text, wanted) == 0;
 }
 
 /* ------------------------------------------------------------------------
@@ -230,34 +60,54 @@ detach_method(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
  * ------------------------------------------------------------------------
  */
 
-/* The object that an operation made for this reference; NULL when there is none. */
+/* The method that was attached under this reference. */
 static Jsonb *
-created_object(const SandboxState *state, const char *operation, const char *reference)
+attached_method(const SandboxState *state, const char *reference)
 {
 	ListCell *cell;
 
-	if (strcmp(operation, operation_name(OPERATION_CUSTOMER_CREATE)) == 0 &&
-		state->reference != NULL && strcmp(state->reference, reference) == 0)
-		return sandbox_customer_object(state);
-
-	if (strcmp(operation, operation_name(OPERATION_SUBSCRIPTION_CREATE)) == 0)
+	foreach (cell, state->methods)
 	{
-		SandboxSubscription *found = sandbox_subscription_by_reference(state, reference);
+		SandboxMethod *method = lfirst(cell);
 
-		return found == NULL ? NULL : sandbox_subscription_object(state, found);
-	}
-
-	if (strcmp(operation, operation_name(OPERATION_PAYMENT_METHOD_ATTACH)) == 0)
-	{
-		foreach (cell, state->methods)
-		{
-			SandboxMethod *method = lfirst(cell);
-
-			if (method->reference != NULL && strcmp(method->reference, reference) == 0)
-				return sandbox_method_object(state, method, true);
-		}
+		if (sandbox_text_is(method->reference, reference))
+			return sandbox_method_object(state, method, true);
 	}
 	return NULL;
+}
+
+/* The object that an operation made for this reference; NULL when there is none. */
+static Jsonb *
+created_object(const SandboxState *state, Operation operation, const char *reference)
+{
+	SandboxSubscription *subscription;
+	void *record;
+
+	switch (operation)
+	{
+		case OPERATION_CUSTOMER_CREATE:
+			return sandbox_text_is(state->reference, reference) ? sandbox_customer_object(state)
+																: NULL;
+		case OPERATION_SUBSCRIPTION_CREATE:
+			subscription = sandbox_subscription_by_reference(state, reference);
+			return subscription == NULL ? NULL : sandbox_subscription_object(state, subscription);
+		case OPERATION_PAYMENT_METHOD_ATTACH:
+			return attached_method(state, reference);
+		case OPERATION_PAYMENT_INTENT_CREATE:
+			record = sandbox_find(state->payments, reference);
+			return record == NULL ? NULL : sandbox_payment_object(state, record);
+		case OPERATION_SETUP_INTENT_CREATE:
+			record = sandbox_find(state->setups, reference);
+			return record == NULL ? NULL : sandbox_setup_object(state, record);
+		case OPERATION_REFUND_CREATE:
+			record = sandbox_find(state->refunds, reference);
+			return record == NULL ? NULL : sandbox_refund_object(state, record);
+		case OPERATION_CHECKOUT_SESSION_CREATE:
+			record = sandbox_find(state->sessions, reference);
+			return record == NULL ? NULL : sandbox_session_object(state, record);
+		default:
+			return NULL;
+	}
 }
 
 /* The answer that a request of the core got, whatever generation its key had. */
@@ -289,7 +139,7 @@ look_up(const SandboxState *state, const Jsonb *question)
 	JsonBuilder builder;
 
 	if (objects == NULL && operation != NULL && reference != NULL)
-		object = created_object(state, operation, reference);
+		object = created_object(state, operation_by_name(operation), reference);
 
 	json_open(&builder);
 	json_add_bool(&builder, "found", objects != NULL || object != NULL);
@@ -309,20 +159,76 @@ look_up(const SandboxState *state, const Jsonb *question)
  */
 
 static const Handler handlers[OPERATION_COUNT] = {
-	[OPERATION_CUSTOMER_CREATE] = create_customer,
-	[OPERATION_CUSTOMER_UPDATE] = update_customer,
-	[OPERATION_CUSTOMER_SET_TAX_IDS] = update_customer,
-	[OPERATION_CUSTOMER_DELETE] = delete_customer,
-	[OPERATION_PAYMENT_METHOD_ATTACH] = attach_method,
-	[OPERATION_PAYMENT_METHOD_SET_DEFAULT] = set_default_method,
-	[OPERATION_PAYMENT_METHOD_DETACH] = detach_method,
+	[OPERATION_CUSTOMER_CREATE] = sandbox_customer_create,
+	[OPERATION_CUSTOMER_UPDATE] = sandbox_customer_update,
+	[OPERATION_CUSTOMER_SET_TAX_IDS] = sandbox_customer_update,
+	[OPERATION_CUSTOMER_DELETE] = sandbox_customer_delete,
+	[OPERATION_CUSTOMER_FETCH] = sandbox_customer_fetch,
+	[OPERATION_PAYMENT_METHOD_ATTACH] = sandbox_method_attach,
+	[OPERATION_PAYMENT_METHOD_SET_DEFAULT] = sandbox_method_set_default,
+	[OPERATION_PAYMENT_METHOD_DETACH] = sandbox_method_detach,
+	[OPERATION_PAYMENT_METHOD_LIST] = sandbox_method_list,
+	[OPERATION_SETUP_INTENT_CREATE] = sandbox_setup_create,
+	[OPERATION_SETUP_INTENT_CANCEL] = sandbox_setup_cancel,
 	[OPERATION_SUBSCRIPTION_CREATE] = sandbox_subscription_create,
 	[OPERATION_SUBSCRIPTION_UPDATE] = sandbox_subscription_update,
 	[OPERATION_SUBSCRIPTION_CANCEL] = sandbox_subscription_cancel,
 	[OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END] = sandbox_subscription_cancel_later,
 	[OPERATION_SUBSCRIPTION_UNCANCEL] = sandbox_subscription_uncancel,
+	[OPERATION_SUBSCRIPTION_PAUSE] = sandbox_subscription_pause,
 	[OPERATION_SUBSCRIPTION_RESUME] = sandbox_subscription_resume,
+	[OPERATION_SUBSCRIPTION_RETRY_PAYMENT] = sandbox_subscription_retry,
+	[OPERATION_SUBSCRIPTION_FETCH] = sandbox_subscription_fetch,
+	[OPERATION_PAYMENT_INTENT_CREATE] = sandbox_payment_create,
+	[OPERATION_PAYMENT_INTENT_CONFIRM] = sandbox_payment_confirm,
+	[OPERATION_PAYMENT_INTENT_CAPTURE] = sandbox_payment_capture,
+	[OPERATION_PAYMENT_INTENT_CANCEL] = sandbox_payment_cancel,
+	[OPERATION_PAYMENT_INTENT_VERIFY_MICRODEPOSITS] = sandbox_payment_verify,
+	[OPERATION_PAYMENT_INTENT_FETCH] = sandbox_payment_fetch,
+	[OPERATION_REFUND_CREATE] = sandbox_refund_create,
+	[OPERATION_REFUND_CANCEL] = sandbox_refund_cancel,
+	[OPERATION_REFUND_FETCH] = sandbox_refund_fetch,
+	[OPERATION_DISPUTE_SUBMIT_EVIDENCE] = sandbox_dispute_evidence,
+	[OPERATION_DISPUTE_ACCEPT] = sandbox_dispute_accept,
+	[OPERATION_DISPUTE_FETCH] = sandbox_dispute_fetch,
+	[OPERATION_CHECKOUT_SESSION_CREATE] = sandbox_session_create,
+	[OPERATION_CHECKOUT_SESSION_EXPIRE] = sandbox_session_expire_now,
+	[OPERATION_CHECKOUT_SESSION_FETCH] = sandbox_session_fetch,
+	[OPERATION_PORTAL_SESSION_CREATE] = sandbox_portal_create,
+	[OPERATION_INVOICE_FETCH] = sandbox_invoice_fetch,
+	[OPERATION_INVOICE_LIST] = sandbox_invoice_list,
+	[OPERATION_INVOICE_FINALIZE] = sandbox_invoice_finalize,
+	[OPERATION_INVOICE_PAY] = sandbox_invoice_pay,
+	[OPERATION_INVOICE_VOID] = sandbox_invoice_void,
+	[OPERATION_INVOICE_MARK_UNCOLLECTIBLE] = sandbox_invoice_give_up,
+	[OPERATION_INVOICE_DOCUMENT] = sandbox_invoice_fetch,
 };
+
+/* What can still be asked of a customer that is deleted: its money can go back. */
+static bool
+outlives_customer(Operation operation)
+{
+	switch (operation)
+	{
+		case OPERATION_CUSTOMER_DELETE:
+		case OPERATION_CUSTOMER_FETCH:
+		case OPERATION_SUBSCRIPTION_FETCH:
+		case OPERATION_PAYMENT_INTENT_FETCH:
+		case OPERATION_REFUND_CREATE:
+		case OPERATION_REFUND_CANCEL:
+		case OPERATION_REFUND_FETCH:
+		case OPERATION_DISPUTE_SUBMIT_EVIDENCE:
+		case OPERATION_DISPUTE_ACCEPT:
+		case OPERATION_DISPUTE_FETCH:
+		case OPERATION_CHECKOUT_SESSION_FETCH:
+		case OPERATION_INVOICE_FETCH:
+		case OPERATION_INVOICE_LIST:
+		case OPERATION_INVOICE_DOCUMENT:
+			return true;
+		default:
+			return false;
+	}
+}
 
 /* Is the request about the customer whose state this is? */
 static bool
@@ -332,7 +238,7 @@ customer_matches(const SandboxState *state, Operation operation, const Jsonb *ar
 
 	if (operation == OPERATION_CUSTOMER_CREATE)
 		return true;
-	if (state->id == NULL || (state->deleted && operation != OPERATION_CUSTOMER_DELETE))
+	if (state->id == NULL || (state->deleted && !outlives_customer(operation)))
 		return false;
 	return customer == NULL || strcmp(customer, state->id) == 0;
 }
@@ -357,14 +263,11 @@ reply_body(const SandboxReply *reply)
 	ListCell *cell;
 
 	json_open(&builder);
-	if (reply->status == 200)
-	{
-		json_open_array(&builder, "objects");
-		foreach (cell, reply->objects)
-			json_append_json(&builder, lfirst(cell));
-		json_close_array(&builder);
-	}
-	else
+	json_open_array(&builder, "objects");
+	foreach (cell, reply->objects)
+		json_append_json(&builder, lfirst(cell));
+	json_close_array(&builder);
+	if (reply->status != 200)
 	{
 		json_open_object(&builder, "error");
 		json_add_text(&builder, "type", reply->error_type);

@@ -40,6 +40,7 @@ static const char *const invoice_status_names[] = {
 	[SANDBOX_INVOICE_OPEN] = "open",
 	[SANDBOX_INVOICE_PAID] = "paid",
 	[SANDBOX_INVOICE_VOID] = "void",
+	[SANDBOX_INVOICE_UNCOLLECTIBLE] = "uncollectible",
 };
 
 /* ------------------------------------------------------------------------
@@ -122,6 +123,46 @@ sandbox_subscription_by_reference(const SandboxState *state, const char *referen
 	return NULL;
 }
 
+SandboxInvoice *
+sandbox_invoice(const SandboxState *state, const char *id)
+{
+	ListCell *cell;
+
+	foreach (cell, state->invoices)
+	{
+		SandboxInvoice *invoice = lfirst(cell);
+
+		if (id != NULL && strcmp(invoice->id, id) == 0)
+			return invoice;
+	}
+	return NULL;
+}
+
+void *
+sandbox_find(const List *records, const char *key)
+{
+	ListCell *cell;
+
+	foreach (cell, records)
+	{
+		SandboxRecord *record = lfirst(cell);
+
+		if (sandbox_text_is(record->id, key) || sandbox_text_is(record->reference, key))
+			return record;
+	}
+	return NULL;
+}
+
+void *
+sandbox_requested(const List *records, const Jsonb *arguments, const char *key, SandboxReply *reply)
+{
+	void *record = sandbox_find(records, json_text(arguments, key));
+
+	if (record == NULL)
+		sandbox_refuse(reply, 404, "resource_missing");
+	return record;
+}
+
 /* ------------------------------------------------------------------------
  * Objects
  * ------------------------------------------------------------------------
@@ -171,6 +212,8 @@ sandbox_method_object(const SandboxState *state, const SandboxMethod *method, bo
 		json_add_int(&builder, "exp_month", 12);
 		json_add_int(&builder, "exp_year", method->exp_year);
 	}
+	if (method->number != NULL)
+		sandbox_add_number(&builder, "number", method->token->type, method->number, 0);
 	json_add_bool(&builder, "is_default",
 				  attached && state->default_method != NULL &&
 					  strcmp(state->default_method, method->id) == 0);
@@ -211,6 +254,8 @@ add_subscription(JsonBuilder *builder, const SandboxState *state,
 												   : subscription->cancel_at);
 	add_seconds(builder, "canceled_at", subscription->canceled_at);
 	add_seconds(builder, "ended_at", subscription->ended_at);
+	json_add_bool(builder, "pause_at_period_end", subscription->pause_at_period_end);
+	add_seconds(builder, "resumes_at", subscription->resumes_at);
 	json_add_text(builder, "client_secret", client_secret(subscription));
 }
 
@@ -247,6 +292,12 @@ add_invoice(JsonBuilder *builder, const SandboxState *state, const SandboxInvoic
 	add_seconds(builder, "period_end", invoice->period_end);
 	add_seconds(builder, "paid_at", invoice->paid_at);
 	add_seconds(builder, "next_attempt_at", invoice->next_attempt_at);
+	if (invoice->number == NULL)
+		return;
+	json_add_text(builder, "hosted_url",
+				  psprintf("https://sandbox.invalid/invoices/%s", invoice->id));
+	json_add_text(builder, "pdf_url",
+				  psprintf("https://sandbox.invalid/invoices/%s.pdf", invoice->id));
 }
 
 Jsonb *
@@ -305,6 +356,7 @@ write_method(const SandboxMethod *method)
 	json_add_text(&builder, "id", method->id);
 	json_add_text(&builder, "reference", method->reference);
 	json_add_text(&builder, "token", method->token->name);
+	json_add_text(&builder, "number", method->number);
 	add_seconds(&builder, "exp_year", method->exp_year);
 	json_add_bool(&builder, "authenticated", method->authenticated);
 	return json_close(&builder);
@@ -383,6 +435,8 @@ sandbox_state_write(const SandboxState *state)
 		json_append_json(&builder, write_invoice(state, lfirst(cell)));
 	json_close_array(&builder);
 
+	sandbox_records_write(&builder, state);
+
 	json_open_array(&builder, "answers");
 	foreach (cell, state->answers)
 		json_append_json(&builder, write_answer(lfirst(cell)));
@@ -428,7 +482,10 @@ read_method(const Jsonb *json)
 	method->reference = json_text(json, "reference");
 	method->token = sandbox_token(json_text(json, "token"));
 	if (method->token == NULL)
+		method->token = sandbox_reference_token(json_text(json, "token"));
+	if (method->token == NULL)
 		elog(ERROR, "sandbox state has an unknown token");
+	method->number = json_text(json, "number");
 	method->exp_year = read_int(json, "exp_year");
 	method->authenticated = json_bool(json, "authenticated", false);
 	return method;
@@ -466,6 +523,8 @@ read_subscription(const Jsonb *json)
 	subscription->ended_at = read_int(json, "ended_at");
 	subscription->expires_at = read_int(json, "expires_at");
 	subscription->pending = read_int(json, "pending");
+	subscription->pause_at_period_end = json_bool(json, "pause_at_period_end", false);
+	subscription->resumes_at = read_int(json, "resumes_at");
 	return subscription;
 }
 
@@ -536,6 +595,7 @@ sandbox_state_read(SandboxState *state, const Jsonb *json)
 	state->methods = read_list(json, "methods", read_method);
 	state->subscriptions = read_list(json, "subscriptions", read_subscription);
 	state->invoices = read_list(json, "invoices", read_invoice);
+	sandbox_records_read(state, json);
 	state->answers = read_list(json, "answers", read_answer);
 }
 
@@ -580,6 +640,7 @@ forget(SandboxState *state)
 
 	while (list_length(state->answers) > MAX_ANSWERS)
 		state->answers = list_delete_first(state->answers);
+	sandbox_records_forget(state);
 
 	foreach (cell, state->invoices)
 	{
@@ -612,6 +673,7 @@ sandbox_open(Sandbox *sandbox, const EmbeddedExchange *exchange)
 	sandbox_state_read(&sandbox->state, exchange->state);
 	sandbox->now = sandbox_unix_seconds(exchange->now);
 	sandbox->events = NIL;
+	sandbox->behave_as = json_text(exchange->account->options, "behave_as");
 }
 
 /*

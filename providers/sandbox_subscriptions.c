@@ -33,8 +33,8 @@
  */
 
 /* What a whole period costs; checked by read_terms(). */
-static int64
-period_total(const SandboxSubscription *subscription)
+int64
+sandbox_period_total(const SandboxSubscription *subscription)
 {
 	return subscription->amount * subscription->quantity;
 }
@@ -43,13 +43,13 @@ period_total(const SandboxSubscription *subscription)
  * Goes into the period that begins at the moment.  That is a whole one, or
  * the rest of one up to the next boundary of the rule; *cost is its share.
  */
-static bool
-enter_period(SandboxSubscription *subscription, int64 moment, int64 *cost)
+bool
+sandbox_enter_period(SandboxSubscription *subscription, int64 moment, int64 *cost)
 {
 	Period whole;
 
 	if (!period_at(&subscription->rule, moment, &whole) ||
-		money_ratio(period_total(subscription), whole.end - moment, whole.end - whole.start,
+		money_ratio(sandbox_period_total(subscription), whole.end - moment, whole.end - whole.start,
 					cost) != MONEY_OK)
 		return false;
 	subscription->period_start = moment;
@@ -71,8 +71,8 @@ rest_of_period(const SandboxSubscription *current, int64 total, int64 moment)
 	return rest;
 }
 
-static void
-bill_period(Sandbox *sandbox, SandboxSubscription *subscription, int64 cost)
+void
+sandbox_bill_period(Sandbox *sandbox, SandboxSubscription *subscription, int64 cost)
 {
 	SandboxInvoice *invoice = sandbox_bill(sandbox, subscription, "subscription_cycle", cost);
 	SandboxCharge charge = sandbox_charge(sandbox, subscription, invoice->total, true);
@@ -86,8 +86,8 @@ bill_period(Sandbox *sandbox, SandboxSubscription *subscription, int64 cost)
  */
 
 /* The subscription of a request; refuses one that is unknown or over. */
-static SandboxSubscription *
-requested_subscription(const Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
+SandboxSubscription *
+sandbox_requested_subscription(const Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
 {
 	SandboxSubscription *subscription = sandbox_subscription(&sandbox->state,
 															 json_text(arguments, "subscription"));
@@ -99,13 +99,6 @@ requested_subscription(const Sandbox *sandbox, const Jsonb *arguments, SandboxRe
 	else
 		return subscription;
 	return NULL;
-}
-
-/* Takes what is there, leaves what is not; false when it is no integer. */
-static bool
-take_int(const Jsonb *arguments, const char *key, int64 *value)
-{
-	return !json_has(arguments, key) || json_int(arguments, key, value);
 }
 
 static void
@@ -124,7 +117,7 @@ take_time(const Jsonb *arguments, const char *key, int64 *value)
 		*value = 0;
 		return true;
 	}
-	return take_int(arguments, key, value);
+	return sandbox_take_int(arguments, key, value);
 }
 
 /* Price, amount, interval, quantity: over what the subscription has. */
@@ -138,9 +131,9 @@ take_terms(const Jsonb *arguments, SandboxSubscription *subscription)
 	take_text(arguments, "price", &subscription->price);
 	take_text(arguments, "currency", &subscription->currency);
 	take_text(arguments, "interval", &interval);
-	if (!take_int(arguments, "amount", &subscription->amount) ||
-		!take_int(arguments, "quantity", &subscription->quantity) ||
-		!take_int(arguments, "interval_count", &count))
+	if (!sandbox_take_int(arguments, "amount", &subscription->amount) ||
+		!sandbox_take_int(arguments, "quantity", &subscription->quantity) ||
+		!sandbox_take_int(arguments, "interval_count", &count))
 		return false;
 
 	if (!period_interval_by_name(interval, &subscription->rule.interval) || count < 1 ||
@@ -180,16 +173,16 @@ read_method(const Sandbox *sandbox, const Jsonb *arguments, SandboxSubscription 
 	return false;
 }
 
-static void
-reply_subscription(const Sandbox *sandbox, const SandboxSubscription *subscription,
-				   SandboxReply *reply)
+void
+sandbox_reply_subscription(const Sandbox *sandbox, const SandboxSubscription *subscription,
+						   SandboxReply *reply)
 {
 	reply->objects = lappend(reply->objects,
 							 sandbox_subscription_object(&sandbox->state, subscription));
 }
 
-static void
-reply_invoice(const Sandbox *sandbox, const SandboxInvoice *invoice, SandboxReply *reply)
+void
+sandbox_reply_invoice(const Sandbox *sandbox, const SandboxInvoice *invoice, SandboxReply *reply)
 {
 	reply->objects = lappend(reply->objects, sandbox_invoice_object(&sandbox->state, invoice));
 }
@@ -206,8 +199,8 @@ read_trial(const Sandbox *sandbox, const Jsonb *arguments, SandboxSubscription *
 	int64 days = 0;
 	int64 end = 0;
 
-	if (!take_int(arguments, "trial_days", &days) || !take_time(arguments, "trial_end", &end) ||
-		days < 0 || days > PERIOD_MAX_COUNT)
+	if (!sandbox_take_int(arguments, "trial_days", &days) ||
+		!take_time(arguments, "trial_end", &end) || days < 0 || days > PERIOD_MAX_COUNT)
 		return false;
 	if (end == 0 && days > 0)
 		end = sandbox->now + days * PERIOD_SECONDS_PER_DAY;
@@ -241,11 +234,11 @@ start_subscription(const Sandbox *sandbox, const Jsonb *arguments,
 	if (subscription->trial_end != 0)
 		start = subscription->trial_end;
 	subscription->rule.anchor = start;
-	if (!take_int(arguments, "billing_anchor", &subscription->rule.anchor))
+	if (!sandbox_take_int(arguments, "billing_anchor", &subscription->rule.anchor))
 		return false;
 
 	/* A trial must have a period to go on with. */
-	if (!enter_period(subscription, start, cost))
+	if (!sandbox_enter_period(subscription, start, cost))
 		return false;
 	if (subscription->trial_end != 0)
 	{
@@ -336,8 +329,8 @@ sandbox_subscription_create(Sandbox *sandbox, const Jsonb *arguments, SandboxRep
 	else
 		sandbox_collect(sandbox, subscription, invoice, &charge);
 
-	reply_subscription(sandbox, subscription, reply);
-	reply_invoice(sandbox, invoice, reply);
+	sandbox_reply_subscription(sandbox, subscription, reply);
+	sandbox_reply_invoice(sandbox, invoice, reply);
 }
 
 /* ------------------------------------------------------------------------
@@ -383,14 +376,14 @@ update_trial(Sandbox *sandbox, SandboxSubscription *subscription, SandboxSubscri
 	sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
 	if (end == sandbox->now)
 		sandbox_end_trial(sandbox, subscription);
-	reply_subscription(sandbox, subscription, reply);
+	sandbox_reply_subscription(sandbox, subscription, reply);
 }
 
 /* Charges what a change costs, and makes the change (told as event) if that works out. */
-static void
-change_and_charge(Sandbox *sandbox, SandboxSubscription *subscription,
-				  const SandboxSubscription *changed, int64 cost, const char *event,
-				  SandboxReply *reply)
+void
+sandbox_change_and_charge(Sandbox *sandbox, SandboxSubscription *subscription,
+						  const SandboxSubscription *changed, int64 cost, const char *event,
+						  SandboxReply *reply)
 {
 	SandboxCharge charge = sandbox_charge(sandbox, changed, Max(changed->pending + cost, 0), true);
 	SandboxInvoice *invoice;
@@ -405,8 +398,8 @@ change_and_charge(Sandbox *sandbox, SandboxSubscription *subscription,
 	sandbox_subscription_event(sandbox, event, subscription);
 	invoice = sandbox_bill(sandbox, subscription, "subscription_update", cost);
 	sandbox_collect(sandbox, subscription, invoice, &charge);
-	reply_subscription(sandbox, subscription, reply);
-	reply_invoice(sandbox, invoice, reply);
+	sandbox_reply_subscription(sandbox, subscription, reply);
+	sandbox_reply_invoice(sandbox, invoice, reply);
 }
 
 /* When the new terms begin to count: proration_date within the period, or now. */
@@ -417,7 +410,7 @@ read_proration(const Sandbox *sandbox, const SandboxSubscription *subscription,
 	*behavior = "create_prorations";
 	take_text(arguments, "proration_behavior", behavior);
 	*moment = sandbox->now;
-	if (*behavior == NULL || !take_int(arguments, "proration_date", moment))
+	if (*behavior == NULL || !sandbox_take_int(arguments, "proration_date", moment))
 		return false;
 
 	*moment = Min(Max(*moment, subscription->period_start), subscription->period_end);
@@ -434,7 +427,7 @@ update_terms(Sandbox *sandbox, SandboxSubscription *subscription, SandboxSubscri
 			 const Jsonb *arguments, SandboxReply *reply)
 {
 	bool restart = !same_interval(subscription, changed) ||
-				   (period_total(subscription) == 0 && period_total(changed) > 0);
+				   (sandbox_period_total(subscription) == 0 && sandbox_period_total(changed) > 0);
 	const char *behavior;
 	int64 moment;
 	int64 cost = 0;
@@ -443,14 +436,14 @@ update_terms(Sandbox *sandbox, SandboxSubscription *subscription, SandboxSubscri
 	bool prorated = valid && strcmp(behavior, "none") != 0;
 
 	if (prorated)
-		credit = rest_of_period(subscription, period_total(subscription), moment);
+		credit = rest_of_period(subscription, sandbox_period_total(subscription), moment);
 	if (restart)
 	{
 		changed->rule.anchor = sandbox->now;
-		valid = valid && enter_period(changed, sandbox->now, &cost);
+		valid = valid && sandbox_enter_period(changed, sandbox->now, &cost);
 	}
 	else if (prorated)
-		cost = rest_of_period(subscription, period_total(changed), moment);
+		cost = rest_of_period(subscription, sandbox_period_total(changed), moment);
 	if (!valid)
 	{
 		sandbox_refuse(reply, 400, "parameter_invalid");
@@ -460,20 +453,20 @@ update_terms(Sandbox *sandbox, SandboxSubscription *subscription, SandboxSubscri
 	cost -= credit;
 	if (restart || (strcmp(behavior, "always_invoice") == 0 && changed->pending + cost > 0))
 	{
-		change_and_charge(sandbox, subscription, changed, cost, "customer.subscription.updated",
-						  reply);
+		sandbox_change_and_charge(sandbox, subscription, changed, cost,
+								  "customer.subscription.updated", reply);
 		return;
 	}
 	changed->pending += cost;
 	*subscription = *changed;
 	sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
-	reply_subscription(sandbox, subscription, reply);
+	sandbox_reply_subscription(sandbox, subscription, reply);
 }
 
 void
 sandbox_subscription_update(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
 {
-	SandboxSubscription *subscription = requested_subscription(sandbox, arguments, reply);
+	SandboxSubscription *subscription = sandbox_requested_subscription(sandbox, arguments, reply);
 	SandboxSubscription changed;
 	bool same_terms;
 
@@ -484,7 +477,7 @@ sandbox_subscription_update(Sandbox *sandbox, const Jsonb *arguments, SandboxRep
 		!read_method(sandbox, arguments, &changed, reply))
 		return;
 	same_terms = same_interval(subscription, &changed) &&
-				 period_total(subscription) == period_total(&changed);
+				 sandbox_period_total(subscription) == sandbox_period_total(&changed);
 
 	if (subscription->status == SANDBOX_TRIALING)
 		update_trial(sandbox, subscription, &changed, arguments, reply);
@@ -496,7 +489,7 @@ sandbox_subscription_update(Sandbox *sandbox, const Jsonb *arguments, SandboxRep
 	{
 		*subscription = changed;
 		sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
-		reply_subscription(sandbox, subscription, reply);
+		sandbox_reply_subscription(sandbox, subscription, reply);
 	}
 	else if (subscription->status == SANDBOX_INCOMPLETE)
 		sandbox_refuse(reply, 400, "subscription_incomplete");
@@ -505,7 +498,7 @@ sandbox_subscription_update(Sandbox *sandbox, const Jsonb *arguments, SandboxRep
 }
 
 /* ------------------------------------------------------------------------
- * Canceling and resuming
+ * Canceling
  * ------------------------------------------------------------------------
  */
 
@@ -517,14 +510,14 @@ sandbox_subscription_update(Sandbox *sandbox, const Jsonb *arguments, SandboxRep
 void
 sandbox_subscription_cancel(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
 {
-	SandboxSubscription *subscription = requested_subscription(sandbox, arguments, reply);
+	SandboxSubscription *subscription = sandbox_requested_subscription(sandbox, arguments, reply);
 
 	if (subscription == NULL)
 		return;
 
 	if (json_bool(arguments, "prorate", false) &&
 		(subscription->status == SANDBOX_ACTIVE || subscription->status == SANDBOX_PAST_DUE))
-		subscription->pending -= rest_of_period(subscription, period_total(subscription),
+		subscription->pending -= rest_of_period(subscription, sandbox_period_total(subscription),
 												Min(sandbox->now, subscription->period_end));
 	sandbox_cancel(sandbox, subscription);
 	if (json_bool(arguments, "invoice_now", false) && subscription->pending > 0)
@@ -533,16 +526,16 @@ sandbox_subscription_cancel(Sandbox *sandbox, const Jsonb *arguments, SandboxRep
 		SandboxCharge charge = sandbox_charge(sandbox, subscription, invoice->total, true);
 
 		sandbox_collect(sandbox, subscription, invoice, &charge);
-		reply_invoice(sandbox, invoice, reply);
+		sandbox_reply_invoice(sandbox, invoice, reply);
 	}
-	reply_subscription(sandbox, subscription, reply);
+	sandbox_reply_subscription(sandbox, subscription, reply);
 }
 
 /* What is not paid for, or stands still, has no period to wait for. */
 void
 sandbox_subscription_cancel_later(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
 {
-	SandboxSubscription *subscription = requested_subscription(sandbox, arguments, reply);
+	SandboxSubscription *subscription = sandbox_requested_subscription(sandbox, arguments, reply);
 
 	if (subscription == NULL)
 		return;
@@ -556,13 +549,13 @@ sandbox_subscription_cancel_later(Sandbox *sandbox, const Jsonb *arguments, Sand
 	}
 	else
 		sandbox_cancel(sandbox, subscription);
-	reply_subscription(sandbox, subscription, reply);
+	sandbox_reply_subscription(sandbox, subscription, reply);
 }
 
 void
 sandbox_subscription_uncancel(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
 {
-	SandboxSubscription *subscription = requested_subscription(sandbox, arguments, reply);
+	SandboxSubscription *subscription = sandbox_requested_subscription(sandbox, arguments, reply);
 
 	if (subscription == NULL)
 		return;
@@ -571,32 +564,7 @@ sandbox_subscription_uncancel(Sandbox *sandbox, const Jsonb *arguments, SandboxR
 	subscription->cancel_at = 0;
 	subscription->canceled_at = 0;
 	sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
-	reply_subscription(sandbox, subscription, reply);
-}
-
-void
-sandbox_subscription_resume(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply)
-{
-	SandboxSubscription *subscription = requested_subscription(sandbox, arguments, reply);
-	SandboxSubscription changed;
-	int64 cost;
-
-	if (subscription == NULL)
-		return;
-	if (subscription->status != SANDBOX_PAUSED)
-	{
-		sandbox_refuse(reply, 400, "subscription_not_paused");
-		return;
-	}
-
-	changed = *subscription;
-	changed.status = SANDBOX_ACTIVE;
-	changed.rule.anchor = sandbox->now;
-	if (enter_period(&changed, sandbox->now, &cost))
-		change_and_charge(sandbox, subscription, &changed, cost, "customer.subscription.resumed",
-						  reply);
-	else
-		sandbox_refuse(reply, 400, "parameter_invalid");
+	sandbox_reply_subscription(sandbox, subscription, reply);
 }
 
 /* ------------------------------------------------------------------------
@@ -615,17 +583,15 @@ sandbox_renew(Sandbox *sandbox, SandboxSubscription *subscription)
 		sandbox_cancel(sandbox, subscription);
 		return;
 	}
-	if (!enter_period(subscription, subscription->period_end, &cost))
+	if (subscription->pause_at_period_end)
+	{
+		sandbox_pause(sandbox, subscription);
+		return;
+	}
+	if (!sandbox_enter_period(subscription, subscription->period_end, &cost))
 		elog(ERROR, "sandbox calendar ends");
 	sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
-	bill_period(sandbox, subscription, cost);
-}
-
-static void
-pause_subscription(Sandbox *sandbox, SandboxSubscription *subscription)
-{
-	subscription->status = SANDBOX_PAUSED;
-	sandbox_subscription_event(sandbox, "customer.subscription.paused", subscription);
+	sandbox_bill_period(sandbox, subscription, cost);
 }
 
 /* Without a method the subscription's own wish decides. */
@@ -633,12 +599,12 @@ void
 sandbox_end_trial(Sandbox *sandbox, SandboxSubscription *subscription)
 {
 	const char *wish = subscription->trial_end_behavior;
-	bool unpayable = period_total(subscription) > 0 &&
+	bool unpayable = sandbox_period_total(subscription) > 0 &&
 					 sandbox_paying_method(sandbox, subscription) == NULL;
 
 	subscription->trial_notice_at = 0;
 	if (unpayable && strcmp(wish, "pause") == 0 && !subscription->cancel_at_period_end)
-		pause_subscription(sandbox, subscription);
+		sandbox_pause(sandbox, subscription);
 	else if (unpayable && strcmp(wish, "create_invoice") != 0)
 		sandbox_cancel(sandbox, subscription);
 	else

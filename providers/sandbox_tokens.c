@@ -8,8 +8,8 @@
  * Like at the real provider, a card that declines every charge cannot be
  * attached: attaching is declined with the code that a charge would have.
  * pm_card_chargeCustomerFail is the one that attaches and declines later.
- * What a token does to refunds, disputes and instalments is no business of a
- * subscription: here those methods just pay.
+ * Tokens whose name speaks of refunds and disputes pay first; their sequel
+ * says what comes after.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,17 +17,25 @@
 
 #include "lib/stringinfo.h"
 
-#define CARD(name, brand, last4, behaviour, code)   \
-	{                                               \
-		name, "card", brand, last4, behaviour, code \
+#define CARD(name, brand, last4, behaviour, code)                       \
+	{                                                                   \
+		name, "card", brand, last4, behaviour, code, SANDBOX_STAYS_PAID \
 	}
-#define BANK(name, last4, behaviour, code)                                  \
-	{                                                                       \
-		name, "us_bank_account", "STRIPE TEST BANK", last4, behaviour, code \
+#define CARD_THEN(name, last4, sequel)                          \
+	{                                                           \
+		name, "card", "visa", last4, SANDBOX_PAYS, NULL, sequel \
 	}
-#define SEPA(name, last4, behaviour, code)               \
-	{                                                    \
-		name, "sepa_debit", NULL, last4, behaviour, code \
+#define BANK(name, last4, behaviour, code, sequel)                                  \
+	{                                                                               \
+		name, "us_bank_account", "STRIPE TEST BANK", last4, behaviour, code, sequel \
+	}
+#define SEPA(name, last4, behaviour, code, sequel)               \
+	{                                                            \
+		name, "sepa_debit", NULL, last4, behaviour, code, sequel \
+	}
+#define REFERENCE(type)                                                                     \
+	{                                                                                       \
+		type, type, NULL, NULL, SANDBOX_DECLINES, "customer_has_to_pay", SANDBOX_STAYS_PAID \
 	}
 
 static const SandboxToken tokens[] = {
@@ -58,21 +66,31 @@ static const SandboxToken tokens[] = {
 		 "authentication_required"),
 	CARD("pm_card_authenticationRequiredOnSetup", "visa", "3155", SANDBOX_AUTHENTICATES_ONCE,
 		 "authentication_required"),
-	CARD("pm_card_createDispute", "visa", "0259", SANDBOX_PAYS, NULL),
-	CARD("pm_card_createDisputeInquiry", "visa", "1976", SANDBOX_PAYS, NULL),
-	CARD("pm_card_pendingRefund", "visa", "7726", SANDBOX_PAYS, NULL),
-	CARD("pm_card_refundFail", "visa", "5126", SANDBOX_PAYS, NULL),
-	CARD("tok_test_msi_error", "visa", "4242", SANDBOX_PAYS, NULL),
+	CARD_THEN("pm_card_createDispute", "0259", SANDBOX_IS_DISPUTED),
+	CARD_THEN("pm_card_createDisputeInquiry", "1976", SANDBOX_IS_INQUIRED),
+	CARD_THEN("pm_card_pendingRefund", "7726", SANDBOX_REFUNDS_PEND),
+	CARD_THEN("pm_card_refundFail", "5126", SANDBOX_REFUNDS_FAIL),
+	CARD_THEN("tok_test_msi_error", "4242", SANDBOX_REFUSES_INSTALMENTS),
 
-	BANK("pm_usBankAccount_success", "6789", SANDBOX_SETTLES, NULL),
-	BANK("pm_usBankAccount_insufficientFunds", "2227", SANDBOX_BOUNCES, "insufficient_funds"),
-	BANK("pm_usBankAccount_accountClosed", "1113", SANDBOX_BOUNCES, "account_closed"),
-	BANK("pm_usBankAccount_dispute", "5559", SANDBOX_SETTLES, NULL),
-	BANK("pm_usBankAccount_processing", "0009", SANDBOX_KEEPS_PROCESSING, NULL),
+	BANK("pm_usBankAccount_success", "6789", SANDBOX_SETTLES, NULL, SANDBOX_STAYS_PAID),
+	BANK("pm_usBankAccount_insufficientFunds", "2227", SANDBOX_BOUNCES, "insufficient_funds",
+		 SANDBOX_STAYS_PAID),
+	BANK("pm_usBankAccount_accountClosed", "1113", SANDBOX_BOUNCES, "account_closed",
+		 SANDBOX_STAYS_PAID),
+	BANK("pm_usBankAccount_dispute", "5559", SANDBOX_SETTLES, NULL, SANDBOX_IS_DISPUTED),
+	BANK("pm_usBankAccount_processing", "0009", SANDBOX_KEEPS_PROCESSING, NULL, SANDBOX_STAYS_PAID),
 
-	SEPA("pm_success_de", "3000", SANDBOX_SETTLES, NULL),
-	SEPA("pm_failed_de", "3001", SANDBOX_BOUNCES, "generic_could_not_process"),
-	SEPA("pm_disputed_de", "3002", SANDBOX_SETTLES, NULL),
+	SEPA("pm_success_de", "3000", SANDBOX_SETTLES, NULL, SANDBOX_STAYS_PAID),
+	SEPA("pm_failed_de", "3001", SANDBOX_BOUNCES, "generic_could_not_process", SANDBOX_STAYS_PAID),
+	SEPA("pm_disputed_de", "3002", SANDBOX_SETTLES, NULL, SANDBOX_IS_DISPUTED),
+};
+
+/* What the customer pays to by himself; nobody can charge it. */
+static const SandboxToken reference_tokens[] = {
+	REFERENCE("oxxo"),
+	REFERENCE("spei"),
+	REFERENCE("cash_recurrent"),
+	REFERENCE("spei_recurrent"),
 };
 
 /* Declines after which the same method is not tried again. */
@@ -86,15 +104,51 @@ static const char *const final_codes[] = {
 	"authentication_required",
 };
 
+static const SandboxToken *
+find_token(const SandboxToken *list, size_t count, const char *name)
+{
+	for (size_t i = 0; name != NULL && i < count; i++)
+	{
+		if (strcmp(list[i].name, name) == 0)
+			return &list[i];
+	}
+	return NULL;
+}
+
 const SandboxToken *
 sandbox_token(const char *name)
 {
-	for (size_t i = 0; name != NULL && i < lengthof(tokens); i++)
+	return find_token(tokens, lengthof(tokens), name);
+}
+
+const SandboxToken *
+sandbox_reference_token(const char *type)
+{
+	return find_token(reference_tokens, lengthof(reference_tokens), type);
+}
+
+SandboxChargeOutcome
+sandbox_token_outcome(const SandboxToken *token, bool authenticated, bool off_session)
+{
+	switch (token->behaviour)
 	{
-		if (strcmp(tokens[i].name, name) == 0)
-			return &tokens[i];
+		case SANDBOX_PAYS:
+			return SANDBOX_CHARGE_SUCCEEDED;
+		case SANDBOX_AUTHENTICATES_ONCE:
+			if (authenticated)
+				return SANDBOX_CHARGE_SUCCEEDED;
+			/* fall through */
+		case SANDBOX_AUTHENTICATES:
+			return off_session ? SANDBOX_CHARGE_DECLINED : SANDBOX_CHARGE_NEEDS_ACTION;
+		case SANDBOX_SETTLES:
+		case SANDBOX_BOUNCES:
+		case SANDBOX_KEEPS_PROCESSING:
+			return SANDBOX_CHARGE_PROCESSING;
+		case SANDBOX_NOT_ATTACHED:
+		case SANDBOX_DECLINES:
+			break;
 	}
-	return NULL;
+	return SANDBOX_CHARGE_DECLINED;
 }
 
 const char *

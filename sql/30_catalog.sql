@@ -123,6 +123,23 @@ COMMENT ON FUNCTION billing.check_plan_feature() IS 'Trigger of plan_features: t
 CREATE TRIGGER check_plan_feature BEFORE INSERT OR UPDATE ON billing.plan_features
 	FOR EACH ROW EXECUTE FUNCTION billing.check_plan_feature();
 
+-- Whoever renames a plan or takes something off sale, providers that have it hear of it.
+CREATE FUNCTION billing.catalogue_changed() RETURNS trigger
+LANGUAGE c SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_catalogue_changed';
+COMMENT ON FUNCTION billing.catalogue_changed() IS
+	'Trigger of plans and prices: tells every account that has it that it was renamed, retired or is sold again.';
+
+-- A restored row that takes the place of a built-in one is no change: the
+-- update is made inside the trigger replace_builtin then.
+CREATE TRIGGER tell_providers AFTER UPDATE OF name, description, retired_at ON billing.plans
+	FOR EACH ROW WHEN (NOT (OLD.builtin AND pg_trigger_depth() > 0))
+	EXECUTE FUNCTION billing.catalogue_changed('plan');
+CREATE TRIGGER tell_providers AFTER UPDATE OF retired_at ON billing.prices
+	FOR EACH ROW WHEN (NOT (OLD.builtin AND pg_trigger_depth() > 0))
+	EXECUTE FUNCTION billing.catalogue_changed('price');
+
 CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.features
 	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('feature');
 CREATE TRIGGER clear_builtin BEFORE UPDATE ON billing.features
@@ -239,8 +256,10 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_link_price';
 COMMENT ON FUNCTION billing.link_price(uuid, text, text, text, text) IS
-	'Says that a price of ours exists at the provider already, so that none is made there. Errors: JB005 unknown price, JB006 provider '
-	'not configured, JB008 the price is linked or being pushed.';
+	'Says that a price of ours exists at the provider already, so that none is made there. provider_price_id: of its price, or of the plan '
+	'or product where a provider has one thing per price; provider_product_id: only where it has products beside prices. Errors: JB005 '
+	'unknown price, JB006 provider not configured, JB004 the provider has no catalogue or no products, JB008 the price is linked or being '
+	'pushed.';
 
 CREATE FUNCTION billing.get_plans()
 RETURNS TABLE (plan text, name text, amount bigint, currency text, "interval" text, interval_count integer,

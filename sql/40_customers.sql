@@ -56,6 +56,10 @@ CREATE TABLE billing.payment_methods
 	exp_month smallint CHECK (exp_month BETWEEN 1 AND 12),
 	exp_year smallint,
 	wallet text,
+	reference bytea,
+	mandate bytea,
+	expires_at timestamptz,
+	listed_by uuid,
 	error_code text,
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT now(),
@@ -64,6 +68,12 @@ CREATE TABLE billing.payment_methods
 COMMENT ON TABLE billing.payment_methods IS
 	'Payment methods of customers: what a person needs to recognise one, never a number.';
 COMMENT ON COLUMN billing.payment_methods.token IS 'The provider''s token that was given; removed when it is attached.';
+COMMENT ON COLUMN billing.payment_methods.brand IS 'Of a card its network, of a bank account its bank.';
+COMMENT ON COLUMN billing.payment_methods.reference IS
+	'Encrypted: what to pay to, of a cash_recurrent or spei_recurrent; list_payment_methods() shows it.';
+COMMENT ON COLUMN billing.payment_methods.mandate IS 'Encrypted: how the mandate for a debit was given; removed when it is attached.';
+COMMENT ON COLUMN billing.payment_methods.expires_at IS 'When a reference ends; a card has exp_month and exp_year.';
+COMMENT ON COLUMN billing.payment_methods.listed_by IS 'The request that last saw it in the provider''s list.';
 COMMENT ON COLUMN billing.payment_methods.error_code IS 'Why the provider did not take it.';
 CREATE INDEX payment_methods_customer ON billing.payment_methods (customer_id);
 
@@ -189,8 +199,11 @@ COMMENT ON FUNCTION billing.get_customer(uuid) IS 'The customer with its persona
 
 CREATE FUNCTION billing.attach_payment_method(
 	customer_id uuid,
-	payment_method text,
+	payment_method text DEFAULT NULL,
+	type text DEFAULT NULL,
 	set_default boolean DEFAULT NULL,
+	mandate jsonb DEFAULT NULL,
+	expires_at timestamptz DEFAULT NULL,
 	metadata jsonb DEFAULT NULL,
 	provider text DEFAULT NULL,
 	account text DEFAULT NULL,
@@ -199,9 +212,12 @@ RETURNS uuid
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_attach_payment_method';
-COMMENT ON FUNCTION billing.attach_payment_method(uuid, text, boolean, jsonb, text, text, text) IS
-	'Attaches a payment method by the token that the provider gave to the browser. set_default: NULL makes the first one the default. '
-	'Errors: JB005 unknown customer or token, JB009 a card number instead of a token.';
+COMMENT ON FUNCTION billing.attach_payment_method(uuid, text, text, boolean, jsonb, timestamptz, jsonb, text, text, text) IS
+	'Attaches a payment method by the token that the provider gave to the browser. type: card, us_bank_account, sepa_debit; or '
+	'cash_recurrent and spei_recurrent, references to be paid to, which have no token and may have expires_at. set_default: NULL makes '
+	'the first one the default. mandate: {type: online or offline, ip_address, user_agent, accepted_at (unix seconds)}, for debits. '
+	'Errors: JB005 unknown customer or token, JB004 not supported by the provider, 23502 no token, 22023 bad type or mandate, JB009 a card '
+	'number instead of a token.';
 
 CREATE FUNCTION billing.detach_payment_method(payment_method_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
@@ -217,16 +233,28 @@ AS 'MODULE_PATHNAME', 'billing_set_default_payment_method';
 COMMENT ON FUNCTION billing.set_default_payment_method(uuid) IS
 	'Makes it the method that the customer''s renewals are charged to. Errors: JB005 unknown, JB008 detached or refused.';
 
+CREATE FUNCTION billing.refresh_payment_methods(customer_id uuid) RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_refresh_payment_methods';
+COMMENT ON FUNCTION billing.refresh_payment_methods(uuid) IS
+	'Asks every provider that knows the customer for its payment methods: what is there and not known here is taken over, what we have and '
+	'the provider does not list any more is detached. await() of the customer waits for it. Errors: JB005 unknown customer, JB004 not '
+	'supported by the provider.';
+
 CREATE FUNCTION billing.list_payment_methods(customer_id uuid)
 RETURNS TABLE (id uuid, type text, brand text, last4 text, exp_month smallint, exp_year smallint, wallet text,
-			   is_default boolean, state text, error_code text)
+			   is_default boolean, state text, error_code text, reference jsonb, expires_at timestamptz)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT m.id, m.type, m.brand, m.last4, m.exp_month, m.exp_year, m.wallet,
-		   m.is_default, m.state, m.error_code
+		   m.is_default, m.state, m.error_code,
+		   billing.decrypt(m.reference, 'payment_methods.reference', m.id)::jsonb, m.expires_at
 	FROM billing.payment_methods AS m
 	WHERE m.customer_id = list_payment_methods.customer_id AND m.state <> 'detached'
 	ORDER BY m.created_at;
 END;
-COMMENT ON FUNCTION billing.list_payment_methods(uuid) IS 'Payment methods of a customer that are not detached.';
+COMMENT ON FUNCTION billing.list_payment_methods(uuid) IS
+	'Payment methods of a customer that are not detached: what a person needs to recognise one. reference: what to pay to, of a '
+	'cash_recurrent or spei_recurrent.';

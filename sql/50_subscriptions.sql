@@ -44,6 +44,10 @@ CREATE TABLE billing.subscriptions
 	cancel_at timestamptz,
 	canceled_at timestamptz,
 	ended_at timestamptz,
+	access_until timestamptz,
+	pause_at_period_end boolean NOT NULL DEFAULT false,
+	resumes_at timestamptz,
+	pending_price_id uuid REFERENCES billing.prices (id),
 	client_secret bytea,
 	error_code text,
 	conflict boolean NOT NULL DEFAULT false,
@@ -60,6 +64,11 @@ COMMENT ON TABLE billing.subscriptions IS
 COMMENT ON COLUMN billing.subscriptions.managed_by IS
 	'Who bills: the provider, or our engine. Fixed at creation. A free subscription is not known to the provider until it is paid for.';
 COMMENT ON COLUMN billing.subscriptions.provider_status IS 'The provider''s word where it differs from ours.';
+COMMENT ON COLUMN billing.subscriptions.access_until IS
+	'Of one that had to be canceled at the provider a while before its period ended: it gives access until then.';
+COMMENT ON COLUMN billing.subscriptions.pause_at_period_end IS 'It is paused when its period ends.';
+COMMENT ON COLUMN billing.subscriptions.resumes_at IS 'When a pause ends by itself; NULL: when it is resumed.';
+COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price from the next period on, where a change waits for it.';
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
 COMMENT ON COLUMN billing.subscriptions.error_code IS 'Why the provider refused or declined the last request about it.';
 COMMENT ON COLUMN billing.subscriptions.conflict IS
@@ -104,11 +113,17 @@ CREATE TABLE billing.invoices
 	due_at timestamptz,
 	paid_at timestamptz,
 	next_attempt_at timestamptz,
+	hosted_url bytea,
+	pdf_url bytea,
+	error_code text,
 	issued_at timestamptz NOT NULL,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE billing.invoices IS 'Invoices of providers, as they tell them. Amounts are minor units of the currency.';
+COMMENT ON COLUMN billing.invoices.hosted_url IS 'Encrypted: who has it can see the invoice and pay it; shown by invoice_links().';
+COMMENT ON COLUMN billing.invoices.pdf_url IS 'Encrypted, as hosted_url.';
+COMMENT ON COLUMN billing.invoices.error_code IS 'Why the provider refused or declined the last request about it.';
 CREATE INDEX invoices_customer ON billing.invoices (customer_id, issued_at);
 CREATE INDEX invoices_subscription ON billing.invoices (subscription_id) WHERE subscription_id IS NOT NULL;
 
@@ -133,6 +148,11 @@ CREATE FUNCTION billing.subscribe(
 	cancel_at timestamptz DEFAULT NULL,
 	trial_end_behavior text DEFAULT NULL,
 	off_session boolean DEFAULT NULL,
+	coupon text DEFAULT NULL,
+	automatic_tax boolean DEFAULT NULL,
+	billing_anchor timestamptz DEFAULT NULL,
+	success_url text DEFAULT NULL,
+	cancel_url text DEFAULT NULL,
 	managed_by text DEFAULT NULL,
 	metadata jsonb DEFAULT NULL,
 	provider text DEFAULT NULL,
@@ -143,11 +163,13 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_subscribe';
 COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, uuid, bigint, text, text, integer, timestamptz, text,
-	boolean, text, jsonb, text, text, text) IS
+	boolean, text, boolean, timestamptz, text, text, text, jsonb, text, text, text) IS
 	'Subscribes an organisation to a plan and returns the subscription''s id. payment_method: the provider''s token, attached first. '
 	'trial_days: default the plan''s, once per organisation and plan group. price or amount (minor units per interval and unit): for a '
 	'plan with a custom price. trial_end_behavior: cancel (default), pause or create_invoice when the trial ends without a payment '
-	'method. collection_method: charge_automatically or send_invoice (with days_until_due). A new subscription is incomplete until the '
+	'method. collection_method: charge_automatically or send_invoice (with days_until_due). coupon: the provider''s id of a coupon or '
+	'discount. automatic_tax: the provider computes the tax. billing_anchor: when the first whole period begins. success_url (and '
+	'cancel_url): where the provider sells by checkout only, the subscription is made in a checkout whose url client_config() tells. A new subscription is incomplete until the '
 	'provider confirms; a free one is active at once. Errors: JB005 no customer, unknown plan or token, JB008 the organisation has a '
 	'live subscription in the group, JB004 not supported by the provider, 22023 bad value, JB007 idempotency key reused.';
 
@@ -161,14 +183,17 @@ CREATE FUNCTION billing.update_subscription(
 	payment_method text DEFAULT NULL,
 	proration_date timestamptz DEFAULT NULL,
 	trial_end timestamptz DEFAULT NULL,
-	cancel_at timestamptz DEFAULT NULL)
+	cancel_at timestamptz DEFAULT NULL,
+	effective text DEFAULT 'now',
+	coupon text DEFAULT NULL)
 RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_update_subscription';
-COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, bigint, text, timestamptz, timestamptz, timestamptz) IS
-	'Asks the provider to change plan, quantity, payment method, end of trial or end; the row changes when it confirms. '
-	'proration_behavior: create_prorations, none or always_invoice. Errors: JB005 unknown subscription or plan, JB008 it has ended or '
+COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, bigint, text, timestamptz, timestamptz, timestamptz,
+	text, text) IS
+	'Asks the provider to change plan, quantity, payment method, coupon, end of trial or end; the row changes when it confirms. '
+	'proration_behavior: create_prorations, none or always_invoice. effective: now, or period_end where the provider can wait. Errors: JB005 unknown subscription or plan, JB008 it has ended or '
 	'the state does not allow it, JB004 not supported by the provider, 22023 nothing to change or a bad value.';
 
 CREATE FUNCTION billing.cancel_subscription(
@@ -184,7 +209,8 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_cancel_subscription';
 COMMENT ON FUNCTION billing.cancel_subscription(uuid, boolean, boolean, boolean, text, text) IS
 	'Cancels at the end of the period (of the trial while trialing), or now. From past_due, unpaid, paused and incomplete it always '
-	'ends at once. prorate, invoice_now: only when it ends now. Cancelling what is cancelled is harmless. reason: '
+	'ends at once. Where the provider cannot wait for the period''s end, we do: it is canceled there the setting cancel_margin ahead, and '
+	'gives access until the end. prorate, invoice_now: only when it ends now. Cancelling what is cancelled is harmless. reason: '
 	'too_expensive, missing_features, switched_service, unused, customer_service, too_complex, low_quality or other, as providers know '
 	'them, or any text. Errors: JB005 unknown subscription, JB009 a card number in reason or comment.';
 
@@ -196,10 +222,25 @@ COMMENT ON FUNCTION billing.resume_subscription(uuid) IS
 	'Takes back a cancellation at the period''s end, or lets a paused subscription run again. Errors: JB005 unknown subscription, JB008 '
 	'it has ended (subscribe again) or there is nothing to resume.';
 
-CREATE FUNCTION billing.client_config(id uuid) RETURNS jsonb
-LANGUAGE c STABLE SECURITY DEFINER
+CREATE FUNCTION billing.pause_subscription(
+	subscription_id uuid,
+	at_period_end boolean DEFAULT false,
+	resumes_at timestamptz DEFAULT NULL,
+	behavior text DEFAULT NULL)
+RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'billing_client_config';
-COMMENT ON FUNCTION billing.client_config(uuid) IS
-	'What the browser needs to pay for a subscription that is incomplete: {provider, account, publishable_key, client_secret, status}. '
-	'The only place that shows a client secret. Errors: JB005 unknown object.';
+AS 'MODULE_PATHNAME', 'billing_pause_subscription';
+COMMENT ON FUNCTION billing.pause_subscription(uuid, boolean, timestamptz, text) IS
+	'Pauses a subscription, at once or at the end of its period, as the provider can; resume_subscription() ends the pause, or the provider '
+	'does at resumes_at. behavior: void, keep_as_draft or mark_uncollectible, what becomes of invoices meanwhile where the provider asks. '
+	'Errors: JB005 unknown subscription, JB008 it is not active, trialing or past due, JB004 the provider cannot pause it so, 22023 '
+	'resumes_at is past.';
+
+CREATE FUNCTION billing.retry_payment(subscription_id uuid) RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_retry_payment';
+COMMENT ON FUNCTION billing.retry_payment(uuid) IS
+	'Tries the failed payment of a subscription that is past due, unpaid or incomplete again, with its payment method or the customer''s '
+	'default. Errors: JB005 unknown subscription, JB008 nothing of it is unpaid, JB004 not supported by the provider.';

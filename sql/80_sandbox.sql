@@ -9,6 +9,8 @@ CREATE TABLE billing.sandbox_state
 );
 COMMENT ON TABLE billing.sandbox_state IS 'What the sandbox knows of each customer; ids and terms, no personal data.';
 CREATE INDEX sandbox_state_due ON billing.sandbox_state (next_due) WHERE next_due IS NOT NULL;
+-- whose the reference or CLABE is that somebody pays to
+CREATE INDEX sandbox_state_numbers ON billing.sandbox_state USING gin ((state -> 'numbers')) WHERE state ? 'numbers';
 
 CREATE TABLE billing.sandbox_clocks
 (
@@ -82,18 +84,58 @@ COMMENT ON FUNCTION billing.sandbox_redeliver(text, text) IS
 	'Delivers a webhook of the sandbox again. mode: duplicate (once more, now), delay (in an hour instead of now, when it is not '
 	'delivered yet), reorder (after all that wait now). Errors: JB005 unknown event, JB008 the mode does not fit its state.';
 
-CREATE FUNCTION billing.sandbox_authenticate(subscription_id uuid, success boolean DEFAULT true) RETURNS void
+CREATE FUNCTION billing.sandbox_authenticate(id uuid, success boolean DEFAULT true) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_sandbox_authenticate';
 COMMENT ON FUNCTION billing.sandbox_authenticate(uuid, boolean) IS
-	'Plays the buyer in front of 3-D Secure for the open payment of a subscription. Errors: JB005 unknown subscription, JB008 nothing '
-	'waits for it.';
+	'Plays the buyer in front of 3-D Secure. id: a payment intent, a setup intent, or a subscription with an open payment. Errors: JB005 '
+	'unknown object, JB008 nothing waits for it or it is not in the sandbox.';
 
-CREATE FUNCTION billing.sandbox_settle(subscription_id uuid, outcome text DEFAULT 'succeeded') RETURNS void
+CREATE FUNCTION billing.sandbox_settle(id uuid, outcome text DEFAULT 'succeeded') RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_sandbox_settle';
 COMMENT ON FUNCTION billing.sandbox_settle(uuid, text) IS
-	'Settles the bank debit of a subscription that is processing: succeeded or failed. Errors: JB005 unknown subscription, JB008 nothing '
-	'is processing.';
+	'Settles now what takes its time: the bank debit of a payment intent or subscription, or a refund. outcome: succeeded or failed; a '
+	'refund that has succeeded can still fail. Errors: JB005 unknown object, JB008 nothing is on its way, 22023 unknown outcome.';
+
+CREATE FUNCTION billing.sandbox_complete_checkout(session_id uuid, payment_method text DEFAULT 'pm_card_visa') RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_sandbox_complete_checkout';
+COMMENT ON FUNCTION billing.sandbox_complete_checkout(uuid, text) IS
+	'Plays the buyer in a checkout session. payment_method: a test token, or oxxo or spei. When it is declined, or has to be authenticated '
+	'(sandbox_authenticate), the session stays open. Errors: JB005 unknown session, JB008 it is not open or cannot be paid like this.';
+
+CREATE FUNCTION billing.sandbox_pay_reference(reference text, amount bigint DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_sandbox_pay_reference';
+COMMENT ON FUNCTION billing.sandbox_pay_reference(text, bigint) IS
+	'Pays to a reference (OXXO) or CLABE (SPEI) that the sandbox has given out. amount: minor units, NULL the rest of what is asked for; '
+	'less and more can be paid, also too late. Errors: JB005 unknown reference, JB008 nothing is to pay, 22023 amount.';
+
+CREATE FUNCTION billing.sandbox_expire(id uuid) RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_sandbox_expire';
+COMMENT ON FUNCTION billing.sandbox_expire(uuid) IS
+	'Ends the waiting now: of an open checkout session, of a payment intent that the buyer has to act for, of an incomplete subscription. '
+	'Errors: JB005 unknown object, JB008 nothing of it can expire.';
+
+CREATE FUNCTION billing.sandbox_dispute(payment_intent_id uuid, amount bigint DEFAULT NULL, reason text DEFAULT 'fraudulent') RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_sandbox_dispute';
+COMMENT ON FUNCTION billing.sandbox_dispute(uuid, bigint, text) IS
+	'Lets the buyer''s bank take money of a payment back. amount: minor units, NULL all that is left of it. Errors: JB005 unknown payment '
+	'intent, JB008 nothing is left, or less than the amount.';
+
+CREATE FUNCTION billing.sandbox_resolve_dispute(dispute_id uuid, outcome text) RETURNS void
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_sandbox_resolve_dispute';
+COMMENT ON FUNCTION billing.sandbox_resolve_dispute(uuid, text) IS
+	'Decides a dispute. outcome: won (the money comes back; an inquiry is closed) or lost (an inquiry becomes a dispute). Errors: JB005 '
+	'unknown dispute, JB008 it is decided already, 22023 unknown outcome.';

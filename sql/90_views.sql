@@ -193,7 +193,22 @@ UNION ALL
 		   'the customer has to pay or to give another payment method'
 	FROM billing.subscriptions AS s
 	JOIN billing.plans AS p ON p.id = s.plan_id
-	WHERE s.status IN ('past_due', 'unpaid');
+	WHERE s.status IN ('past_due', 'unpaid')
+UNION ALL
+	SELECT d.created_at, 'error', 'dispute waits for an answer', 'dispute', d.id, d.organization_id,
+		   format('%s %s of payment intent %s at %s, %s', d.amount, d.currency, d.payment_intent_id, d.provider,
+				  coalesce(format('evidence is due by %s', d.evidence_due_by), 'no date is told')),
+		   format('billing.submit_dispute_evidence(%L, ...) or billing.accept_dispute(%1$L)', d.id)
+	FROM billing.disputes AS d
+	WHERE d.status IN ('needs_response', 'warning_needs_response')
+UNION ALL
+	SELECT c.finished_at, 'error', CASE c.state WHEN 'failed' THEN 'scheduled change failed' ELSE 'subscription was renewed although it was canceled' END,
+		   'subscription', c.subscription_id, c.organization_id,
+		   format('%s was due at %s: %s', c.kind, c.due_at, c.error_code),
+		   CASE c.state WHEN 'failed' THEN 'billing.cancel_subscription(..., at_period_end => false)'
+						ELSE 'look for a charge after the end of the period, and refund it' END
+	FROM billing.scheduled_changes AS c
+	WHERE c.error_code IS NOT NULL AND c.finished_at > now() - interval '30 days';
 COMMENT ON VIEW billing.attention IS 'Everything that a person has to look at; empty when all is well.';
 COMMENT ON COLUMN billing.attention.severity IS
 	'critical (nothing goes out), error (something will not happen without you), warning.';
@@ -206,7 +221,7 @@ CREATE VIEW billing.subscription_details WITH (security_invoker = true) AS
 		   r.amount, r.currency, r."interval", r.interval_count, s.status, s.managed_by, s.provider, s.account, s.livemode,
 		   s.provider_status, f.provider_id AS provider_subscription_id, s.payment_method_id, s.trial_start, s.trial_end,
 		   s.current_period_start, s.current_period_end, s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at,
-		   s.error_code, s.conflict, s.superseded_by,
+		   s.access_until, s.pause_at_period_end, s.resumes_at, s.pending_price_id, s.error_code, s.conflict, s.superseded_by,
 		   ARRAY(SELECT o.operation FROM billing.outbox AS o WHERE o.object_id = s.id ORDER BY o.seq) AS pending,
 		   s.metadata, s.created_at, s.updated_at
 	FROM billing.subscriptions AS s
@@ -272,3 +287,47 @@ BEGIN ATOMIC
 	ORDER BY d.issued_at DESC, d.id DESC;
 END;
 COMMENT ON FUNCTION billing.list_invoices(text) IS 'Invoices of an organisation, newest first.';
+
+-- Checkout sessions and payment links: without their urls, which client_config() shows.
+
+CREATE VIEW billing.checkout_session_details WITH (security_invoker = true) AS
+	SELECT c.id, c.kind, c.organization_id, c.customer_id, c.mode, c.status, c.payment_status, c.provider, c.account, c.livemode,
+		   c.provider_status, f.provider_id AS provider_checkout_session_id, c.name, c.currency, c.amount_total, c.line_items,
+		   c.max_payments, c.success_url, c.cancel_url, c.payment_intent_id, c.subscription_id, c.setup_intent_id,
+		   c.expires_at, c.completed_at, c.error_code,
+		   ARRAY(SELECT o.operation FROM billing.outbox AS o WHERE o.object_id = c.id ORDER BY o.seq) AS pending,
+		   c.metadata, c.created_at, c.updated_at
+	FROM billing.checkout_sessions AS c
+	LEFT JOIN billing.provider_refs AS f
+		ON f.object_id = c.id AND f.object_type = 'checkout_session' AND f.provider = c.provider AND f.account = c.account;
+COMMENT ON VIEW billing.checkout_session_details IS 'Checkout sessions and payment links, and what is still to be confirmed by the provider.';
+COMMENT ON COLUMN billing.checkout_session_details.pending IS 'Requests about it that are not finished, in their order.';
+
+CREATE FUNCTION billing.get_checkout_session(checkout_session_id uuid) RETURNS SETOF billing.checkout_session_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 1
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.checkout_session_details AS d WHERE d.id = get_checkout_session.checkout_session_id;
+END;
+COMMENT ON FUNCTION billing.get_checkout_session(uuid) IS
+	'The checkout session or payment link as the provider last told it; no row when there is none.';
+
+CREATE FUNCTION billing.list_checkout_sessions(organization_id text) RETURNS SETOF billing.checkout_session_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.checkout_session_details AS d
+	WHERE d.organization_id = list_checkout_sessions.organization_id
+	ORDER BY d.created_at DESC, d.id DESC;
+END;
+COMMENT ON FUNCTION billing.list_checkout_sessions(text) IS 'Checkout sessions of an organisation, newest first.';
+
+CREATE FUNCTION billing.list_payment_links() RETURNS SETOF billing.checkout_session_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.checkout_session_details AS d
+	WHERE d.kind = 'link'
+	ORDER BY d.created_at DESC, d.id DESC;
+END;
+COMMENT ON FUNCTION billing.list_payment_links() IS 'Payment links, closed ones too, newest first.';

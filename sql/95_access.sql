@@ -50,7 +50,9 @@ DECLARE
 	protected text;
 BEGIN
 	-- with a column of its own that says whose a row is
-	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'invoices', 'usage_events', 'usage_keys', 'idempotency_keys',
+	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
+									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys',
+									 'idempotency_keys',
 									 'events', 'sandbox_clocks']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
@@ -71,12 +73,16 @@ $$;
 ALTER TABLE billing.outbox ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.outbox
 	USING (billing.sees_all_organizations()
-		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = outbox.object_id));
+		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = outbox.object_id)
+		   OR EXISTS (SELECT FROM billing.checkout_sessions AS c WHERE c.id = outbox.object_id));
 ALTER TABLE billing.provider_refs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.provider_refs
 	USING (billing.sees_all_organizations()
 		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = provider_refs.object_id)
-		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = provider_refs.object_id));
+		   OR EXISTS (SELECT FROM billing.checkout_sessions AS c WHERE c.id = provider_refs.object_id)
+		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = provider_refs.object_id)
+		   OR EXISTS (SELECT FROM billing.refunds AS f WHERE f.id = provider_refs.object_id)
+		   OR EXISTS (SELECT FROM billing.disputes AS d WHERE d.id = provider_refs.object_id));
 -- The list prices are for everybody, an agreed one for the organisation that has it.
 ALTER TABLE billing.prices ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.prices
@@ -193,11 +199,21 @@ SELECT l.level, 'routine', r.object, 'EXECUTE'
 FROM (VALUES
 	('{app}',
 	 'create_customer update_customer delete_customer find_customer find_customers_by_email get_customer decrypt '
-	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods '
-	 'subscribe update_subscription cancel_subscription resume_subscription client_config '
-	 'get_subscription list_subscriptions get_invoice list_invoices '
+	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods refresh_payment_methods '
+	 'subscribe update_subscription cancel_subscription pause_subscription resume_subscription retry_payment client_config '
+	 'list_scheduled_changes cancel_scheduled_change '
+	 'get_subscription list_subscriptions get_invoice list_invoices invoice_links refresh_invoices fetch_invoice_document '
+	 'create_checkout_session expire_checkout_session refresh_checkout_session get_checkout_session '
+	 'list_checkout_sessions '
+	 'create_payment_link cancel_payment_link list_payment_links create_portal_session '
+	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible '
+	 'create_payment_intent confirm_payment_intent capture_payment_intent cancel_payment_intent verify_microdeposits '
+	 'get_payment_intent list_payment_intents create_setup_intent cancel_setup_intent get_setup_intent list_setup_intents '
+	 'create_refund cancel_refund get_refund list_refunds '
+	 'get_dispute list_disputes submit_dispute_evidence accept_dispute fetch_disputes refresh '
 	 'record_usage await run_worker attach_organizations detach_organizations organization_changed '
-	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle'),
+	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle '
+	 'sandbox_complete_checkout sandbox_pay_reference sandbox_expire sandbox_dispute sandbox_resolve_dispute'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
 	('{app,report,tenant}', 'get_plans'),
@@ -212,12 +228,13 @@ CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT l.level, 'table', r.object, 'SELECT'
 FROM (VALUES
-	('{app}', 'customers customer_details payment_methods settings attached_tables'),
+	('{app}', 'customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),
 	('{report}', 'outbox_finished worker_status provider_health attention'),
-	('{app,report,tenant}', 'plans prices plan_features features meters invoices usage_events subscription_details invoice_details')
+	('{app,report,tenant}', 'plans prices plan_features features meters usage_events subscription_details invoice_details '
+	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -236,27 +253,32 @@ INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VAL
 	('app', 'table', 'provider_refs', 'SELECT', '{object_type,object_id,provider,account,provider_id}'),
 	('report', 'table', 'provider_refs', 'SELECT', '{object_type,object_id,provider,account,provider_id}');
 
--- admin reads everything but the sealed columns of accounts, requests and
--- webhooks, which decrypt() would open for it; tenants read no sealed column.
+-- admin reads everything but the sealed columns of accounts, requests, webhooks
+-- and pages of the provider, which decrypt() would open for it; tenants read no sealed column.
 INSERT INTO billing.access_levels (level, kind, object, privileges, columns)
 SELECT 'admin', 'table', c.relname, 'SELECT',
-	   CASE WHEN c.relname IN ('provider_accounts', 'outbox', 'webhook_events') THEN
+	   CASE WHEN c.relname IN ('provider_accounts', 'outbox', 'webhook_events', 'checkout_sessions', 'portal_sessions') THEN
 		   ARRAY(SELECT a.attname FROM pg_attribute AS a
 				 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid <> 'bytea'::regtype
 				 ORDER BY a.attnum) END
 FROM pg_class AS c
 WHERE c.relnamespace = 'billing'::regnamespace AND c.relkind IN ('r', 'p', 'v')
 UNION ALL
-SELECT 'tenant', 'table', 'subscriptions', 'SELECT',
+SELECT l.level, 'table', t.name, 'SELECT',
 	   ARRAY(SELECT a.attname FROM pg_attribute AS a
-			 WHERE a.attrelid = 'billing.subscriptions'::regclass AND a.attnum > 0 AND NOT a.attisdropped
-				 AND a.atttypid <> 'bytea'::regtype
-			 ORDER BY a.attnum);
+			 WHERE a.attrelid = format('billing.%I', t.name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
+				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname NOT IN ('description', 'metadata'))
+			 ORDER BY a.attnum)
+FROM (VALUES
+	('{tenant}', 'subscriptions'), ('{report,tenant}', 'invoices'), ('{app,report,tenant}', 'scheduled_changes'),
+	('{app,report,tenant}', 'checkout_sessions'), ('{app,report,tenant}', 'payment_intents'),
+	('{app,report,tenant}', 'setup_intents'), ('{app,report,tenant}', 'refunds'), ('{app,report,tenant}', 'disputes')) AS t (levels, name)
+CROSS JOIN LATERAL unnest(t.levels::text[]) AS l (level);
 
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT 'admin', 'table', r.object, v.privileges
 FROM (VALUES
 	('UPDATE', 'settings providers prices'),
-	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters')
+	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters installment_terms refund_rules')
 ) AS v (privileges, objects)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);

@@ -321,13 +321,38 @@ account_supports(const Account *account, Operation operation, const Jsonb *argum
 	return account->module->supports(operation, arguments, account_public(account), alternative);
 }
 
+/*
+ * Is it only the token that the provider does not know?  Then it can do the
+ * operation without arguments, but not with nothing but the token.
+ */
+static const char *
+unknown_token(const Account *account, Operation operation, const Jsonb *arguments)
+{
+	const char *key = operation == OPERATION_PAYMENT_METHOD_ATTACH ? "payment_method" : "token";
+	const char *token = json_text(arguments, key);
+	const char *alternative;
+	JsonBuilder none;
+	JsonBuilder alone;
+
+	if (account->module->embedded == NULL || token == NULL)
+		return NULL;
+	json_open(&none);
+	json_open(&alone);
+	json_add_text(&alone, key, token);
+	if (account_supports(account, operation, json_close(&none), &alternative) == UNSUPPORTED ||
+		account_supports(account, operation, json_close(&alone), &alternative) != UNSUPPORTED)
+		return NULL;
+	return token;
+}
+
 void
 account_refuse(const Account *account, Operation operation, const Jsonb *arguments,
 			   const char *alternative)
 {
-	/* attaching is what every provider can do: then it is the token that it does not know */
-	if (operation == OPERATION_PAYMENT_METHOD_ATTACH && account->module->embedded != NULL)
-		unknown_object("payment method", json_text(arguments, "payment_method"), alternative);
+	const char *token = unknown_token(account, operation, arguments);
+
+	if (token != NULL)
+		unknown_object("payment method", token, alternative);
 	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 					errmsg("provider \"%s\" does not support %s with these arguments",
 						   account->provider, operation_name(operation)),

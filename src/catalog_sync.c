@@ -3,14 +3,21 @@
  * catalog_sync.c
  *	  Plans and prices at providers that want to know them.
  *
- * A plan is a product there and a price is a price.  They are pushed in the
- * transaction of the first subscription that needs them (price_ensure_at), or
- * linked when they are there already (link_price).  All requests of a plan
- * have the plan as their ordering key, so that a price follows its product.
+ * Where a provider has products, a plan is a product there and a price is a
+ * price; where it has only one kind of thing, each version of a price has its
+ * own.  They are pushed in the transaction of the first sale that needs them
+ * (price_ensure_at), or linked when they are there already (link_price).  All
+ * requests of a plan have the plan as their ordering key, so that a price
+ * follows its product.
+ *
+ * What is there is only renamed or archived: a trigger (catalogue_changed)
+ * tells every account that has it, whoever changed the row.
  *
  *-------------------------------------------------------------------------
  */
 #include "subjects.h"
+
+#include "commands/trigger.h"
 
 #include "check.h"
 #include "errors.h"
@@ -48,6 +55,29 @@ no_arguments(void)
 	return json_close(&builder);
 }
 
+/* The terms go along, so that the provider's module can refuse in the call what it cannot sell. */
+static Jsonb *
+price_arguments(const Price *price, const char *provider)
+{
+	JsonBuilder builder;
+
+	json_open(&builder);
+	json_add_int(&builder, "amount", wire_price(provider, price->currency, price->amount));
+	json_add_text(&builder, "currency", price->currency);
+	json_add_text(&builder, "interval", price->interval);
+	json_add_int(&builder, "interval_count", price->interval_count);
+	return json_close(&builder);
+}
+
+bool
+price_can_be_at(const Price *price, const Account *account)
+{
+	const char *alternative;
+
+	return account_supports(account, OPERATION_PRICE_CREATE,
+							price_arguments(price, account->provider), &alternative) == SUPPORTED;
+}
+
 QUERY(lock_plan, "SELECT FROM billing.plans WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 
 /*
@@ -78,30 +108,113 @@ price_ensure_at(const Price *price, const Account *account)
 		(void) outbox_enqueue(account, OPERATION_PRODUCT_CREATE, price->plan_id, price->plan_id,
 							  no_arguments(), NULL);
 	return outbox_enqueue(account, OPERATION_PRICE_CREATE, price->id, price->plan_id,
-						  no_arguments(), NULL);
+						  price_arguments(price, provider), NULL);
 }
 
 /* ------------------------------------------------------------------------
  * Out: what a request says when it is sent
  * ------------------------------------------------------------------------
  */
-QUERY(plan_terms, "SELECT name, description, metadata FROM billing.plans WHERE id = $1", UUIDOID);
+QUERY(plan_terms,
+	  "SELECT name, description, metadata, retired_at IS NULL FROM billing.plans WHERE id = $1",
+	  UUIDOID);
+
+/* Of an update only what changed, with the value that it has by now. */
+static bool
+wanted(const OutboxRow *row, const char *member)
+{
+	return row->operation == OPERATION_PRODUCT_CREATE || row->operation == OPERATION_PRICE_CREATE ||
+		   json_bool(row->arguments, member, false);
+}
+
+static void
+add_description(JsonBuilder *builder, const char *description, bool update)
+{
+	if (description == NULL && update)
+		json_add_null(builder, "description");
+	else
+		json_add_text(builder, "description", description);
+}
 
 Description
 product_describe(const OutboxRow *row)
 {
+	bool update = row->operation == OPERATION_PRODUCT_UPDATE;
+	char *product = id_at(BILLING_PRODUCT, row->object_id, row->provider, row->account);
 	JsonBuilder builder;
 
-	if (id_at(BILLING_PRODUCT, row->object_id, row->provider, row->account) != NULL)
+	if (!update && product != NULL)
 		return (Description){OBSOLETE, NULL, "the product is there already"};
+	if (update && product == NULL)
+		return (Description){OBSOLETE, NULL, "the product was never made there"};
 	if (RUN(plan_terms, arg_uuid(row->object_id)) == 0)
 		elog(ERROR, "plan %s is gone", uuid_text(row->object_id));
 
 	json_open(&builder);
+	json_add_text(&builder, "product", product);
 	json_add_text(&builder, "reference", uuid_text(row->object_id));
+	if (wanted(row, "name"))
+		json_add_text(&builder, "name", row_text(0, 1));
+	if (wanted(row, "description"))
+		add_description(&builder, row_text(0, 2), update);
+	if (update && wanted(row, "active"))
+		json_add_bool(&builder, "active", row_bool(0, 4));
+	if (!update)
+		json_add_json(&builder, "metadata", row_json(0, 3));
+	return (Description){READY, json_close(&builder), NULL};
+}
+
+static Catalogue
+catalogue_of(const char *provider)
+{
+	return provider_find(provider)->catalogue;
+}
+
+static Description
+describe_price_create(const OutboxRow *row, const Price *price)
+{
+	bool products = catalogue_of(row->provider) == CATALOGUE_PRODUCTS;
+	char *product = id_at(BILLING_PRODUCT, price->plan_id, row->provider, row->account);
+	JsonBuilder builder;
+
+	if (products && product == NULL)
+		return (Description){NOT_YET, NULL, "the product is not there yet"};
+	RUN(plan_terms, arg_uuid(price->plan_id));
+	json_open(&builder);
+	json_add_text(&builder, "reference", uuid_text(price->id));
+	if (products)
+		json_add_text(&builder, "product", product);
 	json_add_text(&builder, "name", row_text(0, 1));
 	json_add_text(&builder, "description", row_text(0, 2));
 	json_add_json(&builder, "metadata", row_json(0, 3));
+	json_add_int(&builder, "amount", wire_price(row->provider, price->currency, price->amount));
+	json_add_text(&builder, "currency", price->currency);
+	json_add_text(&builder, "interval", price->interval);
+	json_add_int(&builder, "interval_count", price->interval_count);
+	json_add_text(&builder, "nickname", price->plan);
+	return (Description){READY, json_close(&builder), NULL};
+}
+
+QUERY(price_on_sale,
+	  "SELECT r.retired_at IS NULL, p.retired_at IS NULL, p.name "
+	  "FROM billing.prices AS r JOIN billing.plans AS p ON p.id = r.plan_id WHERE r.id = $1",
+	  UUIDOID);
+
+/* Where there are no products, a price is off sale with its plan. */
+static Description
+describe_price_update(const OutboxRow *row, const char *provider_price)
+{
+	bool products = catalogue_of(row->provider) == CATALOGUE_PRODUCTS;
+	JsonBuilder builder;
+
+	RUN(price_on_sale, arg_uuid(row->object_id));
+	json_open(&builder);
+	json_add_text(&builder, "price", provider_price);
+	json_add_text(&builder, "reference", uuid_text(row->object_id));
+	if (wanted(row, "name"))
+		json_add_text(&builder, "name", row_text(0, 3));
+	if (wanted(row, "active"))
+		json_add_bool(&builder, "active", row_bool(0, 1) && (products || row_bool(0, 2)));
 	return (Description){READY, json_close(&builder), NULL};
 }
 
@@ -109,26 +222,197 @@ Description
 price_describe(const OutboxRow *row)
 {
 	Price *price = price_load(row->object_id);
-	char *product;
-	JsonBuilder builder;
+	char *provider_price = id_at(BILLING_PRICE, row->object_id, row->provider, row->account);
 
-	if (id_at(BILLING_PRICE, row->object_id, row->provider, row->account) != NULL)
-		return (Description){OBSOLETE, NULL, "the price is there already"};
 	if (price == NULL)
 		elog(ERROR, "price %s is gone", uuid_text(row->object_id));
-	product = id_at(BILLING_PRODUCT, price->plan_id, row->provider, row->account);
-	if (product == NULL)
-		return (Description){NOT_YET, NULL, "the product is not there yet"};
+	if (row->operation == OPERATION_PRICE_UPDATE)
+		return provider_price == NULL
+				   ? (Description){OBSOLETE, NULL, "the price was never made there"}
+				   : describe_price_update(row, provider_price);
+	if (provider_price != NULL)
+		return (Description){OBSOLETE, NULL, "the price is there already"};
+	return describe_price_create(row, price);
+}
+
+/* ------------------------------------------------------------------------
+ * Out: what changed of things that are there
+ * ------------------------------------------------------------------------
+ */
+typedef struct Change
+{
+	bool name;
+	bool description;
+	bool active;
+} Change;
+
+/* Every account that has it, or is about to get it and may have been told the old name. */
+QUERY(
+	counterparts,
+	"SELECT provider, account FROM billing.provider_refs WHERE object_id = $1 AND object_type = $2 "
+	"UNION SELECT provider, account FROM billing.outbox WHERE object_id = $1 AND operation = $2 || '.create'",
+	UUIDOID, TEXTOID);
+
+/*
+ * Sales of the price that were agreed before it was taken off sale are made
+ * there first: the newest of them is what archiving it waits for.
+ */
+QUERY(
+	last_sale,
+	"SELECT o.id FROM billing.outbox AS o WHERE o.provider = $2 AND o.account = $3 "
+	"AND (o.arguments ->> 'price_id' = $1::text "
+	"OR o.arguments @> jsonb_build_object('line_items', jsonb_build_array(jsonb_build_object('price_id', $1))) "
+	"OR o.object_id IN (SELECT s.id FROM billing.subscriptions AS s "
+	"WHERE s.price_id = $1 AND s.status = 'incomplete')) "
+	"ORDER BY o.seq DESC LIMIT 1",
+	UUIDOID, TEXTOID, TEXTOID);
+
+static Jsonb *
+change_arguments(const Change *change)
+{
+	JsonBuilder builder;
 
 	json_open(&builder);
-	json_add_text(&builder, "reference", uuid_text(price->id));
-	json_add_text(&builder, "product", product);
-	json_add_int(&builder, "amount", wire_price(row->provider, price->currency, price->amount));
-	json_add_text(&builder, "currency", price->currency);
-	json_add_text(&builder, "interval", price->interval);
-	json_add_int(&builder, "interval_count", price->interval_count);
-	json_add_text(&builder, "nickname", price->plan);
-	return (Description){READY, json_close(&builder), NULL};
+	if (change->name)
+		json_add_bool(&builder, "name", true);
+	if (change->description)
+		json_add_bool(&builder, "description", true);
+	if (change->active)
+		json_add_bool(&builder, "active", true);
+	return json_close(&builder);
+}
+
+/*
+ * An account whose provider can neither rename nor archive it is not told:
+ * what is sold is decided here.
+ */
+static void
+tell(Account *account, BillingObject type, const pg_uuid_t *id, const pg_uuid_t *plan_id,
+	 const Change *change)
+{
+	Operation operation = type == BILLING_PRODUCT ? OPERATION_PRODUCT_UPDATE
+												  : OPERATION_PRICE_UPDATE;
+	Jsonb *arguments = change_arguments(change);
+	pg_uuid_t *sale = NULL;
+	const char *alternative;
+
+	if (account_supports(account, operation, arguments, &alternative) != SUPPORTED)
+		return;
+	if (type == BILLING_PRICE && change->active &&
+		RUN(last_sale, arg_uuid(id), arg_text(account->provider), arg_text(account->account)) > 0)
+		sale = row_uuid(0, 1);
+	(void) outbox_enqueue(account, operation, id, plan_id, arguments, sale);
+}
+
+static void
+tell_everywhere(BillingObject type, const pg_uuid_t *id, const pg_uuid_t *plan_id,
+				const Change *change, bool without_products)
+{
+	Rows accounts;
+
+	RUN(counterparts, arg_uuid(id), arg_text(object_type_name(type)));
+	accounts = rows_keep();
+	for (int64 i = 0; i < rows_count(accounts); i++)
+	{
+		Account *account = account_get(rows_text(accounts, i, 1), rows_text(accounts, i, 2));
+
+		if (!without_products || account->module->catalogue == CATALOGUE_PRICES)
+			tell(account, type, id, plan_id, change);
+	}
+}
+
+QUERY(prices_of_plan, "SELECT id FROM billing.prices WHERE plan_id = $1", UUIDOID);
+
+static void
+plan_changed(const pg_uuid_t *plan_id, const Change *change)
+{
+	Change of_prices = {.name = change->name, .active = change->active};
+	Rows prices;
+
+	tell_everywhere(BILLING_PRODUCT, plan_id, plan_id, change, false);
+	if (!of_prices.name && !of_prices.active)
+		return;
+	RUN(prices_of_plan, arg_uuid(plan_id));
+	prices = rows_keep();
+	for (int64 i = 0; i < rows_count(prices); i++)
+		tell_everywhere(BILLING_PRICE, rows_uuid(prices, i, 1), plan_id, &of_prices, true);
+}
+
+static Datum
+column_of(const TriggerData *trigger, HeapTuple tuple, const char *name, bool *isnull)
+{
+	TupleDesc columns = trigger->tg_relation->rd_att;
+
+	return heap_getattr(tuple, SPI_fnumber(columns, name), columns, isnull);
+}
+
+static char *
+text_of(const TriggerData *trigger, HeapTuple tuple, const char *name)
+{
+	bool isnull;
+	Datum value = column_of(trigger, tuple, name, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static bool
+text_changed(const TriggerData *trigger, const char *name)
+{
+	char *before = text_of(trigger, trigger->tg_trigtuple, name);
+	char *after = text_of(trigger, trigger->tg_newtuple, name);
+
+	if (before == NULL || after == NULL)
+		return before != after;
+	return strcmp(before, after) != 0;
+}
+
+static bool
+sale_changed(const TriggerData *trigger)
+{
+	bool was;
+	bool is;
+
+	(void) column_of(trigger, trigger->tg_trigtuple, "retired_at", &was);
+	(void) column_of(trigger, trigger->tg_newtuple, "retired_at", &is);
+	return was != is;
+}
+
+static pg_uuid_t *
+id_of(const TriggerData *trigger, const char *name)
+{
+	bool isnull;
+
+	return DatumGetUUIDP(column_of(trigger, trigger->tg_newtuple, name, &isnull));
+}
+
+/* Trigger of plans and prices, whose argument is "plan" or "price". */
+SQL_FUNCTION(billing_catalogue_changed)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Change change = {0};
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
+		trigger->tg_trigger->tgnargs != 1)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("billing.catalogue_changed() is the trigger of billing.plans and "
+							   "billing.prices")));
+	if (billing_restoring)
+		return PointerGetDatum(NULL);
+	change.active = sale_changed(trigger);
+	db_open();
+	if (strcmp(trigger->tg_trigger->tgargs[0], "plan") == 0)
+	{
+		change.name = text_changed(trigger, "name");
+		change.description = text_changed(trigger, "description");
+		if (change.name || change.description || change.active)
+			plan_changed(id_of(trigger, "id"), &change);
+	}
+	else if (change.active)
+		tell_everywhere(BILLING_PRICE, id_of(trigger, "id"), id_of(trigger, "plan_id"), &change,
+						false);
+	db_close();
+	return PointerGetDatum(NULL);
 }
 
 /* ------------------------------------------------------------------------
@@ -223,6 +507,12 @@ SQL_FUNCTION(billing_link_price)
 		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 						errmsg("provider \"%s\" has no catalogue", provider),
 						errhint("Subscribe without linking the price.")));
+	if (provider_product != NULL && account->module->catalogue != CATALOGUE_PRODUCTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_NOT_SUPPORTED),
+				 errmsg("provider \"%s\" has no products beside its prices", provider),
+				 errhint("Pass the id of its plan or product as provider_price_id, and leave "
+						 "provider_product_id out.")));
 
 	RUN(lock_plan, arg_uuid(price->plan_id));
 	if (provider_product != NULL)

@@ -141,6 +141,15 @@ check_email(const char *email)
 }
 
 void
+check_url(const char *argument, const char *url)
+{
+	if (url != NULL && strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s is not an address of a web page", argument),
+						errhint("Pass something like https://app.example.com/done.")));
+}
+
+void
 check_word(const char *argument, const char *value, const char *const *words)
 {
 	StringInfoData list;

@@ -34,6 +34,9 @@ extern char *check_country(const char *country);
 /* 22023 unless it can be an address: something@something, at most 254 bytes, no blanks. */
 extern void check_email(const char *email);
 
+/* 22023 unless it begins as the address of a web page does. NULL is fine. */
+extern void check_url(const char *argument, const char *url);
+
 /* 22023 unless the value is one of the words (NULL-terminated list). NULL is fine. */
 extern void check_word(const char *argument, const char *value, const char *const *words);
 

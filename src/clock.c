@@ -54,9 +54,12 @@ QUERY(put_clock,
 	  "ON CONFLICT (organization_id) DO UPDATE SET now = excluded.now",
 	  TEXTOID, TIMESTAMPTZOID);
 QUERY(due_until,
-	  "SELECT s.customer_id, s.next_due FROM billing.sandbox_state AS s "
+	  "SELECT s.customer_id, s.next_due AS due FROM billing.sandbox_state AS s "
 	  "JOIN billing.customers AS c ON c.id = s.customer_id "
-	  "WHERE c.organization_id = $1 AND s.next_due <= $2 ORDER BY s.next_due LIMIT 1",
+	  "WHERE c.organization_id = $1 AND s.next_due <= $2 "
+	  "UNION ALL SELECT NULL, h.due_at FROM billing.scheduled_changes AS h "
+	  "WHERE h.organization_id = $1 AND h.state = 'pending' AND h.due_at <= $2 "
+	  "ORDER BY due LIMIT 1",
 	  TEXTOID, TIMESTAMPTZOID);
 
 static void
@@ -68,7 +71,11 @@ begin_unit_or_leave(void)
 				 errmsg("extension janua_billing is being changed or dropped by another session")));
 }
 
-/* Sets the clock and plays the item that is due then, if it still is. False: nothing is due until then. */
+/*
+ * Sets the clock and plays the item that is due then, if it still is; what is
+ * ours to do the passes that follow find by the clock.  False: nothing is due
+ * until then.
+ */
 static bool
 play_next(const char *organization_id, TimestampTz target)
 {
@@ -86,7 +93,8 @@ play_next(const char *organization_id, TimestampTz target)
 	customer_id = row_uuid(0, 1);
 	due = Max(row_time(0, 2), now);
 	RUN(put_clock, arg_text(organization_id), arg_time(due));
-	embedded_elapse_customer(customer_id, due);
+	if (customer_id != NULL)
+		embedded_elapse_customer(customer_id, due);
 	unit_commit();
 	return true;
 }

@@ -5,7 +5,8 @@
  *
  * The duties: deliver what is in the outbox (delivery.c), play embedded
  * providers (embedded.c), try webhooks again (webhooks.c), announce events
- * (events_out.c), and keep the house: leases, races, retention.
+ * and remove what is old (housekeeping.c), do what providers do not
+ * (scheduled_changes.c), and end what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,6 +17,7 @@
 #include "housekeeping.h"
 #include "http.h"
 #include "keys.h"
+#include "scheduled_changes.h"
 #include "storage/latch.h"
 #include "subjects.h"
 #include "unit.h"
@@ -99,6 +101,7 @@ drive_pass(PassKind kind)
 		delivery_release_leases(NULL);
 		delivery_sweep();
 		housekeeping_pass();
+		work += scheduled_changes_run();
 	}
 	settled = delivery_complete();
 	work += delivery_apply_stored();

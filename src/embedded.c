@@ -15,7 +15,6 @@
 #include "check.h"
 #include "errors.h"
 #include "subjects.h"
-#include "subscriptions.h"
 #include "unit.h"
 #include "webhooks.h"
 
@@ -293,65 +292,27 @@ embedded_next_due(void)
 	return due == 0 ? -1 : due <= now ? 0 : (long) Min((due - now) / 1000 + 1, 3600 * 1000);
 }
 
-/* ---- the buyer, and trouble ---- */
+/* ---- the buyer ---- */
 
-/* The buyer acts on a subscription's open payment. */
-static void
-act(const pg_uuid_t *subscription_id, const char *action, const char *outcome)
+const char *
+embedded_act(const Buyer *buyer, const char *action, const char *reference, const Jsonb *arguments)
 {
-	Subscription *s;
+	Account *account = account_get(buyer->provider, buyer->account);
 	EmbeddedExchange exchange;
-	const Provider *module;
 
-	check_given("subscription_id", subscription_id != NULL);
-	s = subscription_load(subscription_id);
-	if (s == NULL)
-		unknown_object("subscription", uuid_text(subscription_id), NULL);
-	module = provider_find(s->provider);
-	if (module->embedded == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_JB_STATE),
-				 errmsg("subscription \"%s\" is not in the sandbox", uuid_text(subscription_id)),
-				 errdetail("Its provider is %s, where a real buyer acts.", s->provider)));
-	outbox_lock_customer(s->customer_id);
-	exchange = exchange_open(s->customer_id, clock_now(s->organization_id),
-							 account_public(account_get(s->provider, s->account)));
-	module->embedded->act(&exchange, action, uuid_text(subscription_id), outcome);
-	if (exchange.refused != NULL)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("nothing to do for the buyer of subscription \"%s\"",
-							   uuid_text(subscription_id)),
-						errdetail("%s", exchange.refused)));
-	exchange_close(&exchange, s->customer_id);
+	outbox_lock_customer(buyer->customer_id);
+	exchange = exchange_open(buyer->customer_id, clock_now(buyer->organization_id),
+							 account_public(account));
+	account->module->embedded->act(&exchange, action, reference, arguments);
+	if (exchange.refused == NULL)
+		exchange_close(&exchange, buyer->customer_id);
+	return exchange.refused;
 }
 
-static const char *const outcome_words[] = {"succeeded", "failed", NULL};
+/* ---- trouble ---- */
+
 static const char *const fault_words[] = {"timeout_after_success", "429", "500", "declined", NULL};
 static const char *const redeliver_words[] = {"duplicate", "delay", "reorder", NULL};
-
-SQL_FUNCTION(billing_sandbox_authenticate)
-{
-	pg_uuid_t *id = ARG_UUID(0);
-	bool success = ARG_BOOL(1, true);
-
-	db_open();
-	act(id, "authenticate", success ? "succeeded" : "failed");
-	db_close();
-	PG_RETURN_VOID();
-}
-
-SQL_FUNCTION(billing_sandbox_settle)
-{
-	pg_uuid_t *id = ARG_UUID(0);
-	char *outcome = ARG_TEXT(1);
-
-	db_open();
-	check_given("outcome", outcome != NULL);
-	check_word("outcome", outcome, outcome_words);
-	act(id, "settle", outcome);
-	db_close();
-	PG_RETURN_VOID();
-}
 
 QUERY(insert_fault,
 	  "INSERT INTO billing.sandbox_faults (operation, outcome, times) VALUES ($1, $2, $3)", TEXTOID,

@@ -25,6 +25,22 @@ extern int embedded_elapse(void);
 /* Plays what is due at a moment for one customer, inside the caller's unit. */
 extern void embedded_elapse_customer(const pg_uuid_t *customer_id, TimestampTz now);
 
+/* A customer whose provider is embedded. */
+typedef struct Buyer
+{
+	pg_uuid_t *customer_id;
+	char *organization_id;
+	char *provider;
+	char *account;
+} Buyer;
+
+/*
+ * The buyer acts (EmbeddedProvider.act), inside the caller's transaction; locks
+ * the customer.  NULL, or why there is nothing to do: then nothing is changed.
+ */
+extern const char *embedded_act(const Buyer *buyer, const char *action, const char *reference,
+								const Jsonb *arguments);
+
 /* Are there webhooks that are due and not handled yet?  Inside the caller's unit. */
 extern bool embedded_waiting(void);
 

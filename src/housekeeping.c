@@ -64,6 +64,23 @@ QUERY(prune_deliveries,
 	  "DELETE FROM billing.sandbox_deliveries WHERE delivered_at < now() - interval '7 days'",
 	  InvalidOid);
 
+/* By the organisation's own time, as whoever shows them counts; see client_config(). */
+QUERY(
+	empty_checkouts,
+	"UPDATE billing.checkout_sessions AS c SET url = NULL, client_secret = NULL WHERE (c.url IS NOT NULL OR c.client_secret IS NOT NULL) "
+	"AND c.expires_at < coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = c.organization_id), now())",
+	InvalidOid);
+QUERY(
+	empty_portals,
+	"UPDATE billing.portal_sessions AS p SET status = 'expired', url = NULL, token = NULL WHERE p.status = 'open' "
+	"AND p.expires_at < coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = p.organization_id), now())",
+	InvalidOid);
+QUERY(prune_portals,
+	  "DELETE FROM billing.portal_sessions WHERE id = ANY (ARRAY("
+	  "SELECT id FROM billing.portal_sessions WHERE status IN ('expired', 'failed') "
+	  "AND created_at < now() - make_interval(secs => $1) ORDER BY created_at LIMIT $2))",
+	  FLOAT8OID, INT8OID);
+
 static void
 prune(void *context)
 {
@@ -76,6 +93,11 @@ prune(void *context)
 		arg_datum(Float8GetDatum(setting_seconds("raw_body_retention", 90 * days)), false),
 		arg_int(PRUNE_BATCH));
 	RUN(prune_deliveries, arg_null());
+	RUN(empty_checkouts, arg_null());
+	RUN(empty_portals, arg_null());
+	RUN(prune_portals,
+		arg_datum(Float8GetDatum(setting_seconds("outbox_retention", 90 * days)), false),
+		arg_int(PRUNE_BATCH));
 }
 
 void

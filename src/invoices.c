@@ -1,14 +1,239 @@
 /*-------------------------------------------------------------------------
  *
  * invoices.c
- *	  Invoices of providers, as they tell them.
+ *	  Invoices of providers: what is asked of them, and what they tell.
+ *
+ * A provider-managed invoice is the provider's: a call asks, and the row
+ * changes when the provider confirms.
  *
  *-------------------------------------------------------------------------
  */
 #include "subjects.h"
 
-#include "subscriptions.h"
+#include "check.h"
+#include "errors.h"
+#include "json.h"
+#include "keys.h"
 #include "wire_amounts.h"
+
+/* ---- what callers ask for ---- */
+
+QUERY(load_invoice,
+	  "SELECT customer_id, organization_id, status, amount_paid, provider, account "
+	  "FROM billing.invoices WHERE id = $1",
+	  UUIDOID);
+
+typedef struct Invoice
+{
+	pg_uuid_t *customer_id;
+	char *organization_id;
+	char *status;
+	int64 amount_paid;
+	char *provider;
+	char *account;
+} Invoice;
+
+static bool
+invoice_load(const pg_uuid_t *id, Invoice *invoice)
+{
+	if (RUN(load_invoice, arg_uuid(id)) == 0)
+		return false;
+	invoice->customer_id = row_uuid(0, 1);
+	invoice->organization_id = row_text(0, 2);
+	invoice->status = row_text(0, 3);
+	invoice->amount_paid = row_int(0, 4);
+	invoice->provider = row_text(0, 5);
+	invoice->account = row_text(0, 6);
+	return true;
+}
+
+/* Under the lock of its customer, so that its state stands still. */
+static void
+invoice_load_locked(const pg_uuid_t *id, Invoice *invoice)
+{
+	check_given("invoice_id", id != NULL);
+	if (!invoice_load(id, invoice))
+		unknown_object("invoice", uuid_text(id), NULL);
+	outbox_lock_customer(invoice->customer_id);
+	(void) invoice_load(id, invoice);
+}
+
+/* What an invoice has to be for what is asked of it. */
+typedef struct InvoiceVerb
+{
+	Operation operation;
+	const char *states; /* separated by blanks */
+	bool unpaid;        /* nothing of it may be paid */
+	const char *hint;
+} InvoiceVerb;
+
+static bool
+is_in_state(const InvoiceVerb *verb, const char *status)
+{
+	return strstr(verb->states, status) != NULL;
+}
+
+static void
+check_state(const InvoiceVerb *verb, const pg_uuid_t *id, const Invoice *invoice)
+{
+	if (!is_in_state(verb, invoice->status))
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("invoice \"%s\" is %s", uuid_text(id), invoice->status),
+				 errdetail("It would have to be %s.", verb->states), errhint("%s", verb->hint)));
+	if (verb->unpaid && invoice->amount_paid > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE), errmsg("invoice \"%s\" is paid in part", uuid_text(id)),
+				 errhint("What was paid is given back by billing.create_refund().")));
+}
+
+static void
+ask(const InvoiceVerb *verb, const pg_uuid_t *id, const pg_uuid_t *payment_method_id)
+{
+	Invoice invoice;
+	JsonBuilder b;
+
+	db_open();
+	invoice_load_locked(id, &invoice);
+	check_state(verb, id, &invoice);
+	if (payment_method_id != NULL)
+		payment_method_check(payment_method_id, invoice.customer_id);
+	if (outbox_pending(id, verb->operation) == NULL)
+	{
+		json_open(&b);
+		if (payment_method_id != NULL)
+			json_add_text(&b, "payment_method_id", uuid_text(payment_method_id));
+		outbox_enqueue(account_get(invoice.provider, invoice.account), verb->operation, id,
+					   invoice.customer_id, json_close(&b), NULL);
+	}
+	db_close();
+}
+
+SQL_FUNCTION(billing_finalize_invoice)
+{
+	static const InvoiceVerb verb = {OPERATION_INVOICE_FINALIZE, "draft", false,
+									 "Only a draft is made final."};
+
+	ask(&verb, ARG_UUID(0), NULL);
+	PG_RETURN_VOID();
+}
+
+SQL_FUNCTION(billing_pay_invoice)
+{
+	static const InvoiceVerb verb = {OPERATION_INVOICE_PAY, "open uncollectible", false,
+									 "A draft is made final by billing.finalize_invoice() first."};
+
+	ask(&verb, ARG_UUID(0), ARG_UUID(1));
+	PG_RETURN_VOID();
+}
+
+SQL_FUNCTION(billing_void_invoice)
+{
+	static const InvoiceVerb verb = {OPERATION_INVOICE_VOID, "open uncollectible", true,
+									 "What was paid is given back by billing.create_refund()."};
+
+	ask(&verb, ARG_UUID(0), NULL);
+	PG_RETURN_VOID();
+}
+
+SQL_FUNCTION(billing_send_invoice)
+{
+	static const InvoiceVerb verb = {OPERATION_INVOICE_SEND, "open", false,
+									 "A draft is made final by billing.finalize_invoice() first."};
+
+	ask(&verb, ARG_UUID(0), NULL);
+	PG_RETURN_VOID();
+}
+
+SQL_FUNCTION(billing_mark_invoice_uncollectible)
+{
+	static const InvoiceVerb verb = {OPERATION_INVOICE_MARK_UNCOLLECTIBLE, "open", false,
+									 "Only what is open can be given up."};
+
+	ask(&verb, ARG_UUID(0), NULL);
+	PG_RETURN_VOID();
+}
+
+SQL_FUNCTION(billing_fetch_invoice_document)
+{
+	static const InvoiceVerb verb = {OPERATION_INVOICE_DOCUMENT, "open paid void uncollectible",
+									 false,
+									 "A draft is made final by billing.finalize_invoice() first."};
+
+	ask(&verb, ARG_UUID(0), NULL);
+	PG_RETURN_VOID();
+}
+
+SQL_FUNCTION(billing_refresh_invoices)
+{
+	pg_uuid_t *customer_id = ARG_UUID(0);
+	Customer *customer;
+	JsonBuilder b;
+
+	db_open();
+	check_given("customer_id", customer_id != NULL);
+	customer = customer_load(customer_id, true);
+	if (customer == NULL)
+		unknown_object("customer", uuid_text(customer_id), NULL);
+	json_open(&b);
+	outbox_enqueue(account_get(customer->provider, customer->account), OPERATION_INVOICE_LIST,
+				   customer->id, customer->id, json_close(&b), NULL);
+	db_close();
+	PG_RETURN_VOID();
+}
+
+/* ---- to the provider ---- */
+
+Description
+invoice_list_describe(const OutboxRow *row)
+{
+	char *customer = ref_find("customer", row->object_id, row->provider, row->account);
+	JsonBuilder b;
+
+	if (customer == NULL)
+		return (Description){OBSOLETE, NULL, "the customer was never created there"};
+	json_open(&b);
+	json_add_text(&b, "customer", customer);
+	return (Description){READY, json_close(&b), NULL};
+}
+
+Description
+invoice_describe(const OutboxRow *row)
+{
+	char *method = json_text(row->arguments, "payment_method_id");
+	char *provider_id = ref_find("invoice", row->object_id, row->provider, row->account);
+	JsonBuilder b;
+
+	if (provider_id == NULL)
+		return (Description){OBSOLETE, NULL, "the invoice is not known there"};
+	json_open(&b);
+	json_add_text(&b, "invoice", provider_id);
+	if (method != NULL)
+	{
+		method = ref_find("payment_method", uuid_parse(method), row->provider, row->account);
+		if (method == NULL)
+			return (Description){OBSOLETE, NULL, "the payment method is not attached"};
+		json_add_text(&b, "payment_method", method);
+	}
+	return (Description){READY, json_close(&b), NULL};
+}
+
+QUERY(note_error, "UPDATE billing.invoices SET error_code = $2, updated_at = now() WHERE id = $1",
+	  UUIDOID, TEXTOID);
+
+void
+invoice_refused(const OutboxRow *row, const CallResult *result)
+{
+	const char *code = result->error_code != NULL ? result->error_code : result->error_type;
+	Invoice invoice;
+
+	RUN(note_error, arg_uuid(row->object_id), arg_text(code != NULL ? code : "refused"));
+	if (invoice_load(row->object_id, &invoice))
+		event_record("invoice.refused", "invoice", row->object_id, invoice.organization_id,
+					 invoice.status, invoice.status);
+}
+
+/* ---- from the provider ---- */
 
 QUERY(invoice_status, "SELECT status, attempt_count FROM billing.invoices WHERE id = $1", UUIDOID);
 QUERY(customer_organization, "SELECT organization_id FROM billing.customers WHERE id = $1",
@@ -17,8 +242,10 @@ QUERY(
 	put_invoice,
 	"INSERT INTO billing.invoices AS i (id, customer_id, organization_id, subscription_id, provider, account, "
 	"livemode, status, provider_number, billing_reason, currency, total, tax, amount_due, amount_paid, "
-	"amount_remaining, attempt_count, period_start, period_end, due_at, paid_at, next_attempt_at, issued_at) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23) "
+	"amount_remaining, attempt_count, period_start, period_end, due_at, paid_at, next_attempt_at, issued_at, "
+	"hosted_url, pdf_url) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, "
+	"$23, $24, $25) "
 	"ON CONFLICT (id) DO UPDATE SET status = excluded.status, "
 	"subscription_id = coalesce(excluded.subscription_id, i.subscription_id), "
 	"provider_number = coalesce(excluded.provider_number, i.provider_number), "
@@ -28,10 +255,12 @@ QUERY(
 	"period_start = coalesce(excluded.period_start, i.period_start), "
 	"period_end = coalesce(excluded.period_end, i.period_end), due_at = excluded.due_at, "
 	"paid_at = coalesce(excluded.paid_at, i.paid_at), next_attempt_at = excluded.next_attempt_at, "
+	"hosted_url = coalesce(excluded.hosted_url, i.hosted_url), pdf_url = coalesce(excluded.pdf_url, i.pdf_url), "
+	"error_code = CASE WHEN excluded.status = 'open' THEN i.error_code END, "
 	"updated_at = now()",
 	UUIDOID, UUIDOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID,
 	TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID);
 
 /* Amounts come in the provider's units and are kept in ours; not told is NULL or 0. */
 static Arg
@@ -100,7 +329,9 @@ put(const pg_uuid_t *id, const InvoiceSnapshot *told, const News *news, const pg
 		arg_due(told, news, told->amount_paid), arg_due(told, news, told->amount_remaining),
 		arg_int4(told->attempt_count), arg_time(told->period_start), arg_time(told->period_end),
 		arg_time(told->due_at), arg_time(paid_at), arg_time(told->next_attempt_at),
-		arg_time(told->created_at != 0 ? told->created_at : news->as_of));
+		arg_time(told->created_at != 0 ? told->created_at : news->as_of),
+		arg_bytes(seal_text("invoices.hosted_url", id, told->hosted_url)),
+		arg_bytes(seal_text("invoices.pdf_url", id, told->pdf_url)));
 }
 
 /* What the application is told; NULL when nothing that it acts on has changed. */
@@ -147,6 +378,7 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 					 told->attempt_count >= attempts ? TIE_FOLLOWS : TIE_PRECEDES))
 		return SNAPSHOT_STALE;
 	put(id, told, news, customer, subscription, organization_id);
+	payment_intent_link_invoice(told->payment_intent, id, news);
 	type = event_type(before, attempts, told);
 	if (type != NULL)
 		event_record(type, "invoice", id, organization_id, before, told->status);

@@ -476,6 +476,23 @@ json_add_time(JsonBuilder *builder, const char *key, TimestampTz value)
 }
 
 void
+json_copy(JsonBuilder *builder, const Jsonb *from, const char *const *names)
+{
+	for (int i = 0; names[i] != NULL; i++)
+	{
+		JsonbValue value;
+
+		if (from == NULL || !find(from, names[i], &value))
+			continue;
+		push_text(builder, WJB_KEY, names[i]);
+		if (value.type == jbvBinary)
+			push_json(builder, WJB_VALUE, JsonbValueToJsonb(&value));
+		else
+			pushJsonbValue(&builder->state, WJB_VALUE, &value);
+	}
+}
+
+void
 json_open_object(JsonBuilder *builder, const char *key)
 {
 	push_text(builder, WJB_KEY, key);
@@ -500,6 +517,16 @@ json_append_text(JsonBuilder *builder, const char *value)
 {
 	if (value != NULL)
 		push_text(builder, WJB_ELEM, value);
+}
+
+void
+json_append_int(JsonBuilder *builder, int64 value)
+{
+	JsonbValue number;
+
+	number.type = jbvNumeric;
+	number.val.numeric = int64_to_numeric(value);
+	pushJsonbValue(&builder->state, WJB_ELEM, &number);
 }
 
 void

@@ -75,10 +75,13 @@ extern void json_add_null(JsonBuilder *builder, const char *key);
 extern void json_add_json(JsonBuilder *builder, const char *key, const Jsonb *value);
 extern void json_add_time(JsonBuilder *builder, const char *key,
 						  TimestampTz value); /* unix seconds, absent when 0 */
+/* The members of an object that have one of these names (NULL-terminated), as they are; "from" must live on. */
+extern void json_copy(JsonBuilder *builder, const Jsonb *from, const char *const *names);
 extern void json_open_object(JsonBuilder *builder, const char *key);
 extern void json_close_object(JsonBuilder *builder);
 extern void json_open_array(JsonBuilder *builder, const char *key);
 extern void json_append_text(JsonBuilder *builder, const char *value);
+extern void json_append_int(JsonBuilder *builder, int64 value);
 extern void json_append_json(JsonBuilder *builder, const Jsonb *value);
 extern void json_close_array(JsonBuilder *builder);
 extern Jsonb *json_close(JsonBuilder *builder);

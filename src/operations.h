@@ -26,6 +26,7 @@ typedef struct OperationTraits
 	KeyKind key;
 	bool holds;  /* creates: while it is dead its followers wait */
 	bool urgent; /* passes waiting updates */
+	bool many;   /* its answer tells of objects of this type, none of which it was about */
 	/* completes the arguments when the request is about to be sent */
 	Description (*describe)(const OutboxRow *row);
 	/* a definite refusal or decline; NULL when there is nothing to note */
@@ -39,6 +40,9 @@ extern const OperationTraits *operation_traits(Operation operation);
 /* "customer", "plan", "account" as in outbox.key_type. */
 extern const char *key_kind_name(KeyKind kind);
 extern KeyKind key_kind_by_name(const char *name);
+
+/* Locks the row that a request is kept in order with, FOR NO KEY UPDATE; in outbox.c. */
+extern void outbox_lock_key(KeyKind kind, const pg_uuid_t *key);
 
 /* How a snapshot went down. */
 typedef enum Applied

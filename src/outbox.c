@@ -54,8 +54,8 @@ QUERY(
 	UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, UUIDOID, UUIDOID,
 	BOOLOID, JSONBOID, BOOLOID);
 
-static void
-lock_key(KeyKind kind, const pg_uuid_t *key)
+void
+outbox_lock_key(KeyKind kind, const pg_uuid_t *key)
 {
 	switch (kind)
 	{
@@ -81,7 +81,7 @@ outbox_enqueue(const Account *account, Operation operation, const pg_uuid_t *obj
 	pg_uuid_t *id = new_id();
 
 	account_require(account, operation, arguments);
-	lock_key(traits->key, ordering_key);
+	outbox_lock_key(traits->key, ordering_key);
 	RUN(insert_request, arg_uuid(id), arg_text(account->provider), arg_text(account->account),
 		arg_bool(account->livemode), arg_text(operation_name(operation)),
 		arg_text(object_type_name(traits->object_type)), arg_uuid(object_id),
@@ -101,6 +101,21 @@ outbox_pending(const pg_uuid_t *object_id, Operation operation)
 	if (RUN(pending_request, arg_uuid(object_id), arg_text(operation_name(operation))) == 0)
 		return NULL;
 	return row_uuid(0, 1);
+}
+
+QUERY(remember_arguments, "UPDATE billing.outbox SET arguments = arguments || $2 WHERE id = $1",
+	  UUIDOID, JSONBOID);
+
+void
+outbox_remember(const OutboxRow *row, const Jsonb *members)
+{
+	RUN(remember_arguments, arg_uuid(row->id), arg_json(members));
+}
+
+bool
+outbox_is_fresh(const OutboxRow *row)
+{
+	return row->request == NULL && row->step == 0;
 }
 
 QUERY(busy_object, "SELECT FROM billing.outbox WHERE object_id = $1 LIMIT 1", UUIDOID);

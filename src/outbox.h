@@ -83,6 +83,16 @@ extern bool outbox_busy(const pg_uuid_t *object_id);
 extern void outbox_keep_private(const pg_uuid_t *id, const char *name, const char *text);
 
 /*
+ * Adds members to the arguments of a request that is described for the first
+ * time.  What a look-up compares with has to be what was known when the
+ * request went out: news that came since would make it look undone.
+ */
+extern void outbox_remember(const OutboxRow *row, const Jsonb *members);
+
+/* Is it about to be built, not to be sent again, looked up or read once more? */
+extern bool outbox_is_fresh(const OutboxRow *row);
+
+/*
  * Gives up the object's request of that operation when it is dead and the
  * provider has refused it, so that nothing was done.  The caller holds the key.
  */

@@ -51,6 +51,14 @@ QUERY(referred,
 	  "AND provider = $2 AND account = $3 "
 	  "UNION ALL SELECT FROM billing.subscriptions WHERE id = $1 AND $5 = 'subscription' "
 	  "AND provider = $2 AND account = $3 "
+	  "UNION ALL SELECT FROM billing.payment_intents WHERE id = $1 AND $5 = 'payment_intent' "
+	  "AND provider = $2 AND account = $3 "
+	  "UNION ALL SELECT FROM billing.setup_intents WHERE id = $1 AND $5 = 'setup_intent' "
+	  "AND provider = $2 AND account = $3 "
+	  "UNION ALL SELECT FROM billing.refunds WHERE id = $1 AND $5 = 'refund' "
+	  "AND provider = $2 AND account = $3 "
+	  "UNION ALL SELECT FROM billing.checkout_sessions WHERE id = $1 AND $5 = 'checkout_session' "
+	  "AND provider = $2 AND account = $3 "
 	  "UNION ALL SELECT FROM billing.plans WHERE id = $1 AND $5 = 'product' "
 	  "UNION ALL SELECT FROM billing.prices WHERE id = $1 AND $5 = 'price'",
 	  UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID);
@@ -87,6 +95,17 @@ snapshot_object(const ProviderSnapshot *snapshot, const News *news)
 	if (id == NULL && snapshot->reference != NULL)
 		id = referred_object(snapshot, news);
 	return id;
+}
+
+QUERY(wait_for_customer, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
+QUERY(take_customer, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY UPDATE NOWAIT",
+	  UUIDOID);
+
+bool
+news_lock_customer(const News *news, const pg_uuid_t *customer_id)
+{
+	return query_run(news->event_id[0] == '\0' ? &take_customer : &wait_for_customer,
+					 (const Arg[]){arg_uuid(customer_id)}) > 0;
 }
 
 /*

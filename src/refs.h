@@ -41,6 +41,14 @@ extern pg_uuid_t *ref_object(const char *object_type, const char *provider_id, c
 extern pg_uuid_t *snapshot_object(const ProviderSnapshot *snapshot, const News *news);
 
 /*
+ * Locks the customer that news are about before anything of his is read.  A
+ * webhook waits for whoever holds him; an answer does not, as the delivery
+ * must never wait for a session: when he is held it is applied later (55P03).
+ * False when there is no such customer.
+ */
+extern bool news_lock_customer(const News *news, const pg_uuid_t *customer_id);
+
+/*
  * What a webhook is worth that is of the same second as what we have.  Ids of
  * events say nothing about their order; the subject may know better.
  */

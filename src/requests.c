@@ -33,6 +33,13 @@ QUERY(
 	"UNION ALL SELECT state FROM billing.payment_methods WHERE id = $1 "
 	"UNION ALL SELECT status FROM billing.subscriptions WHERE id = $1 "
 	"UNION ALL SELECT status FROM billing.invoices WHERE id = $1 "
+	"UNION ALL SELECT status FROM billing.payment_intents WHERE id = $1 "
+	"UNION ALL SELECT status FROM billing.setup_intents WHERE id = $1 "
+	"UNION ALL SELECT status FROM billing.refunds WHERE id = $1 "
+	"UNION ALL SELECT status FROM billing.disputes WHERE id = $1 "
+	"UNION ALL SELECT CASE WHEN stopped_at IS NULL THEN 'active' ELSE 'stopped' END FROM billing.provider_accounts WHERE id = $1 "
+	"UNION ALL SELECT status FROM billing.checkout_sessions WHERE id = $1 "
+	"UNION ALL SELECT status FROM billing.portal_sessions WHERE id = $1 "
 	"UNION ALL SELECT CASE WHEN retired_at IS NULL THEN 'active' ELSE 'retired' END FROM billing.plans WHERE id = $1 "
 	"UNION ALL SELECT CASE WHEN retired_at IS NULL THEN 'active' ELSE 'retired' END FROM billing.prices WHERE id = $1",
 	UUIDOID);
@@ -103,8 +110,6 @@ typedef struct Request
 } Request;
 
 QUERY(request_key, "SELECT key_type, ordering_key FROM billing.outbox WHERE id = $1", UUIDOID);
-QUERY(lock_customer_key, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
-QUERY(lock_plan_key, "SELECT FROM billing.plans WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 QUERY(
 	load_request,
 	"SELECT state, key_type, ordering_key, attempts > 0 OR generation > 0 OR step > 0, answer IS NOT NULL, request IS NULL, "
@@ -125,8 +130,7 @@ load_locked(const pg_uuid_t *id, Request *request)
 {
 	check_given("id", id != NULL);
 	if (RUN(request_key, arg_uuid(id)) > 0)
-		query_run(strcmp(row_text(0, 1), "plan") == 0 ? &lock_plan_key : &lock_customer_key,
-				  (const Arg[]){arg_uuid(row_uuid(0, 2))});
+		outbox_lock_key(key_kind_by_name(row_text(0, 1)), row_uuid(0, 2));
 	if (RUN(load_request, arg_uuid(id)) == 0)
 	{
 		if (RUN(finished_state, arg_uuid(id)) > 0)

@@ -161,14 +161,15 @@ static void
 apply_snapshots(const Delivery *delivery)
 {
 	const OutboxRow *row = &delivery->row;
+	const OperationTraits *traits = operation_traits(row->operation);
 	News news = {
 		.provider = row->provider,
 		.account = row->account,
 		.livemode = row->livemode,
 		.as_of = told_as_of(delivery),
 		.event_id = "",
-		.own_id = row->object_id,
-		.own_type = operation_traits(row->operation)->object_type,
+		.own_id = traits->many ? NULL : row->object_id,
+		.own_type = traits->object_type,
 	};
 	ListCell *cell;
 
@@ -374,6 +375,22 @@ settle(Delivery *delivery, FinishList *finished)
 	}
 }
 
+/* What was blocked is promoted here if its key is of this kind and free, else by the sweep. */
+static void
+promote_free(KeyKind kind, ArrayType *keys)
+{
+	Rows locked;
+	pg_uuid_t **ready;
+
+	if (query_run(lock_free[kind], (const Arg[]){arg_datum(PointerGetDatum(keys), false)}) == 0)
+		return;
+	locked = rows_keep();
+	ready = palloc(sizeof(pg_uuid_t *) * rows_count(locked));
+	for (int64 i = 0; i < rows_count(locked); i++)
+		ready[i] = rows_uuid(locked, i, 1);
+	outbox_promote(uuid_array(ready, (int) rows_count(locked)));
+}
+
 static void
 finish_all(const FinishList *finished)
 {
@@ -390,21 +407,12 @@ finish_all(const FinishList *finished)
 	if (RUN(unblock,
 			arg_datum(PointerGetDatum(uuid_array(finished->ids, finished->count)), false)) == 0)
 		return;
-	/* what was blocked is promoted here if its key is free, else by the sweep */
 	keys = rows_keep();
 	unblocked = palloc(sizeof(pg_uuid_t *) * rows_count(keys));
 	for (int64 i = 0; i < rows_count(keys); i++)
 		unblocked[i] = rows_uuid(keys, i, 1);
-	if (RUN(lock_free_customers,
-			arg_datum(PointerGetDatum(uuid_array(unblocked, (int) rows_count(keys))), false)) > 0)
-	{
-		Rows locked = rows_keep();
-		pg_uuid_t **ready = palloc(sizeof(pg_uuid_t *) * rows_count(locked));
-
-		for (int64 i = 0; i < rows_count(locked); i++)
-			ready[i] = rows_uuid(locked, i, 1);
-		outbox_promote(uuid_array(ready, (int) rows_count(locked)));
-	}
+	for (int kind = 0; kind < KEY_KIND_COUNT; kind++)
+		promote_free((KeyKind) kind, uuid_array(unblocked, (int) rows_count(keys)));
 }
 
 /* ---- a batch ---- */

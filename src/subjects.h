@@ -70,15 +70,20 @@ extern Description customer_describe(const OutboxRow *row);
 extern Applied customer_apply(const ProviderSnapshot *snapshot, const News *news,
 							  const char **waiting_for);
 
-/* payment_methods.c */
+/* payment_methods.c, payment_method_sync.c */
 extern pg_uuid_t *payment_method_attach(const Customer *customer, const Account *account,
 										const char *token, int set_default, const Jsonb *metadata);
+
+/* JB005 unless it is a method of the customer, JB008 unless it can be charged. */
+extern void payment_method_check(const pg_uuid_t *id, const pg_uuid_t *customer_id);
 
 /* What a provider detaches when its customer is deleted. */
 extern void payment_methods_detach_all(const pg_uuid_t *customer_id);
 extern Description payment_method_describe(const OutboxRow *row);
 extern void payment_method_refused(const OutboxRow *row, const CallResult *result);
 extern void payment_method_done(const OutboxRow *row, const CallResult *result);
+extern Description payment_method_list_describe(const OutboxRow *row);
+extern void payment_method_list_done(const OutboxRow *row, const CallResult *result);
 extern Applied payment_method_apply(const ProviderSnapshot *snapshot, const News *news,
 									const char **waiting_for);
 
@@ -114,6 +119,9 @@ extern Price *price_load(const pg_uuid_t *id);
  * and returns the request to be blocked by, NULL when all is there.
  */
 extern pg_uuid_t *price_ensure_at(const Price *price, const Account *account);
+
+/* Does the provider keep prices like this one?  Not where it has no catalogue. */
+extern bool price_can_be_at(const Price *price, const Account *account);
 extern Description product_describe(const OutboxRow *row);
 extern Description price_describe(const OutboxRow *row);
 extern Applied product_apply(const ProviderSnapshot *snapshot, const News *news,
@@ -121,15 +129,81 @@ extern Applied product_apply(const ProviderSnapshot *snapshot, const News *news,
 extern Applied price_apply(const ProviderSnapshot *snapshot, const News *news,
 						   const char **waiting_for);
 
-/* subscriptions.c, subscription_requests.c */
+/* subscribe.c, subscriptions.c, subscription_sync.c */
 extern void subscription_cancel_all(const pg_uuid_t *customer_id);
+
+/*
+ * The row of a subscription that a checkout makes: incomplete, not known to the
+ * provider.  JB008 when the organisation has a live one in the plan's group.
+ */
+extern pg_uuid_t *subscription_for_checkout(const Customer *customer, const Account *account,
+											const Price *price, int64 quantity,
+											const Jsonb *metadata);
+
+/* The days of trial of a checkout: as named; else (below 0) the plan's, once. */
+extern int subscription_trial_days(const Customer *customer, const Price *price, int named);
 extern pg_uuid_t *subscription_create_default(const Customer *customer, const char *plan);
 extern Description subscription_describe(const OutboxRow *row);
 extern void subscription_refused(const OutboxRow *row, const CallResult *result);
 extern Applied subscription_apply(const ProviderSnapshot *snapshot, const News *news,
 								  const char **waiting_for);
 
+/*
+ * payments.c: the row of a payment that a checkout session will make; no
+ * request, the provider makes the payment when the session is paid.  amount in
+ * minor units.
+ */
+extern pg_uuid_t *payment_intent_for_checkout(const Customer *customer, const Account *account,
+											  int64 amount, const char *currency,
+											  const pg_uuid_t *checkout_session_id,
+											  const Jsonb *metadata);
+
+/* The page on which it would have been paid is closed. */
+extern void payment_intent_abandon(const pg_uuid_t *id, const char *reason);
+
+/* payment_sync.c: an invoice is told with its payment; nothing happens when that is not known. */
+extern void payment_intent_link_invoice(const char *payment_intent, const pg_uuid_t *invoice_id,
+										const News *news);
+extern Description payment_intent_describe(const OutboxRow *row);
+extern void payment_intent_refused(const OutboxRow *row, const CallResult *result);
+extern Applied payment_intent_apply(const ProviderSnapshot *snapshot, const News *news,
+									const char **waiting_for);
+
+/* setup_intents.c */
+extern Description setup_intent_describe(const OutboxRow *row);
+extern void setup_intent_refused(const OutboxRow *row, const CallResult *result);
+extern Applied setup_intent_apply(const ProviderSnapshot *snapshot, const News *news,
+								  const char **waiting_for);
+
+/* refunds.c */
+extern Description refund_describe(const OutboxRow *row);
+extern void refund_refused(const OutboxRow *row, const CallResult *result);
+extern Applied refund_apply(const ProviderSnapshot *snapshot, const News *news,
+							const char **waiting_for);
+
+/* disputes.c */
+extern Description dispute_describe(const OutboxRow *row);
+extern Description dispute_list_describe(const OutboxRow *row);
+extern void dispute_refused(const OutboxRow *row, const CallResult *result);
+extern Applied dispute_apply(const ProviderSnapshot *snapshot, const News *news,
+							 const char **waiting_for);
+
+/* checkout_sync.c: checkout sessions and payment links */
+extern Description checkout_describe(const OutboxRow *row);
+extern void checkout_refused(const OutboxRow *row, const CallResult *result);
+extern Applied checkout_apply(const ProviderSnapshot *snapshot, const News *news,
+							  const char **waiting_for);
+
+/* portal.c */
+extern Description portal_describe(const OutboxRow *row);
+extern void portal_refused(const OutboxRow *row, const CallResult *result);
+extern Applied portal_apply(const ProviderSnapshot *snapshot, const News *news,
+							const char **waiting_for);
+
 /* invoices.c */
+extern Description invoice_describe(const OutboxRow *row);
+extern Description invoice_list_describe(const OutboxRow *row);
+extern void invoice_refused(const OutboxRow *row, const CallResult *result);
 extern Applied invoice_apply(const ProviderSnapshot *snapshot, const News *news,
 							 const char **waiting_for);
 

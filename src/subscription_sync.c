@@ -10,6 +10,7 @@
 
 #include "json.h"
 #include "keys.h"
+#include "scheduled_changes.h"
 #include "wire_amounts.h"
 
 /* ---- to the provider ---- */
@@ -89,12 +90,33 @@ copy_members(JsonBuilder *b, const Jsonb *arguments, const char *const *names)
 }
 
 static const char *const create_members[] = {
-	"trial_days",     "trial_end",      "collection_method",
-	"days_until_due", "cancel_at",      "trial_end_behavior",
-	"off_session",    "all_or_nothing", NULL};
-static const char *const update_members[] = {"quantity",  "proration_behavior", "proration_date",
-											 "trial_end", "cancel_at",          NULL};
+	"trial_days", "trial_end",          "collection_method", "days_until_due",
+	"cancel_at",  "trial_end_behavior", "off_session",       "all_or_nothing",
+	"coupon",     "automatic_tax",      "billing_anchor",    NULL};
+static const char *const update_members[] = {"quantity",       "proration_behavior",
+											 "proration_date", "trial_end",
+											 "effective",      "coupon",
+											 "cancel_at",      NULL};
+static const char *const pause_members[] = {"at_period_end", "resumes_at", "behavior", NULL};
 static const char *const cancel_members[] = {"prorate", "invoice_now", "reason", NULL};
+
+QUERY(known_subscriptions,
+	  "SELECT r.provider_id FROM billing.subscriptions AS s JOIN billing.provider_refs AS r "
+	  "ON r.object_id = s.id AND r.object_type = 'subscription' "
+	  "WHERE s.customer_id = $1 AND r.provider = $2 AND r.account = $3",
+	  UUIDOID, TEXTOID, TEXTOID);
+
+static void
+add_known(JsonBuilder *b, const OutboxRow *row, const Subscription *s)
+{
+	int64 count = RUN(known_subscriptions, arg_uuid(s->customer_id), arg_text(row->provider),
+					  arg_text(row->account));
+
+	json_open_array(b, "known");
+	for (int64 i = 0; i < count; i++)
+		json_append_text(b, row_text(i, 1));
+	json_close_array(b);
+}
 
 static Description
 describe_create(const OutboxRow *row, const Subscription *s)
@@ -136,6 +158,7 @@ describe_create(const OutboxRow *row, const Subscription *s)
 	copy_members(&b, row->arguments, create_members);
 	if (RUN(subscription_metadata, arg_uuid(s->id)) > 0)
 		json_add_json(&b, "metadata", row_json(0, 1));
+	add_known(&b, row, s);
 	return (Description){READY, json_close(&b), NULL};
 }
 
@@ -165,6 +188,28 @@ describe_update(const OutboxRow *row, const Subscription *s, JsonBuilder *b)
 	return (Description){READY, json_close(b), NULL};
 }
 
+QUERY(unpaid_invoice,
+	  "SELECT id FROM billing.invoices WHERE subscription_id = $1 AND status = 'open' "
+	  "ORDER BY issued_at DESC, id DESC LIMIT 1",
+	  UUIDOID);
+
+/* What is tried again: the newest open invoice, with the method that would be charged. */
+static void
+add_unpaid(JsonBuilder *b, const OutboxRow *row, const Subscription *s)
+{
+	pg_uuid_t *method = s->payment_method_id;
+
+	if (RUN(unpaid_invoice, arg_uuid(s->id)) > 0)
+		json_add_text(b, "invoice",
+					  ref_find("invoice", row_uuid(0, 1), row->provider, row->account));
+	if (method == NULL && RUN(default_method, arg_uuid(s->customer_id), arg_text(row->provider),
+							  arg_text(row->account)) > 0)
+		method = row_uuid(0, 1);
+	if (method != NULL)
+		json_add_text(b, "payment_method",
+					  ref_find("payment_method", method, row->provider, row->account));
+}
+
 Description
 subscription_describe(const OutboxRow *row)
 {
@@ -177,7 +222,7 @@ subscription_describe(const OutboxRow *row)
 		return describe_create(row, s);
 	if (s->provider_id == NULL)
 		return (Description){OBSOLETE, NULL, "the subscription was never created there"};
-	if (subscription_ended(s->status))
+	if (subscription_ended(s->status) && row->operation != OPERATION_SUBSCRIPTION_FETCH)
 		return (Description){OBSOLETE, NULL, "the subscription has ended"};
 	json_open(&b);
 	json_add_text(&b, "subscription", s->provider_id);
@@ -188,7 +233,12 @@ subscription_describe(const OutboxRow *row)
 		return describe_update(row, s, &b);
 	json_add_text(&b, "provider_status",
 				  s->provider_status != NULL ? s->provider_status : s->status);
-	copy_members(&b, row->arguments, cancel_members);
+	if (row->operation == OPERATION_SUBSCRIPTION_PAUSE)
+		copy_members(&b, row->arguments, pause_members);
+	else if (row->operation == OPERATION_SUBSCRIPTION_RETRY_PAYMENT)
+		add_unpaid(&b, row, s);
+	else
+		copy_members(&b, row->arguments, cancel_members);
 	if (row->carry != NULL)
 		json_add_text(&b, "comment", json_text(row->carry, "comment"));
 	return (Description){READY, json_close(&b), NULL};
@@ -281,23 +331,26 @@ adopt(const SubscriptionSnapshot *told, const News *news, const char **waiting_f
 	return subscription_load(id);
 }
 
-QUERY(mirror_subscription,
-	  "UPDATE billing.subscriptions SET status = $2, provider_status = $3, "
-	  "price_id = coalesce($4, price_id), "
-	  "plan_id = coalesce((SELECT p.plan_id FROM billing.prices AS p WHERE p.id = $4), plan_id), "
-	  "quantity = coalesce($5, quantity), "
-	  "current_period_start = coalesce($6, current_period_start), "
-	  "current_period_end = coalesce($7, current_period_end), "
-	  "trial_start = coalesce($8, trial_start), trial_end = coalesce($9, trial_end), "
-	  "cancel_at_period_end = $10, cancel_at = $11, canceled_at = $12, "
-	  "ended_at = $13, payment_method_id = coalesce($14, payment_method_id), "
-	  "client_secret = CASE WHEN $2 = 'incomplete' THEN coalesce($15, client_secret) END, "
-	  "error_code = CASE WHEN $2 IN ('active', 'trialing') THEN NULL ELSE error_code END, "
-	  "conflict = conflict OR (superseded_by IS NOT NULL AND $16), "
-	  "updated_at = now() WHERE id = $1",
-	  UUIDOID, TEXTOID, TEXTOID, UUIDOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	  TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, BYTEAOID,
-	  BOOLOID);
+QUERY(
+	mirror_subscription,
+	"UPDATE billing.subscriptions SET status = $2, provider_status = $3, "
+	"price_id = coalesce($4, price_id), "
+	"plan_id = coalesce((SELECT p.plan_id FROM billing.prices AS p WHERE p.id = $4), plan_id), "
+	"quantity = coalesce($5, quantity), "
+	"current_period_start = coalesce($6, current_period_start), "
+	"current_period_end = coalesce($7, current_period_end), "
+	"trial_start = coalesce($8, trial_start), trial_end = coalesce($9, trial_end), "
+	"cancel_at_period_end = $10 OR EXISTS (SELECT FROM billing.scheduled_changes AS h "
+	"WHERE h.subscription_id = $1 AND h.state = 'pending'), "
+	"cancel_at = $11, canceled_at = $12, pause_at_period_end = $17, resumes_at = $18, pending_price_id = $19, "
+	"ended_at = $13, payment_method_id = coalesce($14, payment_method_id), "
+	"client_secret = CASE WHEN $2 = 'incomplete' THEN coalesce($15, client_secret) END, "
+	"error_code = CASE WHEN $2 IN ('active', 'trialing') THEN NULL ELSE error_code END, "
+	"conflict = conflict OR (superseded_by IS NOT NULL AND $16), "
+	"updated_at = now() WHERE id = $1",
+	UUIDOID, TEXTOID, TEXTOID, UUIDOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, BYTEAOID,
+	BOOLOID, BOOLOID, TIMESTAMPTZOID, UUIDOID);
 
 static void
 mirror(const Subscription *s, const SubscriptionSnapshot *told, const News *news)
@@ -317,7 +370,10 @@ mirror(const Subscription *s, const SubscriptionSnapshot *told, const News *news
 		arg_time(told->canceled_at), arg_time(ended),
 		arg_uuid(ref_object("payment_method", told->payment_method, news->provider, news->account)),
 		arg_bytes(seal_text("subscriptions.client_secret", s->id, told->client_secret)),
-		arg_bool(live_status(told->status)));
+		arg_bool(live_status(told->status)), arg_bool(told->pause_at_period_end),
+		arg_time(told->resumes_at), arg_uuid(told_price(told->pending_price, news)));
+	if (ended != 0)
+		scheduled_changes_drop(s->id);
 }
 
 /*

@@ -1,7 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * subscriptions.c
- *	  Subscriptions: what callers ask for.
+ *	  Subscriptions: what callers ask for once there is one.
+ *
+ * How one is made stands in subscribe.c.
  *
  * A call checks, writes the row or the request and returns; status, plan,
  * quantity and periods change when the provider confirms, in
@@ -15,19 +17,18 @@
 #include "check.h"
 #include "errors.h"
 #include "json.h"
-#include "keys.h"
+#include "scheduled_changes.h"
 
+static const char *const effective_words[] = {"now", "period_end", NULL};
+static const char *const pause_words[] = {"void", "keep_as_draft", "mark_uncollectible", NULL};
 static const char *const proration_words[] = {"create_prorations", "none", "always_invoice", NULL};
-static const char *const collection_words[] = {"charge_automatically", "send_invoice", NULL};
-static const char *const trial_end_words[] = {"cancel", "pause", "create_invoice", NULL};
-static const char *const managed_words[] = {"provider", "local", NULL};
 
 /* ---- rows ---- */
 
 #define SUBSCRIPTION_COLUMNS                                                                                               \
 	"s.id, s.customer_id, s.organization_id, s.plan_id, s.plan_group, s.price_id, s.quantity, s.status, "                  \
 	"s.provider, s.account, s.provider_status, s.payment_method_id, s.cancel_at_period_end, s.superseded_by IS NOT NULL, " \
-	"r.provider_id, s.trial_end, s.livemode"
+	"r.provider_id, s.trial_end, s.livemode, s.current_period_end"
 
 QUERY(
 	load_subscription,
@@ -66,6 +67,7 @@ subscription_from_row(void)
 	s->provider_id = row_text(0, 15);
 	s->trial_end = row_time(0, 16);
 	s->livemode = row_bool(0, 17);
+	s->current_period_end = row_time(0, 18);
 	return s;
 }
 
@@ -73,6 +75,14 @@ Subscription *
 subscription_load(const pg_uuid_t *id)
 {
 	return RUN(load_subscription, arg_uuid(id)) == 0 ? NULL : subscription_from_row();
+}
+
+Subscription *
+subscription_of_group(const char *organization_id, const char *plan_group)
+{
+	return RUN(live_subscription, arg_text(organization_id), arg_text(plan_group)) == 0
+			   ? NULL
+			   : subscription_from_row();
 }
 
 /* Loads it under the lock of its customer, so that its state stands still. */
@@ -113,8 +123,8 @@ require_alive(const Subscription *s)
 }
 
 /* The end that a call plans; what ends now is cancelled. */
-static void
-check_cancel_at(const char *organization_id, TimestampTz cancel_at)
+void
+subscription_check_cancel_at(const char *organization_id, TimestampTz cancel_at)
 {
 	if (cancel_at == 0 ||
 		(!TIMESTAMP_NOT_FINITE(cancel_at) && cancel_at > clock_now(organization_id)))
@@ -126,314 +136,14 @@ check_cancel_at(const char *organization_id, TimestampTz cancel_at)
 }
 
 /* No provider keeps the dates of what costs nothing. */
-static void
-refuse_dates_of_free(TimestampTz trial_end, TimestampTz cancel_at)
+void
+subscription_refuse_dates_of_free(TimestampTz trial_end, TimestampTz cancel_at)
 {
 	if (trial_end != 0 || cancel_at != 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 						errmsg("a free subscription has no %s",
 							   trial_end != 0 ? "trial" : "end that is planned"),
 						errhint("Use billing.cancel_subscription() when it ends.")));
-}
-
-/* ---- subscribe ---- */
-
-/* An integer that the call leaves out; no value that a caller could mean. */
-#define NOT_NAMED PG_INT32_MIN
-
-typedef struct SubscribeTerms
-{
-	const char *plan;
-	const char *payment_method;
-	int trial_days; /* NOT_NAMED: the plan's, once */
-	int64 quantity;
-	const char *currency;
-	const pg_uuid_t *price;
-	int64 amount; /* NO_AMOUNT: not named */
-	const char *interval;
-	const char *collection_method;
-	int days_until_due; /* NOT_NAMED: none */
-	TimestampTz cancel_at;
-	const char *trial_end_behavior;
-	int off_session; /* NOT_NAMED: the provider decides */
-	const Jsonb *metadata;
-} SubscribeTerms;
-
-static void
-check_subscribe_terms(const SubscribeTerms *terms)
-{
-	/* before all else: any other error would put the statement into the log */
-	check_no_card("payment_method", terms->payment_method);
-	check_no_card_json("metadata", terms->metadata);
-	check_given("plan", terms->plan != NULL);
-	if (terms->quantity <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
-	if (terms->trial_days != NOT_NAMED && (terms->trial_days < 0 || terms->trial_days > 730))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("trial_days must be from 0 to 730")));
-	if (terms->days_until_due != NOT_NAMED && terms->days_until_due < 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("days_until_due must not be negative")));
-	check_word("collection_method", terms->collection_method, collection_words);
-	check_word("trial_end_behavior", terms->trial_end_behavior, trial_end_words);
-	check_metadata(terms->metadata);
-	if (terms->collection_method != NULL && strcmp(terms->collection_method, "send_invoice") == 0 &&
-		terms->days_until_due == NOT_NAMED)
-		ereport(ERROR,
-				(errcode(ERRCODE_NOT_NULL_VIOLATION),
-				 errmsg("days_until_due must be given with collection_method send_invoice")));
-}
-
-QUERY(
-	had_trial,
-	"SELECT FROM billing.subscriptions WHERE organization_id = $1 AND plan_group = $2 AND trial_start IS NOT NULL LIMIT 1",
-	TEXTOID, TEXTOID);
-
-/* The days of trial: as named; else the plan's, once per organisation and group. */
-static int
-trial_days_for(const SubscribeTerms *terms, const Customer *customer, const Price *price)
-{
-	if (terms->trial_days != NOT_NAMED)
-		return terms->trial_days;
-	if (price->plan_trial_days > 0 &&
-		RUN(had_trial, arg_text(customer->organization_id), arg_text(price->plan_group)) > 0)
-		return 0;
-	return price->plan_trial_days;
-}
-
-static Jsonb *
-create_arguments(const SubscribeTerms *terms, int trial_days)
-{
-	JsonBuilder b;
-
-	json_open(&b);
-	if (trial_days > 0)
-		json_add_int(&b, "trial_days", trial_days);
-	json_add_text(&b, "collection_method", terms->collection_method);
-	if (terms->days_until_due != NOT_NAMED)
-		json_add_int(&b, "days_until_due", terms->days_until_due);
-	json_add_time(&b, "cancel_at", terms->cancel_at);
-	json_add_text(&b, "trial_end_behavior", terms->trial_end_behavior);
-	if (terms->off_session != NOT_NAMED)
-		json_add_bool(&b, "off_session", terms->off_session != 0);
-	return json_close(&b);
-}
-
-QUERY(supersede,
-	  "UPDATE billing.subscriptions SET superseded_by = $2, updated_at = now() WHERE id = $1",
-	  UUIDOID, UUIDOID);
-
-/*
- * A live subscription of the group refuses a second one.  One that waits for
- * its first payment gives way, but not while the provider has not said what
- * became of it: two clicks are one subscription.
- */
-static Subscription *
-subscription_in_the_way(const Customer *customer, const Price *price)
-{
-	Subscription *live;
-	bool incomplete;
-
-	if (RUN(live_subscription, arg_text(customer->organization_id), arg_text(price->plan_group)) ==
-		0)
-		return NULL;
-	live = subscription_from_row();
-	incomplete = strcmp(live->status, "incomplete") == 0;
-	if (incomplete)
-		(void) outbox_give_up(live->id, OPERATION_SUBSCRIPTION_CREATE);
-	if (!incomplete || outbox_pending(live->id, OPERATION_SUBSCRIPTION_CREATE) != NULL)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_JB_STATE),
-			 errmsg("organization \"%s\" has a subscription in plan group \"%s\"",
-					customer->organization_id, price->plan_group),
-			 errdetail("Subscription %s is %s.", uuid_text(live->id), live->status),
-			 outbox_pending(live->id, OPERATION_SUBSCRIPTION_CANCEL) != NULL
-				 ? errhint("It is being canceled: wait for it by billing.await().")
-			 : incomplete
-				 ? errhint(
-					   "Wait for it by billing.await(), or give it up by billing.cancel_request().")
-				 : errhint(
-					   "Use billing.update_subscription() to change its plan, or billing.cancel_subscription() first.")));
-	return live;
-}
-
-QUERY(
-	insert_subscription,
-	"INSERT INTO billing.subscriptions (id, customer_id, organization_id, plan_id, plan_group, price_id, quantity, "
-	"status, provider, account, livemode, payment_method_id, metadata, current_period_start) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, coalesce($13, '{}'), $14)",
-	UUIDOID, UUIDOID, TEXTOID, UUIDOID, TEXTOID, UUIDOID, INT8OID, TEXTOID, TEXTOID, TEXTOID,
-	BOOLOID, UUIDOID, JSONBOID, TIMESTAMPTZOID);
-
-/* Two sessions that both found nothing meet at the unique index. */
-static void
-insert_row(const pg_uuid_t *id, const SubscribeTerms *terms, const Customer *customer,
-		   const Account *account, const Price *price, const pg_uuid_t *payment_method_id,
-		   bool free)
-{
-	RUN(insert_subscription, arg_uuid(id), arg_uuid(customer->id),
-		arg_text(customer->organization_id), arg_uuid(price->plan_id), arg_text(price->plan_group),
-		arg_uuid(price->id), arg_int(terms->quantity), arg_text(free ? "active" : "incomplete"),
-		arg_text(account->provider), arg_text(account->account), arg_bool(account->livemode),
-		arg_uuid(payment_method_id), arg_json(terms->metadata),
-		free ? arg_time(clock_now(customer->organization_id)) : arg_null());
-	event_record(free ? "subscription.active" : "subscription.created", "subscription", id,
-				 customer->organization_id, NULL, free ? "active" : "incomplete");
-}
-
-static void
-give_way(const Subscription *old, const pg_uuid_t *successor)
-{
-	JsonBuilder b;
-
-	RUN(supersede, arg_uuid(old->id), arg_uuid(successor));
-	if (old->provider_id == NULL)
-	{
-		subscription_end_here(old);
-		return;
-	}
-	json_open(&b);
-	outbox_enqueue(account_get(old->provider, old->account), OPERATION_SUBSCRIPTION_CANCEL, old->id,
-				   old->customer_id, json_close(&b), NULL);
-}
-
-static pg_uuid_t *
-subscription_create(const SubscribeTerms *terms, const Customer *customer, const Account *account)
-{
-	Price *price = price_choose(
-		&(PriceChoice){.plan = terms->plan,
-					   .price = terms->price,
-					   .amount = terms->amount,
-					   .interval = terms->interval,
-					   .currency = terms->currency != NULL ? terms->currency : customer->currency,
-					   .customer_id = customer->id});
-	Subscription *old = subscription_in_the_way(customer, price);
-	bool free = price->amount == 0;
-	pg_uuid_t *id = new_id();
-	pg_uuid_t *method = NULL;
-	pg_uuid_t *blocked_by;
-
-	customer_check_mode(customer, account);
-	check_cancel_at(customer->organization_id, terms->cancel_at);
-	if (free)
-		refuse_dates_of_free(0, terms->cancel_at);
-	if (strcmp(price->interval, "one_time") == 0)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the price of plan \"%s\" is paid once", terms->plan),
-			 errhint(
-				 "A subscription needs a price with an interval; see billing.create_price().")));
-	if (terms->payment_method != NULL)
-		method = payment_method_attach(customer, account, terms->payment_method, -1, NULL);
-	if (old != NULL)
-	{
-		/* out of the index before the successor is in it */
-		RUN(supersede, arg_uuid(old->id), arg_uuid(old->id));
-	}
-	insert_row(id, terms, customer, account, price, method, free);
-	if (old != NULL)
-		give_way(old, id);
-	if (free)
-		return id;
-
-	customer_ensure_at(customer, account);
-	blocked_by = price_ensure_at(price, account);
-	outbox_enqueue(account, OPERATION_SUBSCRIPTION_CREATE, id, customer->id,
-				   create_arguments(terms, trial_days_for(terms, customer, price)), blocked_by);
-	return id;
-}
-
-/* From a trigger of the application's table: the plan that every new customer gets. */
-pg_uuid_t *
-subscription_create_default(const Customer *customer, const char *plan)
-{
-	SubscribeTerms terms = {.plan = plan,
-							.trial_days = NOT_NAMED,
-							.quantity = 1,
-							.amount = NO_AMOUNT,
-							.days_until_due = NOT_NAMED,
-							.off_session = NOT_NAMED};
-
-	return subscription_create(&terms, customer,
-							   account_get(customer->provider, customer->account));
-}
-
-static void
-refuse_local(const char *managed_by)
-{
-	check_word("managed_by", managed_by, managed_words);
-	if (managed_by != NULL && strcmp(managed_by, "local") == 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
-						errmsg("subscriptions that are billed by this database are not supported"),
-						errhint("Leave managed_by out: the provider bills.")));
-}
-
-SQL_FUNCTION(billing_subscribe)
-{
-	char *organization_id = ARG_TEXT(0);
-	SubscribeTerms terms = {
-		.plan = ARG_TEXT(1),
-		.payment_method = ARG_TEXT(2),
-		.trial_days = ARG_INT4(3, NOT_NAMED),
-		.quantity = ARG_INT(4, 1),
-		.currency = ARG_TEXT(5),
-		.price = ARG_UUID(6),
-		.amount = ARG_INT(7, NO_AMOUNT),
-		.interval = ARG_TEXT(8),
-		.collection_method = ARG_TEXT(9),
-		.days_until_due = ARG_INT4(10, NOT_NAMED),
-		.cancel_at = ARG_TIME(11),
-		.trial_end_behavior = ARG_TEXT(12),
-		.off_session = PG_ARGISNULL(13) ? NOT_NAMED : PG_GETARG_BOOL(13),
-		.metadata = ARG_JSON(15),
-	};
-	char *managed_by = ARG_TEXT(14);
-	char *provider = ARG_TEXT(16);
-	char *account_name = ARG_TEXT(17);
-	char *key = ARG_TEXT(18);
-	KeyedArgument arguments[] = {
-		{"plan", terms.plan},
-		{"payment_method", terms.payment_method},
-		{"trial_days", psprintf("%d", terms.trial_days)},
-		{"quantity", psprintf(INT64_FORMAT, terms.quantity)},
-		{"currency", terms.currency},
-		{"price", terms.price == NULL ? NULL : uuid_text(terms.price)},
-		{"amount", psprintf(INT64_FORMAT, terms.amount)},
-		{"interval", terms.interval},
-		{"collection_method", terms.collection_method},
-		{"days_until_due", psprintf("%d", terms.days_until_due)},
-		{"cancel_at", psprintf(INT64_FORMAT, terms.cancel_at)},
-		{"trial_end_behavior", terms.trial_end_behavior},
-		{"off_session", psprintf("%d", terms.off_session)},
-		{"managed_by", managed_by},
-		{"metadata", terms.metadata == NULL ? NULL : json_string(terms.metadata)},
-		{"provider", provider},
-		{"account", account_name},
-	};
-	Customer *customer;
-	pg_uuid_t *id;
-
-	db_open();
-	check_subscribe_terms(&terms);
-	check_given("organization_id", organization_id != NULL);
-	refuse_local(managed_by);
-	customer = customer_of_organization(organization_id, true);
-	if (customer == NULL)
-		unknown_object("customer of organization", organization_id,
-					   "Use billing.create_customer() first.");
-	id = idempotency_find("subscribe", organization_id, key, arguments, lengthof(arguments));
-	if (id == NULL)
-	{
-		id = subscription_create(
-			&terms, customer,
-			account_get(provider != NULL ? provider : customer->provider,
-						account_name != NULL ? account_name : customer->account));
-		idempotency_store("subscribe", organization_id, key, id);
-	}
-	PG_RETURN_DATUM(db_close_uuid(id));
 }
 
 /* ---- change ---- */
@@ -449,12 +159,17 @@ typedef struct UpdateTerms
 	TimestampTz proration_date;
 	TimestampTz trial_end;
 	TimestampTz cancel_at;
+	const char *effective;
+	const char *coupon;
 } UpdateTerms;
 
 static void
 check_update_terms(const UpdateTerms *terms)
 {
+	check_no_card("payment_method", terms->payment_method);
+	check_no_card("coupon", terms->coupon);
 	check_word("proration_behavior", terms->proration_behavior, proration_words);
+	check_word("effective", terms->effective, effective_words);
 	if (terms->quantity < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
@@ -463,12 +178,12 @@ check_update_terms(const UpdateTerms *terms)
 						errmsg("trial_end and proration_date cannot be infinite")));
 	if (terms->plan == NULL && terms->quantity == 0 && terms->price == NULL &&
 		terms->amount == NO_AMOUNT && terms->payment_method == NULL && terms->trial_end == 0 &&
-		terms->cancel_at == 0)
+		terms->cancel_at == 0 && terms->coupon == NULL)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("nothing to change is named"),
 			 errhint(
-				 "Pass plan, price, amount, quantity, payment_method, trial_end or cancel_at.")));
+				 "Pass plan, price, amount, quantity, payment_method, coupon, trial_end or cancel_at.")));
 }
 
 /* The price after the change: NULL when it stays. */
@@ -512,6 +227,9 @@ update_arguments(const UpdateTerms *terms, const Price *price, const pg_uuid_t *
 	json_add_time(&b, "proration_date", terms->proration_date);
 	json_add_time(&b, "trial_end", terms->trial_end);
 	json_add_time(&b, "cancel_at", terms->cancel_at);
+	if (strcmp(terms->effective, "now") != 0)
+		json_add_text(&b, "effective", terms->effective);
+	json_add_text(&b, "coupon", terms->coupon);
 	if (method != NULL)
 		json_add_text(&b, "payment_method_id", uuid_text(method));
 	return json_close(&b);
@@ -537,7 +255,7 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 
 	if (price == NULL || price->amount == 0)
 	{
-		refuse_dates_of_free(terms->trial_end, terms->cancel_at);
+		subscription_refuse_dates_of_free(terms->trial_end, terms->cancel_at);
 		RUN(change_free, arg_uuid(s->id), price == NULL ? arg_null() : arg_uuid(price->plan_id),
 			price == NULL ? arg_null() : arg_uuid(price->id),
 			terms->quantity > 0 ? arg_int(terms->quantity) : arg_null(), arg_uuid(method),
@@ -549,7 +267,12 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 	customer_ensure_at(customer, account);
 	json_open(&b);
 	json_add_text(&b, "price_id", uuid_text(price->id));
+	json_add_int(&b, "amount", price->amount);
+	json_add_text(&b, "currency", price->currency);
+	json_add_text(&b, "interval", price->interval);
+	json_add_int(&b, "interval_count", price->interval_count);
 	json_add_int(&b, "quantity", terms->quantity > 0 ? terms->quantity : s->quantity);
+	json_add_text(&b, "coupon", terms->coupon);
 	json_add_bool(&b, "all_or_nothing", true);
 	if (method != NULL)
 		json_add_text(&b, "payment_method_id", uuid_text(method));
@@ -572,6 +295,8 @@ SQL_FUNCTION(billing_update_subscription)
 		.proration_date = ARG_TIME(7),
 		.trial_end = ARG_TIME(8),
 		.cancel_at = ARG_TIME(9),
+		.effective = PG_ARGISNULL(10) ? "now" : ARG_TEXT(10),
+		.coupon = ARG_TEXT(11),
 	};
 	Subscription *s;
 	Customer *customer;
@@ -585,7 +310,7 @@ SQL_FUNCTION(billing_update_subscription)
 	check_update_terms(&terms);
 	s = subscription_load_locked(id);
 	require_alive(s);
-	check_cancel_at(s->organization_id, terms.cancel_at);
+	subscription_check_cancel_at(s->organization_id, terms.cancel_at);
 	customer = customer_load(s->customer_id, false);
 	account = account_get(s->provider, s->account);
 	price = changed_price(&terms, s);
@@ -638,6 +363,7 @@ cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const 
 	bool can_wait = strcmp(s->status, "active") == 0 || strcmp(s->status, "trialing") == 0;
 	Operation operation = at_period_end && can_wait ? OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END
 													: OPERATION_SUBSCRIPTION_CANCEL;
+	Account *account;
 	pg_uuid_t *id;
 
 	if (subscription_ended(s->status) ||
@@ -656,8 +382,12 @@ cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const 
 		worker_wake_at_commit();
 		return;
 	}
-	id = outbox_enqueue(account_get(s->provider, s->account), operation, s->id, s->customer_id,
-						arguments, NULL);
+	account = account_get(s->provider, s->account);
+	if (operation == OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END &&
+		emulate(s, account, operation, json_text(arguments, "reason"), comment))
+		return;
+	scheduled_changes_drop(s->id);
+	id = outbox_enqueue(account, operation, s->id, s->customer_id, arguments, NULL);
 	if (comment != NULL)
 		outbox_keep_private(id, "comment", comment);
 }
@@ -698,52 +428,136 @@ subscription_cancel_all(const pg_uuid_t *customer_id)
 			   NULL);
 }
 
-SQL_FUNCTION(billing_resume_subscription)
-{
-	pg_uuid_t *id = ARG_UUID(0);
-	Subscription *s;
-	JsonBuilder b;
-	bool paused;
+QUERY(
+	set_status_here,
+	"UPDATE billing.subscriptions SET status = $2, resumes_at = NULL, updated_at = now() WHERE id = $1",
+	UUIDOID, TEXTOID);
 
-	db_open();
-	s = subscription_load_locked(id);
-	require_alive(s);
-	paused = strcmp(s->status, "paused") == 0;
+/* Of a subscription that no provider knows. */
+static void
+change_status_here(const Subscription *s, const char *status)
+{
+	RUN(set_status_here, arg_uuid(s->id), arg_text(status));
+	event_record(psprintf("subscription.%s", status), "subscription", s->id, s->organization_id,
+				 s->status, status);
+}
+
+static void
+resume(const Subscription *s)
+{
+	Account *account = account_get(s->provider, s->account);
+	bool paused = strcmp(s->status, "paused") == 0;
+	JsonBuilder b;
+
 	if (!paused && !s->cancel_at_period_end &&
 		outbox_pending(s->id, OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("subscription \"%s\" is neither paused nor about to be canceled",
-							   uuid_text(id)),
+							   uuid_text(s->id)),
 						errdetail("Its status is %s.", s->status)));
-	json_open(&b);
-	outbox_enqueue(account_get(s->provider, s->account),
-				   paused ? OPERATION_SUBSCRIPTION_RESUME : OPERATION_SUBSCRIPTION_UNCANCEL, s->id,
-				   s->customer_id, json_close(&b), NULL);
+	if (!at_provider(s))
+		change_status_here(s, "active");
+	else if (paused || !emulate(s, account, OPERATION_SUBSCRIPTION_UNCANCEL, NULL, NULL))
+	{
+		json_open(&b);
+		outbox_enqueue(account,
+					   paused ? OPERATION_SUBSCRIPTION_RESUME : OPERATION_SUBSCRIPTION_UNCANCEL,
+					   s->id, s->customer_id, json_close(&b), NULL);
+	}
+}
+
+SQL_FUNCTION(billing_resume_subscription)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	Subscription *s;
+
+	db_open();
+	s = subscription_load_locked(id);
+	require_alive(s);
+	resume(s);
 	db_close();
 	PG_RETURN_VOID();
 }
 
-QUERY(client_secret,
-	  "SELECT s.provider, s.account, a.publishable_key, s.client_secret, s.status "
-	  "FROM billing.subscriptions AS s JOIN billing.provider_accounts AS a "
-	  "ON a.provider = s.provider AND a.account = s.account WHERE s.id = $1",
-	  UUIDOID);
+/* ---- pause ---- */
 
-SQL_FUNCTION(billing_client_config)
+static void
+check_pause(const Subscription *s, TimestampTz resumes_at, const char *behavior)
+{
+	require_alive(s);
+	check_word("behavior", behavior, pause_words);
+	if (resumes_at != 0 &&
+		(TIMESTAMP_NOT_FINITE(resumes_at) || resumes_at <= clock_now(s->organization_id)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("resumes_at is not a time to come"),
+						errdetail("resumes_at is %s.", timestamptz_to_str(resumes_at))));
+	if (strcmp(s->status, "active") != 0 && strcmp(s->status, "trialing") != 0 &&
+		strcmp(s->status, "past_due") != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("subscription \"%s\" is %s and cannot be paused", uuid_text(s->id),
+							   s->status),
+						errhint("Only one that is active, trialing or past due is paused.")));
+}
+
+static void
+pause_here(const Subscription *s, bool at_period_end, TimestampTz resumes_at)
+{
+	if (at_period_end || resumes_at != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("a free subscription has no period to pause for"),
+						errhint("Leave at_period_end and resumes_at out.")));
+	change_status_here(s, "paused");
+}
+
+SQL_FUNCTION(billing_pause_subscription)
 {
 	pg_uuid_t *id = ARG_UUID(0);
+	bool at_period_end = ARG_BOOL(1, false);
+	TimestampTz resumes_at = ARG_TIME(2);
+	char *behavior = ARG_TEXT(3);
+	Subscription *s;
 	JsonBuilder b;
 
 	db_open();
-	check_given("id", id != NULL);
-	if (READ(client_secret, arg_uuid(id)) == 0)
-		unknown_object("object", uuid_text(id), "Pass the id of a subscription.");
-	json_open(&b);
-	json_add_text(&b, "provider", row_text(0, 1));
-	json_add_text(&b, "account", row_text(0, 2));
-	json_add_text(&b, "publishable_key", row_text(0, 3));
-	json_add_text(&b, "client_secret",
-				  unseal_text("subscriptions.client_secret", id, row_bytes(0, 4)));
-	json_add_text(&b, "status", row_text(0, 5));
-	PG_RETURN_DATUM(db_close_json(json_close(&b)));
+	s = subscription_load_locked(id);
+	check_pause(s, resumes_at, behavior);
+	if (!at_provider(s))
+		pause_here(s, at_period_end, resumes_at);
+	else if (outbox_pending(s->id, OPERATION_SUBSCRIPTION_PAUSE) == NULL)
+	{
+		json_open(&b);
+		json_add_bool(&b, "at_period_end", at_period_end);
+		json_add_time(&b, "resumes_at", resumes_at);
+		json_add_text(&b, "behavior", behavior);
+		outbox_enqueue(account_get(s->provider, s->account), OPERATION_SUBSCRIPTION_PAUSE, s->id,
+					   s->customer_id, json_close(&b), NULL);
+	}
+	db_close();
+	PG_RETURN_VOID();
+}
+
+/* ---- a failed payment ---- */
+
+SQL_FUNCTION(billing_retry_payment)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	Subscription *s;
+	JsonBuilder b;
+
+	db_open();
+	s = subscription_load_locked(id);
+	require_alive(s);
+	if (strcmp(s->status, "past_due") != 0 && strcmp(s->status, "unpaid") != 0 &&
+		strcmp(s->status, "incomplete") != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("nothing of subscription \"%s\" is unpaid", uuid_text(s->id)),
+						errdetail("Its status is %s.", s->status)));
+	if (outbox_pending(s->id, OPERATION_SUBSCRIPTION_RETRY_PAYMENT) == NULL)
+	{
+		json_open(&b);
+		outbox_enqueue(account_get(s->provider, s->account), OPERATION_SUBSCRIPTION_RETRY_PAYMENT,
+					   s->id, s->customer_id, json_close(&b), NULL);
+	}
+	db_close();
+	PG_RETURN_VOID();
 }

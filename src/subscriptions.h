@@ -28,16 +28,26 @@ typedef struct Subscription
 	bool superseded;
 	char *provider_id; /* NULL: no provider knows it */
 	TimestampTz trial_end;
+	TimestampTz current_period_end;
 	bool livemode;
 } Subscription;
 
 /* NULL when there is none. */
 extern Subscription *subscription_load(const pg_uuid_t *id);
 
+/* The one of the group that is live or may become so; NULL when there is none. */
+extern Subscription *subscription_of_group(const char *organization_id, const char *plan_group);
+
 /* canceled or incomplete_expired */
 extern bool subscription_ended(const char *status);
 
 /* Ends a subscription that no provider knows. */
 extern void subscription_end_here(const Subscription *subscription);
+
+/* 22023 unless the end that a call plans is to come; what ends now is cancelled. 0 is fine. */
+extern void subscription_check_cancel_at(const char *organization_id, TimestampTz cancel_at);
+
+/* JB004: no provider keeps the dates of what costs nothing. */
+extern void subscription_refuse_dates_of_free(TimestampTz trial_end, TimestampTz cancel_at);
 
 #endif /* JANUA_SUBSCRIPTIONS_H */

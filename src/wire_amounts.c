@@ -15,7 +15,7 @@
 /* One row always: a currency that is not in our table counts as one of two decimals. */
 QUERY(find_rule,
 	  "SELECT coalesce(c.exponent, 2)::integer, coalesce(r.wire_exponent, c.exponent, 2)::integer, "
-	  "coalesce(r.step, 1), r.max_amount "
+	  "coalesce(r.step, 1), r.max_amount, coalesce(r.min_amount, 0) "
 	  "FROM (SELECT) AS one LEFT JOIN billing.currencies AS c ON c.code = $2 "
 	  "LEFT JOIN billing.provider_currencies AS r ON r.provider = $1 AND r.currency = $2",
 	  TEXTOID, TEXTOID);
@@ -23,6 +23,7 @@ QUERY(find_rule,
 typedef struct CurrencyRule
 {
 	int exponent; /* of ours */
+	int64 min;    /* smallest charge, in the provider's units */
 	MoneyRule rule;
 } CurrencyRule;
 
@@ -37,6 +38,7 @@ currency_rule(const char *provider, const char *currency)
 	found.rule.step = row_int(0, 3);
 	found.rule.min = 0;
 	found.rule.max = row_null(0, 4) ? PG_INT64_MAX : row_int(0, 4);
+	found.min = row_int(0, 5);
 	return found;
 }
 
@@ -50,13 +52,12 @@ neighbours(const MoneyWire *wire)
 					wire->has_lower ? wire->lower : wire->upper);
 }
 
-int64
-wire_price(const char *provider, const char *currency, int64 amount)
+static int64
+to_wire(const char *provider, const char *currency, const CurrencyRule *found, int64 amount)
 {
-	CurrencyRule found = currency_rule(provider, currency);
 	MoneyWire wire;
 
-	switch (money_to_wire(amount, found.exponent, &found.rule, &wire))
+	switch (money_to_wire(amount, found->exponent, &found->rule, &wire))
 	{
 		case MONEY_OK:
 			return wire.wire;
@@ -74,6 +75,23 @@ wire_price(const char *provider, const char *currency, int64 amount)
 								   " in %s is out of range for provider \"%s\"",
 								   amount, currency, provider)));
 	}
+}
+
+int64
+wire_price(const char *provider, const char *currency, int64 amount)
+{
+	CurrencyRule found = currency_rule(provider, currency);
+
+	return to_wire(provider, currency, &found, amount);
+}
+
+int64
+wire_charge(const char *provider, const char *currency, int64 amount)
+{
+	CurrencyRule found = currency_rule(provider, currency);
+
+	found.rule.min = found.min;
+	return to_wire(provider, currency, &found, amount);
 }
 
 int64

@@ -22,6 +22,12 @@
 extern int64 wire_price(const char *provider, const char *currency, int64 amount);
 
 /*
+ * The same for what is charged at once: it has to reach the provider's minimum
+ * and to stay below its maximum.
+ */
+extern int64 wire_charge(const char *provider, const char *currency, int64 amount);
+
+/*
  * What a provider reports, in minor units; rounded half away from zero where
  * the provider counts finer than the currency.  22003 when it does not fit.
  */

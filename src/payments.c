@@ -1,0 +1,694 @@
+/*-------------------------------------------------------------------------
+ *
+ * payments.c
+ *	  Payment intents: what callers ask for.
+ *
+ * A call checks, writes the row and the request and returns; status and
+ * amounts change when the provider says so, in payment_sync.c.  What somebody
+ * said that is nobody else's business (where he returns to, how he gave a
+ * mandate) is sealed in the row and opened when the request is sent; the
+ * request's arguments hold terms and ids only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "payments.h"
+
+#include "check.h"
+#include "errors.h"
+#include "keys.h"
+#include "wire_amounts.h"
+
+#define SUFFIX_MAX 22 /* of a statement descriptor, as card networks print it */
+
+static const char *const capture_words[] = {"automatic", "manual", NULL};
+static const char *const usage_words[] = {"on_session", "off_session", NULL};
+static const char *const cancel_words[] = {"duplicate", "fraudulent", "requested_by_customer",
+										   "abandoned", NULL};
+
+/* Paid by a reference that is made at once; nothing is charged. */
+static const char *const voucher_methods[] = {"oxxo", "spei", NULL};
+
+/* ---- rows ---- */
+
+QUERY(
+	load_payment,
+	"SELECT p.id, p.customer_id, p.organization_id, p.provider, p.account, p.livemode, p.status, p.amount, p.currency, "
+	"p.amount_capturable, p.amount_received, p.refunded_elsewhere, p.method, p.payment_method_id, p.off_session, "
+	"p.invoice_id, p.checkout_session_id, p.paid_at, r.provider_id FROM billing.payment_intents AS p "
+	"LEFT JOIN billing.provider_refs AS r ON r.object_id = p.id AND r.object_type = 'payment_intent' "
+	"AND r.provider = p.provider AND r.account = p.account WHERE p.id = $1",
+	UUIDOID);
+
+PaymentIntent *
+payment_intent_load(const pg_uuid_t *id)
+{
+	PaymentIntent *p;
+
+	if (id == NULL || RUN(load_payment, arg_uuid(id)) == 0)
+		return NULL;
+	p = palloc(sizeof(PaymentIntent));
+	p->id = row_uuid(0, 1);
+	p->customer_id = row_uuid(0, 2);
+	p->organization_id = row_text(0, 3);
+	p->provider = row_text(0, 4);
+	p->account = row_text(0, 5);
+	p->livemode = row_bool(0, 6);
+	p->status = row_text(0, 7);
+	p->amount = row_int(0, 8);
+	p->currency = row_text(0, 9);
+	p->amount_capturable = row_int(0, 10);
+	p->amount_received = row_int(0, 11);
+	p->refunded_elsewhere = row_int(0, 12);
+	p->method = row_text(0, 13);
+	p->payment_method_id = row_uuid(0, 14);
+	p->off_session = row_bool(0, 15);
+	p->invoice_id = row_uuid(0, 16);
+	p->checkout_session_id = row_uuid(0, 17);
+	p->paid_at = row_time(0, 18);
+	p->provider_id = row_text(0, 19);
+	return p;
+}
+
+PaymentIntent *
+payment_intent_load_locked(const pg_uuid_t *id)
+{
+	PaymentIntent *p;
+
+	check_given("payment_intent_id", id != NULL);
+	p = payment_intent_load(id);
+	if (p == NULL)
+		unknown_object("payment intent", uuid_text(id), NULL);
+	outbox_lock_customer(p->customer_id);
+	return payment_intent_load(id);
+}
+
+bool
+payment_arrived(const char *status)
+{
+	return strcmp(status, "succeeded") == 0 || strcmp(status, "partially_refunded") == 0 ||
+		   strcmp(status, "refunded") == 0;
+}
+
+static bool
+is_one_of(const char *word, const char *const *words)
+{
+	for (int i = 0; word != NULL && words[i] != NULL; i++)
+	{
+		if (strcmp(word, words[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+static Account *
+account_of(const PaymentIntent *p)
+{
+	return account_get(p->provider, p->account);
+}
+
+/* ---- invoices: one attempt in flight ---- */
+
+QUERY(invoice_to_pay,
+	  "SELECT status, currency FROM billing.invoices WHERE id = $1 AND customer_id = $2", UUIDOID,
+	  UUIDOID);
+/* A request whose outcome nobody knows counts, even when it was given up: its bytes are kept. */
+QUERY(
+	attempt_in_flight,
+	"SELECT p.id, p.status FROM billing.payment_intents AS p "
+	"WHERE p.invoice_id = $1 AND p.id IS DISTINCT FROM $2 "
+	"AND (p.status IN ('processing', 'requires_action', 'requires_capture') "
+	"OR (p.status IN ('pending', 'failed') AND EXISTS (SELECT FROM billing.outbox AS o "
+	"WHERE o.object_id = p.id AND o.operation IN ('payment_intent.create', 'payment_intent.confirm') "
+	"AND (o.state <> 'dead' OR o.request IS NOT NULL)))) LIMIT 1",
+	UUIDOID, UUIDOID);
+
+/* The customer is locked: two sessions cannot both find nothing. */
+static void
+refuse_second_attempt(const pg_uuid_t *invoice_id, const pg_uuid_t *own_id)
+{
+	if (invoice_id == NULL || RUN(attempt_in_flight, arg_uuid(invoice_id), arg_uuid(own_id)) == 0)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_JB_DUPLICATE_PAYMENT),
+					errmsg("invoice \"%s\" is being paid already", uuid_text(invoice_id)),
+					errdetail("Payment intent %s is %s.", row_text(0, 1), row_text(0, 2)),
+					errhint("Wait for it by billing.await(), or give it up by "
+							"billing.cancel_payment_intent().")));
+}
+
+static void
+check_invoice(const pg_uuid_t *invoice_id, const Customer *customer, const char *currency)
+{
+	char *status;
+
+	if (invoice_id == NULL)
+		return;
+	if (RUN(invoice_to_pay, arg_uuid(invoice_id), arg_uuid(customer->id)) == 0)
+		unknown_object("invoice", uuid_text(invoice_id), "Pass an invoice of this customer.");
+	status = row_text(0, 1);
+	if (strcmp(status, "open") != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE), errmsg("invoice \"%s\" is %s and cannot be paid",
+														  uuid_text(invoice_id), status)));
+	if (strcmp(row_text(0, 2), currency) != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invoice \"%s\" is in %s and cannot be paid in %s",
+							   uuid_text(invoice_id), row_text(0, 2), currency)));
+	refuse_second_attempt(invoice_id, NULL);
+}
+
+/* ---- create ---- */
+
+/* Not said: the call decides by what else it says. */
+#define UNSAID (-1)
+
+typedef struct PaymentTerms
+{
+	int64 amount;
+	const char *currency;
+	const char *method;
+	const char *payment_method;
+	int confirm; /* 0, 1 or UNSAID */
+	bool off_session;
+	const char *capture_method;
+	int installments; /* 0: none */
+	TimestampTz expires_at;
+	const Jsonb *line_items;
+	const Jsonb *tax_lines;
+	const char *description;
+	const char *suffix;
+	const char *receipt_email;
+	const char *return_url;
+	const char *setup_future_usage;
+	const pg_uuid_t *invoice_id;
+	const Jsonb *mandate;
+	const Jsonb *metadata;
+	const char *provider;
+	const char *account;
+} PaymentTerms;
+
+/* Before all else: any other error would put the statement into the log. */
+static void
+refuse_cards(const PaymentTerms *terms)
+{
+	check_no_card("payment_method", terms->payment_method);
+	check_no_card("method", terms->method);
+	check_no_card("description", terms->description);
+	check_no_card("statement_descriptor_suffix", terms->suffix);
+	check_no_card("receipt_email", terms->receipt_email);
+	check_no_card("return_url", terms->return_url);
+	check_no_card_json("line_items", terms->line_items);
+	check_no_card_json("tax_lines", terms->tax_lines);
+	check_no_card_json("mandate", terms->mandate);
+	check_no_card_json("metadata", terms->metadata);
+}
+
+static void
+check_suffix(const char *suffix)
+{
+	if (suffix == NULL)
+		return;
+	if (*suffix == '\0' || strlen(suffix) > SUFFIX_MAX || strpbrk(suffix, "<>\\'\"*") != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("statement_descriptor_suffix cannot be printed on a statement"),
+						errhint("Use 1 to %d letters, digits and blanks.", SUFFIX_MAX)));
+}
+
+static void
+check_terms(const PaymentTerms *terms)
+{
+	if (terms->amount <= 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("amount must be positive"),
+						errdetail("It is " INT64_FORMAT ".", terms->amount),
+						errhint("Use billing.create_setup_intent() to save a payment method, "
+								"billing.create_refund() to give money back.")));
+	check_method(terms->method);
+	check_word("capture_method", terms->capture_method, capture_words);
+	check_word("setup_future_usage", terms->setup_future_usage, usage_words);
+	check_suffix(terms->suffix);
+	check_email(terms->receipt_email);
+	check_metadata(terms->metadata);
+	if (terms->installments < 0 || terms->installments == 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("installments must be a number of months from 2")));
+	if (terms->capture_method != NULL && strcmp(terms->capture_method, "manual") == 0 &&
+		is_one_of(terms->method, voucher_methods))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("method \"%s\" cannot be authorised first", terms->method),
+						errhint("Leave capture_method out.")));
+}
+
+static void
+check_expiry(const char *organization_id, TimestampTz expires_at)
+{
+	if (expires_at != 0 &&
+		(TIMESTAMP_NOT_FINITE(expires_at) || expires_at <= clock_now(organization_id)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("expires_at is not a time to come"),
+						errdetail("It is %s.", timestamptz_to_str(expires_at))));
+}
+
+/* Charge now?  What is said counts; else, if there is something to charge or a voucher to make. */
+static bool
+confirms(const PaymentTerms *terms, const PaymentMethodChoice *choice)
+{
+	bool something = choice->method_id != NULL || choice->token != NULL ||
+					 is_one_of(terms->method, voucher_methods);
+
+	if (terms->confirm == UNSAID)
+		return something;
+	if (terms->confirm && !something)
+		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+						errmsg("payment_method must be given to confirm a payment"),
+						errhint("Without one leave confirm out: the browser confirms it with what "
+								"billing.client_config() shows.")));
+	return terms->confirm != 0;
+}
+
+/* What the provider has to know beside the row; ids of ours stay ours. */
+static Jsonb *
+create_arguments(const PaymentTerms *terms, const PaymentMethodChoice *choice,
+				 const PaymentLines *lines, const char *currency, bool confirm)
+{
+	JsonBuilder b;
+
+	json_open(&b);
+	json_add_text(&b, "currency", currency);
+	json_add_text(&b, "method", terms->method != NULL ? terms->method : choice->type);
+	json_add_text(&b, "token", choice->token);
+	json_add_bool(&b, "confirm", confirm);
+	json_add_bool(&b, "off_session", terms->off_session);
+	json_add_text(&b, "capture_method", terms->capture_method);
+	if (terms->installments > 0)
+		json_add_int(&b, "installments", terms->installments);
+	json_add_time(&b, "expires_at", terms->expires_at);
+	json_add_json(&b, "line_items", lines->line_items);
+	json_add_json(&b, "tax_lines", lines->tax_lines);
+	json_add_text(&b, "setup_future_usage", terms->setup_future_usage);
+	return json_close(&b);
+}
+
+QUERY(
+	insert_payment,
+	"INSERT INTO billing.payment_intents (id, customer_id, organization_id, provider, account, livemode, amount, "
+	"currency, method, payment_method_id, capture_method, off_session, installments, invoice_id, expires_at, "
+	"description, statement_descriptor_suffix, receipt_email, terms, metadata) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, 'automatic'), $12, $13, $14, $15, $16, $17, $18, "
+	"$19, coalesce($20, '{}'))",
+	UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, TEXTOID, TEXTOID, UUIDOID,
+	TEXTOID, BOOLOID, INT4OID, UUIDOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, BYTEAOID, BYTEAOID,
+	JSONBOID);
+
+static void
+insert_row(const pg_uuid_t *id, const PaymentTerms *terms, const Customer *customer,
+		   const Account *account, const PaymentMethodChoice *choice, const char *currency,
+		   const char *private)
+{
+	RUN(insert_payment, arg_uuid(id), arg_uuid(customer->id), arg_text(customer->organization_id),
+		arg_text(account->provider), arg_text(account->account), arg_bool(account->livemode),
+		arg_int(terms->amount), arg_text(currency),
+		arg_text(terms->method != NULL ? terms->method : choice->type), arg_uuid(choice->method_id),
+		arg_text(terms->capture_method), arg_bool(terms->off_session),
+		terms->installments > 0 ? arg_int4(terms->installments) : arg_null(),
+		arg_uuid(terms->invoice_id), arg_time(terms->expires_at), arg_text(terms->description),
+		arg_text(terms->suffix),
+		arg_bytes(seal_text("payment_intents.receipt_email", id, terms->receipt_email)),
+		arg_bytes(seal_text("payment_intents.terms", id, private)), arg_json(terms->metadata));
+	event_record("payment_intent.created", "payment_intent", id, customer->organization_id, NULL,
+				 "pending");
+}
+
+static pg_uuid_t *
+payment_intent_create(const PaymentTerms *terms, const Customer *customer)
+{
+	char *currency = payment_currency(customer, terms->currency);
+	PaymentMethodChoice choice = payment_method_choose(customer, terms->payment_method);
+	Account *account = payment_account(customer, &choice, terms->provider, terms->account);
+	char *private = private_terms(terms->return_url, terms->mandate);
+	pg_uuid_t *id = new_id();
+	PaymentLines lines;
+	Jsonb *arguments;
+	bool confirm;
+
+	customer_check_mode(customer, account);
+	if (terms->off_session && terms->payment_method == NULL &&
+		!is_one_of(terms->method, voucher_methods) &&
+		!payment_method_default(customer, account, &choice))
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("payment_method must be given: the customer has no default one"),
+				 errhint("Use billing.attach_payment_method() while the customer is there.")));
+	confirm = confirms(terms, &choice);
+	check_expiry(customer->organization_id, terms->expires_at);
+	(void) wire_charge(account->provider, currency, terms->amount);
+	check_installments(account, terms->installments, terms->amount, currency,
+					   terms->method != NULL ? terms->method : choice.type, terms->off_session);
+	check_invoice(terms->invoice_id, customer, currency);
+	lines = payment_lines(account, terms->line_items, terms->tax_lines, terms->amount, currency);
+	arguments = create_arguments(terms, &choice, &lines, currency, confirm);
+	account_require(account, OPERATION_PAYMENT_INTENT_CREATE, arguments);
+	payment_require_arguments(account, OPERATION_PAYMENT_INTENT_CREATE, arguments);
+
+	insert_row(id, terms, customer, account, &choice, currency, private);
+	customer_ensure_at(customer, account);
+	outbox_enqueue(account, OPERATION_PAYMENT_INTENT_CREATE, id, customer->id, arguments,
+				   lines.blocked_by);
+	return id;
+}
+
+SQL_FUNCTION(billing_create_payment_intent)
+{
+	pg_uuid_t *customer_id = ARG_UUID(0);
+	PaymentTerms terms = {
+		.amount = ARG_INT(1, NO_AMOUNT),
+		.currency = ARG_TEXT(2),
+		.method = ARG_TEXT(3),
+		.payment_method = ARG_TEXT(4),
+		.confirm = PG_ARGISNULL(5) ? UNSAID : PG_GETARG_BOOL(5),
+		.off_session = ARG_BOOL(6, false),
+		.capture_method = ARG_TEXT(7),
+		.installments = ARG_INT4(8, 0),
+		.expires_at = ARG_TIME(9),
+		.line_items = ARG_JSON(10),
+		.tax_lines = ARG_JSON(11),
+		.description = ARG_TEXT(12),
+		.suffix = ARG_TEXT(13),
+		.receipt_email = ARG_TEXT(14),
+		.return_url = ARG_TEXT(15),
+		.setup_future_usage = ARG_TEXT(16),
+		.invoice_id = ARG_UUID(17),
+		.mandate = ARG_JSON(18),
+		.metadata = ARG_JSON(19),
+		.provider = ARG_TEXT(20),
+		.account = ARG_TEXT(21),
+	};
+	char *key = ARG_TEXT(22);
+	KeyedArgument arguments[] = {
+		{"customer_id", customer_id == NULL ? NULL : uuid_text(customer_id)},
+		{"amount", psprintf(INT64_FORMAT, terms.amount)},
+		{"currency", terms.currency},
+		{"method", terms.method},
+		{"payment_method", terms.payment_method},
+		{"confirm", psprintf("%d", terms.confirm)},
+		{"off_session", terms.off_session ? "true" : "false"},
+		{"capture_method", terms.capture_method},
+		{"installments", psprintf("%d", terms.installments)},
+		{"expires_at", psprintf(INT64_FORMAT, terms.expires_at)},
+		{"line_items", terms.line_items == NULL ? NULL : json_string(terms.line_items)},
+		{"tax_lines", terms.tax_lines == NULL ? NULL : json_string(terms.tax_lines)},
+		{"description", terms.description},
+		{"statement_descriptor_suffix", terms.suffix},
+		{"receipt_email", terms.receipt_email},
+		{"return_url", terms.return_url},
+		{"setup_future_usage", terms.setup_future_usage},
+		{"invoice_id", terms.invoice_id == NULL ? NULL : uuid_text(terms.invoice_id)},
+		{"mandate", terms.mandate == NULL ? NULL : json_string(terms.mandate)},
+		{"metadata", terms.metadata == NULL ? NULL : json_string(terms.metadata)},
+		{"provider", terms.provider},
+		{"account", terms.account},
+	};
+	Customer *customer;
+	pg_uuid_t *id;
+
+	db_open();
+	refuse_cards(&terms);
+	check_given("customer_id", customer_id != NULL);
+	check_given("amount", terms.amount != NO_AMOUNT);
+	check_terms(&terms);
+	customer = customer_load(customer_id, true);
+	if (customer == NULL || customer->deleted)
+		unknown_object("customer", uuid_text(customer_id), NULL);
+	id = idempotency_find("create_payment_intent", customer->organization_id, key, arguments,
+						  lengthof(arguments));
+	if (id == NULL)
+	{
+		id = payment_intent_create(&terms, customer);
+		idempotency_store("create_payment_intent", customer->organization_id, key, id);
+	}
+	PG_RETURN_DATUM(db_close_uuid(id));
+}
+
+QUERY(
+	insert_for_checkout,
+	"INSERT INTO billing.payment_intents (id, customer_id, organization_id, provider, account, livemode, amount, "
+	"currency, checkout_session_id, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, '{}'))",
+	UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, TEXTOID, UUIDOID, JSONBOID);
+
+/* The provider makes the payment itself, out of the session that was paid. */
+pg_uuid_t *
+payment_intent_for_checkout(const Customer *customer, const Account *account, int64 amount,
+							const char *currency, const pg_uuid_t *checkout_session_id,
+							const Jsonb *metadata)
+{
+	pg_uuid_t *id = new_id();
+
+	RUN(insert_for_checkout, arg_uuid(id), arg_uuid(customer->id),
+		arg_text(customer->organization_id), arg_text(account->provider),
+		arg_text(account->account), arg_bool(account->livemode), arg_int(amount),
+		arg_text(currency), arg_uuid(checkout_session_id), arg_json(metadata));
+	event_record("payment_intent.created", "payment_intent", id, customer->organization_id, NULL,
+				 "pending");
+	return id;
+}
+
+QUERY(
+	abandon,
+	"UPDATE billing.payment_intents SET status = 'canceled', cancellation_reason = $2, updated_at = now() "
+	"WHERE id = $1 AND status = 'pending' RETURNING organization_id",
+	UUIDOID, TEXTOID);
+
+/* Only one that nobody has begun to pay: else its own news tell what becomes of it. */
+void
+payment_intent_abandon(const pg_uuid_t *id, const char *reason)
+{
+	if (RUN(abandon, arg_uuid(id), arg_text(reason)) > 0)
+		event_record("payment_intent.canceled", "payment_intent", id, row_text(0, 1), "pending",
+					 "canceled");
+}
+
+/* ---- confirm ---- */
+
+static void
+require_confirmable(const PaymentIntent *p)
+{
+	static const char *const open_words[] = {"pending", "requires_action", "failed", NULL};
+
+	if (!is_one_of(p->status, open_words))
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("payment intent \"%s\" is %s and cannot be confirmed",
+							   uuid_text(p->id), p->status)));
+	if (p->provider_id == NULL && !outbox_busy(p->id))
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("payment intent \"%s\" is not known to the provider", uuid_text(p->id)),
+				 errhint("Use billing.create_payment_intent() to make a new one.")));
+}
+
+QUERY(
+	note_confirm,
+	"UPDATE billing.payment_intents SET payment_method_id = coalesce($2, payment_method_id), "
+	"method = coalesce($3, method), off_session = coalesce($4, off_session), "
+	"installments = coalesce($5, installments), terms = coalesce($6, terms), updated_at = now() WHERE id = $1",
+	UUIDOID, UUIDOID, TEXTOID, BOOLOID, INT4OID, BYTEAOID);
+
+SQL_FUNCTION(billing_confirm_payment_intent)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	char *payment_method = ARG_TEXT(1);
+	char *method = ARG_TEXT(2);
+	char *return_url = ARG_TEXT(3);
+	int off_session = PG_ARGISNULL(4) ? UNSAID : PG_GETARG_BOOL(4);
+	int installments = ARG_INT4(5, 0);
+	TimestampTz expires_at = ARG_TIME(6);
+	Jsonb *mandate = ARG_JSON(7);
+	PaymentMethodChoice choice;
+	PaymentIntent *p;
+	Account *account;
+	JsonBuilder b;
+	char *private;
+
+	db_open();
+	check_no_card("payment_method", payment_method);
+	check_no_card("return_url", return_url);
+	check_no_card_json("mandate", mandate);
+	check_method(method);
+	private = private_terms(return_url, mandate);
+	p = payment_intent_load_locked(id);
+	require_confirmable(p);
+	refuse_second_attempt(p->invoice_id, p->id);
+	check_expiry(p->organization_id, expires_at);
+	account = account_of(p);
+	choice = payment_method_choose(customer_load(p->customer_id, false), payment_method);
+	check_installments(account, installments, p->amount, p->currency,
+					   method != NULL ? method : choice.type, off_session > 0);
+	RUN(note_confirm, arg_uuid(id), arg_uuid(choice.method_id),
+		arg_text(method != NULL ? method : choice.type),
+		off_session == UNSAID ? arg_null() : arg_bool(off_session > 0),
+		installments > 0 ? arg_int4(installments) : arg_null(),
+		arg_bytes(seal_text("payment_intents.terms", id, private)));
+	json_open(&b);
+	json_add_text(&b, "method", method != NULL ? method : choice.type);
+	json_add_text(&b, "payment_method_id",
+				  choice.method_id == NULL ? NULL : uuid_text(choice.method_id));
+	json_add_text(&b, "token", choice.token);
+	if (off_session != UNSAID)
+		json_add_bool(&b, "off_session", off_session > 0);
+	if (installments > 0)
+		json_add_int(&b, "installments", installments);
+	json_add_time(&b, "expires_at", expires_at);
+	outbox_enqueue(account, OPERATION_PAYMENT_INTENT_CONFIRM, id, p->customer_id, json_close(&b),
+				   NULL);
+	db_close();
+	PG_RETURN_VOID();
+}
+
+/* ---- capture ---- */
+
+SQL_FUNCTION(billing_capture_payment_intent)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	int64 amount = ARG_INT(1, NO_AMOUNT);
+	PaymentIntent *p;
+	JsonBuilder b;
+
+	db_open();
+	p = payment_intent_load_locked(id);
+	if (strcmp(p->status, "requires_capture") != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("payment intent \"%s\" has nothing to capture", uuid_text(id)),
+						errdetail("Its status is %s.", p->status),
+						errhint("Only payments with capture_method manual are authorised first.")));
+	if (outbox_pending(id, OPERATION_PAYMENT_INTENT_CAPTURE) != NULL)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("payment intent \"%s\" is being captured", uuid_text(id)),
+						errhint("Wait for it by billing.await().")));
+	if (amount != NO_AMOUNT && (amount <= 0 || amount > p->amount_capturable))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("amount must be from 1 to what is authorised"),
+						errdetail("Authorised is " INT64_FORMAT ", amount is " INT64_FORMAT ".",
+								  p->amount_capturable, amount)));
+	json_open(&b);
+	if (amount != NO_AMOUNT)
+	{
+		(void) wire_charge(p->provider, p->currency, amount);
+		json_add_int(&b, "amount", amount);
+	}
+	outbox_enqueue(account_of(p), OPERATION_PAYMENT_INTENT_CAPTURE, id, p->customer_id,
+				   json_close(&b), NULL);
+	db_close();
+	PG_RETURN_VOID();
+}
+
+/* ---- cancel ---- */
+
+QUERY(
+	cancel_here,
+	"UPDATE billing.payment_intents SET status = 'canceled', cancellation_reason = coalesce($2, cancellation_reason), "
+	"client_secret = NULL, next_action = NULL, terms = NULL, updated_at = now() WHERE id = $1",
+	UUIDOID, TEXTOID);
+
+static void
+end_here(const PaymentIntent *p, const char *reason)
+{
+	RUN(cancel_here, arg_uuid(p->id), arg_text(reason));
+	event_record("payment_intent.canceled", "payment_intent", p->id, p->organization_id, p->status,
+				 "canceled");
+}
+
+static void
+refuse_cancel(const PaymentIntent *p)
+{
+	if (payment_arrived(p->status))
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("payment intent \"%s\" is paid", uuid_text(p->id)),
+						errdetail("Its status is %s.", p->status),
+						errhint("Use billing.create_refund() to give the money back.")));
+	if (p->checkout_session_id != NULL && p->provider_id == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("payment intent \"%s\" belongs to a checkout session", uuid_text(p->id)),
+				 errdetail("The session is %s.", uuid_text(p->checkout_session_id)),
+				 errhint("Let the session expire: then it cannot be paid.")));
+}
+
+SQL_FUNCTION(billing_cancel_payment_intent)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	char *reason = ARG_TEXT(1);
+	PaymentIntent *p;
+	JsonBuilder b;
+
+	db_open();
+	check_no_card("reason", reason);
+	check_word("reason", reason, cancel_words);
+	p = payment_intent_load_locked(id);
+	refuse_cancel(p);
+	if (strcmp(p->status, "canceled") != 0 &&
+		outbox_pending(id, OPERATION_PAYMENT_INTENT_CANCEL) == NULL)
+	{
+		/* never sent, given up or refused: there is nothing that could be cancelled there */
+		if (p->provider_id == NULL && outbox_withdraw_creation(id, OPERATION_PAYMENT_INTENT_CREATE))
+		{
+			end_here(p, reason);
+			outbox_promote(uuid_array(&p->customer_id, 1));
+			worker_wake_at_commit();
+		}
+		else
+		{
+			json_open(&b);
+			json_add_text(&b, "reason", reason);
+			outbox_enqueue(account_of(p), OPERATION_PAYMENT_INTENT_CANCEL, id, p->customer_id,
+						   json_close(&b), NULL);
+		}
+	}
+	db_close();
+	PG_RETURN_VOID();
+}
+
+/* ---- micro-deposits ---- */
+
+static void
+add_deposits(JsonBuilder *b, ArrayType *amounts)
+{
+	Datum *values;
+	bool *nulls;
+	int count;
+
+	deconstruct_array(amounts, INT4OID, sizeof(int32), true, TYPALIGN_INT, &values, &nulls, &count);
+	if (count != 2 || nulls[0] || nulls[1] || DatumGetInt32(values[0]) <= 0 ||
+		DatumGetInt32(values[1]) <= 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("amounts are not the two deposits"),
+						errhint("Pass both in minor units, such as ARRAY[32, 45].")));
+	json_open_array(b, "amounts");
+	for (int i = 0; i < count; i++)
+		json_append_int(b, DatumGetInt32(values[i]));
+	json_close_array(b);
+}
+
+SQL_FUNCTION(billing_verify_microdeposits)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	ArrayType *amounts = PG_ARGISNULL(1) ? NULL : PG_GETARG_ARRAYTYPE_P(1);
+	char *code = ARG_TEXT(2);
+	PaymentIntent *p;
+	JsonBuilder b;
+
+	db_open();
+	if ((amounts == NULL) == (code == NULL))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("amounts or descriptor_code must be given, not both"),
+						errhint("The customer finds one of them on the statement of his bank.")));
+	json_open(&b);
+	if (amounts != NULL)
+		add_deposits(&b, amounts);
+	json_add_text(&b, "descriptor_code", code);
+	p = payment_intent_load_locked(id);
+	if (strcmp(p->status, "requires_action") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("payment intent \"%s\" does not wait for its customer", uuid_text(id)),
+				 errdetail("Its status is %s.", p->status)));
+	outbox_enqueue(account_of(p), OPERATION_PAYMENT_INTENT_VERIFY_MICRODEPOSITS, id, p->customer_id,
+				   json_close(&b), NULL);
+	db_close();
+	PG_RETURN_VOID();
+}

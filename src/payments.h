@@ -1,0 +1,139 @@
+/*-------------------------------------------------------------------------
+ *
+ * payments.h
+ *	  What the files of payments, setup intents, refunds and disputes share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_PAYMENTS_H
+#define JANUA_PAYMENTS_H
+
+#include "json.h"
+#include "subjects.h"
+
+typedef struct PaymentIntent
+{
+	pg_uuid_t *id;
+	pg_uuid_t *customer_id;
+	char *organization_id;
+	char *provider;
+	char *account;
+	bool livemode;
+	char *status;
+	int64 amount; /* minor units, like the next four */
+	char *currency;
+	int64 amount_capturable;
+	int64 amount_received;
+	int64 refunded_elsewhere;
+	char *method;
+	pg_uuid_t *payment_method_id;
+	bool off_session;
+	pg_uuid_t *invoice_id;
+	pg_uuid_t *checkout_session_id;
+	TimestampTz paid_at;
+	char *provider_id; /* NULL: no provider knows it */
+} PaymentIntent;
+
+/* NULL when there is none. */
+extern PaymentIntent *payment_intent_load(const pg_uuid_t *id);
+
+/* Under the lock of its customer, so that its state stands still; JB005 when there is none. */
+extern PaymentIntent *payment_intent_load_locked(const pg_uuid_t *id);
+
+/* The payment that a provider's ids are about; NULL when it is not known. */
+extern pg_uuid_t *payment_intent_told(const char *payment_intent, const char *charge,
+									  const News *news);
+
+/* succeeded, partially_refunded or refunded: the money has arrived. */
+extern bool payment_arrived(const char *status);
+
+/* ---- payment_terms.c: arguments that payments and setup intents have in common ---- */
+
+/* What the caller pays with: at most one of the two is set. */
+typedef struct PaymentMethodChoice
+{
+	pg_uuid_t *method_id; /* attached */
+	const char *token;    /* the provider's, to be used once */
+	char *provider;       /* of the attached method */
+	char *account;
+	char *type;
+} PaymentMethodChoice;
+
+/*
+ * text is the id of an attached method, the provider's id of one, or a token;
+ * NULL chooses nothing.  JB005 an id that is none of the customer's, JB008 a
+ * method that is refused or detached.
+ */
+extern PaymentMethodChoice payment_method_choose(const Customer *customer, const char *text);
+
+/* The customer's default method at this account; false when he has none. */
+extern bool payment_method_default(const Customer *customer, const Account *account,
+								   PaymentMethodChoice *choice);
+
+/* The account of a new payment: the one that is named, the method's, the customer's. */
+extern Account *payment_account(const Customer *customer, const PaymentMethodChoice *choice,
+								const char *provider, const char *account);
+
+/*
+ * What somebody said that is nobody else's business, as it is sealed:
+ * {return_url, mandate}; NULL when there is neither.  22023 for a mandate that
+ * is not {type, ip_address, user_agent, accepted_at}, or a URL that is none.
+ */
+extern char *private_terms(const char *return_url, const Jsonb *mandate);
+
+/* 22023 unless it can be the name of a method. NULL is fine. */
+extern void check_method(const char *method);
+
+/* The currency of the call, else of the customer, else of the settings. */
+extern char *payment_currency(const Customer *customer, const char *currency);
+
+/* 23502 with the name of the argument that the provider requires and that is missing. */
+extern void payment_require_arguments(const Account *account, Operation operation,
+									  const Jsonb *arguments);
+
+/* The lines of a payment, in the form in which they are kept in the request. */
+typedef struct PaymentLines
+{
+	Jsonb *line_items;     /* NULL: none */
+	Jsonb *tax_lines;      /* NULL: none */
+	pg_uuid_t *blocked_by; /* the request that makes a price of theirs; NULL: none */
+} PaymentLines;
+
+/*
+ * Checks lines and their sum (22023), and sees to it that the prices they name
+ * exist at the account.
+ */
+extern PaymentLines payment_lines(const Account *account, const Jsonb *line_items,
+								  const Jsonb *tax_lines, int64 amount, const char *currency);
+
+/*
+ * Adds line_items and tax_lines of a request in the provider's units; false
+ * when a price of theirs does not exist there yet.
+ */
+extern bool payment_lines_to_wire(JsonBuilder *b, const OutboxRow *row, const char *currency);
+
+/* 22023 unless the provider's banks split this amount into so many months. 0: none asked for. */
+extern void check_installments(const Account *account, int installments, int64 amount,
+							   const char *currency, const char *method, bool off_session);
+
+/* ---- payment_sync.c ---- */
+
+/*
+ * The provider's id of an attached method for a request.  False when it was
+ * refused or detached meanwhile: nothing is charged to what is not there.
+ */
+extern bool payment_method_at_provider(const OutboxRow *row, const pg_uuid_t *method,
+									   char **provider_id);
+
+/* ---- refunds.c ---- */
+
+/* What the provider says was given back of a payment in all; minor units. */
+extern void refunds_told(const pg_uuid_t *payment_intent_id, int64 amount);
+
+/*
+ * Computes what was given back of a payment and its status from the refunds;
+ * to be called after any of them has changed.  Records the event.
+ */
+extern void refunds_settle(const pg_uuid_t *payment_intent_id);
+
+#endif /* JANUA_PAYMENTS_H */

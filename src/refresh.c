@@ -1,0 +1,88 @@
+/*-------------------------------------------------------------------------
+ *
+ * refresh.c
+ *	  Asks a provider anew for an object.
+ *
+ * For when a webhook was lost or somebody doubts what is here.  What the
+ * provider answers is applied like all it says; a type that can be asked for
+ * is a row in the table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "subjects.h"
+
+#include "check.h"
+#include "errors.h"
+#include "json.h"
+
+QUERY(payment_customer, "SELECT customer_id FROM billing.payment_intents WHERE id = $1", UUIDOID);
+QUERY(refund_customer, "SELECT customer_id FROM billing.refunds WHERE id = $1", UUIDOID);
+QUERY(dispute_customer, "SELECT customer_id FROM billing.disputes WHERE id = $1", UUIDOID);
+QUERY(subscription_customer, "SELECT customer_id FROM billing.subscriptions WHERE id = $1",
+	  UUIDOID);
+QUERY(invoice_customer, "SELECT customer_id FROM billing.invoices WHERE id = $1", UUIDOID);
+QUERY(checkout_customer,
+	  "SELECT customer_id FROM billing.checkout_sessions WHERE id = $1 AND kind = 'session'",
+	  UUIDOID);
+
+typedef struct Refreshable
+{
+	const char *object_type;
+	Operation operation;
+	SqlQuery *customer; /* whose it is: the key that its requests are ordered by */
+} Refreshable;
+
+static const Refreshable refreshables[] = {
+	{"payment_intent", OPERATION_PAYMENT_INTENT_FETCH, &payment_customer},
+	{"refund", OPERATION_REFUND_FETCH, &refund_customer},
+	{"dispute", OPERATION_DISPUTE_FETCH, &dispute_customer},
+	{"subscription", OPERATION_SUBSCRIPTION_FETCH, &subscription_customer},
+	{"invoice", OPERATION_INVOICE_FETCH, &invoice_customer},
+	{"checkout_session", OPERATION_CHECKOUT_SESSION_FETCH, &checkout_customer},
+};
+
+QUERY(refs_of,
+	  "SELECT provider, account FROM billing.provider_refs "
+	  "WHERE object_id = $1 AND object_type = $2",
+	  UUIDOID, TEXTOID);
+
+/* At every account that knows it: a customer may be at several. */
+static void
+fetch(const Refreshable *kind, const pg_uuid_t *id, const pg_uuid_t *customer_id)
+{
+	int64 count = RUN(refs_of, arg_uuid(id), arg_text(kind->object_type));
+	Rows rows = rows_keep();
+	JsonBuilder b;
+
+	if (count == 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("object \"%s\" is not known to any provider yet", uuid_text(id)),
+						errhint("billing.outbox_status says what its requests wait for.")));
+	for (int64 i = 0; i < count; i++)
+	{
+		json_open(&b);
+		outbox_enqueue(account_get(rows_text(rows, i, 1), rows_text(rows, i, 2)), kind->operation,
+					   id, customer_id, json_close(&b), NULL);
+	}
+}
+
+SQL_FUNCTION(billing_refresh)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	bool found = false;
+
+	db_open();
+	check_given("id", id != NULL);
+	for (size_t i = 0; i < lengthof(refreshables) && !found; i++)
+	{
+		found = query_run(refreshables[i].customer, (const Arg[]){arg_uuid(id)}) > 0;
+		if (found)
+			fetch(&refreshables[i], id, row_uuid(0, 1));
+	}
+	if (!found)
+		unknown_object("object", uuid_text(id),
+					   "Pass the id of a payment intent, refund, dispute, subscription, invoice or "
+					   "checkout session.");
+	db_close();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,398 @@
+/*-------------------------------------------------------------------------
+ *
+ * subscribe.c
+ *	  How a subscription is made: by a call, by a trigger, by a checkout.
+ *
+ * The row is there at once and incomplete; the provider's confirmation makes
+ * it what it is, in subscription_sync.c.  A plan that costs nothing is made
+ * here alone and is active at once.  Where a provider sells only by checkout
+ * the buyer makes the subscription there, and the row waits for him.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "subscriptions.h"
+
+#include "check.h"
+#include "errors.h"
+#include "json.h"
+
+static const char *const collection_words[] = {"charge_automatically", "send_invoice", NULL};
+static const char *const trial_end_words[] = {"cancel", "pause", "create_invoice", NULL};
+static const char *const managed_words[] = {"provider", "local", NULL};
+
+/* An integer that the call leaves out; no value that a caller could mean. */
+#define NOT_NAMED PG_INT32_MIN
+
+typedef struct SubscribeTerms
+{
+	const char *plan;
+	const char *payment_method;
+	int trial_days; /* NOT_NAMED: the plan's, once */
+	int64 quantity;
+	const char *currency;
+	const pg_uuid_t *price;
+	int64 amount; /* NO_AMOUNT: not named */
+	const char *interval;
+	const char *collection_method;
+	int days_until_due; /* NOT_NAMED: none */
+	TimestampTz cancel_at;
+	const char *trial_end_behavior;
+	int off_session; /* NOT_NAMED: the provider decides */
+	const char *coupon;
+	int automatic_tax;          /* NOT_NAMED: the provider decides */
+	TimestampTz billing_anchor; /* 0: now */
+	const char *success_url;    /* a checkout may take its place */
+	const char *cancel_url;
+	const Jsonb *metadata;
+} SubscribeTerms;
+
+/* What a call without any of the optional arguments asks for. */
+#define PLAIN_TERMS                                                                           \
+	.trial_days = NOT_NAMED, .quantity = 1, .amount = NO_AMOUNT, .days_until_due = NOT_NAMED, \
+	.off_session = NOT_NAMED, .automatic_tax = NOT_NAMED
+
+static void
+check_subscribe_terms(const SubscribeTerms *terms)
+{
+	/* before all else: any other error would put the statement into the log */
+	check_no_card("payment_method", terms->payment_method);
+	check_no_card("coupon", terms->coupon);
+	check_no_card_json("metadata", terms->metadata);
+	check_given("plan", terms->plan != NULL);
+	if (terms->quantity <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
+	if (terms->trial_days != NOT_NAMED && (terms->trial_days < 0 || terms->trial_days > 730))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("trial_days must be from 0 to 730")));
+	if (terms->days_until_due != NOT_NAMED && terms->days_until_due < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("days_until_due must not be negative")));
+	check_word("collection_method", terms->collection_method, collection_words);
+	check_word("trial_end_behavior", terms->trial_end_behavior, trial_end_words);
+	check_metadata(terms->metadata);
+	if (terms->collection_method != NULL && strcmp(terms->collection_method, "send_invoice") == 0 &&
+		terms->days_until_due == NOT_NAMED)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("days_until_due must be given with collection_method send_invoice")));
+}
+
+QUERY(
+	had_trial,
+	"SELECT FROM billing.subscriptions WHERE organization_id = $1 AND plan_group = $2 AND trial_start IS NOT NULL LIMIT 1",
+	TEXTOID, TEXTOID);
+
+/* The days of trial: as named; else the plan's, once per organisation and group. */
+static int
+trial_days_for(const SubscribeTerms *terms, const Customer *customer, const Price *price)
+{
+	if (terms->trial_days != NOT_NAMED)
+		return terms->trial_days;
+	if (price->plan_trial_days > 0 &&
+		RUN(had_trial, arg_text(customer->organization_id), arg_text(price->plan_group)) > 0)
+		return 0;
+	return price->plan_trial_days;
+}
+
+/* Amount, currency, interval and quantity are there for supports(): they are completed when it is sent. */
+static Jsonb *
+create_arguments(const SubscribeTerms *terms, const Price *price, int trial_days)
+{
+	JsonBuilder b;
+
+	json_open(&b);
+	json_add_int(&b, "amount", price->amount);
+	json_add_text(&b, "currency", price->currency);
+	json_add_text(&b, "interval", price->interval);
+	json_add_int(&b, "interval_count", price->interval_count);
+	json_add_int(&b, "quantity", terms->quantity);
+	json_add_text(&b, "coupon", terms->coupon);
+	if (terms->automatic_tax != NOT_NAMED)
+		json_add_bool(&b, "automatic_tax", terms->automatic_tax != 0);
+	json_add_time(&b, "billing_anchor", terms->billing_anchor);
+	if (trial_days > 0)
+		json_add_int(&b, "trial_days", trial_days);
+	json_add_text(&b, "collection_method", terms->collection_method);
+	if (terms->days_until_due != NOT_NAMED)
+		json_add_int(&b, "days_until_due", terms->days_until_due);
+	json_add_time(&b, "cancel_at", terms->cancel_at);
+	json_add_text(&b, "trial_end_behavior", terms->trial_end_behavior);
+	if (terms->off_session != NOT_NAMED)
+		json_add_bool(&b, "off_session", terms->off_session != 0);
+	return json_close(&b);
+}
+
+QUERY(supersede,
+	  "UPDATE billing.subscriptions SET superseded_by = $2, updated_at = now() WHERE id = $1",
+	  UUIDOID, UUIDOID);
+
+/*
+ * A live subscription of the group refuses a second one.  One that waits for
+ * its first payment gives way, but not while the provider has not said what
+ * became of it: two clicks are one subscription.
+ */
+static Subscription *
+subscription_in_the_way(const Customer *customer, const Price *price)
+{
+	Subscription *live;
+	bool incomplete;
+
+	live = subscription_of_group(customer->organization_id, price->plan_group);
+	if (live == NULL)
+		return NULL;
+	incomplete = strcmp(live->status, "incomplete") == 0;
+	if (incomplete)
+		(void) outbox_give_up(live->id, OPERATION_SUBSCRIPTION_CREATE);
+	if (!incomplete || outbox_pending(live->id, OPERATION_SUBSCRIPTION_CREATE) != NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_STATE),
+			 errmsg("organization \"%s\" has a subscription in plan group \"%s\"",
+					customer->organization_id, price->plan_group),
+			 errdetail("Subscription %s is %s.", uuid_text(live->id), live->status),
+			 outbox_pending(live->id, OPERATION_SUBSCRIPTION_CANCEL) != NULL
+				 ? errhint("It is being canceled: wait for it by billing.await().")
+			 : incomplete
+				 ? errhint(
+					   "Wait for it by billing.await(), or give it up by billing.cancel_request().")
+				 : errhint(
+					   "Use billing.update_subscription() to change its plan, or billing.cancel_subscription() first.")));
+	return live;
+}
+
+QUERY(
+	insert_subscription,
+	"INSERT INTO billing.subscriptions (id, customer_id, organization_id, plan_id, plan_group, price_id, quantity, "
+	"status, provider, account, livemode, payment_method_id, metadata, current_period_start) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, coalesce($13, '{}'), $14)",
+	UUIDOID, UUIDOID, TEXTOID, UUIDOID, TEXTOID, UUIDOID, INT8OID, TEXTOID, TEXTOID, TEXTOID,
+	BOOLOID, UUIDOID, JSONBOID, TIMESTAMPTZOID);
+
+/* Two sessions that both found nothing meet at the unique index. */
+static void
+insert_row(const pg_uuid_t *id, const SubscribeTerms *terms, const Customer *customer,
+		   const Account *account, const Price *price, const pg_uuid_t *payment_method_id,
+		   bool free)
+{
+	RUN(insert_subscription, arg_uuid(id), arg_uuid(customer->id),
+		arg_text(customer->organization_id), arg_uuid(price->plan_id), arg_text(price->plan_group),
+		arg_uuid(price->id), arg_int(terms->quantity), arg_text(free ? "active" : "incomplete"),
+		arg_text(account->provider), arg_text(account->account), arg_bool(account->livemode),
+		arg_uuid(payment_method_id), arg_json(terms->metadata),
+		free ? arg_time(clock_now(customer->organization_id)) : arg_null());
+	event_record(free ? "subscription.active" : "subscription.created", "subscription", id,
+				 customer->organization_id, NULL, free ? "active" : "incomplete");
+}
+
+static void
+give_way(const Subscription *old, const pg_uuid_t *successor)
+{
+	JsonBuilder b;
+
+	RUN(supersede, arg_uuid(old->id), arg_uuid(successor));
+	if (old->provider_id == NULL)
+	{
+		subscription_end_here(old);
+		return;
+	}
+	json_open(&b);
+	outbox_enqueue(account_get(old->provider, old->account), OPERATION_SUBSCRIPTION_CANCEL, old->id,
+				   old->customer_id, json_close(&b), NULL);
+}
+
+static void
+refuse_one_time(const Price *price)
+{
+	if (strcmp(price->interval, "one_time") == 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("the price of plan \"%s\" is paid once", price->plan),
+			 errhint(
+				 "A subscription needs a price with an interval; see billing.create_price().")));
+}
+
+/*
+ * The row of a new subscription, which takes the place of one of the group
+ * that still waits for its first payment.
+ */
+static pg_uuid_t *
+open_row(const SubscribeTerms *terms, const Customer *customer, const Account *account,
+		 const Price *price, const pg_uuid_t *payment_method_id)
+{
+	Subscription *old = subscription_in_the_way(customer, price);
+	pg_uuid_t *id = new_id();
+
+	customer_check_mode(customer, account);
+	/* out of the index before the successor is in it */
+	if (old != NULL)
+		RUN(supersede, arg_uuid(old->id), arg_uuid(old->id));
+	insert_row(id, terms, customer, account, price, payment_method_id, price->amount == 0);
+	if (old != NULL)
+		give_way(old, id);
+	return id;
+}
+
+static Price *
+price_of_terms(const SubscribeTerms *terms, const Customer *customer)
+{
+	return price_choose(
+		&(PriceChoice){.plan = terms->plan,
+					   .price = terms->price,
+					   .amount = terms->amount,
+					   .interval = terms->interval,
+					   .currency = terms->currency != NULL ? terms->currency : customer->currency,
+					   .customer_id = customer->id});
+}
+
+static pg_uuid_t *
+subscription_create(const SubscribeTerms *terms, const Customer *customer, const Account *account)
+{
+	Price *price = price_of_terms(terms, customer);
+	bool free = price->amount == 0;
+	pg_uuid_t *method = NULL;
+	pg_uuid_t *id;
+
+	subscription_check_cancel_at(customer->organization_id, terms->cancel_at);
+	if (free)
+		subscription_refuse_dates_of_free(0, terms->cancel_at);
+	refuse_one_time(price);
+	(void) subscription_in_the_way(customer, price);
+	if (terms->payment_method != NULL)
+		method = payment_method_attach(customer, account, terms->payment_method, -1, NULL);
+	id = open_row(terms, customer, account, price, method);
+	if (free)
+		return id;
+
+	customer_ensure_at(customer, account);
+	outbox_enqueue(account, OPERATION_SUBSCRIPTION_CREATE, id, customer->id,
+				   create_arguments(terms, price, trial_days_for(terms, customer, price)),
+				   price_ensure_at(price, account));
+	return id;
+}
+
+/*
+ * The row of a subscription that the buyer makes in a checkout: incomplete
+ * until the provider tells of it, by our reference.
+ */
+pg_uuid_t *
+subscription_for_checkout(const Customer *customer, const Account *account, const Price *price,
+						  int64 quantity, const Jsonb *metadata)
+{
+	SubscribeTerms terms = {PLAIN_TERMS, .metadata = metadata};
+
+	terms.quantity = quantity;
+	refuse_one_time(price);
+	if (price->amount == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_NOT_SUPPORTED),
+				 errmsg("plan \"%s\" costs nothing: there is nothing to check out", price->plan),
+				 errhint("Use billing.subscribe().")));
+	return open_row(&terms, customer, account, price, NULL);
+}
+
+int
+subscription_trial_days(const Customer *customer, const Price *price, int named)
+{
+	SubscribeTerms terms = {PLAIN_TERMS};
+
+	if (named >= 0)
+		terms.trial_days = named;
+	return trial_days_for(&terms, customer, price);
+}
+
+/* From a trigger of the application's table: the plan that every new customer gets. */
+pg_uuid_t *
+subscription_create_default(const Customer *customer, const char *plan)
+{
+	SubscribeTerms terms = {PLAIN_TERMS, .plan = plan};
+
+	return subscription_create(&terms, customer,
+							   account_get(customer->provider, customer->account));
+}
+
+static void
+refuse_local(const char *managed_by)
+{
+	check_word("managed_by", managed_by, managed_words);
+	if (managed_by != NULL && strcmp(managed_by, "local") == 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("subscriptions that are billed by this database are not supported"),
+						errhint("Leave managed_by out: the provider bills.")));
+}
+
+SQL_FUNCTION(billing_subscribe)
+{
+	char *organization_id = ARG_TEXT(0);
+	SubscribeTerms terms = {
+		.plan = ARG_TEXT(1),
+		.payment_method = ARG_TEXT(2),
+		.trial_days = ARG_INT4(3, NOT_NAMED),
+		.quantity = ARG_INT(4, 1),
+		.currency = ARG_TEXT(5),
+		.price = ARG_UUID(6),
+		.amount = ARG_INT(7, NO_AMOUNT),
+		.interval = ARG_TEXT(8),
+		.collection_method = ARG_TEXT(9),
+		.days_until_due = ARG_INT4(10, NOT_NAMED),
+		.cancel_at = ARG_TIME(11),
+		.trial_end_behavior = ARG_TEXT(12),
+		.off_session = PG_ARGISNULL(13) ? NOT_NAMED : PG_GETARG_BOOL(13),
+		.coupon = ARG_TEXT(14),
+		.automatic_tax = PG_ARGISNULL(15) ? NOT_NAMED : PG_GETARG_BOOL(15),
+		.billing_anchor = ARG_TIME(16),
+		.success_url = ARG_TEXT(17),
+		.cancel_url = ARG_TEXT(18),
+		.metadata = ARG_JSON(20),
+	};
+	char *managed_by = ARG_TEXT(19);
+	char *provider = ARG_TEXT(21);
+	char *account_name = ARG_TEXT(22);
+	char *key = ARG_TEXT(23);
+	KeyedArgument arguments[] = {
+		{"plan", terms.plan},
+		{"payment_method", terms.payment_method},
+		{"trial_days", psprintf("%d", terms.trial_days)},
+		{"quantity", psprintf(INT64_FORMAT, terms.quantity)},
+		{"currency", terms.currency},
+		{"price", terms.price == NULL ? NULL : uuid_text(terms.price)},
+		{"amount", psprintf(INT64_FORMAT, terms.amount)},
+		{"interval", terms.interval},
+		{"collection_method", terms.collection_method},
+		{"days_until_due", psprintf("%d", terms.days_until_due)},
+		{"cancel_at", psprintf(INT64_FORMAT, terms.cancel_at)},
+		{"trial_end_behavior", terms.trial_end_behavior},
+		{"off_session", psprintf("%d", terms.off_session)},
+		{"coupon", terms.coupon},
+		{"automatic_tax", psprintf("%d", terms.automatic_tax)},
+		{"billing_anchor", psprintf(INT64_FORMAT, terms.billing_anchor)},
+		{"success_url", terms.success_url},
+		{"cancel_url", terms.cancel_url},
+		{"managed_by", managed_by},
+		{"metadata", terms.metadata == NULL ? NULL : json_string(terms.metadata)},
+		{"provider", provider},
+		{"account", account_name},
+	};
+	Customer *customer;
+	pg_uuid_t *id;
+
+	db_open();
+	check_subscribe_terms(&terms);
+	check_given("organization_id", organization_id != NULL);
+	refuse_local(managed_by);
+	customer = customer_of_organization(organization_id, true);
+	if (customer == NULL)
+		unknown_object("customer of organization", organization_id,
+					   "Use billing.create_customer() first.");
+	id = idempotency_find("subscribe", organization_id, key, arguments, lengthof(arguments));
+	if (id == NULL)
+	{
+		id = subscription_create(
+			&terms, customer,
+			account_get(provider != NULL ? provider : customer->provider,
+						account_name != NULL ? account_name : customer->account));
+		idempotency_store("subscribe", organization_id, key, id);
+	}
+	PG_RETURN_DATUM(db_close_uuid(id));
+}
