@@ -261,6 +261,143 @@ COMMENT ON FUNCTION billing.link_price(uuid, text, text, text, text) IS
 	'unknown price, JB006 provider not configured, JB004 the provider has no catalogue or no products, JB008 the price is linked or being '
 	'pushed.';
 
+CREATE FUNCTION billing.refuse_card_numbers(argument text, value jsonb) RETURNS void
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'billing_refuse_card_numbers';
+COMMENT ON FUNCTION billing.refuse_card_numbers(text, jsonb) IS 'JB009 when a text in the value is a card number; for functions in SQL.';
+
+-- plpgsql: it only calls the functions above, which check what they are given.
+CREATE FUNCTION billing.import_plan(plan jsonb, index integer) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	code text := import_plan.plan ->> 'plan';
+	present billing.plans;
+	unknown text;
+	offer jsonb;
+	made uuid;
+	feature record;
+	changed boolean := false;
+BEGIN
+	SELECT k INTO unknown
+	FROM jsonb_object_keys(import_plan.plan) AS k
+	WHERE k NOT IN ('plan', 'name', 'description', 'amount', 'currency', 'interval', 'interval_count', 'prices', 'features', 'plan_group',
+					'trial_days', 'metadata')
+	LIMIT 1;
+	IF unknown IS NOT NULL THEN
+		RAISE EXCEPTION 'element % of plans has an unknown member "%"', index, unknown
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Members are: plan, name, description, amount, currency, interval, interval_count, prices, features, plan_group, '
+						 'trial_days, metadata.';
+	ELSIF code IS NULL THEN
+		RAISE EXCEPTION 'element % of plans has no plan', index
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Give each its code, such as {"plan": "pro", ...}.';
+	END IF;
+
+	SELECT p.* INTO present FROM billing.plans AS p WHERE p.plan = code FOR NO KEY UPDATE;
+	IF present.id IS NULL THEN
+		IF import_plan.plan ->> 'name' IS NULL THEN
+			RAISE EXCEPTION 'element % of plans has no name', index
+				USING ERRCODE = 'invalid_parameter_value', HINT = 'A plan that is new needs one.';
+		END IF;
+		offer := CASE WHEN import_plan.plan ? 'amount' THEN import_plan.plan ELSE import_plan.plan -> 'prices' -> 0 END;
+		PERFORM billing.create_plan(code, import_plan.plan ->> 'name', (offer ->> 'amount')::bigint, offer ->> 'currency',
+									coalesce(offer ->> 'interval', 'month'), coalesce((offer ->> 'interval_count')::integer, 1),
+									import_plan.plan ->> 'description', import_plan.plan -> 'features',
+									coalesce(import_plan.plan ->> 'plan_group', 'default'),
+									coalesce((import_plan.plan ->> 'trial_days')::integer, 0), import_plan.plan -> 'metadata');
+	ELSE
+		UPDATE billing.plans AS p
+		SET name = coalesce(import_plan.plan ->> 'name', p.name),
+			description = CASE WHEN import_plan.plan ? 'description' THEN import_plan.plan ->> 'description' ELSE p.description END,
+			plan_group = coalesce(import_plan.plan ->> 'plan_group', p.plan_group),
+			trial_days = coalesce((import_plan.plan ->> 'trial_days')::integer, p.trial_days),
+			metadata = coalesce(import_plan.plan -> 'metadata', p.metadata)
+		WHERE p.id = present.id
+			AND (p.name, p.description, p.plan_group, p.trial_days, p.metadata) IS DISTINCT FROM
+				(coalesce(import_plan.plan ->> 'name', p.name),
+				 CASE WHEN import_plan.plan ? 'description' THEN import_plan.plan ->> 'description' ELSE p.description END,
+				 coalesce(import_plan.plan ->> 'plan_group', p.plan_group),
+				 coalesce((import_plan.plan ->> 'trial_days')::integer, p.trial_days),
+				 coalesce(import_plan.plan -> 'metadata', p.metadata));
+		changed := FOUND;
+		FOR feature IN
+			SELECT e.key, e.value
+			FROM jsonb_each_text(coalesce(import_plan.plan -> 'features', '{}')) AS e
+			LEFT JOIN billing.plan_features AS f ON f.plan_id = present.id AND f.feature = e.key
+			WHERE f.value IS DISTINCT FROM e.value
+		LOOP
+			PERFORM billing.set_plan_feature(code, feature.key, feature.value);
+			changed := true;
+		END LOOP;
+	END IF;
+
+	FOR offer IN
+		SELECT import_plan.plan WHERE import_plan.plan ? 'amount'
+		UNION ALL
+		SELECT o.value FROM jsonb_array_elements(coalesce(import_plan.plan -> 'prices', '[]')) AS o
+	LOOP
+		CONTINUE WHEN EXISTS (
+			SELECT
+			FROM billing.prices AS r
+			JOIN billing.plans AS p ON p.id = r.plan_id
+			WHERE p.plan = code AND r.customer_id IS NULL AND r.retired_at IS NULL AND r.amount = (offer ->> 'amount')::bigint
+				AND r.currency = coalesce(upper(offer ->> 'currency'),
+										  (SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_currency'))
+				AND r."interval" = coalesce(offer ->> 'interval', 'month')
+				AND r.interval_count = coalesce((offer ->> 'interval_count')::integer, 1));
+		made := billing.create_price(code, (offer ->> 'amount')::bigint, offer ->> 'currency', coalesce(offer ->> 'interval', 'month'),
+									 coalesce((offer ->> 'interval_count')::integer, 1));
+		-- create_price() replaces the default one; an offer beside it that the file knows no more goes, too
+		UPDATE billing.prices AS r
+		SET retired_at = now()
+		FROM billing.prices AS n
+		WHERE n.id = made AND r.id <> made AND r.plan_id = n.plan_id AND r.customer_id IS NULL AND r.retired_at IS NULL
+			AND (r.currency, r."interval", r.interval_count) = (n.currency, n."interval", n.interval_count)
+			AND NOT EXISTS (SELECT
+							FROM jsonb_array_elements(coalesce(import_plan.plan -> 'prices', '[]')) AS o
+							WHERE (o.value ->> 'amount')::bigint = r.amount
+								AND coalesce(o.value ->> 'interval', 'month') = r."interval");
+		changed := true;
+	END LOOP;
+	RETURN CASE WHEN present.id IS NULL THEN 'created' WHEN changed THEN 'updated' ELSE 'unchanged' END;
+END
+$$;
+COMMENT ON FUNCTION billing.import_plan(jsonb, integer) IS 'One element of import_plans().';
+
+CREATE FUNCTION billing.import_plans(plans jsonb) RETURNS TABLE (plan text, action text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	element jsonb;
+	index integer := 0;
+BEGIN
+	PERFORM billing.refuse_card_numbers('plans', import_plans.plans);
+	IF jsonb_typeof(import_plans.plans) IS DISTINCT FROM 'array' THEN
+		RAISE EXCEPTION 'plans is not an array'
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Pass something like ''[{"plan": "pro", "name": "Pro", "amount": 2900, "currency": "USD"}]''.';
+	END IF;
+	FOR element IN SELECT e.value FROM jsonb_array_elements(import_plans.plans) WITH ORDINALITY AS e ORDER BY e.ordinality
+	LOOP
+		IF jsonb_typeof(element) <> 'object' THEN
+			RAISE EXCEPTION 'element % of plans is not an object', index USING ERRCODE = 'invalid_parameter_value';
+		END IF;
+		plan := element ->> 'plan';
+		action := billing.import_plan(element, index);
+		index := index + 1;
+		RETURN NEXT;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION billing.import_plans(jsonb) IS
+	'Brings the catalogue to what the array says, and returns what became of each plan: created, updated or unchanged. Twice is no change. '
+	'An element: {plan, name, description, amount, currency, interval, interval_count, prices: [{amount, currency, interval, '
+	'interval_count}], features, plan_group, trial_days, metadata}; what is left out stays. A price that is not there yet is made as by '
+	'create_price(). Errors: 22023 an element that cannot be used, with its number, JB009 a card number.';
+
 CREATE FUNCTION billing.get_plans()
 RETURNS TABLE (plan text, name text, amount bigint, currency text, "interval" text, interval_count integer,
 			   trial_days integer, plan_group text, features jsonb)

@@ -219,7 +219,7 @@ FROM (VALUES
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
-	 'configure_provider adopt_database create_plan create_price set_plan_feature link_price '
+	 'configure_provider adopt_database create_plan create_price set_plan_feature link_price import_plans '
 	 'retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)

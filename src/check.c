@@ -72,6 +72,12 @@ check_no_card_json(const char *argument, const Jsonb *json)
 	}
 }
 
+SQL_FUNCTION(billing_refuse_card_numbers)
+{
+	check_no_card_json(ARG_TEXT(0), ARG_JSON(1));
+	PG_RETURN_VOID();
+}
+
 static char *
 upper_case(const char *text)
 {

@@ -167,8 +167,9 @@ check_terms(const CheckoutTerms *terms)
 
 /* NULL: nothing, a setup only keeps a payment method. */
 static CheckoutLines *
-lines_of(const CheckoutTerms *terms, const Customer *customer, const char *currency)
+lines_of(const CheckoutTerms *terms, const Customer *customer)
 {
+	const char *currency = terms->currency;
 	bool named = terms->plan != NULL || terms->price != NULL;
 	CheckoutLines *lines = NULL;
 
@@ -195,7 +196,7 @@ lines_of(const CheckoutTerms *terms, const Customer *customer, const char *curre
 	return lines;
 }
 
-static void
+static _Noreturn void
 refuse_mode(const char *mode, const char *why, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -492,16 +493,19 @@ make_rows(const pg_uuid_t *id, const CheckoutTerms *terms, const Customer *custo
 }
 
 static pg_uuid_t *
-session_create(const CheckoutTerms *terms, const Customer *customer, const Account *account)
+session_create(CheckoutTerms *terms, const Customer *customer, const Account *account)
 {
-	CheckoutLines *lines = lines_of(terms, customer, check_currency(terms->currency));
-	const char *mode = mode_of(terms, lines);
+	CheckoutLines *lines;
+	const char *mode;
 	pg_uuid_t *id = new_id();
 	int trial_days = 0;
 	pg_uuid_t *blocked_by = NULL;
 	Jsonb *arguments;
 	Made made;
 
+	terms->currency = check_currency(terms->currency);
+	lines = lines_of(terms, customer);
+	mode = mode_of(terms, lines);
 	check_expiry(customer->organization_id, terms->expires_at);
 	if (strcmp(mode, "subscription") == 0)
 		trial_days = subscription_trial_days(customer, lines->recurring->price, terms->trial_days);

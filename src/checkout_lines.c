@@ -24,7 +24,7 @@
 static const char *const line_members[] = {"price",    "name",     "amount",
 										   "currency", "quantity", "description"};
 
-static void
+static _Noreturn void
 bad_line(int i, const char *what, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -172,7 +172,9 @@ describe_line(const OutboxRow *row, const Jsonb *line)
 	char *there = NULL;
 	JsonBuilder b;
 
-	if (price != NULL && provider_find(row->provider)->catalogue != CATALOGUE_NONE)
+	if (price != NULL && provider_find(row->provider)->catalogue == CATALOGUE_NONE)
+		there = uuid_text(id); /* as in subscription.create: it comes back in the news */
+	else if (price != NULL)
 	{
 		there = ref_find("price", id, row->provider, row->account);
 		if (there == NULL && (strcmp(price->interval, "one_time") != 0 ||

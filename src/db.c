@@ -432,7 +432,7 @@ pg_uuid_t *
 uuid_parse(const char *text)
 {
 	/* uuid_in accepts braces and odd hyphens; an id of ours has one form */
-	if (strlen(text) != 36 || strspn(text, "0123456789abcdefABCDEF-") != 36)
+	if (text == NULL || strlen(text) != 36 || strspn(text, "0123456789abcdefABCDEF-") != 36)
 		return NULL;
 	for (int i = 0; i < 36; i++)
 	{

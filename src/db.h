@@ -186,7 +186,7 @@ extern bool sqlstate_passes(const char *sqlstate);
 extern ArrayType *uuid_array(pg_uuid_t *const *ids, int count);
 
 extern char *uuid_text(const pg_uuid_t *value);
-extern pg_uuid_t *uuid_parse(const char *text); /* NULL when it is no uuid */
+extern pg_uuid_t *uuid_parse(const char *text); /* NULL when it is NULL or no uuid */
 extern bool uuid_equal(const pg_uuid_t *a, const pg_uuid_t *b);
 extern pg_uuid_t *new_id(void);
 

@@ -1,6 +1,6 @@
 -- What is sold: the plans that are there from the start, and those of one's own.
 \ir helpers.psql
-SELECT plan(59);
+SELECT plan(81);
 
 -- ---------------------------------------------------------------------------
 -- From the start
@@ -105,5 +105,73 @@ SELECT fails($$SELECT billing.set_plan_feature('pro', 'teams', 'many')$$, '22023
 SELECT fails($$SELECT billing.set_plan_feature('pro', 'Big', '1')$$, '22023', 'feature "Big" cannot be used', NULL, 'a feature is written in small letters');
 SELECT fails($$SELECT billing.set_plan_feature('nope', 'teams', '1')$$, 'JB005', 'unknown plan "nope"', 'free, pro', 'features of an unknown plan are refused');
 SELECT fails($$SELECT billing.set_plan_feature('pro', 'nothing', NULL)$$, 'JB005', 'unknown feature "nothing"', 'users', 'an unknown feature cannot be taken out');
+
+-- ---------------------------------------------------------------------------
+-- What providers have is renamed and archived there; nothing is sent of a transaction that rolls back
+
+SELECT billing.configure_provider('stripe', secret_key => 'sk_test_catalogue', base_url => 'http://127.0.0.1:9');
+SELECT r.id AS team FROM billing.prices AS r JOIN billing.plans AS p ON p.id = r.plan_id WHERE p.plan = 'team' AND r.amount = 12900 \gset
+CREATE VIEW told AS SELECT o.operation, o.arguments, o.state, o.blocked_by IS NOT NULL AS blocked FROM billing.outbox AS o;
+SELECT billing.link_price(:'team', 'stripe', 'price_team', 'prod_team');
+SELECT fails(format($$SELECT billing.link_price(%L, 'stripe', 'price_else')$$, :'team'), 'JB008', 'linked to "price_team" already', 'create_price', 'a price has one counterpart');
+
+BEGIN;
+UPDATE billing.plans SET name = 'The Team' WHERE plan = 'team';
+SELECT results_eq($$SELECT operation, arguments FROM told$$, $$VALUES ('product.update', '{"name": true}'::jsonb)$$, 'a plan that is renamed is renamed where it is a product');
+SELECT is((SELECT key_type || ' ' || (ordering_key = object_id) FROM billing.outbox), 'plan true', 'in the order of the plan');
+ROLLBACK;
+BEGIN;
+UPDATE billing.plans SET name = name, description = 'For all', sort_order = 5 WHERE plan IN ('team', 'pro');
+SELECT results_eq($$SELECT operation, arguments FROM told$$, $$VALUES ('product.update', '{"description": true}'::jsonb)$$, 'only what changed is told, only where the plan is known');
+UPDATE billing.plans SET trial_days = 3 WHERE plan = 'team';
+SELECT is((SELECT count(*) FROM told), 1::bigint, 'and what is ours alone is not told');
+ROLLBACK;
+BEGIN;
+UPDATE billing.plans SET retired_at = now() WHERE plan = 'team';
+SELECT results_eq($$SELECT operation, arguments FROM told$$, $$VALUES ('product.update', '{"active": true}'::jsonb)$$, 'a retired plan is archived');
+UPDATE billing.plans SET retired_at = now() + interval '1 day' WHERE plan = 'team';
+SELECT is((SELECT count(*) FROM told), 1::bigint, 'once');
+ROLLBACK;
+BEGIN;
+SELECT billing.create_price('team', 13900, 'USD') AS newer \gset
+SELECT results_eq($$SELECT operation, arguments, state, blocked FROM told$$, $$VALUES ('price.update', '{"active": true}'::jsonb, 'queued', false)$$, 'a replaced price is archived');
+ROLLBACK;
+BEGIN;
+SELECT billing.create_customer('buyer', provider => 'stripe') AS buyer \gset
+SELECT billing.subscribe('buyer', 'team', currency => 'USD') AS sale \gset
+UPDATE billing.prices SET retired_at = now() WHERE id = :'team';
+SELECT is((SELECT b.operation FROM billing.outbox AS o JOIN billing.outbox AS b ON b.id = o.blocked_by WHERE o.operation = 'price.update'), 'subscription.create',
+	'after what was sold at it before');
+ROLLBACK;
+SELECT fails(format($$UPDATE billing.prices SET amount = 1 WHERE id = %L$$, :'team'), 'JB008', 'terms of price', 'create_price', 'its amount never changes');
+
+-- ---------------------------------------------------------------------------
+-- Plans from a file
+
+SELECT results_eq($$SELECT * FROM billing.import_plans('[
+	{"plan": "pro", "name": "Pro!", "amount": 2900, "currency": "USD", "features": {"users": 40}},
+	{"plan": "agency", "name": "Agency", "trial_days": 7, "features": {"users": "unlimited", "audit": true},
+	 "prices": [{"amount": 30000, "currency": "USD", "interval": "month"}, {"amount": 300000, "currency": "USD", "interval": "year"}]},
+	{"plan": "free"}]')$$,
+	$$VALUES ('pro', 'updated'), ('agency', 'created'), ('free', 'unchanged')$$, 'plans can be brought in together');
+SELECT results_eq($$SELECT name, amount, features -> 'users', trial_days FROM billing.get_plans() WHERE plan IN ('pro', 'agency') ORDER BY plan$$,
+	$$VALUES ('Agency', 300000::bigint, '-1'::jsonb, 7), ('Pro!', 2900, '40', 0)$$, 'with prices and features');
+SELECT results_eq($$SELECT * FROM billing.import_plans('[
+	{"plan": "pro", "name": "Pro!", "amount": 2900, "currency": "USD", "features": {"users": 40}},
+	{"plan": "agency", "name": "Agency", "trial_days": 7, "features": {"users": "unlimited", "audit": true},
+	 "prices": [{"amount": 30000, "currency": "USD", "interval": "month"}, {"amount": 300000, "currency": "USD", "interval": "year"}]},
+	{"plan": "free"}]')$$,
+	$$VALUES ('pro', 'unchanged'), ('agency', 'unchanged'), ('free', 'unchanged')$$, 'twice is no change');
+SELECT is((SELECT count(*) FROM billing.prices AS r JOIN billing.plans AS p ON p.id = r.plan_id WHERE p.plan = 'agency'), 2::bigint, 'no price was made twice');
+SELECT results_eq($$SELECT * FROM billing.import_plans('[{"plan": "agency", "prices": [{"amount": 31000, "interval": "month"}]}]')$$,
+	$$VALUES ('agency', 'updated')$$, 'another amount is a new price');
+SELECT is((SELECT array_agg(r.amount ORDER BY r.amount) FROM billing.prices AS r JOIN billing.plans AS p ON p.id = r.plan_id WHERE p.plan = 'agency' AND r.retired_at IS NULL),
+	'{31000,300000}'::bigint[], 'which takes the place of the one with its interval');
+SELECT fails($$SELECT billing.import_plans('{"plan": "x"}')$$, '22023', 'plans is not an array', NULL, 'plans are an array');
+SELECT fails($$SELECT billing.import_plans('[{"plan": "y", "name": "Y", "amount": 1}, {"name": "X"}]')$$, '22023', 'element 1 of plans has no plan', NULL, 'a plan has its code');
+SELECT fails($$SELECT billing.import_plans('[{"plan": "x", "name": "X", "price": 5}]')$$, '22023', 'element 0 of plans has an unknown member "price"', 'prices', 'an unknown member is a mistake');
+SELECT fails($$SELECT billing.import_plans('[{"plan": "x"}]')$$, '22023', 'element 0 of plans has no name', NULL, 'a new plan has a name');
+SELECT fails($$SELECT billing.import_plans('[{"plan": "x", "name": "4242 4242 4242 4242"}]')$$, 'JB009', 'card number', NULL, 'a card number is none');
+SELECT is((SELECT count(*) FROM billing.plans WHERE plan = 'y'), 0::bigint, 'all of a call or nothing');
 
 SELECT * FROM finish();

@@ -38,7 +38,7 @@ INSERT INTO tokens VALUES
 	('pm_failed_de', 'attached', NULL, 'sepa_debit', 'incomplete'),
 	('pm_disputed_de', 'attached', NULL, 'sepa_debit', 'incomplete');
 
-SELECT plan(((SELECT count(*) FROM tokens) * 2 + 32)::integer);
+SELECT plan(((SELECT count(*) FROM tokens) * 2 + 50)::integer);
 
 SELECT count(billing.create_customer(token)) AS customers FROM tokens \gset
 SELECT count(billing.subscribe(token, 'pro', token)) AS subscriptions FROM tokens \gset
@@ -132,5 +132,43 @@ SELECT fails(format($$SELECT billing.attach_payment_method(%L, '')$$, :'acme'), 
 SELECT billing.attach_payment_method(:'acme', 'pm_success_de', idempotency_key => 'k') AS keyed \gset
 SELECT is(billing.attach_payment_method(:'acme', 'pm_success_de', idempotency_key => 'k'), :'keyed', 'the same key gives the same method');
 SELECT fails(format($$SELECT billing.attach_payment_method(%L, 'pm_card_visa', idempotency_key => 'k')$$, :'acme'), 'JB007', 'another payment_method', NULL, 'the key with another token is refused');
+
+-- ---------------------------------------------------------------------------
+-- Types, mandates, references to be paid to
+
+SELECT fails(format($$SELECT billing.attach_payment_method(%L)$$, :'acme'), '23502', 'payment_method must be given', NULL, 'a card has a token');
+SELECT fails(format($$SELECT billing.attach_payment_method(%L, 'pm_card_visa', type => 'cash_recurrent')$$, :'acme'), '22023', 'has no token', 'makes the reference', 'a reference has none');
+SELECT fails(format($$SELECT billing.attach_payment_method(%L, 'pm_card_visa', type => 'cheque')$$, :'acme'), '22023', 'unknown type "cheque"', 'sepa_debit, cash_recurrent', 'an unknown type is refused, and those that there are are listed');
+SELECT fails(format($$SELECT billing.attach_payment_method(%L, 'pm_card_visa', expires_at => now() + interval '1 day')$$, :'acme'), '22023', 'expires_at', 'cash_recurrent', 'a card has its own end');
+SELECT fails(format($$SELECT billing.attach_payment_method(%L, 'pm_success_de', mandate => '[]')$$, :'acme'), '22023', 'mandate is not an object', 'online', 'a mandate is an object');
+SELECT fails(format($$SELECT billing.attach_payment_method(%L, 'pm_success_de', mandate => '{"type": "oral"}')$$, :'acme'), '22023', 'type of mandate', 'online, offline', 'given online or offline');
+SELECT fails(format($$SELECT billing.attach_payment_method(%L, 'pm_success_de', mandate => '{"type": "online", "user_agent": "4242 4242 4242 4242"}')$$, :'acme'), 'JB009', 'mandate holds a card number', NULL, 'and without a card number');
+BEGIN;
+SELECT billing.attach_payment_method(:'acme', 'pm_failed_de', 'sepa_debit', mandate => '{"type": "online", "ip_address": "203.0.113.7"}') AS debit \gset
+SELECT is((SELECT billing.decrypt(mandate, 'payment_methods.mandate', id)::jsonb ->> 'ip_address' FROM billing.payment_methods WHERE id = :'debit'), '203.0.113.7', 'who gave a mandate is kept sealed');
+SELECT is((SELECT arguments FROM billing.outbox WHERE object_id = :'debit'), '{"payment_method": "pm_failed_de", "type": "sepa_debit", "set_default": false}', 'and not in the request');
+COMMIT;
+CALL billing.run_worker();
+SELECT is((SELECT state || ' ' || (mandate IS NULL) FROM billing.payment_methods WHERE id = :'debit'), 'attached true', 'until it is attached');
+SELECT billing.attach_payment_method(:'acme', type => 'spei_recurrent') AS reference \gset
+CALL billing.run_worker();
+SELECT results_eq(format($$SELECT type, state, reference IS NOT NULL FROM billing.list_payment_methods(%L) WHERE id = %L$$, :'acme', :'reference'), $$VALUES ('spei_recurrent', 'attached', true)$$, 'a reference is made by the provider');
+SELECT is((SELECT pg_typeof(reference)::text FROM billing.payment_methods WHERE id = :'reference'), 'bytea', 'and kept sealed');
+
+-- ---------------------------------------------------------------------------
+-- What the provider lists
+
+INSERT INTO billing.payment_methods (customer_id, provider, account, livemode, state) VALUES (:'acme', 'sandbox', 'default', false, 'attached') RETURNING id AS gone \gset
+DELETE FROM billing.provider_refs WHERE object_id = :'mastercard';
+DELETE FROM billing.payment_methods WHERE id = :'mastercard';
+SELECT billing.refresh_payment_methods(:'acme');
+SELECT billing.refresh_payment_methods(:'acme');
+SELECT is((SELECT count(*) FROM billing.outbox WHERE operation = 'payment_method.list' AND attempts = 0) <= 1, true, 'one list is enough');
+CALL billing.run_worker();
+SELECT is((SELECT state FROM billing.payment_methods WHERE id = :'gone'), 'detached', 'what the provider does not list is detached');
+SELECT is((SELECT count(*) FROM billing.list_payment_methods(:'acme') WHERE brand = 'mastercard' AND state = 'attached' AND id <> :'mastercard'), 1::bigint, 'what it lists and nobody knew is taken over');
+SELECT is((SELECT state FROM billing.payment_methods WHERE id = :'visa'), 'attached', 'the others stay');
+SELECT is((SELECT count(*) FROM billing.outbox WHERE object_id = :'acme'), 0::bigint, 'the list leaves no request behind');
+SELECT fails($$SELECT billing.refresh_payment_methods('00000000-0000-7000-8000-000000000000')$$, 'JB005', 'unknown customer', NULL, 'an unknown customer has none');
 
 SELECT * FROM finish();
