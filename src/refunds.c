@@ -527,24 +527,24 @@ QUERY(
 	UUIDOID, INT8OID);
 
 static void
-mirror(const Refund *f, const RefundSnapshot *told, const News *news, bool was_known)
+mirror(const Refund *f, const RefundSnapshot *told, const News *news, const char *status)
 {
 	int64 amount = told->amount == NO_AMOUNT || told->amount == 0
 					   ? f->amount
 					   : amount_from_wire(news->provider, f->currency, told->amount);
-	bool given = strcmp(told->status, "pending") == 0 || strcmp(told->status, "succeeded") == 0;
+	bool given = strcmp(status, "pending") == 0 || strcmp(status, "succeeded") == 0;
 
 	/* the provider may have told the sum before it told this refund */
-	if (!was_known && given)
+	if (f->provider_id == NULL && given)
 		RUN(explain_elsewhere, arg_uuid(f->payment_intent_id), arg_int(amount));
-	RUN(mirror_refund, arg_uuid(f->id), arg_text(told->status),
-		arg_bool(told->requires_action && strcmp(told->status, "pending") == 0), arg_int(amount),
+	RUN(mirror_refund, arg_uuid(f->id), arg_text(status),
+		arg_bool(told->requires_action && strcmp(status, "pending") == 0), arg_int(amount),
 		arg_text(told->reason),
 		arg_uuid(ref_object("dispute", told->dispute, news->provider, news->account)),
 		arg_text(told->error_code));
-	if (strcmp(f->status, told->status) != 0)
-		event_record(psprintf("refund.%s", told->status), "refund", f->id, f->organization_id,
-					 f->status, told->status);
+	if (strcmp(f->status, status) != 0)
+		event_record(psprintf("refund.%s", status), "refund", f->id, f->organization_id, f->status,
+					 status);
 	refunds_settle(f->payment_intent_id);
 }
 
@@ -554,6 +554,7 @@ refund_apply(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	const RefundSnapshot *told = &snapshot->refund;
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 	Refund *f = refund_load(id);
+	const char *status;
 	bool same;
 
 	if (f != NULL && news_lock_customer(news, f->customer_id))
@@ -562,10 +563,11 @@ refund_apply(const ProviderSnapshot *snapshot, const News *news, const char **wa
 		f = adopt(snapshot, news, waiting_for);
 	if (f == NULL)
 		return SNAPSHOT_UNKNOWN;
-	same = strcmp(f->status, told->status) == 0;
-	if (!may_become(f->status, told->status) ||
+	status = told->status != NULL ? told->status : f->status;
+	same = strcmp(f->status, status) == 0;
+	if (!may_become(f->status, status) ||
 		!ref_advance(snapshot, f->id, news, same ? TIE_BY_ARRIVAL : TIE_FOLLOWS))
 		return SNAPSHOT_STALE;
-	mirror(f, told, news, f->provider_id != NULL);
+	mirror(f, told, news, status);
 	return SNAPSHOT_APPLIED;
 }

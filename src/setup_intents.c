@@ -363,6 +363,7 @@ setup_intent_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 	const SetupIntentSnapshot *told = &snapshot->setup_intent;
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 	SetupIntent *s = setup_load(id);
+	const char *status;
 	bytea *secret;
 	bool same;
 
@@ -372,23 +373,24 @@ setup_intent_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 		s = adopt(snapshot, news, waiting_for);
 	if (s == NULL)
 		return SNAPSHOT_UNKNOWN;
-	same = strcmp(s->status, told->status) == 0;
+	status = told->status != NULL ? told->status : s->status;
+	same = strcmp(s->status, status) == 0;
 	secret = seal_text("setup_intents.client_secret", s->id, told->client_secret);
 	if ((is_over(s->status) && !same) ||
 		!ref_advance(snapshot, s->id, news,
-					 same || !is_over(told->status) ? TIE_BY_ARRIVAL : TIE_FOLLOWS))
+					 same || !is_over(status) ? TIE_BY_ARRIVAL : TIE_FOLLOWS))
 	{
 		RUN(keep_browser, arg_uuid(s->id), arg_bytes(secret));
 		return SNAPSHOT_STALE;
 	}
-	RUN(mirror_setup, arg_uuid(s->id), arg_text(told->status), arg_text(told->provider_status),
+	RUN(mirror_setup, arg_uuid(s->id), arg_text(status), arg_text(told->provider_status),
 		arg_uuid(ref_object("payment_method", told->payment_method, news->provider, news->account)),
 		arg_bytes(secret),
 		arg_bytes(seal_text("setup_intents.next_action", s->id,
 							told->next_action == NULL ? NULL : json_string(told->next_action))),
-		arg_text(told->error_code), arg_bool(is_over(told->status)));
+		arg_text(told->error_code), arg_bool(is_over(status)));
 	if (!same)
-		event_record(psprintf("setup_intent.%s", told->status), "setup_intent", s->id,
-					 s->organization_id, s->status, told->status);
+		event_record(psprintf("setup_intent.%s", status), "setup_intent", s->id, s->organization_id,
+					 s->status, status);
 	return SNAPSHOT_APPLIED;
 }
