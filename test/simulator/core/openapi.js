@@ -12,11 +12,22 @@ import { coerce } from './form.js';
 
 const METHODS = ['get', 'post', 'put', 'patch', 'delete'];
 
+// OpenAPI 3.0 has exclusive limits as a boolean beside the limit; JSON schema has them as the limit itself.
+function rewriteExclusive(node, exclusive, limit) {
+  if (typeof node[exclusive] !== 'boolean') return;
+  if (node[exclusive] && node[limit] !== undefined) {
+    node[exclusive] = node[limit];
+    delete node[limit];
+  } else delete node[exclusive];
+}
+
 // OpenAPI 3.0 writes "nullable"; JSON schema knows only the type null.
-function rewriteNullable(node) {
-  if (Array.isArray(node)) return node.forEach(rewriteNullable);
+function rewriteOldWords(node) {
+  if (Array.isArray(node)) return node.forEach(rewriteOldWords);
   if (node === null || typeof node !== 'object') return;
-  for (const name in node) if (name !== 'example' && name !== 'examples') rewriteNullable(node[name]);
+  for (const name in node) if (name !== 'example' && name !== 'examples') rewriteOldWords(node[name]);
+  rewriteExclusive(node, 'exclusiveMinimum', 'minimum');
+  rewriteExclusive(node, 'exclusiveMaximum', 'maximum');
   if (node.nullable !== true) return;
   delete node.nullable;
   if (node.anyOf) node.anyOf.push({ type: 'null' });
@@ -71,10 +82,18 @@ class Operation {
   }
 
   get answerJudge() {
-    this.compiledAnswer ??= this.document.compile({
-      $ref: this.document.name + '#' + pointer('paths', this.pattern, this.method.toLowerCase(), 'responses', '200', 'content', 'application/json', 'schema'),
-    });
-    return this.compiledAnswer;
+    return this.answerJudgeFor(200);
+  }
+
+  // null where the document says nothing about the body of this status.
+  answerJudgeFor(status) {
+    const content = this.definition.responses?.[status]?.content ?? {};
+    const type = Object.keys(content)[0];
+    if (!content[type]?.schema) return null;
+    this.compiledAnswers ??= {};
+    return (this.compiledAnswers[status] ??= this.document.compile({
+      $ref: this.document.name + '#' + pointer('paths', this.pattern, this.method.toLowerCase(), 'responses', String(status), 'content', type, 'schema'),
+    }));
   }
 
   // Strings of a form or query -> the schema's types.
@@ -92,9 +111,9 @@ export class OpenApiDocument {
     this.name = name;
     this.json = json;
     this.tree = new PathTree();
-    rewriteNullable(json.components?.schemas);
-    rewriteNullable(json.paths);
-    this.ajv = new Ajv2020({ strict: false, validateFormats: false, validateSchema: false, logger: false, discriminator: false });
+    rewriteOldWords(json.components?.schemas);
+    rewriteOldWords(json.paths);
+    this.ajv = new Ajv2020({ strict: false, validateFormats: false, validateSchema: false, logger: false, discriminator: false, inlineRefs: false });
     this.ajv.addSchema(json, name);
     this.resolve = (schema) => (schema?.$ref ? this.resolve(this.#lookUp(schema.$ref)) : schema);
     for (const [pattern, methods] of Object.entries(json.paths)) {
@@ -122,6 +141,31 @@ export class OpenApiDocument {
     const found = this.tree.find(method, path);
     return found && { operation: found.value, params: found.params };
   }
+}
+
+// What a schema that is not closed knows all the same: the members of it and of its alternatives.
+function membersOf(schemaOrRef, resolve, found = { properties: new Map(), open: false, items: [] }) {
+  const schema = resolve(schemaOrRef);
+  const branches = [...(schema.allOf ?? []), ...(schema.anyOf ?? []), ...(schema.oneOf ?? [])];
+  for (const branch of branches) membersOf(branch, resolve, found);
+  for (const [name, inner] of Object.entries(schema.properties ?? {})) found.properties.set(name, [...(found.properties.get(name) ?? []), inner]);
+  if (schema.items) found.items.push(schema.items);
+  const shapeless = !schema.properties && branches.length === 0 && (schema.type === undefined || schema.type === 'object');
+  if (schema.additionalProperties || (shapeless && schema.additionalProperties !== false)) found.open = true;
+  return found;
+}
+
+// The names in a valid value that the document does not mention, where a schema lists names but does not
+// forbid others: a misspelt optional member would be taken for granted by validation alone.
+export function unknownMembers(schema, value, resolve, path = '') {
+  if (value === null || typeof value !== 'object') return [];
+  const { properties, open, items } = membersOf(schema, resolve);
+  if (Array.isArray(value)) return value.flatMap((item, i) => (items.length === 0 ? [] : unknownMembers({ anyOf: items }, item, resolve, `${path}[${i}]`)));
+  return Object.entries(value).flatMap(([name, inner]) => {
+    const at = path ? `${path}[${name}]` : name;
+    if (properties.has(name)) return unknownMembers({ anyOf: properties.get(name) }, inner, resolve, at);
+    return open ? [] : [at];
+  });
 }
 
 // -> one sentence and the parameter in Stripe's spelling, from the first error that says most.

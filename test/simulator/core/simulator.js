@@ -14,10 +14,12 @@ import { Faults } from './faults.js';
 import { RequestLog } from './log.js';
 import { loadDocument } from './openapi.js';
 import { Webhooks } from './webhooks.js';
+import { ConektaProvider } from '../providers/conekta.js';
+import { PolarProvider } from '../providers/polar.js';
 import { StripeProvider } from '../providers/stripe.js';
 
 // A new provider is added here; the first one also answers paths without a prefix.
-const PROVIDERS = [StripeProvider];
+const PROVIDERS = [StripeProvider, ConektaProvider, PolarProvider];
 
 const MAX_BODY = 16 * 1024 * 1024;
 
