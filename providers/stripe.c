@@ -52,105 +52,41 @@ stripe_check_key(const char *secret_key, const Jsonb *options, bool *livemode)
 	return mode[5] == '\0' ? "nothing follows its prefix" : NULL;
 }
 
-/* ------------------------------------------------------------------------
- * Options of an account: capabilities, see stripe_supports.c; stripe_account,
- * the connected account that is spoken for; headers, {name: value} of what
- * else is to be sent.
- * ------------------------------------------------------------------------
+/*
+ * Options that are read here: capabilities, see stripe_supports.c, and
+ * stripe_account, the connected account that is spoken for.
  */
-#define LETTERS_AND_DIGITS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
-/* What we send ourselves, or what libcurl does. */
-static const char *const own_headers[] = {"authorization",  "idempotency-key", "stripe-version",
-										  "stripe-account", "content-type",    "content-length",
-										  "host",           "expect",          NULL};
-
-static bool
-is_own_header(const char *name)
-{
-	for (const char *const *own = own_headers; *own != NULL; own++)
-	{
-		if (pg_strcasecmp(name, *own) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* A line that ends inside of a value would begin another header. */
-static bool
-is_one_line(const char *text)
-{
-	for (; *text != '\0'; text++)
-	{
-		if ((unsigned char) *text < ' ' || *text == 0x7f)
-			return false;
-	}
-	return true;
-}
-
-static void
-check_header(const char *name, const JsonbValue *value, void *context)
-{
-	const char **trouble = context;
-	char *text = value->type == jbvString ? json_scalar_text(value) : NULL;
-
-	if (*trouble != NULL)
-		return;
-	if (*name == '\0' || name[strspn(name, LETTERS_AND_DIGITS "-_")] != '\0')
-		*trouble = psprintf("\"%s\" in headers is no name of a header", name);
-	else if (is_own_header(name))
-		*trouble = psprintf("header \"%s\" is not for options to say", name);
-	else if (text == NULL || !is_one_line(text))
-		*trouble = psprintf("header \"%s\" is not one line of text", name);
-}
-
 static const char *
 stripe_check_options(const Jsonb *options)
 {
+	const char *const characters =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
 	char *account = json_text(options, "stripe_account");
-	Jsonb *headers = json_part(options, "headers");
-	const char *trouble = NULL;
 
-	if (json_has(options, "stripe_account") &&
-		(account == NULL || strncmp(account, "acct_", 5) != 0 ||
-		 account[5 + strspn(account + 5, LETTERS_AND_DIGITS "_")] != '\0'))
+	if (!json_has(options, "stripe_account"))
+		return NULL;
+	if (account == NULL || strncmp(account, "acct_", 5) != 0 || account[5] == '\0' ||
+		account[strspn(account, characters)] != '\0')
 		return "stripe_account is not the id of an account (acct_...)";
-	if (json_has(options, "headers") && (headers == NULL || !JB_ROOT_IS_OBJECT(headers)))
-		return "headers is not an object of names and values";
-	if (json_has(options, "capabilities") && json_part(options, "capabilities") == NULL)
-		return "capabilities is not an array of words";
-	if (headers != NULL)
-		json_visit(headers, check_header, &trouble);
-	return trouble;
+	return NULL;
 }
 
 /* ------------------------------------------------------------------------
  * Headers and signatures
  * ------------------------------------------------------------------------
  */
-static void
-add_header(const char *name, const JsonbValue *value, void *context)
-{
-	List **headers = context;
-
-	*headers = lappend(*headers, psprintf("%s: %s", name, json_scalar_text(value)));
-}
-
 /* Keys of version 1 of the API are for POST alone: GET and DELETE repeat harmlessly. */
 static List *
 stripe_authorize(const ProviderAccount *account, const ProviderRequest *request,
 				 const char *wire_key, List *headers)
 {
 	char *connected = json_text(account->options, "stripe_account");
-	Jsonb *more = json_part(account->options, "headers");
 
 	headers = lappend(headers, psprintf("Authorization: Bearer %s", account->secret_key));
 	if (wire_key != NULL && strcmp(request->method, "POST") == 0)
 		headers = lappend(headers, psprintf("Idempotency-Key: %s", wire_key));
 	if (connected != NULL)
 		headers = lappend(headers, psprintf("Stripe-Account: %s", connected));
-	if (more != NULL)
-		json_visit(more, add_header, &headers);
 	return headers;
 }
 

@@ -6,7 +6,7 @@
  * Stripe has nearly every operation, so what is refused are arguments.  Some
  * methods depend on the account: OXXO, SPEI and instalments count as offered
  * when the account's options say so, {"capabilities": ["oxxo", "spei",
- * "installments"]}, because Stripe has them for accounts in Mexico only.
+ * "msi"]}, because Stripe has them for accounts in Mexico only.
  *
  *-------------------------------------------------------------------------
  */
@@ -154,9 +154,9 @@ installments_trouble(const Jsonb *arguments, const ProviderAccount *account)
 	bool wanted = json_length(arguments, "installments") > 0 ||
 				  (json_int(arguments, "installments", &months) && months > 1);
 
-	if (wanted && !lists(account->options, "capabilities", "installments"))
+	if (wanted && !lists(account->options, "capabilities", "msi"))
 		return "If this account of Stripe has instalments (meses sin intereses), say so in its "
-			   "options: {\"capabilities\": [\"installments\"]}; otherwise use provider conekta.";
+			   "options: {\"capabilities\": [\"msi\"]}; otherwise use provider conekta.";
 	return NULL;
 }
 
