@@ -187,6 +187,7 @@ typedef struct SandboxInvoice
 	const char *billing_reason;
 	const char *method;       /* id of the payment method tried last */
 	const char *failure_code; /* why that failed */
+	const char *payment;      /* id of the payment that the attempts are of, NULL: none yet */
 	SandboxInvoiceStatus status;
 	int64 total;
 	int64 attempt_count;
@@ -444,6 +445,9 @@ extern void sandbox_event(Sandbox *sandbox, const char *type, const Jsonb *objec
 extern void sandbox_subscription_event(Sandbox *sandbox, const char *type,
 									   const SandboxSubscription *subscription);
 
+/* The types of the events by which a change of a subscription is told, in order, ended by NULL. */
+extern const char *const *sandbox_event_sequence(const Sandbox *sandbox, const char *type);
+
 /* A timestamp as unix seconds, without its fraction. */
 extern int64 sandbox_unix_seconds(TimestampTz moment);
 
@@ -628,6 +632,15 @@ extern void sandbox_payment_fetch(Sandbox *sandbox, const Jsonb *arguments, Sand
 /* A payment over the amount that nobody has tried to pay yet. */
 extern SandboxPayment *sandbox_payment_new(Sandbox *sandbox, const char *reference, int64 amount,
 										   const char *currency);
+
+/*
+ * A new attempt to pay an invoice by the method: the payment that it is told
+ * by.  What comes of it decides the invoice; the payment follows by the functions
+ * below.
+ */
+extern SandboxPayment *sandbox_payment_of_invoice(Sandbox *sandbox, SandboxInvoice *invoice,
+												  const SandboxMethod *method);
+extern void sandbox_payment_wait(Sandbox *sandbox, SandboxPayment *payment, bool processing);
 
 /* Tries to pay it by what the payment says. */
 extern void sandbox_payment_attempt(Sandbox *sandbox, SandboxPayment *payment, bool off_session);

@@ -135,6 +135,12 @@ end_attempt(SandboxInvoice *invoice)
 	invoice->settle_code = NULL;
 }
 
+static SandboxPayment *
+payment_of(const Sandbox *sandbox, const SandboxInvoice *invoice)
+{
+	return sandbox_find(sandbox->state.payments, invoice->payment);
+}
+
 static void
 begin_processing(Sandbox *sandbox, SandboxInvoice *invoice, const SandboxToken *token)
 {
@@ -151,10 +157,13 @@ void
 sandbox_collect(Sandbox *sandbox, SandboxSubscription *subscription, SandboxInvoice *invoice,
 				const SandboxCharge *charge)
 {
+	SandboxPayment *payment = NULL;
+
 	if (charge->method != NULL)
 	{
 		invoice->attempt_count++;
 		invoice->method = charge->method->id;
+		payment = sandbox_payment_of_invoice(sandbox, invoice, charge->method);
 	}
 
 	switch (charge->outcome)
@@ -166,9 +175,11 @@ sandbox_collect(Sandbox *sandbox, SandboxSubscription *subscription, SandboxInvo
 			sandbox_fail(sandbox, subscription, invoice, charge->code);
 			break;
 		case SANDBOX_CHARGE_PROCESSING:
+			sandbox_payment_wait(sandbox, payment, true);
 			begin_processing(sandbox, invoice, charge->method->token);
 			break;
 		case SANDBOX_CHARGE_NEEDS_ACTION:
+			sandbox_payment_wait(sandbox, payment, false);
 			invoice->needs_action = true;
 			invoice_event(sandbox, "invoice.payment_action_required", invoice);
 			sandbox_await_buyer(sandbox, subscription);
@@ -206,8 +217,12 @@ sandbox_is_behind(const Sandbox *sandbox, const SandboxSubscription *subscriptio
 void
 sandbox_pay(Sandbox *sandbox, SandboxSubscription *subscription, SandboxInvoice *invoice)
 {
+	SandboxPayment *payment = payment_of(sandbox, invoice);
+
 	end_attempt(invoice);
 	invoice->failure_code = NULL;
+	if (payment != NULL)
+		sandbox_payment_receive(sandbox, payment, invoice->total);
 	invoice->status = SANDBOX_INVOICE_PAID;
 	invoice->paid_at = sandbox->now;
 	invoice_event(sandbox, "invoice.paid", invoice);
@@ -260,8 +275,11 @@ sandbox_fail(Sandbox *sandbox, SandboxSubscription *subscription, SandboxInvoice
 {
 	bool dunned = subscription->status == SANDBOX_ACTIVE ||
 				  subscription->status == SANDBOX_PAST_DUE;
+	SandboxPayment *payment = payment_of(sandbox, invoice);
 
 	end_attempt(invoice);
+	if (payment != NULL && payment->status != SANDBOX_PAYMENT_FAILED)
+		sandbox_payment_fail(sandbox, payment, code);
 	invoice->failure_code = code;
 	invoice->needs_action = strcmp(code, "authentication_required") == 0;
 	if (invoice->first_failed_at == 0)
@@ -302,6 +320,16 @@ sandbox_retry(Sandbox *sandbox, SandboxSubscription *subscription, SandboxInvoic
  * ------------------------------------------------------------------------
  */
 
+/* A payment that was begun ends with its invoice. */
+static void
+end_payment(Sandbox *sandbox, const SandboxInvoice *invoice)
+{
+	SandboxPayment *payment = payment_of(sandbox, invoice);
+
+	if (payment != NULL)
+		sandbox_payment_end(sandbox, payment, "void_invoice");
+}
+
 /*
  * Nothing more is tried for the open invoices of a subscription that ended.
  * What is being processed goes on: the money is on its way.
@@ -322,7 +350,10 @@ stop_collecting(Sandbox *sandbox, const SandboxSubscription *subscription, bool 
 
 		end_attempt(invoice);
 		if (make_void)
+		{
+			end_payment(sandbox, invoice);
 			invoice->status = SANDBOX_INVOICE_VOID;
+		}
 		if (make_void || scheduled)
 			invoice_event(sandbox, make_void ? "invoice.voided" : "invoice.updated", invoice);
 	}
@@ -339,6 +370,8 @@ sandbox_close_invoice(Sandbox *sandbox, SandboxInvoice *invoice, SandboxInvoiceS
 					  const char *event)
 {
 	end_attempt(invoice);
+	if (status == SANDBOX_INVOICE_VOID)
+		end_payment(sandbox, invoice);
 	invoice->status = status;
 	invoice_event(sandbox, event, invoice);
 }

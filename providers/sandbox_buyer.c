@@ -44,12 +44,11 @@ find_subscription(const SandboxState *state, const char *reference)
 }
 
 static const char *
-authenticate_invoice(Sandbox *sandbox, const SandboxSubscription *subscription, bool success)
+authenticate_invoice(Sandbox *sandbox, SandboxInvoice *invoice, bool success)
 {
-	SandboxInvoice *invoice = waiting_invoice(&sandbox->state, subscription, false);
 	SandboxMethod *method;
 
-	if (invoice == NULL)
+	if (invoice == NULL || !invoice->needs_action)
 		return "no payment of this subscription waits for an authentication";
 	method = sandbox_method(&sandbox->state, invoice->method);
 	if (success && method != NULL)
@@ -62,6 +61,9 @@ authenticate_invoice(Sandbox *sandbox, const SandboxSubscription *subscription, 
 static const char *
 authenticate_payment(Sandbox *sandbox, SandboxPayment *payment, bool success)
 {
+	if (payment->invoice != NULL)
+		return authenticate_invoice(sandbox, sandbox_invoice(&sandbox->state, payment->invoice),
+									success);
 	if (payment->status != SANDBOX_PAYMENT_REQUIRES_ACTION || payment->number != NULL ||
 		payment->microdeposits)
 		return "the payment does not wait for an authentication";
@@ -81,7 +83,8 @@ authenticate(Sandbox *sandbox, const char *reference, const Jsonb *arguments)
 	SandboxSetup *setup = sandbox_find(sandbox->state.setups, reference);
 
 	if (subscription != NULL)
-		return authenticate_invoice(sandbox, subscription, success);
+		return authenticate_invoice(sandbox, waiting_invoice(&sandbox->state, subscription, false),
+									success);
 	if (payment != NULL)
 		return authenticate_payment(sandbox, payment, success);
 	if (setup == NULL)
@@ -107,11 +110,9 @@ failure_code(const char *settle_code, bool succeeded)
 }
 
 static const char *
-settle_subscription(Sandbox *sandbox, const SandboxSubscription *subscription, bool succeeded)
+settle_invoice(Sandbox *sandbox, SandboxInvoice *invoice, bool succeeded)
 {
-	SandboxInvoice *invoice = waiting_invoice(&sandbox->state, subscription, true);
-
-	if (invoice == NULL)
+	if (invoice == NULL || !invoice->processing)
 		return "no payment of this subscription is being processed";
 	sandbox_settle_invoice(sandbox, invoice, failure_code(invoice->settle_code, succeeded));
 	return NULL;
@@ -120,6 +121,9 @@ settle_subscription(Sandbox *sandbox, const SandboxSubscription *subscription, b
 static const char *
 settle_payment(Sandbox *sandbox, SandboxPayment *payment, bool succeeded)
 {
+	if (payment->invoice != NULL)
+		return settle_invoice(sandbox, sandbox_invoice(&sandbox->state, payment->invoice),
+							  succeeded);
 	if (payment->status != SANDBOX_PAYMENT_PROCESSING)
 		return "the payment is not being processed";
 	if (succeeded)
@@ -152,7 +156,8 @@ settle(Sandbox *sandbox, const char *reference, const Jsonb *arguments)
 	if (!succeeded && !sandbox_text_is(outcome, "failed"))
 		return "the outcome is \"succeeded\" or \"failed\"";
 	if (subscription != NULL)
-		return settle_subscription(sandbox, subscription, succeeded);
+		return settle_invoice(sandbox, waiting_invoice(&sandbox->state, subscription, true),
+							  succeeded);
 	if (payment != NULL)
 		return settle_payment(sandbox, payment, succeeded);
 	if (refund != NULL)

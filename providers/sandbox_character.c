@@ -9,7 +9,8 @@
  * of a provider before it has an account there.  What a provider does not
  * do stands in one table: per operation, for all arguments or for those that a
  * small function finds.  A row only counts for its provider; what no row
- * refuses is done.
+ * refuses is done.  A second table has the order in which a provider tells what
+ * happens to a subscription, where it has one.
  *
  *-------------------------------------------------------------------------
  */
@@ -343,6 +344,54 @@ sandbox_supports(Operation operation, const Jsonb *arguments, const ProviderAcco
 		return UNSUPPORTED;
 	}
 	return SUPPORTED;
+}
+
+/* ------------------------------------------------------------------------
+ * How changes of a subscription are told
+ * ------------------------------------------------------------------------
+ */
+
+#define MAX_SEQUENCE 4 /* and the NULL at its end */
+
+typedef struct Sequence
+{
+	const char *provider; /* NULL: the others */
+	const char *type;     /* as the sandbox calls it; what is not here is told as it is */
+	const char *told[MAX_SEQUENCE];
+} Sequence;
+
+#define SUBSCRIPTION(what) "customer.subscription." what
+
+/* Those of a provider before those of all others. */
+static const Sequence sequences[] = {
+	{"polar",
+	 SUBSCRIPTION("deleted"),
+	 {SUBSCRIPTION("updated"), SUBSCRIPTION("canceled"), SUBSCRIPTION("revoked")}},
+	{"polar", SUBSCRIPTION("cycled"), {SUBSCRIPTION("cycled"), SUBSCRIPTION("updated")}},
+	{"polar", SUBSCRIPTION("resumed"), {SUBSCRIPTION("updated"), SUBSCRIPTION("resumed")}},
+	{"polar", SUBSCRIPTION("to_be_canceled"), {SUBSCRIPTION("updated"), SUBSCRIPTION("canceled")}},
+	{"polar", SUBSCRIPTION("uncanceled"), {SUBSCRIPTION("updated"), SUBSCRIPTION("uncanceled")}},
+	{NULL, SUBSCRIPTION("cycled"), {SUBSCRIPTION("updated")}},
+	{NULL, SUBSCRIPTION("to_be_canceled"), {SUBSCRIPTION("updated")}},
+	{NULL, SUBSCRIPTION("uncanceled"), {SUBSCRIPTION("updated")}},
+};
+
+const char *const *
+sandbox_event_sequence(const Sandbox *sandbox, const char *type)
+{
+	const char **itself;
+
+	for (size_t i = 0; i < lengthof(sequences); i++)
+	{
+		const Sequence *sequence = &sequences[i];
+
+		if (strcmp(sequence->type, type) == 0 &&
+			(sequence->provider == NULL || sandbox_text_is(sandbox->behave_as, sequence->provider)))
+			return sequence->told;
+	}
+	itself = palloc0(2 * sizeof(const char *));
+	itself[0] = type;
+	return itself;
 }
 
 /* ------------------------------------------------------------------------

@@ -175,6 +175,36 @@ begin_processing(Sandbox *sandbox, SandboxPayment *payment)
 	change(sandbox, payment, SANDBOX_PAYMENT_PROCESSING, "payment_intent.processing");
 }
 
+SandboxPayment *
+sandbox_payment_of_invoice(Sandbox *sandbox, SandboxInvoice *invoice, const SandboxMethod *method)
+{
+	SandboxPayment *payment = sandbox_find(sandbox->state.payments, invoice->payment);
+
+	if (payment == NULL)
+	{
+		payment = sandbox_payment_new(sandbox, NULL, invoice->total, invoice->currency);
+		payment->invoice = invoice->id;
+		payment->subscription = invoice->subscription;
+		invoice->payment = payment->record.id;
+	}
+	end_attempt(payment);
+	payment->status = SANDBOX_PAYMENT_PENDING;
+	payment->method = method->id;
+	payment->token = method->token;
+	payment->kind = method->token->type;
+	payment->charge = sandbox_new_id(&sandbox->state, "ch");
+	return payment;
+}
+
+void
+sandbox_payment_wait(Sandbox *sandbox, SandboxPayment *payment, bool processing)
+{
+	if (processing)
+		change(sandbox, payment, SANDBOX_PAYMENT_PROCESSING, "payment_intent.processing");
+	else
+		change(sandbox, payment, SANDBOX_PAYMENT_REQUIRES_ACTION, "payment_intent.requires_action");
+}
+
 void
 sandbox_payment_attempt(Sandbox *sandbox, SandboxPayment *payment, bool off_session)
 {
@@ -340,7 +370,7 @@ sandbox_payment_create(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *r
 	reply_payment(sandbox, payment, reply);
 }
 
-/* The payment of a request, when it is in one of two states; refuses else. */
+/* The payment of a request, when it is in such a state and no invoice decides it; refuses else. */
 static SandboxPayment *
 payment_in(const Sandbox *sandbox, const Jsonb *arguments, const SandboxPaymentStatus *allowed,
 		   int count, SandboxReply *reply)
@@ -350,6 +380,11 @@ payment_in(const Sandbox *sandbox, const Jsonb *arguments, const SandboxPaymentS
 
 	if (payment == NULL)
 		return NULL;
+	if (payment->invoice != NULL)
+	{
+		sandbox_refuse(reply, 400, "payment_intent_of_invoice");
+		return NULL;
+	}
 	for (int i = 0; i < count; i++)
 	{
 		if (payment->status == (int) allowed[i])

@@ -292,6 +292,7 @@ add_invoice(JsonBuilder *builder, const SandboxState *state, const SandboxInvoic
 	add_seconds(builder, "period_end", invoice->period_end);
 	add_seconds(builder, "paid_at", invoice->paid_at);
 	add_seconds(builder, "next_attempt_at", invoice->next_attempt_at);
+	json_add_text(builder, "payment_intent", invoice->payment);
 	if (invoice->number == NULL)
 		return;
 	json_add_text(builder, "hosted_url",
@@ -339,7 +340,10 @@ void
 sandbox_subscription_event(Sandbox *sandbox, const char *type,
 						   const SandboxSubscription *subscription)
 {
-	sandbox_event(sandbox, type, sandbox_subscription_object(&sandbox->state, subscription));
+	const Jsonb *object = sandbox_subscription_object(&sandbox->state, subscription);
+
+	for (const char *const *told = sandbox_event_sequence(sandbox, type); *told != NULL; told++)
+		sandbox_event(sandbox, *told, object);
 }
 
 /* ------------------------------------------------------------------------
@@ -539,6 +543,7 @@ read_invoice(const Jsonb *json)
 	invoice->currency = json_text(json, "currency");
 	invoice->billing_reason = json_text(json, "billing_reason");
 	invoice->method = json_text(json, "method");
+	invoice->payment = json_text(json, "payment_intent");
 	invoice->failure_code = json_text(json, "failure_code");
 	invoice->status = (SandboxInvoiceStatus) read_name(json, "status", invoice_status_names,
 													   lengthof(invoice_status_names));

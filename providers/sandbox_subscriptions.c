@@ -545,7 +545,7 @@ sandbox_subscription_cancel_later(Sandbox *sandbox, const Jsonb *arguments, Sand
 		subscription->cancel_at_period_end = true;
 		subscription->cancel_at = 0;
 		subscription->canceled_at = sandbox->now;
-		sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
+		sandbox_subscription_event(sandbox, "customer.subscription.to_be_canceled", subscription);
 	}
 	else
 		sandbox_cancel(sandbox, subscription);
@@ -563,7 +563,7 @@ sandbox_subscription_uncancel(Sandbox *sandbox, const Jsonb *arguments, SandboxR
 	subscription->cancel_at_period_end = false;
 	subscription->cancel_at = 0;
 	subscription->canceled_at = 0;
-	sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
+	sandbox_subscription_event(sandbox, "customer.subscription.uncanceled", subscription);
 	sandbox_reply_subscription(sandbox, subscription, reply);
 }
 
@@ -590,7 +590,7 @@ sandbox_renew(Sandbox *sandbox, SandboxSubscription *subscription)
 	}
 	if (!sandbox_enter_period(subscription, subscription->period_end, &cost))
 		elog(ERROR, "sandbox calendar ends");
-	sandbox_subscription_event(sandbox, "customer.subscription.updated", subscription);
+	sandbox_subscription_event(sandbox, "customer.subscription.cycled", subscription);
 	sandbox_bill_period(sandbox, subscription, cost);
 }
 

@@ -34,10 +34,12 @@ COMMENT ON COLUMN billing.currencies.exponent IS
 CREATE TABLE billing.countries
 (
 	code text PRIMARY KEY CHECK (code ~ '^[A-Z]{2}$'),
+	sanctioned boolean NOT NULL DEFAULT false,
 	retired boolean NOT NULL DEFAULT false,
 	builtin boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE billing.countries IS 'Countries by their two-letter code (ISO 3166-1).';
+COMMENT ON COLUMN billing.countries.sanctioned IS 'Nothing may be sold there: customers of this country are refused with JB014.';
 
 -- Not for a row that is restored: what it names may be restored after it.
 CREATE FUNCTION billing.check_setting() RETURNS trigger
@@ -85,7 +87,7 @@ INSERT INTO billing.settings (name, value, kind, description, builtin) VALUES
 	('default_currency', 'USD', 'currency',
 	 'currency of a subscription when neither the call nor the customer names one', true),
 	('default_provider', NULL, 'provider',
-	 'provider of a new customer when the call names none', true),
+	 'provider to use where the call names none and no earlier rule of routing_rules decides', true),
 	('webhook_url', NULL, 'text',
 	 'public URL under which the application receives webhooks; a provider''s endpoint is this, a slash and its name', true),
 	('webhook_tolerance', '300 seconds', 'interval',
@@ -103,7 +105,11 @@ INSERT INTO billing.settings (name, value, kind, description, builtin) VALUES
 	('retry_base', '2 seconds', 'interval',
 	 'first pause before a request is sent again; doubles with each attempt, full jitter', true),
 	('retry_cap', '1 hour', 'interval',
-	 'longest pause between two attempts', true);
+	 'longest pause between two attempts', true),
+	('circuit_threshold', '5', 'integer',
+	 'calls to an account without a usable answer, one after the other, before no more are sent', true),
+	('circuit_pause', '30 seconds', 'interval',
+	 'how long nothing is sent then, until one call tries again; doubles with each failure, up to 10 minutes', true);
 
 INSERT INTO billing.currencies (code, exponent, builtin)
 SELECT code, 2, true
@@ -119,8 +125,8 @@ INSERT INTO billing.currencies (code, exponent, builtin)
 SELECT code, 3, true
 FROM string_to_table('BHD IQD JOD KWD LYD OMR TND', ' ') AS code;
 
-INSERT INTO billing.countries (code, builtin)
-SELECT code, true
+INSERT INTO billing.countries (code, sanctioned, builtin)
+SELECT code, code IN ('BY', 'CU', 'IR', 'KP', 'RU', 'SY'), true
 FROM string_to_table('AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT '
 	'BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK '
 	'FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE '

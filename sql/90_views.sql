@@ -38,6 +38,10 @@ CREATE VIEW billing.outbox_status AS
 				   format('account %s at %s, which is stopped: %s', o.account, o.provider, p.stopped_reason)
 			   WHEN p.bound_to IS DISTINCT FROM billing.database_binding() AND NOT v.embedded THEN
 				   format('account %s at %s, which is bound to another database: see billing.adopt_database()', o.account, o.provider)
+			   WHEN t.state = 'open' THEN
+				   format('account %s at %s, whose calls failed: the next one goes out at %s', o.account, o.provider, t.until)
+			   WHEN t.throttled_until > now() THEN
+				   format('account %s at %s, which asked for a pause until %s', o.account, o.provider, t.throttled_until)
 			   WHEN o.next_attempt_at > now() AND o.state = 'unknown' THEN
 				   'the time to ask ' || o.provider || ' whether it went through'
 			   WHEN o.next_attempt_at > now() THEN
@@ -46,7 +50,8 @@ CREATE VIEW billing.outbox_status AS
 		   END AS waiting_for
 	FROM billing.outbox AS o
 	JOIN billing.providers AS v ON v.name = o.provider
-	LEFT JOIN billing.provider_accounts AS p ON p.provider = o.provider AND p.account = o.account;
+	LEFT JOIN billing.provider_accounts AS p ON p.provider = o.provider AND p.account = o.account
+	LEFT JOIN billing.provider_circuits AS t ON t.account_id = p.id AND t.noted_at > p.updated_at;
 COMMENT ON VIEW billing.outbox_status IS 'Requests to providers that are not finished, and what each is waiting for.';
 COMMENT ON COLUMN billing.outbox_status.organization_id IS 'NULL for requests about the catalogue.';
 COMMENT ON COLUMN billing.outbox_status.state IS
@@ -99,13 +104,15 @@ COMMENT ON COLUMN billing.worker_status.held IS 'Accounts that nothing is sent f
 CREATE VIEW billing.provider_health AS
 	SELECT a.provider, a.account, a.livemode, p.embedded OR a.secret_key IS NOT NULL AS configured,
 		   p.embedded OR a.bound_to IS NOT DISTINCT FROM billing.database_binding() AS bound_here,
-		   a.stopped_at, a.stopped_reason,
+		   a.stopped_at, a.stopped_reason, coalesce(t.state, 'closed') AS circuit, t.until AS circuit_until,
+		   CASE WHEN t.throttled_until > now() THEN t.throttled_until END AS throttled_until,
 		   o.queued, o.waiting, o.dead, f.finished_last_hour, f.declined_last_hour,
 		   e.error_type AS last_error_type, e.error_code AS last_error_code, e.sent_at AS last_error_at,
 		   (SELECT max(w.received_at) FROM billing.webhook_events AS w
 			WHERE w.provider = a.provider AND w.account = a.account) AS last_webhook_at
 	FROM billing.provider_accounts AS a
 	JOIN billing.providers AS p ON p.name = a.provider
+	LEFT JOIN billing.provider_circuits AS t ON t.account_id = a.id AND t.noted_at > a.updated_at
 	CROSS JOIN LATERAL (
 		SELECT count(*) FILTER (WHERE r.state IN ('queued', 'sending', 'unknown')) AS queued,
 			   count(*) FILTER (WHERE r.state = 'waiting') AS waiting, count(*) FILTER (WHERE r.state = 'dead') AS dead
@@ -123,6 +130,11 @@ CREATE VIEW billing.provider_health AS
 COMMENT ON VIEW billing.provider_health IS 'Our accounts at the providers and how they do.';
 COMMENT ON COLUMN billing.provider_health.bound_here IS
 	'False in a copy of a database: nothing is sent from it before adopt_database().';
+COMMENT ON COLUMN billing.provider_health.stopped_reason IS 'Why nothing is sent for it: configure_provider() starts it again.';
+COMMENT ON COLUMN billing.provider_health.circuit IS
+	'closed: all is well; open: calls failed one after the other (setting circuit_threshold), nothing is sent until circuit_until; '
+	'half_open: one request is on its way to see whether the provider is back.';
+COMMENT ON COLUMN billing.provider_health.throttled_until IS 'The provider asked for a pause (429 with Retry-After).';
 COMMENT ON COLUMN billing.provider_health.queued IS 'Requests that can be sent, are being sent or looked up.';
 COMMENT ON COLUMN billing.provider_health.declined_last_hour IS 'Of those finished: what the provider did and a bank declined.';
 COMMENT ON COLUMN billing.provider_health.last_error_type IS 'The latest trouble of a request that is not finished.';
@@ -133,6 +145,14 @@ CREATE VIEW billing.attention (since, severity, what, object_type, object_id, or
 		   'billing.configure_provider() with a key that works'
 	FROM billing.provider_accounts AS a
 	WHERE a.stopped_at IS NOT NULL
+UNION ALL
+	SELECT t.noted_at, 'critical', 'provider does not answer', 'provider_account', a.id, NULL,
+		   format('account %s at %s: %s calls failed one after the other, the next one goes out at %s', a.account, a.provider,
+				  t.failures, t.until),
+		   'see billing.outbox_status; billing.configure_provider() without a new key tries again at once'
+	FROM billing.provider_circuits AS t
+	JOIN billing.provider_accounts AS a ON a.id = t.account_id AND t.noted_at > a.updated_at
+	WHERE t.state <> 'closed'
 UNION ALL
 	SELECT min(o.created_at), 'critical', 'account is bound to another database', 'provider_account', a.id, NULL,
 		   format('account %s at %s: %s requests are held', a.account, a.provider, count(*)),

@@ -216,6 +216,8 @@ FROM (VALUES
 	 'sandbox_complete_checkout sandbox_pay_reference sandbox_expire sandbox_dispute sandbox_resolve_dispute'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
+	('{app,report}', 'select_provider provider_capabilities check_provider'),
+	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
@@ -229,6 +231,8 @@ INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT l.level, 'table', r.object, 'SELECT'
 FROM (VALUES
 	('{app}', 'customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
+	('{app,report}', 'routing_rules optional_methods'),
+	('{report}', 'webhook_endpoints provider_circuits'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),
@@ -267,7 +271,7 @@ UNION ALL
 SELECT l.level, 'table', t.name, 'SELECT',
 	   ARRAY(SELECT a.attname FROM pg_attribute AS a
 			 WHERE a.attrelid = format('billing.%I', t.name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
-				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname NOT IN ('description', 'metadata'))
+				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname <> 'description')
 			 ORDER BY a.attnum)
 FROM (VALUES
 	('{tenant}', 'subscriptions'), ('{report,tenant}', 'invoices'), ('{app,report,tenant}', 'scheduled_changes'),
@@ -279,6 +283,7 @@ INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT 'admin', 'table', r.object, v.privileges
 FROM (VALUES
 	('UPDATE', 'settings providers prices'),
+	('INSERT, UPDATE', 'routing_rules optional_methods'),
 	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters installment_terms refund_rules')
 ) AS v (privileges, objects)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);

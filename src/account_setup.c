@@ -26,6 +26,11 @@
 #define ACCOUNT_NAME_MAX 64
 #define SECRET_MAX       8192 /* a PEM of any size fits */
 
+/* RFC 9110: a token */
+#define HEADER_NAME_CHARACTERS \
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~"
+#define HEADER_VALUE_MAX 1024
+
 /* As given; NULL leaves what is there. */
 typedef struct AccountTerms
 {
@@ -45,7 +50,9 @@ typedef struct Present
 	pg_uuid_t *id;
 	bool livemode;
 	char *base_url;
+	bytea *secret_key;
 	bytea *webhook_secret;
+	Jsonb *options;
 	bool has_key;
 } Present;
 
@@ -107,16 +114,100 @@ check_secret(const char *argument, const char *value)
 						errmsg("%s is blank or longer than %d bytes", argument, SECRET_MAX)));
 }
 
+static _Noreturn void
+bad_option(const char *option, const char *what, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("option %s is not %s", option, what), errhint("%s", hint)));
+}
+
+/* It goes into every request, beside what the provider's module says: names that are its own are not for sale. */
+static void
+check_header(const char *name, const JsonbValue *value, void *context)
+{
+	static const char *const reserved[] = {
+		"authorization", "connection",      "content-length",    "content-type",
+		"host",          "idempotency-key", "transfer-encoding",
+	};
+	const char *hint = "Pass something like {\"headers\": {\"Accept\": \"application/json\"}}.";
+	size_t length = value->type == jbvString ? (size_t) value->val.string.len : 0;
+
+	if (value->type == jbvNull)
+		return;
+	if (name[0] == '\0' || name[strspn(name, HEADER_NAME_CHARACTERS)] != '\0')
+		bad_option("headers", "an object with names of HTTP headers", hint);
+	for (int i = 0; i < (int) lengthof(reserved); i++)
+	{
+		if (pg_strcasecmp(name, reserved[i]) == 0)
+			bad_option("headers", "without the headers that are set here",
+					   psprintf("Leave out %s.", name));
+	}
+	if (value->type != jbvString || length > HEADER_VALUE_MAX)
+		bad_option(psprintf("headers.%s", name), "a text of usual length", hint);
+	for (size_t i = 0; i < length; i++)
+	{
+		if (value->val.string.val[i] < ' ' || value->val.string.val[i] > '~')
+			bad_option(psprintf("headers.%s", name), "printable ASCII", hint);
+	}
+}
+
+static void
+check_capability(const Jsonb *capabilities, int i)
+{
+	char *word = json_text(capabilities, psprintf("%d", i));
+
+	if (word == NULL || word[0] == '\0' ||
+		word[strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
+		bad_option("capabilities", "a list of methods",
+				   "Pass something like {\"capabilities\": [\"oxxo\", \"spei\"]}.");
+}
+
+/* Members that mean something here; others belong to the provider's module. */
+static void
+check_known_option(const char *key, const JsonbValue *value, void *options)
+{
+	if (value->type == jbvNull)
+		return;
+	if (strcmp(key, "sandbox") == 0 && value->type != jbvBool)
+		bad_option(key, "a boolean", "Pass {\"sandbox\": true} or {\"sandbox\": false}.");
+	if (strcmp(key, "rate_per_second") == 0 &&
+		(value->type != jbvNumeric || strtod(json_scalar_text(value), NULL) < 0))
+		bad_option(key, "a number from 0 on", "0 stands for no limit.");
+	if ((strcmp(key, "accept") == 0 || strcmp(key, "language") == 0) && value->type != jbvString)
+		bad_option(key, "a text", "Leave it out for the provider's default.");
+	if (strcmp(key, "headers") == 0)
+	{
+		Jsonb *headers = json_part(options, key);
+
+		if (headers == NULL || !JB_ROOT_IS_OBJECT(headers))
+			bad_option(key, "an object", "Pass {\"headers\": {\"name\": \"value\"}}.");
+		json_visit(headers, check_header, NULL);
+	}
+	if (strcmp(key, "capabilities") == 0)
+	{
+		Jsonb *capabilities = json_part(options, key);
+
+		if (capabilities == NULL || !JB_ROOT_IS_ARRAY(capabilities))
+			bad_option(key, "a list of methods",
+					   "Pass something like {\"capabilities\": [\"oxxo\", \"spei\"]}.");
+		for (int i = 0; i < json_length(capabilities, ""); i++)
+			check_capability(capabilities, i);
+	}
+}
+
 static void
 check_options(const Provider *module, const Jsonb *options)
 {
 	const char *trouble;
 
-	if (options != NULL && !JB_ROOT_IS_OBJECT(options))
+	check_no_card_json("options", options);
+	if (options == NULL)
+		return;
+	if (!JB_ROOT_IS_OBJECT(options))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options is not an object")));
-	check_no_card_json("options", options);
-	if (options == NULL || module->check_options == NULL)
+	json_visit(options, check_known_option, unconstify(Jsonb *, options));
+	if (module->check_options == NULL)
 		return;
 	trouble = module->check_options(options);
 	if (trouble != NULL)
@@ -126,10 +217,24 @@ check_options(const Provider *module, const Jsonb *options)
 						errhint("Correct that option or leave it out.")));
 }
 
+/* A member of the call takes the place of the one that is there, null removes it. */
+QUERY(
+	merge_options,
+	"SELECT coalesce(jsonb_object_agg(m.key, m.value), '{}') FROM jsonb_each(coalesce($1, '{}') || coalesce($2, '{}')) AS m "
+	"WHERE jsonb_typeof(m.value) <> 'null'",
+	JSONBOID, JSONBOID);
+
+static Jsonb *
+merged_options(const Jsonb *present, const Jsonb *given)
+{
+	RUN(merge_options, arg_json(present), arg_json(given));
+	return row_json(0, 1);
+}
+
 static void
 check_embedded_option(const char *key, const JsonbValue *value, void *provider)
 {
-	if (strcmp(key, "behave_as") != 0 || value->type != jbvString)
+	if (strcmp(key, "behave_as") != 0 || (value->type != jbvString && value->type != jbvNull))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("provider \"%s\" has no such option as \"%s\"",
 							   (const char *) provider, key),
@@ -173,24 +278,36 @@ check_terms(const Provider *module, const AccountTerms *terms)
 	check_secret("publishable_key", terms->publishable_key);
 }
 
-/* The mode that the account will have: the key says it. */
+/* The key that the account will have; NULL when the one that is there cannot be opened. */
+static const char *
+key_of(const AccountTerms *terms, const Present *present)
+{
+	if (terms->secret_key != NULL)
+		return terms->secret_key;
+	if (!present->has_key)
+		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("secret_key must be given"),
+						errdetail("Account \"%s\" at provider \"%s\" has none yet.", terms->account,
+								  terms->provider)));
+	if (!unseals("provider_accounts.secret_key", present->id, present->secret_key))
+		return NULL;
+	return unseal_text("provider_accounts.secret_key", present->id, present->secret_key);
+}
+
+/* The mode that the account will have: the key says it, or the options where it does not. */
 static bool
-mode_of(const Provider *module, const AccountTerms *terms, const Present *present)
+mode_of(const Provider *module, const AccountTerms *terms, const Present *present,
+		const Jsonb *options)
 {
 	bool livemode = present->livemode;
+	const char *secret_key;
 	const char *trouble;
 
 	if (module->embedded != NULL)
 		return false;
-	if (terms->secret_key == NULL)
-	{
-		if (!present->has_key)
-			ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("secret_key must be given"),
-							errdetail("Account \"%s\" at provider \"%s\" has none yet.",
-									  terms->account, terms->provider)));
+	secret_key = key_of(terms, present);
+	if (secret_key == NULL)
 		return livemode;
-	}
-	trouble = module->check_key(terms->secret_key, terms->options, &livemode);
+	trouble = module->check_key(secret_key, options, &livemode);
 	if (trouble != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("secret_key cannot be a key of provider \"%s\"", terms->provider),
@@ -270,7 +387,7 @@ base_url_of(const Provider *module, const AccountTerms *terms, const Present *pr
  * ------------------------------------------------------------------------
  */
 QUERY(lock_account,
-	  "SELECT id, livemode, base_url, webhook_secret, secret_key IS NOT NULL "
+	  "SELECT id, livemode, base_url, webhook_secret, secret_key, options "
 	  "FROM billing.provider_accounts WHERE provider = $1 AND account = $2 FOR UPDATE",
 	  TEXTOID, TEXTOID);
 
@@ -289,7 +406,9 @@ present_account(const AccountTerms *terms)
 	present.livemode = row_bool(0, 2);
 	present.base_url = row_text(0, 3);
 	present.webhook_secret = row_bytes(0, 4);
-	present.has_key = row_bool(0, 5);
+	present.secret_key = row_bytes(0, 5);
+	present.has_key = present.secret_key != NULL;
+	present.options = row_json(0, 6);
 	return present;
 }
 
@@ -312,18 +431,17 @@ QUERY(
 	insert_account,
 	"INSERT INTO billing.provider_accounts (id, provider, account, livemode, base_url, secret_key, "
 	"publishable_key, webhook_secret, options, bound_to) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, '{}'), $10)",
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
 	UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, BYTEAOID, TEXTOID, BYTEAOID, JSONBOID, TEXTOID);
-QUERY(
-	update_account,
-	"UPDATE billing.provider_accounts SET livemode = $2, base_url = $3, "
-	"secret_key = coalesce($4, secret_key), publishable_key = coalesce($5, publishable_key), "
-	"webhook_secret = coalesce($6, webhook_secret), options = coalesce($7, options), bound_to = $8, "
-	"previous_webhook_secret = coalesce($9, previous_webhook_secret), "
-	"previous_webhook_secret_until = CASE WHEN $9 IS NULL THEN previous_webhook_secret_until "
-	"ELSE now() + interval '24 hours' END, "
-	"stopped_at = NULL, stopped_reason = NULL, updated_at = now() WHERE id = $1",
-	UUIDOID, BOOLOID, TEXTOID, BYTEAOID, TEXTOID, BYTEAOID, JSONBOID, TEXTOID, BYTEAOID);
+QUERY(update_account,
+	  "UPDATE billing.provider_accounts SET livemode = $2, base_url = $3, "
+	  "secret_key = coalesce($4, secret_key), publishable_key = coalesce($5, publishable_key), "
+	  "webhook_secret = coalesce($6, webhook_secret), options = $7, bound_to = $8, "
+	  "previous_webhook_secret = coalesce($9, previous_webhook_secret), "
+	  "previous_webhook_secret_until = CASE WHEN $9 IS NULL THEN previous_webhook_secret_until "
+	  "ELSE now() + interval '24 hours' END, "
+	  "stopped_at = NULL, stopped_reason = NULL, updated_at = now() WHERE id = $1",
+	  UUIDOID, BOOLOID, TEXTOID, BYTEAOID, TEXTOID, BYTEAOID, JSONBOID, TEXTOID, BYTEAOID);
 
 static void
 account_configure(const AccountTerms *terms)
@@ -335,10 +453,12 @@ account_configure(const AccountTerms *terms)
 	char *bound_to = module->embedded != NULL ? NULL : database_binding();
 	bytea *secret_key;
 	bytea *webhook_secret;
+	Jsonb *options;
 
 	check_terms(module, terms);
 	present = present_account(terms);
-	livemode = mode_of(module, terms, &present);
+	options = merged_options(present.options, terms->options);
+	livemode = mode_of(module, terms, &present, options);
 	check_mode(terms, &present, livemode);
 	base_url = base_url_of(module, terms, &present, livemode);
 	secret_key = seal_text("provider_accounts.secret_key", present.id, terms->secret_key);
@@ -348,16 +468,36 @@ account_configure(const AccountTerms *terms)
 	if (present.exists)
 		RUN(update_account, arg_uuid(present.id), arg_bool(livemode), arg_text(base_url),
 			arg_bytes(secret_key), arg_text(terms->publishable_key), arg_bytes(webhook_secret),
-			arg_json(terms->options), arg_text(bound_to),
+			arg_json(options), arg_text(bound_to),
 			arg_bytes(replaced_webhook_secret(terms, &present)));
 	else
 		RUN(insert_account, arg_uuid(present.id), arg_text(terms->provider),
 			arg_text(terms->account), arg_bool(livemode), arg_text(base_url), arg_bytes(secret_key),
-			arg_text(terms->publishable_key), arg_bytes(webhook_secret), arg_json(terms->options),
+			arg_text(terms->publishable_key), arg_bytes(webhook_secret), arg_json(options),
 			arg_text(bound_to));
 
 	/* requests may wait for the account that was stopped until now */
 	worker_wake_at_commit();
+}
+
+QUERY(update_webhook_secret,
+	  "UPDATE billing.provider_accounts SET webhook_secret = $2, "
+	  "previous_webhook_secret = coalesce($3, previous_webhook_secret), "
+	  "previous_webhook_secret_until = CASE WHEN $3 IS NULL THEN previous_webhook_secret_until "
+	  "ELSE now() + interval '24 hours' END WHERE id = $1",
+	  UUIDOID, BYTEAOID, BYTEAOID);
+
+void
+account_keep_webhook_secret(const char *provider, const char *account, const char *secret)
+{
+	AccountTerms terms = {.provider = provider, .account = account, .webhook_secret = secret};
+	Present present = present_account(&terms);
+
+	if (!present.exists)
+		elog(ERROR, "account %s at %s is gone", account, provider);
+	RUN(update_webhook_secret, arg_uuid(present.id),
+		arg_bytes(seal_text("provider_accounts.webhook_secret", present.id, secret)),
+		arg_bytes(replaced_webhook_secret(&terms, &present)));
 }
 
 SQL_FUNCTION(billing_configure_provider)
@@ -403,10 +543,28 @@ environment_value(const char *variable)
 	return value;
 }
 
+/* Of an option: what looks like a boolean is one. */
+static void
+set_option(AccountTerms *terms, const char *option, const char *value)
+{
+	bool yes = pg_strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0;
+	bool no = pg_strcasecmp(value, "false") == 0 || strcmp(value, "0") == 0;
+	JsonBuilder builder;
+
+	json_open(&builder);
+	if (yes || no)
+		json_add_bool(&builder, option, yes);
+	else
+		json_add_text(&builder, option, value);
+	terms->options = merged_options(terms->options, json_close(&builder));
+}
+
 static void
 set_term(AccountTerms *terms, const char *variable, const char *argument, const char *value)
 {
-	if (strcmp(argument, "secret_key") == 0)
+	if (strncmp(argument, "options.", strlen("options.")) == 0)
+		set_option(terms, argument + strlen("options."), value);
+	else if (strcmp(argument, "secret_key") == 0)
 		terms->secret_key = value;
 	else if (strcmp(argument, "webhook_secret") == 0)
 		terms->webhook_secret = value;

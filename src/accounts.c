@@ -18,15 +18,11 @@
 #include "access/xlog.h"
 #include "check.h"
 #include "errors.h"
+#include "funcapi.h"
 #include "json.h"
 #include "keys.h"
+#include "routing.h"
 #include "utils/guc.h"
-
-#define ACCOUNT_COLUMNS \
-	"a.id, p.name, a.account, a.livemode, a.base_url, a.options, a.bound_to, a.stopped_at IS NOT NULL"
-
-/* What can be used: an account without its key is half configured. */
-#define CONFIGURED "(p.embedded OR a.secret_key IS NOT NULL)"
 
 #define PROVIDER_LIST "SELECT name FROM billing.providers WHERE NOT retired ORDER BY name"
 
@@ -55,8 +51,7 @@ module_of(const char *provider)
 	return module;
 }
 
-/* ACCOUNT_COLUMNS, from column 1 on. */
-static Account *
+Account *
 account_read(Rows rows, int64 row)
 {
 	Account *account = palloc0(sizeof(Account));
@@ -69,6 +64,7 @@ account_read(Rows rows, int64 row)
 	account->base_url = rows_text(rows, row, 5);
 	account->options = rows_json(rows, row, 6);
 	account->stopped = rows_bool(rows, row, 8);
+	account->updated_at = rows_time(rows, row, 9);
 	account->module = module_of(account->provider);
 	account->bound_here = account->module->embedded != NULL ||
 						  (bound_to != NULL && strcmp(bound_to, database_binding()) == 0);
@@ -100,7 +96,7 @@ unknown_provider(const char *provider)
 QUERY(
 	find_account,
 	"SELECT " ACCOUNT_COLUMNS " FROM billing.providers AS p "
-	"LEFT JOIN billing.provider_accounts AS a ON a.provider = p.name AND a.account = $2 AND " CONFIGURED
+	"LEFT JOIN billing.provider_accounts AS a ON a.provider = p.name AND a.account = $2 AND " ACCOUNT_CONFIGURED
 	" "
 	"WHERE p.name = $1",
 	TEXTOID, TEXTOID);
@@ -118,74 +114,36 @@ account_get(const char *provider, const char *account)
 	return account_read(SPI_tuptable, 0);
 }
 
-/*
- * The provider of a new customer, in the order of accounts.h.  min and max of
- * the configured names: the same when there is one.
- */
-QUERY(
-	choose_account,
-	"SELECT " ACCOUNT_COLUMNS ", w.name FROM (SELECT coalesce("
-	"(SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_provider'), "
-	"(SELECT CASE WHEN min(a.provider) = max(a.provider) THEN min(a.provider) "
-	"WHEN count(*) = 0 THEN (SELECT e.name FROM billing.providers AS e "
-	"WHERE e.embedded AND NOT e.retired ORDER BY e.name LIMIT 1) END "
-	"FROM billing.provider_accounts AS a JOIN billing.providers AS p ON p.name = a.provider "
-	"WHERE NOT p.embedded AND NOT p.retired AND a.secret_key IS NOT NULL)) AS name) AS w "
-	"LEFT JOIN billing.providers AS p ON p.name = w.name "
-	"LEFT JOIN billing.provider_accounts AS a ON a.provider = p.name AND a.account = $1 AND " CONFIGURED,
-	TEXTOID);
 QUERY(live_account, "SELECT FROM billing.provider_accounts WHERE livemode LIMIT 1", InvalidOid);
 
-static void
-several_providers(void)
+bool
+account_embedded_excluded(bool named)
 {
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_JB_NOT_CONFIGURED),
-		 errmsg("several providers are configured and none is the default"),
-		 errdetail(
-			 "Configured are: %s.",
-			 hint_list(
-				 "SELECT DISTINCT a.provider FROM billing.provider_accounts AS a "
-				 "JOIN billing.providers AS p ON p.name = a.provider "
-				 "WHERE NOT p.embedded AND NOT p.retired AND a.secret_key IS NOT NULL ORDER BY 1")),
-		 errhint(
-			 "Pass provider, or UPDATE billing.settings SET value = ... WHERE name = 'default_provider'.")));
+	return !(named && allow_sandbox) && RUN(live_account, arg_null()) > 0;
 }
 
-static Account *
-account_by_default(const char *account)
+void
+account_check_embedded(const Account *account)
 {
-	const char *name = account != NULL ? account : "default";
-
-	RUN(choose_account, arg_text(name));
-	if (row_null(0, 9))
-		several_providers();
-	if (row_null(0, 2))
-		unknown_provider(row_text(0, 9));
-	if (row_null(0, 1))
-		not_configured(row_text(0, 9), name);
-	return account_read(SPI_tuptable, 0);
+	if (account->module->embedded != NULL && account_embedded_excluded(true))
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_MODE_MIXED),
+				 errmsg("provider \"%s\" cannot be used beside a live account", account->provider),
+				 errdetail("What is sold there is for tests and nobody pays for it."),
+				 errhint("Name a live provider; for tests in this database name \"%s\" in the "
+						 "call and set janua_billing.allow_sandbox to on.",
+						 account->provider)));
 }
 
 Account *
 account_choose(const char *provider, const char *account)
 {
-	Account *chosen = provider != NULL ? account_get(provider, account)
-									   : account_by_default(account);
-
-	if (chosen->module->embedded != NULL && !(provider != NULL && allow_sandbox) &&
-		RUN(live_account, arg_null()) > 0)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_JB_MODE_MIXED),
-			 errmsg("provider \"%s\" cannot be used beside a live account", chosen->provider),
-			 errdetail("What is sold there is for tests and nobody pays for it."),
-			 errhint(
-				 "Name a live provider; for tests in this database name \"%s\" in the call and set "
-				 "janua_billing.allow_sandbox to on.",
-				 chosen->provider)));
-	return chosen;
+	return route_account(&(RouteTerms){
+		.provider = provider,
+		.account = account,
+		.amount = NO_AMOUNT,
+		.operation = OPERATION_CUSTOMER_CREATE,
+	});
 }
 
 QUERY(
@@ -288,9 +246,9 @@ accounts_for_webhook(const char *provider, const char *account)
 		else
 		{
 			add_secret(webhook,
-					   unseal_text("provider_accounts.webhook_secret", id, row_bytes(i, 9)));
+					   unseal_text("provider_accounts.webhook_secret", id, row_bytes(i, 10)));
 			add_secret(webhook, unseal_text("provider_accounts.previous_webhook_secret", id,
-											row_bytes(i, 10)));
+											row_bytes(i, 11)));
 		}
 		found = lappend(found, webhook);
 	}
@@ -382,6 +340,75 @@ const char *
 account_missing(const Account *account, Operation operation, const Jsonb *arguments)
 {
 	return account->module->missing(operation, arguments, account_public(account));
+}
+
+/* As if it were configured for tests, without anything that only an account of ours has. */
+static ProviderAccount *
+account_of_nobody(const Provider *module)
+{
+	ProviderAccount *account = palloc0(sizeof(ProviderAccount));
+	JsonBuilder builder;
+
+	json_open(&builder);
+	account->provider = module->name;
+	account->account = "default";
+	account->base_url = module->default_base_url(false);
+	account->secret_key = "";
+	account->options = json_close(&builder);
+	return account;
+}
+
+static void
+put_capability(ReturnSetInfo *result, const Provider *module, Operation operation,
+			   const ProviderAccount *account)
+{
+	static const char *const words[] = {
+		[UNSUPPORTED] = "refused", [SUPPORTED] = "supported", [EMULATED] = "emulated"};
+	const char *alternative = NULL;
+	JsonBuilder builder;
+	Support support;
+	Datum values[4];
+	bool nulls[4] = {false};
+
+	json_open(&builder);
+	support = module->supports(operation, json_close(&builder), account, &alternative);
+	values[0] = CStringGetTextDatum(module->name);
+	values[1] = CStringGetTextDatum(operation_name(operation));
+	values[2] = CStringGetTextDatum(words[support]);
+	nulls[3] = support == SUPPORTED || alternative == NULL;
+	values[3] = nulls[3] ? (Datum) 0 : CStringGetTextDatum(alternative);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+QUERY(known_providers,
+	  "SELECT " ACCOUNT_COLUMNS ", v.name FROM billing.providers AS v "
+	  "LEFT JOIN (billing.provider_accounts AS a JOIN billing.providers AS p "
+	  "ON p.name = a.provider AND a.account = 'default' AND " ACCOUNT_CONFIGURED
+	  ") ON p.name = v.name "
+	  "WHERE NOT v.retired ORDER BY v.embedded, v.name",
+	  InvalidOid);
+
+SQL_FUNCTION(billing_provider_capabilities)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64 count;
+	Rows rows;
+
+	InitMaterializedSRF(fcinfo, 0);
+	db_open();
+	count = RUN(known_providers, arg_null());
+	rows = rows_keep();
+	for (int64 i = 0; i < count; i++)
+	{
+		const Provider *module = module_of(rows_text(rows, i, 10));
+		ProviderAccount *account = rows_null(rows, i, 1) ? account_of_nobody(module)
+														 : account_public(account_read(rows, i));
+
+		for (int operation = 0; operation < OPERATION_COUNT; operation++)
+			put_capability(result, module, (Operation) operation, account);
+	}
+	db_close();
+	return (Datum) 0;
 }
 
 void

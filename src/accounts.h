@@ -23,19 +23,37 @@ typedef struct Account
 	Jsonb *options;  /* never NULL */
 	bool bound_here; /* embedded, or bound to this database */
 	bool stopped;
+	TimestampTz updated_at;
 } Account;
+
+/*
+ * For queries that read accounts as "a" beside their provider as "p": an
+ * account without its key is half configured.
+ */
+#define ACCOUNT_COLUMNS \
+	"a.id, p.name, a.account, a.livemode, a.base_url, a.options, a.bound_to, a.stopped_at IS NOT NULL, a.updated_at"
+#define ACCOUNT_CONFIGURED "(p.embedded OR a.secret_key IS NOT NULL)"
+
+/* ACCOUNT_COLUMNS, from column 1 on. */
+extern Account *account_read(Rows rows, int64 row);
 
 /* The account; JB005 for an unknown provider, JB006 when it is not configured. */
 extern Account *account_get(const char *provider, const char *account);
 
 /*
- * The account of a new customer.  provider NULL: the setting default_provider,
- * else the only provider that is configured, else the sandbox.  With several
- * configured providers and no default the call has to say which (JB006).
- * Once a live account exists the sandbox must be named and
- * janua_billing.allow_sandbox be on.
+ * The account that is named, else the one that the rules of routing choose
+ * for a new customer of whom nothing is known (routing.h).
  */
 extern Account *account_choose(const char *provider, const char *account);
+
+/* JB011: an embedded provider beside a live account, unless allow_sandbox is on. */
+extern void account_check_embedded(const Account *account);
+
+/*
+ * Is there an account of live mode, so that embedded providers are not used?
+ * Where the call or its customer names one, allow_sandbox lets it pass.
+ */
+extern bool account_embedded_excluded(bool named);
 
 /* With its secret opened, for a provider's module. */
 extern ProviderAccount *account_open(const Account *account);
@@ -63,6 +81,13 @@ extern char *account_embedded_secret(const Account *account);
 
 /* The provider refused our key: nothing more is sent until configure_provider(). */
 extern void account_stop(const char *provider, const char *account, const char *reason);
+
+/*
+ * A provider has made a secret for its webhooks: the one before it stays valid
+ * for 24 hours.  The caller holds the account's row.
+ */
+extern void account_keep_webhook_secret(const char *provider, const char *account,
+										const char *secret);
 
 /* "<system identifier>:<database oid>" of this database. */
 extern char *database_binding(void);

@@ -90,6 +90,7 @@ price_ensure_at(const Price *price, const Account *account)
 	const char *provider = account->provider;
 	pg_uuid_t *pending;
 
+	provider_require_currency(provider, price->currency);
 	(void) wire_price(provider, price->currency, price->amount);
 	if (account->module->catalogue == CATALOGUE_NONE ||
 		id_at(BILLING_PRICE, price->id, provider, account->account) != NULL)

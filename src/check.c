@@ -127,6 +127,27 @@ check_country(const char *country)
 	return upper_case(country);
 }
 
+QUERY(country_sanctioned, "SELECT FROM billing.countries WHERE code = $1 AND sanctioned", TEXTOID);
+
+bool
+is_country_served(const char *country)
+{
+	return country == NULL || RUN(country_sanctioned, arg_text(upper_case(country))) == 0;
+}
+
+void
+check_country_served(const char *country)
+{
+	if (!is_country_served(country))
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_COUNTRY_REFUSED),
+				 errmsg("nothing may be sold to country \"%s\"", upper_case(country)),
+				 errdetail("It is sanctioned."),
+				 errhint("If that is not so any more: UPDATE billing.countries SET sanctioned = "
+						 "false WHERE code = '%s';",
+						 upper_case(country))));
+}
+
 /* What is really an address only its mail server knows; this refuses what cannot be one. */
 bool
 is_email(const char *email)

@@ -31,6 +31,9 @@ extern char *check_currency(const char *currency);
 /* Upper-case ISO 3166-1 code, 22023 when unknown. NULL stays NULL. */
 extern char *check_country(const char *country);
 
+/* JB014 when nothing may be sold to the country (a known code in any case). NULL is fine. */
+extern void check_country_served(const char *country);
+
 /* 22023 unless it can be an address: something@something, at most 254 bytes, no blanks. */
 extern void check_email(const char *email);
 
@@ -47,6 +50,7 @@ extern void check_metadata(const Jsonb *metadata);
 extern bool is_email(const char *email);
 extern bool is_country(const char *country);
 extern bool is_currency(const char *currency);
+extern bool is_country_served(const char *country);
 
 /* JB005: there is no such object. hint may be NULL. */
 extern _Noreturn void unknown_object(const char *what, const char *value, const char *hint);

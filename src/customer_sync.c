@@ -122,6 +122,10 @@ describe_ids(const OutboxRow *row, const CustomerTerms *terms, const char *provi
 
 		json_add_json(&b, "tax_ids",
 					  terms->tax_ids != NULL ? terms->tax_ids : json_parse("[]", 2, &reason));
+		json_add_text(&b, "name", terms->name);
+		json_add_text(&b, "email", terms->email);
+		json_add_text(&b, "phone", terms->phone);
+		json_add_json(&b, "address", address_with_country(terms));
 	}
 	return json_close(&b);
 }

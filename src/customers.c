@@ -17,6 +17,7 @@
 #include "json.h"
 #include "keys.h"
 #include "mb/pg_wchar.h"
+#include "routing.h"
 
 #define ORGANIZATION_ID_MAX 255 /* as the constraint of the table */
 #define INSERT_ATTEMPTS     3
@@ -193,6 +194,37 @@ check_terms(CustomerTerms *terms)
 	check_metadata(terms->metadata);
 }
 
+/* The country of the customer, else that of the address; NULL: not told. */
+static const char *
+country_of(const CustomerTerms *terms)
+{
+	return terms->country != NULL   ? terms->country
+		   : terms->address != NULL ? json_text(terms->address, "country")
+									: NULL;
+}
+
+/*
+ * Nothing may be sold to a sanctioned country.  A statement on the
+ * application's own table does not fail because of it: the row shows the
+ * country, and no provider hears of a new customer.
+ */
+static void
+check_countries(const CustomerTerms *terms)
+{
+	const char *of_address = terms->address == NULL ? NULL : json_text(terms->address, "country");
+
+	if (!terms->lenient)
+	{
+		check_country_served(terms->country);
+		check_country_served(of_address);
+	}
+	else if (!is_country_served(terms->country))
+		ereport(WARNING,
+				(errcode(ERRCODE_JB_COUNTRY_REFUSED),
+				 errmsg("nothing may be sold to organization \"%s\"", terms->organization_id),
+				 errdetail("Country %s is sanctioned.", terms->country)));
+}
+
 /* The terms as the provider's module sees them, to ask what is missing. */
 static Jsonb *
 terms_json(const CustomerTerms *terms)
@@ -206,6 +238,15 @@ terms_json(const CustomerTerms *terms)
 	json_add_json(&b, "address", terms->address);
 	json_add_json(&b, "tax_ids", terms->tax_ids);
 	return json_close(&b);
+}
+
+/* What keeps the customer from the provider; NULL: nothing. */
+static const char *
+missing_at(const Account *account, const CustomerTerms *terms)
+{
+	if (!is_country_served(country_of(terms)))
+		return "a country that may be sold to";
+	return account_missing(account, OPERATION_CUSTOMER_CREATE, terms_json(terms));
 }
 
 QUERY(
@@ -341,6 +382,22 @@ insert_or_find(pg_uuid_t *id, const CustomerTerms *terms, const Account *account
 			 errhint("Retry the transaction.")));
 }
 
+/* A trigger's customer of a sanctioned country gets an account, too: it is told nothing. */
+static Account *
+account_of(const CustomerTerms *terms)
+{
+	const char *country = country_of(terms);
+
+	return route_account(&(RouteTerms){
+		.provider = terms->provider,
+		.account = terms->account,
+		.country = is_country_served(country) ? country : NULL,
+		.currency = terms->currency,
+		.amount = NO_AMOUNT,
+		.operation = OPERATION_CUSTOMER_CREATE,
+	});
+}
+
 pg_uuid_t *
 customer_create(const CustomerTerms *given)
 {
@@ -353,8 +410,9 @@ customer_create(const CustomerTerms *given)
 	check_no_card_terms(given);
 	terms = given->lenient ? usable_terms(given) : *given;
 	check_terms(&terms);
-	account = account_choose(terms.provider, terms.account);
-	missing = account_missing(account, OPERATION_CUSTOMER_CREATE, terms_json(&terms));
+	check_countries(&terms);
+	account = account_of(&terms);
+	missing = missing_at(account, &terms);
 
 	/* asked first, so that a retry is not told about data that is there */
 	if (missing != NULL && !terms.lenient)
@@ -365,6 +423,8 @@ customer_create(const CustomerTerms *given)
 			return existing;
 		refuse_missing(account, missing, psprintf("Pass %s", missing));
 	}
+	if (!terms.lenient)
+		account_require(account, OPERATION_CUSTOMER_CREATE, terms_json(&terms));
 	found = insert_or_find(id, &terms, account, missing);
 	if (found != id)
 		return found;
@@ -486,6 +546,7 @@ customer_ensure_at(const Customer *customer, const Account *account)
 			arg_text(account->account)) > 0)
 		return;
 	terms = customer_terms(customer->id, NULL);
+	check_country_served(country_of(&terms));
 	missing = account_missing(account, OPERATION_CUSTOMER_CREATE, terms_json(&terms));
 	if (missing != NULL)
 		refuse_missing(account, missing,
@@ -698,12 +759,38 @@ static void
 send_if_complete(const pg_uuid_t *id, const CustomerTerms *terms)
 {
 	Account *account = account_get(terms->provider, terms->account);
-	const char *missing = account_missing(account, OPERATION_CUSTOMER_CREATE, terms_json(terms));
+	const char *missing = missing_at(account, terms);
 
 	RUN(set_needs_data, arg_uuid(id), arg_text(missing));
 	if (missing == NULL)
 		outbox_enqueue(account, OPERATION_CUSTOMER_CREATE, id, id, terms_json(&(CustomerTerms){0}),
 					   NULL);
+}
+
+/*
+ * What a provider that knows the customer cannot take, or would miss, is
+ * refused here; a statement on the application's own table does not fail
+ * because of it.
+ */
+static void
+check_change(const pg_uuid_t *id, const Jsonb *changes, const CustomerTerms *stored)
+{
+	Rows accounts;
+
+	RUN(customer_accounts, arg_uuid(id));
+	accounts = rows_keep();
+	for (int64 i = 0; i < rows_count(accounts); i++)
+	{
+		const Account *account = account_get(rows_text(accounts, i, 1), rows_text(accounts, i, 2));
+		const char *missing;
+
+		account_require(account, OPERATION_CUSTOMER_UPDATE, changes);
+		if (json_has(changes, "tax_ids"))
+			account_require(account, OPERATION_CUSTOMER_SET_TAX_IDS, changes);
+		missing = account_missing(account, OPERATION_CUSTOMER_CREATE, terms_json(stored));
+		if (missing != NULL)
+			refuse_missing(account, missing, psprintf("Pass %s", missing));
+	}
 }
 
 void
@@ -728,9 +815,11 @@ customer_update(const pg_uuid_t *id, const Jsonb *changes, bool lenient)
 	if (lenient)
 	{
 		terms.organization_id = customer->organization_id;
+		terms.lenient = true;
 		terms = usable_terms(&terms);
 	}
 	check_terms(&terms);
+	check_countries(&terms);
 	update_row(id, changes, &terms);
 	event_record("customer.updated", "customer", id, customer->organization_id, "active", "active");
 
@@ -740,6 +829,8 @@ customer_update(const pg_uuid_t *id, const Jsonb *changes, bool lenient)
 		send_if_complete(id, &stored);
 		return;
 	}
+	if (!lenient)
+		check_change(id, changes, &stored);
 	if (list.count > 0)
 		enqueue_everywhere(id, OPERATION_CUSTOMER_UPDATE, arguments);
 	if (list.tax_ids)

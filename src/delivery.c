@@ -38,6 +38,8 @@ static MemoryContext delivery_memory = NULL;
 /* Answers that have come and wait for the next unit. */
 static List *answered = NIL;
 static int in_flight = 0;
+/* Something is due and waits for its account's bucket, see pace.c. */
+static bool filling = false;
 /* Rows of ours whose answer lies in the row, see settle.c. */
 static bool stored_answers = true;
 
@@ -53,6 +55,7 @@ delivery_open(const pg_uuid_t *token)
 	in_flight = 0;
 	stored_answers = true;
 	http_open(http_max_in_flight);
+	pace_open();
 }
 
 void
@@ -168,13 +171,18 @@ typedef struct Preparation
 	Description description;
 } Preparation;
 
-/* Past the provider's memory of keys a resend would run anew: ask first. */
+/*
+ * Past the provider's memory of keys a resend would run anew: ask first.  A
+ * provider without keys is asked in the state unknown only: what is queued
+ * again was answered by "not done".
+ */
 static bool
 key_forgotten(const Delivery *delivery)
 {
 	const OutboxRow *row = &delivery->row;
 
-	return row->attempts > 0 && row->first_sent_at != 0 &&
+	return delivery->module->idempotency_window > 0 && row->attempts > 0 &&
+		   row->first_sent_at != 0 &&
 		   TimestampDifferenceExceeds(row->first_sent_at, GetCurrentTimestamp(),
 									  delivery->module->idempotency_window * 1000);
 }
@@ -189,6 +197,7 @@ prepare(void *context)
 
 	read_row(delivery, p->rows, p->index);
 	delivery->account = account_open(p->account);
+	delivery->pace = pace_of(p->account);
 	delivery->module = p->account->module;
 	p->description = operation_traits(row->operation)->describe(row);
 	if (p->description.readiness != READY)
@@ -370,6 +379,35 @@ take_answer(Delivery *delivery)
 }
 
 static void
+add_header(const char *name, const JsonbValue *value, void *context)
+{
+	List **headers = context;
+	size_t length = strlen(name);
+	ListCell *cell;
+
+	/* the account's own says it in place of the module */
+	foreach (cell, *headers)
+	{
+		const char *line = lfirst(cell);
+
+		if (pg_strncasecmp(line, name, length) == 0 && line[length] == ':')
+			*headers = foreach_delete_current(*headers, cell);
+	}
+	*headers = lappend(*headers, psprintf("%s: %s", name, json_scalar_text(value)));
+}
+
+/* The option headers of the account, such as an Accept for a twin of the API. */
+static List *
+with_headers_of(const ProviderAccount *account, List *headers)
+{
+	Jsonb *more = json_part(account->options, "headers");
+
+	if (more != NULL)
+		json_visit(more, add_header, &headers);
+	return headers;
+}
+
+static void
 send_over_network(Delivery *delivery)
 {
 	const ProviderRequest *frozen = &delivery->request;
@@ -378,7 +416,7 @@ send_over_network(Delivery *delivery)
 	HttpRequest request = {
 		.method = frozen->method,
 		.url = psprintf("%s%s", delivery->account->base_url, frozen->path),
-		.headers = headers,
+		.headers = with_headers_of(delivery->account, headers),
 		.body = frozen->body,
 		.body_length = frozen->body_length,
 		.timeout_ms = frozen->timeout_ms,
@@ -394,6 +432,7 @@ send_delivery(Delivery *delivery)
 	MemoryContext old = MemoryContextSwitchTo(delivery->memory);
 
 	in_flight++;
+	pace_sent(delivery->pace);
 	if (delivery->module->embedded == NULL)
 		send_over_network(delivery);
 	else
@@ -406,24 +445,90 @@ send_delivery(Delivery *delivery)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * A provider that hangs keeps its slots for as long as its time-out: then a
+ * call to another one must still find a free slot.  So an account gets an
+ * equal part of the slots as soon as several are at work, and alone it leaves
+ * a few to each of those that are idle.
+ */
+#define IDLE_SHARE 8 /* an eighth */
+
+QUERY(
+	has_work,
+	"SELECT FROM billing.outbox WHERE provider = $1 AND account = $2 AND state IN ('queued', 'unknown') "
+	"AND next_attempt_at <= clock_timestamp() LIMIT 1",
+	TEXTOID, TEXTOID);
+
+static bool
+over_network(const Account *account)
+{
+	return account->module->embedded == NULL;
+}
+
+static int
+slots_per_account(List *accounts)
+{
+	int all = 0;
+	int busy = 0;
+	ListCell *cell;
+
+	foreach (cell, accounts)
+		all += over_network(lfirst(cell));
+	if (all <= 1)
+		return http_max_in_flight;
+	foreach (cell, accounts)
+	{
+		const Account *account = lfirst(cell);
+
+		if (over_network(account) &&
+			(pace_in_flight(pace_of(account)) > 0 ||
+			 RUN(has_work, arg_text(account->provider), arg_text(account->account)) > 0))
+			busy++;
+	}
+	busy = Max(busy, 1);
+	return Max(
+		1, Max(http_max_in_flight / all,
+			   Min(http_max_in_flight / busy,
+				   http_max_in_flight - (all - busy) * Max(1, http_max_in_flight / IDLE_SHARE))));
+}
+
+/* How many requests of the account may be claimed; embedded ones need no slot. */
+static int
+room_for(const Account *account, int share, int free_slots)
+{
+	AccountPace *pace = pace_of(account);
+
+	if (!over_network(account))
+		return http_max_in_flight;
+	return Min(Min(free_slots, share - pace_in_flight(pace)), pace_allowance(pace));
+}
+
 int
 delivery_claim(void)
 {
-	int slots = http_free_slots() - list_length(answered);
+	int free_slots = http_free_slots();
 	List *accounts;
 	List *ready = NIL;
 	ListCell *cell;
+	int share;
+	int count;
 
-	if (slots <= 0 || !key_there() || !unit_begin())
+	if (list_length(answered) >= http_max_in_flight || !key_there() || !unit_begin())
 		return 0;
 	accounts = accounts_runnable();
+	share = slots_per_account(accounts);
 	foreach (cell, accounts)
 	{
-		if (list_length(ready) < slots)
+		const Account *account = lfirst(cell);
+		int room = room_for(account, share, free_slots);
+
+		if (room > 0)
 		{
-			List *more = claim_account(lfirst(cell), slots - list_length(ready));
+			List *more = claim_account(account, room);
 			MemoryContext old = MemoryContextSwitchTo(delivery_memory);
 
+			if (over_network(account))
+				free_slots -= list_length(more);
 			ready = list_concat(ready, more);
 			list_free(more);
 			MemoryContextSwitchTo(old);
@@ -434,9 +539,9 @@ delivery_claim(void)
 	unit_commit();
 	foreach (cell, ready)
 		send_delivery(lfirst(cell));
-	slots = list_length(ready);
+	count = list_length(ready);
 	list_free(ready);
-	return slots;
+	return count;
 }
 
 /* ---- apply ---- */
@@ -465,6 +570,7 @@ delivery_free(Delivery *delivery)
 {
 	if (delivery->done.owner != NULL)
 		http_release(&delivery->done);
+	pace_released(delivery->pace);
 	MemoryContextDelete(delivery->memory);
 	in_flight--;
 }
@@ -482,6 +588,13 @@ delivery_complete(void)
 	batch = answered;
 	if (settle_batch(batch, &lease_token))
 		stored_answers = true;
+	foreach (cell, batch)
+	{
+		Delivery *delivery = lfirst(cell);
+
+		pace_answered(delivery->pace, &delivery->response);
+	}
+	pace_note();
 	unit_commit();
 	answered = NIL;
 	foreach (cell, batch)
@@ -688,26 +801,56 @@ QUERY(next_due,
 	  "WHERE provider = $1 AND account = $2 AND state IN ('queued', 'unknown')",
 	  TEXTOID, TEXTOID);
 
+/* What is due before its account may send waits for the account. */
+static TimestampTz
+due_at(const Account *account, TimestampTz due, int share)
+{
+	AccountPace *pace = pace_of(account);
+	TimestampTz ready;
+
+	if (due == 0 || !over_network(account))
+		return due;
+	/* with every slot taken, or a probe under way, the next answer is what to wait for */
+	if (http_free_slots() == 0 || pace_in_flight(pace) >= share)
+		return 0;
+	ready = pace_ready_at(pace);
+	if (ready == 0 && pace_allowance(pace) == 0)
+		return 0;
+	if (ready > due && pace_only_filling(pace))
+		filling = true;
+	return Max(due, ready);
+}
+
 long
 delivery_next_due(void)
 {
 	TimestampTz earliest = 0;
 	TimestampTz now = GetCurrentTimestamp();
+	List *accounts;
 	ListCell *cell;
+	int share;
 
-	/* with every slot taken, the next answer is what to wait for */
-	if (http_free_slots() == 0 || !keys_available() || !unit_begin())
+	filling = false;
+	if (!keys_available() || !unit_begin())
 		return -1;
-	foreach (cell, accounts_runnable())
+	accounts = accounts_runnable();
+	share = slots_per_account(accounts);
+	foreach (cell, accounts)
 	{
 		const Account *account = lfirst(cell);
 		TimestampTz due;
 
 		RUN(next_due, arg_text(account->provider), arg_text(account->account));
-		due = row_time(0, 1);
+		due = due_at(account, row_time(0, 1), share);
 		if (due != 0 && (earliest == 0 || due < earliest))
 			earliest = due;
 	}
 	unit_commit();
 	return earliest == 0 ? -1 : earliest <= now ? 0 : (long) ((earliest - now) / 1000) + 1;
+}
+
+bool
+delivery_filling(void)
+{
+	return filling;
 }

@@ -35,7 +35,10 @@ extern void delivery_sweep(void);
 /* Requests of ours in flight or answered and not yet applied. */
 extern int delivery_in_flight(void);
 
-/* Milliseconds until the next request is due, -1 when none is. */
+/* Milliseconds until the next request is due and may be sent, -1 when there is none. */
 extern long delivery_next_due(void);
+
+/* Was something due then that only waited for the pace of its account? */
+extern bool delivery_filling(void);
 
 #endif /* JANUA_DELIVERY_H */

@@ -159,7 +159,7 @@ drive_until_idle(void)
 			continue;
 		if (delivery_in_flight() > 0)
 			http_wait(due > 0 ? Min(due, 1000) : 1000, PG_WAIT_EXTENSION);
-		else if (due > 0 && due <= LOCKED_ROW_PAUSE_MS)
+		else if (due > 0 && (due <= LOCKED_ROW_PAUSE_MS || delivery_filling()))
 			http_wait(due, PG_WAIT_EXTENSION);
 		else if (others_busy())
 			http_wait(OTHERS_PAUSE_MS, PG_WAIT_EXTENSION);

@@ -23,6 +23,7 @@ static const struct
 	{"JB009", "raw card number"},
 	{"JB011", "live and test would be mixed"},
 	{"JB012", "no key file, or no key of it opens the value"},
+	{"JB014", "a country that nothing may be sold to"},
 	{"JB", "refused by billing"},
 	{"22", "data exception"},
 	{"23", "integrity constraint violation"},

@@ -28,6 +28,9 @@
 /* A webhook body that is larger than max_webhook_size. */
 #define ERRCODE_JB_TOO_LARGE MAKE_SQLSTATE('J', 'B', '0', '1', '3')
 
+/* A country that nothing may be sold to: billing.countries.sanctioned. */
+#define ERRCODE_JB_COUNTRY_REFUSED MAKE_SQLSTATE('J', 'B', '0', '1', '4')
+
 /*
  * What a table may keep of an ERROR: its SQLSTATE and what that means, but not
  * its message, which may quote a value.  errors.c.

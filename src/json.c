@@ -21,6 +21,7 @@
 
 #include "common/int.h"
 #include "mb/pg_wchar.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
@@ -350,6 +351,113 @@ json_unix_time(const Jsonb *json, const char *path)
 		!IS_VALID_TIMESTAMP(microseconds))
 		return 0;
 	return microseconds;
+}
+
+/* Exactly count digits; the text goes on behind them. */
+static bool
+take_digits(const char **text, int count, int *value)
+{
+	*value = 0;
+	for (int i = 0; i < count; i++, (*text)++)
+	{
+		if (**text < '0' || **text > '9')
+			return false;
+		*value = *value * 10 + (**text - '0');
+	}
+	return true;
+}
+
+static bool
+take_character(const char **text, const char *allowed)
+{
+	if (**text == '\0' || strchr(allowed, **text) == NULL)
+		return false;
+	(*text)++;
+	return true;
+}
+
+/* ".25" as microseconds; nothing is 0, a point without digits is wrong. */
+static bool
+take_fraction(const char **text, int *microseconds)
+{
+	int unit = USECS_PER_SEC / 10;
+
+	*microseconds = 0;
+	if (**text != '.')
+		return true;
+	(*text)++;
+	if (**text < '0' || **text > '9')
+		return false;
+	for (; **text >= '0' && **text <= '9'; (*text)++, unit /= 10)
+		*microseconds += (**text - '0') * unit;
+	return true;
+}
+
+/* "Z" or "+01:00", as seconds east of Greenwich, to the end of the text. */
+static bool
+take_zone(const char *text, int *seconds)
+{
+	bool west = *text == '-';
+	int hours;
+	int minutes;
+
+	*seconds = 0;
+	if ((*text == 'Z' || *text == 'z') && text[1] == '\0')
+		return true;
+	if (!take_character(&text, "+-") || !take_digits(&text, 2, &hours) ||
+		!take_character(&text, ":") || !take_digits(&text, 2, &minutes) || *text != '\0' ||
+		hours > 23 || minutes > 59)
+		return false;
+	*seconds = (hours * SECS_PER_HOUR + minutes * SECS_PER_MINUTE) * (west ? -1 : 1);
+	return true;
+}
+
+/* A leap second is the second after it, as in PostgreSQL. */
+static bool
+read_rfc3339(const char *text, TimestampTz *time)
+{
+	int year, month, day, hour, minute, second, microseconds, zone;
+	int64 seconds;
+
+	if (!take_digits(&text, 4, &year) || !take_character(&text, "-") ||
+		!take_digits(&text, 2, &month) || !take_character(&text, "-") ||
+		!take_digits(&text, 2, &day) || !take_character(&text, "Tt ") ||
+		!take_digits(&text, 2, &hour) || !take_character(&text, ":") ||
+		!take_digits(&text, 2, &minute) || !take_character(&text, ":") ||
+		!take_digits(&text, 2, &second) || !take_fraction(&text, &microseconds) ||
+		!take_zone(text, &zone))
+		return false;
+	if (year < 1 || month < 1 || month > MONTHS_PER_YEAR || day < 1 ||
+		day > day_tab[isleap(year)][month - 1] || hour > 23 || minute > 59 || second > 60)
+		return false;
+	seconds = (int64) (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) * SECS_PER_DAY +
+			  hour * SECS_PER_HOUR + minute * SECS_PER_MINUTE + second - zone;
+	*time = seconds * USECS_PER_SEC + microseconds;
+	return IS_VALID_TIMESTAMP(*time);
+}
+
+TimestampTz
+json_rfc3339_time(const Jsonb *json, const char *path)
+{
+	JsonbValue value;
+	TimestampTz time;
+
+	if (!find(json, path, &value) || value.type != jbvString ||
+		!read_rfc3339(json_scalar_text(&value), &time))
+		return 0;
+	return time;
+}
+
+char *
+rfc3339_text(TimestampTz time)
+{
+	struct pg_tm tm;
+	fsec_t fraction;
+
+	if (timestamp2tm(time, NULL, &tm, &fraction, NULL, NULL) != 0)
+		elog(ERROR, "timestamp out of range");
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02dZ", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour,
+					tm.tm_min, tm.tm_sec);
 }
 
 void

@@ -48,6 +48,15 @@ extern int json_length(const Jsonb *json, const char *path);
 /* Unix seconds at path as timestamp; 0 (DT "absent" here) when absent. */
 extern TimestampTz json_unix_time(const Jsonb *json, const char *path);
 
+/*
+ * RFC 3339 time at path ("2026-11-22T18:50:15.25Z", "...+01:00") as timestamp,
+ * finer than microseconds cut off; 0 when absent or anything else.
+ */
+extern TimestampTz json_rfc3339_time(const Jsonb *json, const char *path);
+
+/* A timestamp as RFC 3339 in whole seconds UTC, palloc'd. */
+extern char *rfc3339_text(TimestampTz time);
+
 /* Visits the members of the object, in the order of jsonb; nothing for other values. */
 typedef void (*JsonVisitor)(const char *key, const JsonbValue *value, void *context);
 extern void json_visit(const Jsonb *json, JsonVisitor visitor, void *context);

@@ -118,6 +118,23 @@ static const OperationTraits traits[OPERATION_COUNT] = {
 									   .describe = checkout_describe, .refused = checkout_refused},
 	[OPERATION_PORTAL_SESSION_CREATE] = {BILLING_PORTAL_SESSION, .describe = portal_describe,
 										 .refused = portal_refused},
+	[OPERATION_WEBHOOK_ENDPOINT_CREATE] = {BILLING_WEBHOOK_ENDPOINT, .key = KEY_ACCOUNT,
+										   .describe = webhook_endpoint_describe,
+										   .refused = webhook_endpoint_refused},
+	[OPERATION_WEBHOOK_ENDPOINT_UPDATE] = {BILLING_WEBHOOK_ENDPOINT, .key = KEY_ACCOUNT,
+										   .describe = webhook_endpoint_describe,
+										   .refused = webhook_endpoint_refused},
+	[OPERATION_WEBHOOK_ENDPOINT_ROTATE] = {BILLING_WEBHOOK_ENDPOINT, .key = KEY_ACCOUNT,
+										   .describe = webhook_endpoint_describe,
+										   .refused = webhook_endpoint_refused},
+	[OPERATION_WEBHOOK_ENDPOINT_DELETE] = {BILLING_WEBHOOK_ENDPOINT, .key = KEY_ACCOUNT,
+										   .describe = webhook_endpoint_describe,
+										   .refused = webhook_endpoint_refused,
+										   .done = webhook_endpoint_done},
+	/* about the account: its object is the account's id */
+	[OPERATION_WEBHOOK_ENDPOINT_LIST] = {BILLING_WEBHOOK_ENDPOINT, .key = KEY_ACCOUNT,
+										 .describe = webhook_endpoint_describe,
+										 .done = webhook_endpoint_done},
 };
 
 const OperationTraits *
@@ -165,6 +182,7 @@ static const SnapshotApplier appliers[BILLING_OBJECT_COUNT] = {
 	[BILLING_DISPUTE] = dispute_apply,
 	[BILLING_CHECKOUT_SESSION] = checkout_apply,
 	[BILLING_PORTAL_SESSION] = portal_apply,
+	[BILLING_WEBHOOK_ENDPOINT] = webhook_endpoint_apply,
 };
 
 Applied

@@ -201,7 +201,7 @@ checked_mandate(const Jsonb *mandate)
 	type = json_text(mandate, "type");
 	check_given("type of mandate", type != NULL);
 	check_word("type of mandate", type, mandate_words);
-	if (strcmp(type, "online") == 0)
+	if (type != NULL && strcmp(type, "online") == 0)
 	{
 		check_given("ip_address of an online mandate", json_text(mandate, "ip_address") != NULL);
 		check_given("user_agent of an online mandate", json_text(mandate, "user_agent") != NULL);
@@ -296,7 +296,7 @@ static Price *
 line_price(LineSum *sum, const Jsonb *line, int index)
 {
 	char *text = json_text(line, "price");
-	pg_uuid_t *id = uuid_parse(text);
+	pg_uuid_t *id = text == NULL ? NULL : uuid_parse(text);
 	Price *price = id == NULL ? NULL : price_load(id);
 	pg_uuid_t *request;
 

@@ -164,6 +164,32 @@ told_as_of(const Delivery *delivery)
 	return whole_second(as_of);
 }
 
+/*
+ * Key, options and answers have to agree on the mode: what was made in the
+ * other one is not what was asked for, and nothing more of it may be made.
+ */
+static void
+check_mode_of_answer(Delivery *delivery)
+{
+	CallResult *result = &delivery->result;
+	bool livemode = delivery->row.livemode;
+	ListCell *cell;
+
+	foreach (cell, result->snapshots)
+	{
+		const ProviderSnapshot *snapshot = lfirst(cell);
+
+		if (!snapshot->has_livemode || snapshot->livemode == livemode)
+			continue;
+		result->outcome = OUTCOME_ACCOUNT_STOPPED;
+		result->error_type = "mode";
+		result->error_code = livemode
+								 ? "the key is of a live account, its answers are of test mode"
+								 : "the key is of a test account, its answers are of live mode";
+		return;
+	}
+}
+
 static void
 apply_snapshots(const Delivery *delivery)
 {
@@ -352,6 +378,7 @@ static void
 settle(Delivery *delivery, FinishList *finished)
 {
 	interpret(delivery);
+	check_mode_of_answer(delivery);
 	switch (delivery->result.outcome)
 	{
 		case OUTCOME_DONE:

@@ -10,6 +10,7 @@
 
 #include "operations.h"
 #include "outbox.h"
+#include "pace.h"
 
 /* A request between its claim and its end, in memory. */
 typedef struct Delivery
@@ -18,6 +19,7 @@ typedef struct Delivery
 	OutboxRow row;
 	const Provider *module;
 	ProviderAccount *account;
+	AccountPace *pace; /* NULL: its answer lay in the row already */
 	ProviderCall call;
 	ProviderRequest request;
 	bytea *frozen; /* NULL for a look-up */

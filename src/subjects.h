@@ -207,6 +207,13 @@ extern void invoice_refused(const OutboxRow *row, const CallResult *result);
 extern Applied invoice_apply(const ProviderSnapshot *snapshot, const News *news,
 							 const char **waiting_for);
 
+/* webhook_endpoints.c */
+extern Description webhook_endpoint_describe(const OutboxRow *row);
+extern void webhook_endpoint_refused(const OutboxRow *row, const CallResult *result);
+extern void webhook_endpoint_done(const OutboxRow *row, const CallResult *result);
+extern Applied webhook_endpoint_apply(const ProviderSnapshot *snapshot, const News *news,
+									  const char **waiting_for);
+
 /* clock.c: the time for an organisation (test clock or the transaction's time). */
 extern TimestampTz clock_now(const char *organization_id);
 

@@ -305,12 +305,42 @@ QUERY(
 	"WHERE c.id = $2 AND p.id = $3",
 	UUIDOID, UUIDOID, UUIDOID, INT8OID, TEXTOID, TEXTOID, BOOLOID);
 
+/*
+ * Some providers keep no reference of ours in a subscription.  One that they
+ * tell of may then be one that we are just making (its answer will say so, or
+ * the look-up, which must not find it known already), or what a checkout of
+ * ours has sold.
+ */
+QUERY(being_made,
+	  "SELECT FROM billing.outbox WHERE ordering_key = $1 AND operation = 'subscription.create' "
+	  "AND provider = $2 AND account = $3 AND state <> 'dead' LIMIT 1",
+	  UUIDOID, TEXTOID, TEXTOID);
+QUERY(
+	sold_by_checkout,
+	"SELECT s.id FROM billing.subscriptions AS s "
+	"JOIN billing.checkout_sessions AS c ON c.subscription_id = s.id "
+	"WHERE s.customer_id = $1 AND s.price_id = $2 AND s.provider = $3 AND s.account = $4 "
+	"AND s.status = 'incomplete' AND s.superseded_by IS NULL AND NOT EXISTS ("
+	"SELECT FROM billing.provider_refs AS r WHERE r.object_id = s.id AND r.object_type = 'subscription') "
+	"ORDER BY s.created_at DESC LIMIT 1",
+	UUIDOID, UUIDOID, TEXTOID, TEXTOID);
+
 static Subscription *
-adopt(const SubscriptionSnapshot *told, const News *news, const char **waiting_for)
+insert_adopted(const pg_uuid_t *customer, const pg_uuid_t *price, int64 quantity, const News *news)
 {
+	pg_uuid_t *id = new_id();
+
+	RUN(adopt_row, arg_uuid(id), arg_uuid(customer), arg_uuid(price), arg_int(Max(quantity, 1)),
+		arg_text(news->provider), arg_text(news->account), arg_bool(news->livemode));
+	return subscription_load(id);
+}
+
+static Subscription *
+adopt(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
+{
+	const SubscriptionSnapshot *told = &snapshot->subscription;
 	pg_uuid_t *customer = ref_object("customer", told->customer, news->provider, news->account);
 	pg_uuid_t *price;
-	pg_uuid_t *id;
 
 	if (customer == NULL)
 	{
@@ -324,11 +354,17 @@ adopt(const SubscriptionSnapshot *told, const News *news, const char **waiting_f
 		return NULL;
 	}
 	outbox_lock_customer(customer);
-	id = new_id();
-	RUN(adopt_row, arg_uuid(id), arg_uuid(customer), arg_uuid(price),
-		arg_int(Max(told->quantity, 1)), arg_text(news->provider), arg_text(news->account),
-		arg_bool(news->livemode));
-	return subscription_load(id);
+	if (snapshot->reference != NULL)
+		return insert_adopted(customer, price, told->quantity, news);
+	if (RUN(being_made, arg_uuid(customer), arg_text(news->provider), arg_text(news->account)) > 0)
+	{
+		*waiting_for = snapshot->provider_id;
+		return NULL;
+	}
+	if (RUN(sold_by_checkout, arg_uuid(customer), arg_uuid(price), arg_text(news->provider),
+			arg_text(news->account)) > 0)
+		return subscription_load(row_uuid(0, 1));
+	return insert_adopted(customer, price, told->quantity, news);
 }
 
 QUERY(
@@ -416,7 +452,7 @@ subscription_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 	if (s != NULL && outbox_lock_customer(s->customer_id))
 		s = subscription_load(id);
 	if (s == NULL)
-		s = adopt(told, news, waiting_for);
+		s = adopt(snapshot, news, waiting_for);
 	if (s == NULL)
 		return SNAPSHOT_UNKNOWN;
 	same = strcmp(s->status, told->status) == 0;

@@ -10,6 +10,7 @@
  */
 #include "wire_amounts.h"
 
+#include "errors.h"
 #include "money.h"
 
 /* One row always: a currency that is not in our table counts as one of two decimals. */
@@ -23,8 +24,8 @@ QUERY(find_rule,
 typedef struct CurrencyRule
 {
 	int exponent; /* of ours */
-	int64 min;    /* smallest charge, in the provider's units */
 	MoneyRule rule;
+	int64 min_charge; /* in the provider's units; not a limit of prices */
 } CurrencyRule;
 
 static CurrencyRule
@@ -38,8 +39,52 @@ currency_rule(const char *provider, const char *currency)
 	found.rule.step = row_int(0, 3);
 	found.rule.min = 0;
 	found.rule.max = row_null(0, 4) ? PG_INT64_MAX : row_int(0, 4);
-	found.min = row_int(0, 5);
+	found.min_charge = row_int(0, 5);
 	return found;
+}
+
+QUERY(takes_currency,
+	  "SELECT FROM billing.providers AS p "
+	  "LEFT JOIN billing.provider_currencies AS r ON r.provider = p.name AND r.currency = $2 "
+	  "WHERE p.name = $1 AND NOT coalesce(r.retired, p.currencies_listed)",
+	  TEXTOID, TEXTOID);
+
+bool
+provider_takes_currency(const char *provider, const char *currency)
+{
+	return RUN(takes_currency, arg_text(provider), arg_text(currency)) > 0;
+}
+
+QUERY(
+	currencies_taken,
+	"SELECT count(*), string_agg(currency, ', ' ORDER BY currency) FROM billing.provider_currencies "
+	"WHERE provider = $1 AND NOT retired",
+	TEXTOID);
+
+/* Enough to see at a glance; more of them are a table to look at. */
+#define CURRENCIES_IN_A_HINT 20
+
+void
+provider_require_currency(const char *provider, const char *currency)
+{
+	if (currency == NULL || provider_takes_currency(provider, currency))
+		return;
+	RUN(currencies_taken, arg_text(provider));
+	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+					errmsg("provider \"%s\" does not take %s", provider, currency),
+					row_int(0, 1) > 0 && row_int(0, 1) <= CURRENCIES_IN_A_HINT
+						? errhint("It takes %s.", row_text(0, 2))
+						: errhint("billing.provider_currencies lists what it takes.")));
+}
+
+bool
+provider_takes_amount(const char *provider, const char *currency, int64 amount)
+{
+	CurrencyRule found = currency_rule(provider, currency);
+	MoneyWire wire;
+
+	found.rule.min = found.min_charge;
+	return money_to_wire(amount, found.exponent, &found.rule, &wire) == MONEY_OK;
 }
 
 static char *
@@ -90,7 +135,7 @@ wire_charge(const char *provider, const char *currency, int64 amount)
 {
 	CurrencyRule found = currency_rule(provider, currency);
 
-	found.rule.min = found.min;
+	found.rule.min = found.min_charge;
 	return to_wire(provider, currency, &found, amount);
 }
 

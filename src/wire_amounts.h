@@ -14,6 +14,15 @@
 
 #include "db.h"
 
+/* Does the provider take the currency at all, by billing.provider_currencies? */
+extern bool provider_takes_currency(const char *provider, const char *currency);
+
+/* JB004 when it does not, with what it takes. NULL is fine. */
+extern void provider_require_currency(const char *provider, const char *currency);
+
+/* Could this amount be charged there: by unit, minimum and maximum of its currency? */
+extern bool provider_takes_amount(const char *provider, const char *currency, int64 amount);
+
 /*
  * The price of one unit in the provider's units.  22023 when the provider
  * cannot take it, with the nearest amounts that it takes.  The provider's

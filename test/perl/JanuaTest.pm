@@ -126,7 +126,8 @@ SQL
 
 sub start_simulator { return JanuaTest::Simulator->start(@_) }
 
-# Makes the simulator our account at Stripe.
+# Makes the simulator our account at Stripe. It is called as often as a test
+# likes, and may fail one call after the other.
 sub configure_stripe
 {
 	my ($node, $simulator, $database) = @_;
@@ -134,7 +135,8 @@ sub configure_stripe
 
 	$node->safe_psql($database || 'postgres', <<"SQL");
 SELECT billing.configure_provider('stripe', secret_key => 'sk_test_x',
-	webhook_secret => 'whsec_simulator_test_secret', base_url => '$url');
+	webhook_secret => 'whsec_simulator_test_secret', base_url => '$url', options => '{"rate_per_second": 0}');
+UPDATE billing.settings SET value = '1000000' WHERE name = 'circuit_threshold';
 SQL
 }
 
@@ -150,7 +152,7 @@ sub hand_over
 
 	return unless @$events;
 	my (undef, $output, $errors) = $node->psql('postgres',
-		join('', map { webhook_call('stripe', Encode::encode_utf8($_->{body}), $_->{headers}) } @$events),
+		join('', map { webhook_call($_->{provider}, Encode::encode_utf8($_->{body}), $_->{headers}) } @$events),
 		on_error_stop => 0);
 	foreach my $event (@$events)
 	{

@@ -108,7 +108,7 @@ SELECT fails(format($$SELECT billing.sandbox_redeliver(%L, 'twice')$$, :'paid'),
 
 SELECT fails(format($$SELECT billing.sandbox_authenticate(%L)$$, :'buyer'), 'JB008', 'nothing to do for the buyer', NULL, 'nothing waits for the buyer of a subscription that is paid');
 SELECT fails(format($$SELECT billing.sandbox_settle(%L)$$, :'buyer'), 'JB008', 'nothing to do for the buyer', NULL, 'nor is anything processing');
-SELECT fails($$SELECT billing.sandbox_authenticate('00000000-0000-7000-8000-000000000000')$$, 'JB005', 'unknown subscription', NULL, 'an unknown subscription is refused');
+SELECT fails($$SELECT billing.sandbox_authenticate('00000000-0000-7000-8000-000000000000')$$, 'JB005', 'unknown payment, setup or subscription', NULL, 'an unknown object is refused');
 SELECT billing.subscribe('bank', 'pro', 'pm_usBankAccount_processing') AS bank \gset
 CALL billing.run_worker();
 SELECT fails(format($$SELECT billing.sandbox_settle(%L, 'perhaps')$$, :'bank'), '22023', 'unknown outcome', 'succeeded, failed', 'a debit is settled or it fails');

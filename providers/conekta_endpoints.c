@@ -1,0 +1,279 @@
+/*-------------------------------------------------------------------------
+ *
+ * conekta_endpoints.c
+ *	  Webhook endpoints and the keys that sign their events: requests and
+ *	  answers.
+ *
+ * The keys belong to the company, not to the endpoint.  A new endpoint is told
+ * with the newest active key, which is made when there is none; a rotation
+ * makes a new one and retires those that were there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "conekta.h"
+
+/* The most that a list gives at once. */
+#define LIST "limit=250"
+
+/* ------------------------------------------------------------------------
+ * Requests
+ * ------------------------------------------------------------------------
+ */
+static char *
+endpoint_path(const ProviderCall *call)
+{
+	return psprintf("/webhooks/%s", conekta_escaped(json_text(call->arguments, "webhook_endpoint"),
+													"webhook_endpoint"));
+}
+
+static void
+add_events(JsonBuilder *body, const ProviderCall *call)
+{
+	if (json_length(call->arguments, "events") > 0)
+		json_add_json(body, "subscribed_events", json_part(call->arguments, "events"));
+	else
+		conekta_add_event_types(body, "subscribed_events");
+}
+
+static void
+build_endpoint(const ProviderCall *call, ProviderRequest *request)
+{
+	JsonBuilder body;
+
+	json_open(&body);
+	json_add_text(&body, "url", json_text(call->arguments, "url"));
+	add_events(&body, call);
+	conekta_send_json(call, "POST", "/webhooks", json_close(&body), request);
+}
+
+static void
+build_endpoint_update(const ProviderCall *call, ProviderRequest *request)
+{
+	JsonBuilder body;
+
+	json_open(&body);
+	json_add_text(&body, "url", json_text(call->arguments, "url"));
+	if (json_part(call->arguments, "events") != NULL)
+		add_events(&body, call);
+	if (json_text(call->arguments, "enabled") != NULL)
+		json_add_bool(&body, "active", json_bool(call->arguments, "enabled", true));
+	conekta_send_json(call, "PUT", endpoint_path(call), json_close(&body), request);
+}
+
+static void
+build_key(const ProviderCall *call, const char *method, const char *path, bool active,
+		  ProviderRequest *request)
+{
+	JsonBuilder body;
+
+	json_open(&body);
+	json_add_bool(&body, "active", active);
+	conekta_send_json(call, method, path, json_close(&body), request);
+}
+
+/* The steps after the first, of create and of rotate. */
+static void
+build_key_step(const ProviderCall *call, ProviderRequest *request)
+{
+	if (call->step == 1)
+		conekta_get(call, "/webhook_keys?" LIST, request);
+	else if (call->step == 2)
+		build_key(call, "POST", "/webhook_keys", true, request);
+	else
+		build_key(
+			call, "PUT",
+			psprintf("/webhook_keys/%s", conekta_escaped(json_text(call->carry, "old.0"), "old")),
+			false, request);
+}
+
+void
+conekta_build_endpoint(const ProviderCall *call, ProviderRequest *request)
+{
+	bool creates = call->operation == OPERATION_WEBHOOK_ENDPOINT_CREATE;
+
+	if (call->operation == OPERATION_WEBHOOK_ENDPOINT_UPDATE)
+		build_endpoint_update(call, request);
+	else if (call->operation == OPERATION_WEBHOOK_ENDPOINT_DELETE)
+		conekta_start(call, "DELETE", endpoint_path(call), request);
+	else if (call->operation == OPERATION_WEBHOOK_ENDPOINT_LIST)
+		conekta_get_page(call, "/webhooks", request);
+	else if (call->step > 0)
+		build_key_step(call, request);
+	else if (creates)
+		build_endpoint(call, request);
+	else
+		conekta_get(call, endpoint_path(call), request);
+}
+
+/* By its URL where its id is not known yet. */
+void
+conekta_build_endpoint_lookup(const ProviderCall *call, ProviderRequest *request)
+{
+	char *url = json_text(call->arguments, "url");
+
+	if (call->step > 0)
+		conekta_get(call, "/webhook_keys?" LIST, request);
+	else if (call->operation == OPERATION_WEBHOOK_ENDPOINT_CREATE)
+		conekta_get(call, psprintf("/webhooks?" LIST "&url=%s", conekta_escaped(url, "url")),
+					request);
+	else
+		conekta_get(call, endpoint_path(call), request);
+}
+
+/* ------------------------------------------------------------------------
+ * Webhook endpoints: the endpoint first, then the key that signs
+ * ------------------------------------------------------------------------
+ */
+static void
+plan_keys(const Jsonb *endpoint, CallResult *result)
+{
+	JsonBuilder carry;
+
+	json_open(&carry);
+	json_add_json(&carry, "endpoint", endpoint);
+	result->carry = json_close(&carry);
+	result->next_step = 1;
+}
+
+static void
+take_endpoint(const ProviderCall *call, const Jsonb *object, CallResult *result)
+{
+	ProviderSnapshot *snapshot = object == NULL
+									 ? NULL
+									 : conekta_endpoint_snapshot(object, call->account->livemode);
+	char *id = conekta_expected_id(call);
+
+	if (snapshot == NULL || (id != NULL && strcmp(id, snapshot->provider_id) != 0))
+	{
+		conekta_unreadable(result);
+		return;
+	}
+	result->outcome = OUTCOME_DONE;
+	result->snapshots = list_make1(snapshot);
+	if (call->operation == OPERATION_WEBHOOK_ENDPOINT_DELETE)
+		snapshot->deleted = snapshot->terminal = true;
+	else if (call->operation == OPERATION_WEBHOOK_ENDPOINT_CREATE)
+	{
+		snapshot->reference = call->reference;
+		plan_keys(object, result);
+	}
+	else if (call->operation == OPERATION_WEBHOOK_ENDPOINT_ROTATE)
+		plan_keys(object, result);
+}
+
+/* Keeps the endpoint in the carry, and the keys (but the first few) that are to be retired. */
+static void
+plan_retirement(const ProviderCall *call, int done, CallResult *result)
+{
+	JsonBuilder carry;
+	int count = json_length(call->carry, "old");
+
+	if (done >= count)
+		return;
+	json_open(&carry);
+	json_add_json(&carry, "endpoint", json_part(call->carry, "endpoint"));
+	json_open_array(&carry, "old");
+	for (int i = done; i < count; i++)
+		json_append_text(&carry, json_text(call->carry, psprintf("old.%d", i)));
+	json_close_array(&carry);
+	result->carry = json_close(&carry);
+	result->next_step = call->step + 1;
+}
+
+/* The endpoint with the key that its events are signed by. */
+static void
+take_key(const ProviderCall *call, const Jsonb *key, CallResult *result)
+{
+	char *pem = key == NULL ? NULL : json_text(key, "public_key");
+	Jsonb *endpoint = json_part(call->carry, "endpoint");
+	ProviderSnapshot *snapshot = endpoint == NULL
+									 ? NULL
+									 : conekta_endpoint_snapshot(endpoint, call->account->livemode);
+
+	if (pem == NULL || snapshot == NULL)
+	{
+		conekta_unreadable(result);
+		return;
+	}
+	snapshot->webhook_endpoint.secret = pem;
+	if (call->operation == OPERATION_WEBHOOK_ENDPOINT_CREATE)
+		snapshot->reference = call->reference;
+	result->outcome = OUTCOME_DONE;
+	result->snapshots = list_make1(snapshot);
+	if (call->operation == OPERATION_WEBHOOK_ENDPOINT_ROTATE)
+		plan_retirement(call, 0, result);
+}
+
+bool
+conekta_take_webhook_key(const ProviderCall *call, const Jsonb *list, CallResult *result)
+{
+	int count = json_length(list, "data");
+	TimestampTz newest = 0;
+	int found = -1;
+
+	for (int i = 0; i < count; i++)
+	{
+		char *at = psprintf("data.%d", i);
+		TimestampTz created = json_unix_time(list, psprintf("%s.created_at", at));
+
+		if (!json_bool(list, psprintf("%s.active", at), false) ||
+			conekta_listed(call->carry, "old", json_text(list, psprintf("%s.id", at))))
+			continue;
+		if (found < 0 || created >= newest)
+		{
+			newest = created;
+			found = i;
+		}
+	}
+	if (found < 0)
+		return false;
+	take_key(call, json_part(list, psprintf("data.%d", found)), result);
+	return true;
+}
+
+/* Step 1: a key that is active will do, but not for a rotation. */
+static void
+plan_key(const ProviderCall *call, const Jsonb *list, CallResult *result)
+{
+	bool rotates = call->operation == OPERATION_WEBHOOK_ENDPOINT_ROTATE;
+	int count = json_length(list, "data");
+	JsonBuilder carry;
+
+	if (json_part(list, "data") == NULL)
+	{
+		conekta_unreadable(result);
+		return;
+	}
+	if (!rotates && conekta_take_webhook_key(call, list, result))
+		return;
+	json_open(&carry);
+	json_add_json(&carry, "endpoint", json_part(call->carry, "endpoint"));
+	json_open_array(&carry, "old");
+	for (int i = 0; i < count; i++)
+	{
+		if (json_bool(list, psprintf("data.%d.active", i), false))
+			json_append_text(&carry, json_text(list, psprintf("data.%d.id", i)));
+	}
+	json_close_array(&carry);
+	result->carry = json_close(&carry);
+	result->next_step = 2;
+	result->outcome = OUTCOME_DONE;
+}
+
+void
+conekta_take_endpoint(const ProviderCall *call, const Jsonb *body, CallResult *result)
+{
+	if (call->step == 0)
+		take_endpoint(call, body, result);
+	else if (body == NULL)
+		conekta_unreadable(result);
+	else if (call->step == 1)
+		plan_key(call, body, result);
+	else if (call->step == 2)
+		take_key(call, body, result);
+	else
+	{
+		result->outcome = OUTCOME_DONE;
+		plan_retirement(call, 1, result);
+	}
+}
