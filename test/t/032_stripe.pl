@@ -5,6 +5,8 @@ use warnings;
 use utf8;
 
 use Encode qw(decode_utf8 encode_utf8);
+use IPC::Run ();
+use JSON::PP ();
 use JanuaTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -285,6 +287,96 @@ sql("SELECT billing.update_subscription('$trial', payment_method => 'pm_card_vis
 await($trial);
 sql("SELECT billing.retry_payment('$trial')");
 is(await($trial), 'active', 'a better card pays it');
+# ---- answers that were lost ----
+
+# The call is carried out, its answer cannot be read: the look-up finds what it made.
+sub lost
+{
+	my ($path, $kind, $statement) = @_;
+
+	$simulator->control('faults', { action => 'malformed_body', match => { method => 'POST', path => $path } });
+	my $id = sql($statement);
+	my $state = await($id);
+	at_stripe($kind, $id);
+	return $state;
+}
+
+my $line = q{'[{"name": "Hat", "amount": 700, "currency": "USD", "quantity": 1}]'};
+my $again = sql("SELECT billing.create_payment_intent('$customer', 900, 'USD', payment_method => 'pm_card_visa')");
+await($again);
+is(lost('^/v1/payment_intents$', 'payment_intents', "SELECT billing.create_payment_intent('$customer', 900, 'USD', payment_method => 'pm_card_visa')"),
+	'succeeded', 'a payment whose answer was lost');
+is(lost('^/v1/setup_intents$', 'setup_intents', "SELECT billing.create_setup_intent('$customer')"), 'pending', 'a setup whose answer was lost');
+is(lost('^/v1/refunds$', 'refunds', "SELECT billing.create_refund('$again', 100)"), 'succeeded', 'a refund whose answer was lost');
+is(lost('^/v1/checkout/sessions$', 'checkout_sessions', "SELECT billing.create_checkout_session('$customer', $line, 'https://example.com/ok')"),
+	'open', 'a page whose answer was lost');
+is(lost('^/v1/payment_links$', 'payment_links', "SELECT billing.create_payment_link('Hats', $line, provider => 'stripe')"), 'open', 'a link whose answer was lost');
+foreach my $change ([ "cancel_payment_intent('%s')", '/cancel$', 'canceled' ], [ "capture_payment_intent('%s')", '/capture$', 'succeeded' ])
+{
+	my ($call, $path, $state) = @$change;
+	my $authorised = sql("SELECT billing.create_payment_intent('$customer', 900, 'USD', payment_method => 'pm_card_visa', capture_method => 'manual')");
+
+	await($authorised);
+	$simulator->control('faults', { action => 'malformed_body', match => { method => 'POST', path => $path } });
+	sql('SELECT billing.' . sprintf($call, $authorised));
+	is(await($authorised), $state, "a change whose answer was lost: $state");
+}
+
+# ---- the same by Stripe's client ----
+
+# The order of the parameters counts, hence JSON as text.
+sub ours { return grep { $_->{method} eq 'POST' && $_->{body} =~ /$_[0]/ } @{ $simulator->control('requests?method=POST') } }
+
+sub ref_of { return sql("SELECT provider_id FROM billing.provider_refs WHERE object_type = '$_[0]' AND object_id = '$_[1]'") }
+
+my $cus = ref_of('customer', $customer);
+my $organization = '"organization_id": "org_1"';
+my @same = (
+	[ $paid, 'paymentIntents.create', qq({"amount": 2500, "currency": "usd", "customer": "$cus", "allowed_payment_method_types": ["card"], "confirm": true,
+		"payment_method": "PM", "off_session": true, "capture_method": "automatic", "description": "Hat & scarf",
+		"metadata": {"a": "b", "janua_ref": "$paid", $organization}, "expand": ["latest_charge"]}) ],
+	[ $debit, 'paymentIntents.create', qq({"amount": 5000, "currency": "usd", "customer": "$cus", "allowed_payment_method_types": ["us_bank_account"], "confirm": true,
+		"payment_method": "pm_usBankAccount_success", "off_session": false,
+		"mandate_data": {"customer_acceptance": {"type": "online", "online": {"ip_address": "192.0.2.1", "user_agent": "Mozilla/5.0"}}},
+		"capture_method": "automatic", "metadata": {"janua_ref": "$debit", $organization}, "expand": ["latest_charge"]}) ],
+	[ $voucher, 'paymentIntents.create', qq({"amount": 20000, "currency": "mxn", "customer": "$cus", "allowed_payment_method_types": ["oxxo"], "confirm": true,
+		"payment_method_data": {"type": "oxxo", "billing_details": {"email": "org_1\@example.com", "name": "Niño 1", "phone": "+525512345678"}}, "off_session": false,
+		"capture_method": "automatic", "payment_method_options": {"oxxo": {"expires_after_days": 7}},
+		"metadata": {"janua_ref": "$voucher", $organization}, "expand": ["latest_charge"]}) ],
+	[ $months, 'paymentIntents.create', qq({"amount": 60000, "currency": "mxn", "customer": "$cus", "automatic_payment_methods": {"enabled": true, "allow_redirects": "never"},
+		"confirm": true, "payment_method": "pm_card_mx", "off_session": false, "capture_method": "automatic",
+		"payment_method_options": {"card": {"installments": {"enabled": true, "plan": {"count": 6, "interval": "month", "type": "fixed_count"}}}},
+		"metadata": {"janua_ref": "$months", $organization}, "expand": ["latest_charge"]}) ],
+	[ $part, 'refunds.create', qq({"payment_intent": "@{[ref_of('payment_intent', $paid)]}", "amount": 500, "reason": "duplicate",
+		"metadata": {"description": "twice the same", "janua_ref": "$part", $organization}}) ],
+	[ $setup, 'setupIntents.create', qq({"customer": "$cus", "payment_method": "pm_success_de", "automatic_payment_methods": {"enabled": true, "allow_redirects": "never"},
+		"usage": "off_session", "confirm": true,
+		"mandate_data": {"customer_acceptance": {"type": "online", "online": {"ip_address": "192.0.2.1", "user_agent": "Mozilla/5.0"}}},
+		"metadata": {"janua_ref": "$setup", $organization}}) ],
+	[ $page, 'checkout.sessions.create', qq({"mode": "payment", "customer": "$cus",
+		"line_items": [{"price_data": {"currency": "usd", "product_data": {"name": "Hat"}, "unit_amount": 700}, "quantity": 2}],
+		"success_url": "https://example.com/ok?id=$page", "cancel_url": "https://example.com/no", "allowed_payment_method_types": ["card"],
+		"automatic_tax": {"enabled": true}, "tax_id_collection": {"enabled": true}, "customer_update": {"address": "auto", "name": "auto"}, "locale": "es",
+		"payment_intent_data": {"metadata": {"janua_ref": "PAYMENT", $organization}}, "metadata": {"janua_ref": "$page", $organization}}) ],
+);
+my $payment_of_page = sql("SELECT payment_intent_id FROM billing.checkout_sessions WHERE id = '$page'");
+my $default = sql("SELECT r.provider_id FROM billing.provider_refs AS r JOIN billing.payment_methods AS m ON m.id = r.object_id WHERE m.customer_id = '$customer' AND m.is_default");
+foreach my $call (@same)
+{
+	$call->[2] =~ s/PAYMENT/$payment_of_page/;
+	$call->[2] =~ s/"PM"/"$default"/;
+}
+my $calls = encode_utf8('[' . join(',', map { qq({"name": "$_->[0]", "call": "$_->[1]", "arguments": [$_->[2]]}) } @same) . ']');
+my $output;
+IPC::Run::run([ $ENV{JANUA_NODE} || 'node', "$ENV{JANUA_SIMULATOR}/sdk_bytes.js", '--calls' ], '<', \$calls, '>', \$output) or die 'sdk_bytes.js failed';
+my @theirs = map { JSON::PP->new->utf8->decode($_) } split /\n/, $output;
+for my $i (0 .. $#same)
+{
+	my ($our) = ours("metadata\\[janua_ref\\]=$same[$i][0]");
+
+	is("$our->{method} $our->{path}\n$our->{body}", "$theirs[$i]{method} $theirs[$i]{path}\n$theirs[$i]{body}", "$same[$i][1] is what Stripe's client sends");
+}
+
 is(sql("SELECT string_agg(DISTINCT type, ' ') FROM billing.webhook_events WHERE state = 'waiting'"), 'payment_intent.created payment_intent.succeeded',
 	'every webhook has found its object, but those of the stranger who paid by the link');
 my $failed = sql("SELECT count(*) FROM billing.outbox WHERE state = 'dead'");
