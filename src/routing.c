@@ -344,7 +344,7 @@ QUERY(
 	"WHERE NOT p.embedded AND NOT p.retired AND a.secret_key IS NOT NULL LIMIT 1",
 	InvalidOid);
 
-static void
+static _Noreturn void
 no_route(const Route *route)
 {
 	if (RUN(any_configured, arg_null()) == 0)
