@@ -55,7 +55,7 @@ CREATE TABLE billing.subscriptions
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
-	CHECK (current_period_end > current_period_start),
+	CHECK (current_period_end >= current_period_start),
 	CHECK (trial_end >= trial_start),
 	CHECK (status <> 'canceled' OR ended_at IS NOT NULL)
 );

@@ -206,23 +206,28 @@ country_of(const CustomerTerms *terms)
 /*
  * Nothing may be sold to a sanctioned country.  A statement on the
  * application's own table does not fail because of it: the row shows the
- * country, and no provider hears of a new customer.
+ * country, and no provider hears of a new customer.  False in that case.
  */
-static void
+static bool
 check_countries(const CustomerTerms *terms)
 {
 	const char *of_address = terms->address == NULL ? NULL : json_text(terms->address, "country");
+	bool same = terms->country != NULL && of_address != NULL &&
+				pg_strcasecmp(terms->country, of_address) == 0;
 
 	if (!terms->lenient)
 	{
 		check_country_served(terms->country);
-		check_country_served(of_address);
+		if (!same)
+			check_country_served(of_address);
+		return true;
 	}
-	else if (!is_country_served(terms->country))
-		ereport(WARNING,
-				(errcode(ERRCODE_JB_COUNTRY_REFUSED),
-				 errmsg("nothing may be sold to organization \"%s\"", terms->organization_id),
-				 errdetail("Country %s is sanctioned.", terms->country)));
+	if (is_country_served(terms->country))
+		return true;
+	ereport(WARNING, (errcode(ERRCODE_JB_COUNTRY_REFUSED),
+					  errmsg("nothing may be sold to organization \"%s\"", terms->organization_id),
+					  errdetail("Country %s is sanctioned.", terms->country)));
+	return false;
 }
 
 /* The terms as the provider's module sees them, to ask what is missing. */
@@ -238,15 +243,6 @@ terms_json(const CustomerTerms *terms)
 	json_add_json(&b, "address", terms->address);
 	json_add_json(&b, "tax_ids", terms->tax_ids);
 	return json_close(&b);
-}
-
-/* What keeps the customer from the provider; NULL: nothing. */
-static const char *
-missing_at(const Account *account, const CustomerTerms *terms)
-{
-	if (!is_country_served(country_of(terms)))
-		return "a country that may be sold to";
-	return account_missing(account, OPERATION_CUSTOMER_CREATE, terms_json(terms));
 }
 
 QUERY(
@@ -382,16 +378,23 @@ insert_or_find(pg_uuid_t *id, const CustomerTerms *terms, const Account *account
 			 errhint("Retry the transaction.")));
 }
 
+/* What keeps the customer from the provider; NULL: nothing. */
+static const char *
+missing_at(const Account *account, const CustomerTerms *terms, bool served)
+{
+	if (!served)
+		return "a country that may be sold to";
+	return account_missing(account, OPERATION_CUSTOMER_CREATE, terms_json(terms));
+}
+
 /* A trigger's customer of a sanctioned country gets an account, too: it is told nothing. */
 static Account *
-account_of(const CustomerTerms *terms)
+account_of(const CustomerTerms *terms, bool served)
 {
-	const char *country = country_of(terms);
-
 	return route_account(&(RouteTerms){
 		.provider = terms->provider,
 		.account = terms->account,
-		.country = is_country_served(country) ? country : NULL,
+		.country = served ? country_of(terms) : NULL,
 		.currency = terms->currency,
 		.amount = NO_AMOUNT,
 		.operation = OPERATION_CUSTOMER_CREATE,
@@ -406,13 +409,14 @@ customer_create(const CustomerTerms *given)
 	pg_uuid_t *found;
 	Account *account;
 	const char *missing;
+	bool served;
 
 	check_no_card_terms(given);
 	terms = given->lenient ? usable_terms(given) : *given;
 	check_terms(&terms);
-	check_countries(&terms);
-	account = account_of(&terms);
-	missing = missing_at(account, &terms);
+	served = check_countries(&terms);
+	account = account_of(&terms, served);
+	missing = missing_at(account, &terms, served);
 
 	/* asked first, so that a retry is not told about data that is there */
 	if (missing != NULL && !terms.lenient)
@@ -759,7 +763,7 @@ static void
 send_if_complete(const pg_uuid_t *id, const CustomerTerms *terms)
 {
 	Account *account = account_get(terms->provider, terms->account);
-	const char *missing = missing_at(account, terms);
+	const char *missing = missing_at(account, terms, is_country_served(country_of(terms)));
 
 	RUN(set_needs_data, arg_uuid(id), arg_text(missing));
 	if (missing == NULL)
@@ -819,7 +823,7 @@ customer_update(const pg_uuid_t *id, const Jsonb *changes, bool lenient)
 		terms = usable_terms(&terms);
 	}
 	check_terms(&terms);
-	check_countries(&terms);
+	(void) check_countries(&terms);
 	update_row(id, changes, &terms);
 	event_record("customer.updated", "customer", id, customer->organization_id, "active", "active");
 

@@ -25,6 +25,7 @@ typedef struct Subscription
 	char *provider_status;
 	pg_uuid_t *payment_method_id;
 	bool cancel_at_period_end;
+	bool pause_at_period_end;
 	bool superseded;
 	char *provider_id; /* NULL: no provider knows it */
 	TimestampTz trial_end;
