@@ -28,7 +28,7 @@ static const char *const proration_words[] = {"create_prorations", "none", "alwa
 #define SUBSCRIPTION_COLUMNS                                                                                               \
 	"s.id, s.customer_id, s.organization_id, s.plan_id, s.plan_group, s.price_id, s.quantity, s.status, "                  \
 	"s.provider, s.account, s.provider_status, s.payment_method_id, s.cancel_at_period_end, s.superseded_by IS NOT NULL, " \
-	"r.provider_id, s.trial_end, s.livemode, s.current_period_end"
+	"r.provider_id, s.trial_end, s.livemode, s.current_period_end, s.pause_at_period_end"
 
 QUERY(
 	load_subscription,
@@ -68,6 +68,7 @@ subscription_from_row(void)
 	s->trial_end = row_time(0, 16);
 	s->livemode = row_bool(0, 17);
 	s->current_period_end = row_time(0, 18);
+	s->pause_at_period_end = row_bool(0, 19);
 	return s;
 }
 
@@ -446,7 +447,8 @@ static void
 resume(const Subscription *s)
 {
 	Account *account = account_get(s->provider, s->account);
-	bool paused = strcmp(s->status, "paused") == 0;
+	bool paused = strcmp(s->status, "paused") == 0 || s->pause_at_period_end ||
+				  outbox_pending(s->id, OPERATION_SUBSCRIPTION_PAUSE) != NULL;
 	JsonBuilder b;
 
 	if (!paused && !s->cancel_at_period_end &&
