@@ -17,6 +17,7 @@
 #include "housekeeping.h"
 #include "http.h"
 #include "keys.h"
+#include "leases.h"
 #include "scheduled_changes.h"
 #include "storage/latch.h"
 #include "subjects.h"
@@ -98,8 +99,8 @@ drive_pass(PassKind kind)
 
 	if (kind == PASS_EVERYTHING)
 	{
-		delivery_release_leases(NULL);
-		delivery_sweep();
+		leases_release(NULL);
+		outbox_sweep();
 		housekeeping_pass();
 		work += scheduled_changes_run();
 	}
