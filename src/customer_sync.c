@@ -207,7 +207,8 @@ customer_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 		customer_mark_deleted(id);
 		return SNAPSHOT_APPLIED;
 	}
-	if (news->own_id != NULL)
+	/* an answer to a change of ours repeats what we know */
+	if (news->own_id != NULL && !news->asked)
 		return SNAPSHOT_APPLIED;
 	mirror_data(id, &snapshot->customer);
 	if (snapshot->customer.default_payment_method != NULL &&
