@@ -67,6 +67,20 @@ add_private_terms(JsonBuilder *b, const pg_uuid_t *id, const bytea *sealed)
 		json_copy(b, json_parse(text, strlen(text), &reason), members);
 }
 
+/* Who pays.  A stored method knows that; a voucher is made out to somebody. */
+static void
+add_payer(JsonBuilder *b, const PaymentIntent *p)
+{
+	CustomerTerms payer = customer_terms(p->customer_id, NULL);
+	JsonBuilder details;
+
+	json_open(&details);
+	json_add_text(&details, "name", payer.name);
+	json_add_text(&details, "email", payer.email);
+	json_add_text(&details, "phone", payer.phone);
+	json_add_json(b, "billing_details", json_close(&details));
+}
+
 static Description
 describe_create(const OutboxRow *row, const PaymentIntent *p)
 {
@@ -106,6 +120,8 @@ describe_create(const OutboxRow *row, const PaymentIntent *p)
 	add_private_terms(&b, p->id, row_bytes(0, 4));
 	json_add_json(&b, "metadata", row_json(0, 5));
 	json_add_int(&b, "amount", wire_charge(row->provider, p->currency, p->amount));
+	if (method == NULL)
+		add_payer(&b, p);
 	ready = payment_lines_to_wire(&b, row, p->currency);
 	return (Description){ready ? READY : NOT_YET, json_close(&b),
 						 ready ? NULL : "a price does not exist there"};
@@ -147,6 +163,8 @@ describe_confirm(const OutboxRow *row, const PaymentIntent *p, JsonBuilder *b)
 	json_add_text(b, "payment_method", method);
 	json_add_int(b, "amount", wire_charge(row->provider, p->currency, p->amount));
 	json_copy(b, row->arguments, members);
+	if (method == NULL)
+		add_payer(b, p);
 	json_add_json(b, "known", known_charges(row, p));
 	return (Description){READY, json_close(b), NULL};
 }
