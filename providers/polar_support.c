@@ -284,11 +284,12 @@ polar_supports(Operation operation, const Jsonb *arguments, const ProviderAccoun
 const char *
 polar_missing(Operation operation, const Jsonb *arguments, const ProviderAccount *account)
 {
+	bool needs_country = json_part(arguments, "address") != NULL ||
+						 json_length(arguments, "tax_ids") > 0;
+
 	if (operation != OPERATION_CUSTOMER_CREATE)
 		return NULL;
 	if (json_text(arguments, "email") == NULL)
 		return "email";
-	if (json_part(arguments, "address") != NULL && json_text(arguments, "address.country") == NULL)
-		return "country";
-	return NULL;
+	return needs_country && json_text(arguments, "address.country") == NULL ? "country" : NULL;
 }
