@@ -521,10 +521,11 @@ conekta_supports(Operation operation, const Jsonb *arguments, const ProviderAcco
 		*alternative = hint;
 		return UNSUPPORTED;
 	}
-	return operation == OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END ||
-				   operation == OPERATION_SUBSCRIPTION_UNCANCEL
-			   ? EMULATED
-			   : SUPPORTED;
+	if (operation != OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END &&
+		operation != OPERATION_SUBSCRIPTION_UNCANCEL)
+		return SUPPORTED;
+	*alternative = "We cancel it shortly before its period ends: billing.list_scheduled_changes().";
+	return EMULATED;
 }
 
 /* The first of these that has no value. */

@@ -266,19 +266,6 @@ build_price_update(const ProviderCall *call, ProviderRequest *request)
  * ------------------------------------------------------------------------
  */
 
-/* Free ones only; the others begin in a checkout. */
-static void
-build_subscription_create(const ProviderCall *call, ProviderRequest *request)
-{
-	JsonBuilder body;
-
-	json_open(&body);
-	json_add_text(&body, "product_id", json_text(call->arguments, "price"));
-	json_add_text(&body, "customer_id", json_text(call->arguments, "customer"));
-	add_metadata(&body, call, POLAR_SUBSCRIPTION);
-	polar_send_json(request, "POST", "/v1/subscriptions/", &body);
-}
-
 /* A trial whose end has passed by now ends at once, for which Polar has a word. */
 static void
 add_trial_end(JsonBuilder *body, const ProviderCall *call)
@@ -652,9 +639,6 @@ polar_build_create(const ProviderCall *call, ProviderRequest *request)
 			break;
 		case OPERATION_PRICE_CREATE:
 			build_price_create(call, request);
-			break;
-		case OPERATION_SUBSCRIPTION_CREATE:
-			build_subscription_create(call, request);
 			break;
 		case OPERATION_PAYMENT_INTENT_CREATE:
 			build_order(call, request);

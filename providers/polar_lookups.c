@@ -123,8 +123,6 @@ reference_member(const ProviderCall *call)
 {
 	switch (call->operation)
 	{
-		case OPERATION_SUBSCRIPTION_CREATE:
-			return "metadata." POLAR_SUBSCRIPTION;
 		case OPERATION_PAYMENT_INTENT_CREATE:
 			return "metadata." POLAR_PAYMENT;
 		case OPERATION_CHECKOUT_SESSION_CREATE:

@@ -74,7 +74,6 @@ polar_step(const ProviderCall *call)
 	{
 		case OPERATION_CUSTOMER_CREATE:
 		case OPERATION_PRICE_CREATE:
-		case OPERATION_SUBSCRIPTION_CREATE:
 		case OPERATION_CHECKOUT_SESSION_CREATE:
 		case OPERATION_PAYMENT_LINK_CREATE:
 		case OPERATION_PORTAL_SESSION_CREATE:
@@ -408,11 +407,6 @@ build_search(const ProviderCall *call, ProviderRequest *request)
 		case OPERATION_PRICE_CREATE:
 			open_list(call, &path, "/v1/products/");
 			query_add(&path, "metadata[" POLAR_REFERENCE "]", call->reference);
-			break;
-		case OPERATION_SUBSCRIPTION_CREATE:
-			open_list(call, &path, "/v1/subscriptions/");
-			query_add(&path, "customer_id", json_text(call->arguments, "customer"));
-			query_add(&path, "metadata[" POLAR_SUBSCRIPTION "]", call->reference);
 			break;
 		case OPERATION_PAYMENT_INTENT_CREATE:
 			open_list(call, &path, "/v1/orders/");

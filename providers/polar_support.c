@@ -50,6 +50,8 @@ typedef struct Refusal
 #define POLAR_EXPIRY   "Polar decides when it expires; leave expires_at out."
 #define POLAR_METHODS  "Polar's checkout decides which methods to offer; leave methods out."
 #define POLAR_RECEIPTS "Polar sends receipts to the address of the customer; leave it out."
+#define SOLD_BY_CHECKOUT \
+	"A checkout sells it: pass success_url to billing.subscribe(), or call billing.create_checkout_session()."
 #define RETRY_BY_POLAR \
 	"Polar tries again by itself, and the customer can pay in its portal: call billing.create_portal_session()."
 
@@ -264,6 +266,11 @@ polar_supports(Operation operation, const Jsonb *arguments, const ProviderAccoun
 			alternative,
 			"Polar always prorates a change at once: pass proration_behavior => 'create_prorations' or "
 			"'always_invoice', or effective => 'period_end'.");
+	if (operation == OPERATION_SUBSCRIPTION_CREATE)
+	{
+		*alternative = SOLD_BY_CHECKOUT;
+		return EMULATED;
+	}
 	if (!lacks_product(operation, arguments, account))
 		return SUPPORTED;
 	if (operation == OPERATION_PAYMENT_LINK_CREATE || sells_subscription(arguments))
@@ -277,11 +284,12 @@ polar_supports(Operation operation, const Jsonb *arguments, const ProviderAccoun
 const char *
 polar_missing(Operation operation, const Jsonb *arguments, const ProviderAccount *account)
 {
+	bool needs_country = json_part(arguments, "address") != NULL ||
+						 json_length(arguments, "tax_ids") > 0;
+
 	if (operation != OPERATION_CUSTOMER_CREATE)
 		return NULL;
 	if (json_text(arguments, "email") == NULL)
 		return "email";
-	if (json_part(arguments, "address") != NULL && json_text(arguments, "address.country") == NULL)
-		return "country";
-	return NULL;
+	return needs_country && json_text(arguments, "address.country") == NULL ? "country" : NULL;
 }

@@ -199,7 +199,7 @@ typedef enum Support
 {
 	UNSUPPORTED, /* refused in the SQL call with JB004 */
 	SUPPORTED,
-	EMULATED /* not offered there: we do it in its stead, see src/emulation.c */
+	EMULATED /* not offered there: we do it in its stead, see src/scheduled_changes.c */
 } Support;
 
 /* Requests a second; 0: not limited. */
@@ -230,7 +230,7 @@ typedef struct Provider
 
 	/*
 	 * Can it do this?  When not, *alternative says what to do instead (a
-	 * sentence for the errhint of JB004).  Asked twice: with the arguments of
+	 * sentence for the errhint of JB004), or what we do in its stead.  Asked twice: with the arguments of
 	 * the SQL call, which hold our ids and not yet the provider's, and with
 	 * {} for the table of what is supported; so an absent argument refuses
 	 * nothing.

@@ -215,7 +215,7 @@ AS 'MODULE_PATHNAME', 'billing_attach_payment_method';
 COMMENT ON FUNCTION billing.attach_payment_method(uuid, text, text, boolean, jsonb, timestamptz, jsonb, text, text, text) IS
 	'Attaches a payment method by the token that the provider gave to the browser. type: card, us_bank_account, sepa_debit; or '
 	'cash_recurrent and spei_recurrent, references to be paid to, which have no token and may have expires_at. set_default: NULL makes '
-	'the first one the default. mandate: {type: online or offline, ip_address, user_agent, accepted_at (unix seconds)}, for debits. '
+	'the first one the default. mandate: {type: online or offline, ip_address, user_agent, accepted_at (a time, or unix seconds)}, for debits. '
 	'Errors: JB005 unknown customer or token, JB004 not supported by the provider, 23502 no token, 22023 bad type or mandate, JB009 a card '
 	'number instead of a token.';
 

@@ -296,5 +296,5 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_refresh';
 COMMENT ON FUNCTION billing.refresh(uuid) IS
-	'Asks the provider anew for the object with this id (payment intent, refund, dispute, subscription, invoice, checkout session) and '
-	'takes over what it says. Errors: JB005 unknown object, JB008 no provider knows it yet, JB004 the provider cannot be asked for it.';
+	'Asks the provider anew for the object with this id (customer, payment intent, refund, dispute, subscription, invoice, checkout '
+	'session) and takes over what it says. Errors: JB005 unknown object, JB008 no provider knows it yet, JB004 the provider cannot be asked for it.';

@@ -33,9 +33,8 @@ listed(const Jsonb *arguments, const char *name)
 	return false;
 }
 
-/* The address that the provider is told: at least the country, when we know it. */
-static const Jsonb *
-address_with_country(const CustomerTerms *terms)
+const Jsonb *
+customer_address(const CustomerTerms *terms)
 {
 	JsonBuilder b;
 
@@ -93,7 +92,7 @@ describe_data(const OutboxRow *row, const CustomerTerms *terms, const char *prov
 		json_add_text(&b, "tax_exempt", terms->tax_exempt);
 	if (WANTED("address") || WANTED("country"))
 	{
-		const Jsonb *address = address_with_country(terms);
+		const Jsonb *address = customer_address(terms);
 
 		if (address != NULL)
 			json_add_json(&b, "address", address);
@@ -125,7 +124,7 @@ describe_ids(const OutboxRow *row, const CustomerTerms *terms, const char *provi
 		json_add_text(&b, "name", terms->name);
 		json_add_text(&b, "email", terms->email);
 		json_add_text(&b, "phone", terms->phone);
-		json_add_json(&b, "address", address_with_country(terms));
+		json_add_json(&b, "address", customer_address(terms));
 	}
 	return json_close(&b);
 }
@@ -207,7 +206,8 @@ customer_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 		customer_mark_deleted(id);
 		return SNAPSHOT_APPLIED;
 	}
-	if (news->own_id != NULL)
+	/* an answer to a change of ours repeats what we know */
+	if (news->own_id != NULL && !news->asked)
 		return SNAPSHOT_APPLIED;
 	mirror_data(id, &snapshot->customer);
 	if (snapshot->customer.default_payment_method != NULL &&

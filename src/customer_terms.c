@@ -168,7 +168,7 @@ customer_terms_json(const CustomerTerms *terms)
 	json_add_text(&b, "email", terms->email);
 	json_add_text(&b, "name", terms->name);
 	json_add_text(&b, "phone", terms->phone);
-	json_add_json(&b, "address", terms->address);
+	json_add_json(&b, "address", customer_address(terms));
 	json_add_json(&b, "tax_ids", terms->tax_ids);
 	return json_close(&b);
 }

@@ -17,6 +17,8 @@ static const OperationTraits traits[OPERATION_COUNT] = {
 	[OPERATION_CUSTOMER_UPDATE] = {BILLING_CUSTOMER, .describe = customer_describe},
 	[OPERATION_CUSTOMER_SET_TAX_IDS] = {BILLING_CUSTOMER, .describe = customer_describe},
 	[OPERATION_CUSTOMER_DELETE] = {BILLING_CUSTOMER, .describe = customer_describe},
+	/* nothing of ours was told with it: its answer may be what somebody changed there */
+	[OPERATION_CUSTOMER_FETCH] = {BILLING_CUSTOMER, .asks = true, .describe = customer_describe},
 	[OPERATION_PAYMENT_METHOD_ATTACH] = {BILLING_PAYMENT_METHOD,
 										 .describe = payment_method_describe,
 										 .refused = payment_method_refused,

@@ -15,6 +15,7 @@
 #include "errors.h"
 #include "json.h"
 #include "keys.h"
+#include "payments.h"
 
 static const char *const type_words[] = {"card",           "us_bank_account", "sepa_debit",
 										 "cash_recurrent", "spei_recurrent",  NULL};
@@ -134,23 +135,6 @@ payment_method_attach(const Customer *customer, const Account *account, const ch
 	return attach(customer, account, &terms);
 }
 
-/* Members of a mandate as operation.h has them. */
-static void
-check_mandate(const Jsonb *mandate)
-{
-	static const char *const mandate_types[] = {"online", "offline", NULL};
-
-	if (mandate == NULL)
-		return;
-	if (!JB_ROOT_IS_OBJECT(mandate))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("mandate is not an object"),
-				 errhint("Pass something like '{\"type\": \"online\", \"ip_address\": "
-						 "\"203.0.113.7\", \"user_agent\": \"...\"}'.")));
-	check_given("type of mandate", json_text(mandate, "type") != NULL);
-	check_word("type of mandate", json_text(mandate, "type"), mandate_types);
-}
-
 static void
 check_method_terms(const MethodTerms *terms)
 {
@@ -167,7 +151,6 @@ check_method_terms(const MethodTerms *terms)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("expires_at is not a time at which a reference ends"),
 				 errhint("It is for cash_recurrent and spei_recurrent; a card has its own.")));
-	check_mandate(terms->mandate);
 	check_metadata(terms->metadata);
 }
 
@@ -214,6 +197,7 @@ SQL_FUNCTION(billing_attach_payment_method)
 	db_open();
 	check_given("customer_id", customer_id != NULL);
 	check_method_terms(&terms);
+	terms.mandate = checked_mandate(terms.mandate);
 	customer = customer_load(customer_id, true);
 	if (customer == NULL || customer->deleted)
 		unknown_object("customer", uuid_text(customer_id), NULL);

@@ -126,8 +126,9 @@ describe_create(const OutboxRow *row, const PaymentIntent *p)
 				  unseal_text("payment_intents.receipt_email", p->id, row_bytes(0, 3)));
 	add_private_terms(&b, p->id, row_bytes(0, 4));
 	json_add_json(&b, "metadata", row_json(0, 5));
-	add_payer(&b, row, p);
 	json_add_int(&b, "amount", wire_charge(row->provider, p->currency, p->amount));
+	if (method == NULL)
+		add_payer(&b, row, p);
 	ready = payment_lines_to_wire(&b, row, p->currency);
 	return (Description){ready ? READY : NOT_YET, json_close(&b),
 						 ready ? NULL : "a price does not exist there"};
@@ -170,6 +171,8 @@ describe_confirm(const OutboxRow *row, const PaymentIntent *p, JsonBuilder *b)
 	json_add_text(b, "payment_method", method);
 	json_add_int(b, "amount", wire_charge(row->provider, p->currency, p->amount));
 	json_copy(b, row->arguments, members);
+	if (method == NULL)
+		add_payer(b, p);
 	json_add_json(b, "known", known_charges(row, p));
 	return (Description){READY, json_close(b), NULL};
 }

@@ -181,7 +181,7 @@ accepted_at(const Jsonb *mandate)
 		timestamptz_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
-static Jsonb *
+Jsonb *
 checked_mandate(const Jsonb *mandate)
 {
 	char *type;

@@ -84,6 +84,9 @@ extern Account *payment_account(const RouteTerms *call, const PaymentMethodChoic
  */
 extern char *private_terms(const char *return_url, const Jsonb *mandate);
 
+/* The mandate in the members of operation.h, its time in unix seconds; 22023 for any other. NULL is fine. */
+extern Jsonb *checked_mandate(const Jsonb *mandate);
+
 /* 22023 unless it can be the name of a method. NULL is fine. */
 extern void check_method(const char *method);
 

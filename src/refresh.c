@@ -15,6 +15,8 @@
 #include "errors.h"
 #include "json.h"
 
+QUERY(customer_itself, "SELECT id FROM billing.customers WHERE id = $1 AND deleted_at IS NULL",
+	  UUIDOID);
 QUERY(payment_customer, "SELECT customer_id FROM billing.payment_intents WHERE id = $1", UUIDOID);
 QUERY(refund_customer, "SELECT customer_id FROM billing.refunds WHERE id = $1", UUIDOID);
 QUERY(dispute_customer, "SELECT customer_id FROM billing.disputes WHERE id = $1", UUIDOID);
@@ -33,6 +35,7 @@ typedef struct Refreshable
 } Refreshable;
 
 static const Refreshable refreshables[] = {
+	{"customer", OPERATION_CUSTOMER_FETCH, &customer_itself},
 	{"payment_intent", OPERATION_PAYMENT_INTENT_FETCH, &payment_customer},
 	{"refund", OPERATION_REFUND_FETCH, &refund_customer},
 	{"dispute", OPERATION_DISPUTE_FETCH, &dispute_customer},
@@ -81,8 +84,8 @@ SQL_FUNCTION(billing_refresh)
 	}
 	if (!found)
 		unknown_object("object", uuid_text(id),
-					   "Pass the id of a payment intent, refund, dispute, subscription, invoice or "
-					   "checkout session.");
+					   "Pass the id of a customer, payment intent, refund, dispute, subscription, "
+					   "invoice or checkout session.");
 	db_close();
 	PG_RETURN_VOID();
 }

@@ -22,6 +22,7 @@ typedef struct News
 	/* an answer: the object that our call was about */
 	const pg_uuid_t *own_id; /* NULL for a webhook */
 	BillingObject own_type;
+	bool asked; /* our call only asked, so that the answer may be news to us */
 } News;
 
 /* The provider's id of our object, NULL when it has none there. */

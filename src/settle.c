@@ -203,6 +203,7 @@ apply_snapshots(const Delivery *delivery)
 		.event_id = "",
 		.own_id = traits->many ? NULL : row->object_id,
 		.own_type = traits->object_type,
+		.asked = traits->asks,
 	};
 	ListCell *cell;
 

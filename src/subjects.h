@@ -66,6 +66,8 @@ extern void customer_mark_deleted(const pg_uuid_t *id);
 /* The customer as it stands, opened; needs_data may be NULL. */
 extern CustomerTerms customer_terms(const pg_uuid_t *id, char **needs_data);
 /* customer_sync.c */
+/* The address that a provider is told: at least the country, when we know it; NULL: neither. */
+extern const Jsonb *customer_address(const CustomerTerms *terms);
 extern Description customer_describe(const OutboxRow *row);
 extern Applied customer_apply(const ProviderSnapshot *snapshot, const News *news,
 							  const char **waiting_for);

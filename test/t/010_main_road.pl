@@ -251,6 +251,11 @@ $simulator->control('call', { method => 'POST', path => "/v1/customers/$stripe_c
 hand_over($node, $simulator);
 is(sql("SELECT email, name FROM billing.get_customer('$customer')"), 'portal@example.com|Portal', 'what was changed at the provider is taken over');
 
+$simulator->control('call', { method => 'POST', path => "/v1/customers/$stripe_customer", params => { name => 'Unheard' } });
+sql("SELECT billing.refresh('$customer')");
+await($customer);
+is(sql("SELECT name FROM billing.get_customer('$customer')"), 'Unheard', 'also when its webhook was lost and we ask');
+
 my $pro_price = sql("SELECT provider_id FROM billing.provider_refs WHERE object_type = 'price' AND object_id = (SELECT price_id FROM billing.subscriptions WHERE id = '$subscription')");
 my $lone = sql("SELECT billing.create_customer('org_lone', 'lone\@example.com')");
 await($lone);

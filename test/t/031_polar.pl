@@ -59,6 +59,8 @@ like(refusal("SELECT billing.configure_provider('polar', 'sk_test_x', account =>
 # ---- customers ----
 
 like(refusal("SELECT billing.create_customer('org_0', provider => 'polar')"), qr/requires email/, 'Polar wants an email');
+like(refusal(qq(SELECT billing.create_customer('org_0', 'x\@example.com', provider => 'polar', tax_ids => '[{"type": "us_ein", "value": "12-3456789"}]'))),
+	qr/requires country/, 'and a country where there is a tax id');
 my $customer = sql(<<'SQL');
 SELECT billing.create_customer('org_1', 'Niño@example.com', 'A B+C', 'DE', 'polar', address => '{"line1": "Weg 1", "city": "Köln", "country": "DE"}',
 	tax_ids => '[{"type": "eu_vat", "value": "DE123456789"}]', locale => 'de', metadata => '{"tier": "gold", "old": "x"}')

@@ -433,6 +433,7 @@ export class StripeProvider {
       resolve_dispute: () => this.refunds.resolve(given),
       complete_checkout: () => this.checkout.complete(given),
       pay_link: () => this.checkout.payLink(given),
+      draft_invoice: () => this.invoices.draft(given),
     };
     if (!actions[action]) throw new Error(`no action ${action}; there are: ${Object.keys(actions).join(', ')}`);
     return actions[action]();

@@ -139,7 +139,7 @@ export class Invoices {
       next_payment_attempt: null,
       number: null,
       on_behalf_of: null,
-      parent: {
+      parent: subscription.id === null ? null : {
         quote_details: null,
         subscription_details: { metadata: subscription.metadata, subscription: subscription.id },
         type: 'subscription_details',
@@ -169,6 +169,20 @@ export class Invoices {
       [HIDDEN]: { payment: null, intent: null },
     };
     return this.store.add('invoices', invoice, 'invoice.created');
+  }
+
+  // By the control API: a draft that somebody writes in the dashboard, for one thing and no subscription.
+  draft({ customer, amount = 1000, currency = 'usd', days_until_due: days = 30 }) {
+    this.stripe.customers.live(customer, 'customer');
+    const price = this.stripe.catalog.createPrice({ currency, unit_amount: amount, product_data: { name: 'By hand' } });
+    const now = this.store.clock.now();
+    const nobody = { id: null, customer, currency, collection_method: 'send_invoice', days_until_due: days, metadata: {}, [HIDDEN]: { coupons: [] } };
+    const line = this.#line(price, 1, amount, { start: now, end: now }, {
+      invoice_item_details: { invoice_item: newId('ii'), proration: false, proration_details: null, subscription: null },
+      subscription_item_details: null,
+      type: 'invoice_item_details',
+    });
+    return this.make(nobody, 'manual', [line], { start: now, end: now });
   }
 
   #transition(invoice, name) {

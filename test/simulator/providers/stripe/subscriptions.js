@@ -106,17 +106,20 @@ export class Subscriptions {
     const prices = params.items.map((given) => this.#priceOf(given));
     const { currency, recurring } = this.#checkSameSchedule(prices);
     const anchor = params.billing_cycle_anchor ? int(params.billing_cycle_anchor) : trialEnd ?? now;
-    if (params.billing_cycle_anchor) this.stripe.notImitated('the parameter billing_cycle_anchor when creating a subscription');
-    const period = trialEnd ? { start: now, end: trialEnd } : periodAt(anchor, recurring.interval, recurring.interval_count, now);
+    if (params.billing_cycle_anchor && trialEnd) this.stripe.notImitated('billing_cycle_anchor beside a trial');
+    const whole = periodAt(anchor, recurring.interval, recurring.interval_count, now);
+    const period = trialEnd ? { start: now, end: trialEnd } : { start: Math.max(whole.start, now), end: whole.end };
+    const share = (period.end - period.start) / (whole.end - whole.start);
     const id = newId('sub');
     const items = params.items.map((given, i) => this.#item(given, prices[i], period, id));
     const method = this.#methodGiven(params, customer.id);
     const subscription = this.#shell(id, params, { customer, currency, items, anchor, trialEnd, period, now, method });
-    const full = trialEnd ? 0 : items.reduce((sum, item) => sum + amountOf(item.price, item.quantity), 0);
+    const due = (item) => (trialEnd ? 0 : Math.round(amountOf(item.price, item.quantity) * share));
+    const full = items.reduce((sum, item) => sum + due(item), 0);
     const first = full - this.stripe.coupons.discountOf(params.discounts, full, currency);
     this.#checkPayer(params, subscription, first);
     this.store.insert('subscriptions', subscription);
-    this.#firstInvoice(params, subscription, period);
+    this.#firstInvoice(params, subscription, period, due);
     return this.#announce(id);
   }
 
@@ -226,10 +229,10 @@ export class Subscriptions {
     return id ? this.store.find('payment_methods', id) : null;
   }
 
-  #firstInvoice(params, subscription, period) {
+  #firstInvoice(params, subscription, period, due) {
     const trial = subscription.status === 'trialing';
     const items = subscription.items.data;
-    const lines = items.map((item) => this.stripe.invoices.itemLine(subscription, item, period, trial ? 0 : undefined));
+    const lines = items.map((item) => this.stripe.invoices.itemLine(subscription, item, period, due(item)));
     const draft = this.stripe.invoices.make(subscription, 'subscription_create', lines, { start: subscription.created, end: subscription.created });
     this.store.change('subscriptions', subscription.id, { latest_invoice: draft.id });
     if (trial && !this.#payer(subscription) && params.payment_behavior === 'default_incomplete') {
