@@ -67,6 +67,19 @@ add_private_terms(JsonBuilder *b, const pg_uuid_t *id, const bytea *sealed)
 		json_copy(b, json_parse(text, strlen(text), &reason), members);
 }
 
+/* Who pays, as the customer is known now. */
+static void
+add_payer(JsonBuilder *b, const pg_uuid_t *customer_id)
+{
+	CustomerTerms customer = customer_terms(customer_id, NULL);
+
+	json_open_object(b, "billing_details");
+	json_add_text(b, "name", customer.name);
+	json_add_text(b, "email", customer.email);
+	json_add_text(b, "phone", customer.phone);
+	json_close_object(b);
+}
+
 static Description
 describe_create(const OutboxRow *row, const PaymentIntent *p)
 {
@@ -105,6 +118,7 @@ describe_create(const OutboxRow *row, const PaymentIntent *p)
 				  unseal_text("payment_intents.receipt_email", p->id, row_bytes(0, 3)));
 	add_private_terms(&b, p->id, row_bytes(0, 4));
 	json_add_json(&b, "metadata", row_json(0, 5));
+	add_payer(&b, p->customer_id);
 	json_add_int(&b, "amount", wire_charge(row->provider, p->currency, p->amount));
 	ready = payment_lines_to_wire(&b, row, p->currency);
 	return (Description){ready ? READY : NOT_YET, json_close(&b),
@@ -147,6 +161,7 @@ describe_confirm(const OutboxRow *row, const PaymentIntent *p, JsonBuilder *b)
 	json_add_text(b, "payment_method", method);
 	json_add_int(b, "amount", wire_charge(row->provider, p->currency, p->amount));
 	json_copy(b, row->arguments, members);
+	add_payer(b, p->customer_id);
 	json_add_json(b, "known", known_charges(row, p));
 	return (Description){READY, json_close(b), NULL};
 }
