@@ -211,7 +211,7 @@ AS 'MODULE_PATHNAME', 'billing_cancel_subscription';
 COMMENT ON FUNCTION billing.cancel_subscription(uuid, boolean, boolean, boolean, text, text) IS
 	'Cancels at the end of the period (of the trial while trialing), or now. From past_due, unpaid, paused and incomplete it always '
 	'ends at once. Where the provider cannot wait for the period''s end, we do: it is canceled there the setting cancel_margin ahead, and '
-	'gives access until the end. prorate, invoice_now: only when it ends now. Cancelling what is cancelled is harmless. reason: '
+	'gives access until the end. prorate, invoice_now: only with at_period_end => false (22023 else). Cancelling what is cancelled is harmless. reason: '
 	'too_expensive, missing_features, switched_service, unused, customer_service, too_complex, low_quality or other, as providers know '
 	'them, or any text. Errors: JB005 unknown subscription, JB009 a card number in reason or comment.';
 

@@ -69,6 +69,21 @@ attach_arguments(const MethodTerms *terms, bool set_default)
 	return json_close(&b);
 }
 
+/* The mandate is sealed in the row; the provider's module has to see that there is one. */
+static void
+require_mandate(const Account *account, const MethodTerms *terms)
+{
+	JsonBuilder b;
+
+	if (terms->mandate == NULL)
+		return;
+	json_open(&b);
+	json_add_text(&b, "payment_method", terms->token);
+	json_add_text(&b, "type", terms->type);
+	json_add_json(&b, "mandate", terms->mandate);
+	account_require(account, OPERATION_PAYMENT_METHOD_ATTACH, json_close(&b));
+}
+
 static bool
 is_reference(const char *type)
 {
@@ -131,6 +146,7 @@ attach(const Customer *customer, const Account *account, const MethodTerms *term
 	pg_uuid_t *id;
 
 	check_no_card("payment_method", terms->token);
+	require_mandate(account, terms);
 	customer_ensure_at(customer, account);
 	outbox_lock_customer(customer->id);
 	id = same_method(customer, account, terms->token);
