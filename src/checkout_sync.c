@@ -303,9 +303,15 @@ stage(const char *status)
 }
 
 static bool
-may_become(const char *status, const char *told)
+may_become(const CheckoutSession *session, const char *told)
 {
+	const char *status = session->status;
+
 	if (strcmp(status, told) == 0 || stage(told) > stage(status))
+		return true;
+	/* the buyer was through, and then the debit came to nothing */
+	if (strcmp(told, "failed") == 0 && strcmp(status, "complete") == 0 &&
+		session->payment_status != NULL && strcmp(session->payment_status, "unpaid") == 0)
 		return true;
 	/* a payment that failed: the buyer may try again */
 	return strcmp(told, "open") == 0 &&
@@ -436,7 +442,7 @@ checkout_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 		return not_ours(snapshot, news, waiting_for);
 	status = told->status != NULL ? told->status : snapshot->deleted ? "canceled" : session->status;
 	now.status = status;
-	if (!may_become(session->status, status))
+	if (!may_become(session, status))
 		return SNAPSHOT_STALE;
 	if (!ref_advance(snapshot, session->id, news,
 					 stage(status) >= stage(session->status) ? TIE_FOLLOWS : TIE_PRECEDES))

@@ -67,24 +67,22 @@ add_private_terms(JsonBuilder *b, const pg_uuid_t *id, const bytea *sealed)
 		json_copy(b, json_parse(text, strlen(text), &reason), members);
 }
 
-QUERY(payer, "SELECT name, email, phone FROM billing.customers WHERE id = $1", UUIDOID);
-
 /*
- * Who pays: a voucher is made out to somebody.  Embedded providers make theirs
- * out to nobody, and keep what they are told.
+ * Who pays, as the customer is known now: a voucher is made out to somebody.
+ * Embedded providers make theirs out to nobody, and keep what they are told.
  */
 static void
-add_payer(JsonBuilder *b, const OutboxRow *row, const PaymentIntent *p)
+add_payer(JsonBuilder *b, const OutboxRow *row, const pg_uuid_t *customer_id)
 {
-	static const char *const columns[] = {"name", "email", "phone"};
+	CustomerTerms customer;
 
-	if (provider_find(row->provider)->embedded != NULL || RUN(payer, arg_uuid(p->customer_id)) == 0)
+	if (provider_find(row->provider)->embedded != NULL)
 		return;
+	customer = customer_terms(customer_id, NULL);
 	json_open_object(b, "billing_details");
-	for (int i = 0; i < (int) lengthof(columns); i++)
-		json_add_text(
-			b, columns[i],
-			unseal_text(psprintf("customers.%s", columns[i]), p->customer_id, row_bytes(0, i + 1)));
+	json_add_text(b, "name", customer.name);
+	json_add_text(b, "email", customer.email);
+	json_add_text(b, "phone", customer.phone);
 	json_close_object(b);
 }
 
@@ -126,9 +124,8 @@ describe_create(const OutboxRow *row, const PaymentIntent *p)
 				  unseal_text("payment_intents.receipt_email", p->id, row_bytes(0, 3)));
 	add_private_terms(&b, p->id, row_bytes(0, 4));
 	json_add_json(&b, "metadata", row_json(0, 5));
+	add_payer(&b, row, p->customer_id);
 	json_add_int(&b, "amount", wire_charge(row->provider, p->currency, p->amount));
-	if (method == NULL)
-		add_payer(&b, row, p);
 	ready = payment_lines_to_wire(&b, row, p->currency);
 	return (Description){ready ? READY : NOT_YET, json_close(&b),
 						 ready ? NULL : "a price does not exist there"};
@@ -167,12 +164,10 @@ describe_confirm(const OutboxRow *row, const PaymentIntent *p, JsonBuilder *b)
 	if (RUN(payment_terms, arg_uuid(p->id)) == 0)
 		elog(ERROR, "payment intent %s is gone", uuid_text(p->id));
 	add_private_terms(b, p->id, row_bytes(0, 4));
-	add_payer(b, row, p);
 	json_add_text(b, "payment_method", method);
 	json_add_int(b, "amount", wire_charge(row->provider, p->currency, p->amount));
 	json_copy(b, row->arguments, members);
-	if (method == NULL)
-		add_payer(b, p);
+	add_payer(b, row, p->customer_id);
 	json_add_json(b, "known", known_charges(row, p));
 	return (Description){READY, json_close(b), NULL};
 }

@@ -29,6 +29,8 @@ typedef struct PaymentIntent
 	char *method;
 	pg_uuid_t *payment_method_id;
 	bool off_session;
+	int installments; /* months; 0: none */
+	TimestampTz expires_at;
 	pg_uuid_t *invoice_id;
 	pg_uuid_t *checkout_session_id;
 	TimestampTz paid_at;

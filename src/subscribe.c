@@ -265,13 +265,15 @@ sell_by_checkout(const SubscribeTerms *terms, const Customer *customer, const Ac
 				 const Price *price, int trial_days)
 {
 	if (terms->payment_method != NULL || terms->cancel_at != 0 || terms->billing_anchor != 0 ||
-		terms->collection_method != NULL)
+		terms->collection_method != NULL || terms->days_until_due != NOT_NAMED ||
+		terms->trial_end_behavior != NULL || terms->off_session > 0)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_JB_NOT_SUPPORTED),
 			 errmsg("provider \"%s\" sells subscriptions by checkout only", account->provider),
 			 errhint(
-				 "Leave payment_method, collection_method, cancel_at and billing_anchor out: the buyer pays in the checkout.")));
+				 "Leave payment_method, collection_method, days_until_due, cancel_at, billing_anchor, "
+				 "trial_end_behavior and off_session out: the buyer pays in the checkout.")));
 	return checkout_subscribe(customer, account,
 							  &(CheckoutSale){.price = price,
 											  .quantity = terms->quantity,

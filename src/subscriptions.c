@@ -358,6 +358,20 @@ cancel_arguments(int prorate, int invoice_now, const char *reason)
 	return json_close(&b);
 }
 
+/* The period that is paid goes on to its end: there is nothing to prorate or to invoice. */
+static void
+refuse_settling(const Jsonb *arguments)
+{
+	const char *asked = json_bool(arguments, "prorate", false)       ? "prorate"
+						: json_bool(arguments, "invoice_now", false) ? "invoice_now"
+																	 : NULL;
+
+	if (asked != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s is for a subscription that ends now", asked),
+						errhint("Pass at_period_end => false, or leave %s out.", asked)));
+}
+
 static void
 cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const char *comment)
 {
@@ -370,6 +384,8 @@ cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const 
 	if (subscription_ended(s->status) ||
 		outbox_pending(s->id, OPERATION_SUBSCRIPTION_CANCEL) != NULL)
 		return;
+	if (operation == OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END)
+		refuse_settling(arguments);
 	if (!at_provider(s))
 	{
 		subscription_end_here(s);
