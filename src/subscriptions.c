@@ -239,8 +239,22 @@ QUERY(
 	change_free,
 	"UPDATE billing.subscriptions SET plan_id = coalesce($2, plan_id), price_id = coalesce($3, price_id), "
 	"quantity = coalesce($4, quantity), payment_method_id = coalesce($5, payment_method_id), "
-	"current_period_start = $6, status = $7, updated_at = now() WHERE id = $1",
-	UUIDOID, UUIDOID, UUIDOID, INT8OID, UUIDOID, TIMESTAMPTZOID, TEXTOID);
+	"current_period_start = $6, updated_at = now() WHERE id = $1",
+	UUIDOID, UUIDOID, UUIDOID, INT8OID, UUIDOID, TIMESTAMPTZOID);
+
+/* What waits for its first payment is not had for a change of quantity. */
+static void
+refuse_unpaid(const Subscription *s)
+{
+	if (strcmp(s->status, "incomplete") == 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_STATE),
+			 errmsg("subscription \"%s\" is incomplete and cannot be changed", uuid_text(s->id)),
+			 errdetail("Provider \"%s\" does not know it: it waits for its buyer.", s->provider),
+			 errhint("Use billing.subscribe() or billing.create_checkout_session(): a new one "
+					 "takes its place.")));
+}
 
 /*
  * A free subscription that no provider knows: another free plan at once; a
@@ -253,15 +267,16 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 {
 	JsonBuilder b;
 
+	refuse_unpaid(s);
 	if (price == NULL || price->amount == 0)
 	{
 		subscription_refuse_dates_of_free(terms->trial_end, terms->cancel_at);
 		RUN(change_free, arg_uuid(s->id), price == NULL ? arg_null() : arg_uuid(price->plan_id),
 			price == NULL ? arg_null() : arg_uuid(price->id),
 			terms->quantity > 0 ? arg_int(terms->quantity) : arg_null(), arg_uuid(method),
-			arg_time(clock_now(s->organization_id)), arg_text("active"));
+			arg_time(clock_now(s->organization_id)));
 		event_record("subscription.updated", "subscription", s->id, s->organization_id, s->status,
-					 "active");
+					 s->status);
 		return;
 	}
 	customer_ensure_at(customer, account);
