@@ -379,6 +379,17 @@ arg_total(const CheckoutSession *session, const CheckoutSessionSnapshot *told)
 	return arg_int(amount_from_wire(session->provider, currency, told->amount_total));
 }
 
+/* The row that waits for the buyer; one that was given up is not what he has made. */
+static pg_uuid_t *
+expected_subscription(const CheckoutSession *session)
+{
+	Subscription *s = session->subscription_id == NULL
+						  ? NULL
+						  : subscription_load(session->subscription_id);
+
+	return s == NULL || subscription_ended(s->status) ? NULL : s->id;
+}
+
 static void
 mirror(const CheckoutSession *session, const CheckoutSessionSnapshot *told, const News *news)
 {
@@ -389,7 +400,8 @@ mirror(const CheckoutSession *session, const CheckoutSessionSnapshot *told, cons
 		arg_total(session, told), arg_time(told->expires_at), arg_time(news->as_of),
 		arg_uuid(made_by_buyer("payment_intent", session->payment_intent_id, told->payment_intent,
 							   news)),
-		arg_uuid(made_by_buyer("subscription", session->subscription_id, told->subscription, news)),
+		arg_uuid(made_by_buyer("subscription", expected_subscription(session), told->subscription,
+							   news)),
 		arg_uuid(made_by_buyer("setup_intent", NULL, told->setup_intent, news)));
 }
 

@@ -345,6 +345,28 @@ event_type(const char *before, int attempts_before, const InvoiceSnapshot *told)
 	return NULL;
 }
 
+QUERY(end_draft,
+	  "UPDATE billing.invoices SET status = 'void', updated_at = now() "
+	  "WHERE id = $1 AND status = 'draft' RETURNING organization_id",
+	  UUIDOID);
+
+/* Only drafts can be deleted: it will never be paid. */
+static Applied
+invoice_gone(const ProviderSnapshot *snapshot, const News *news)
+{
+	pg_uuid_t *id = ref_object("invoice", snapshot->provider_id, news->provider, news->account);
+	Invoice invoice;
+
+	if (id == NULL || !invoice_load(id, &invoice))
+		return SNAPSHOT_STALE;
+	news_lock_customer(news, invoice.customer_id);
+	if (!ref_advance(snapshot, id, news, TIE_FOLLOWS))
+		return SNAPSHOT_STALE;
+	if (RUN(end_draft, arg_uuid(id)) > 0)
+		event_record("invoice.void", "invoice", id, row_text(0, 1), "draft", "void");
+	return SNAPSHOT_APPLIED;
+}
+
 Applied
 invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
@@ -357,13 +379,18 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 	int attempts = 0;
 	const char *type;
 
-	if (!find_parties(told, news, &customer, &subscription, waiting_for))
+	if (snapshot->deleted)
+		return invoice_gone(snapshot, news);
+	if (told->status == NULL || told->currency == NULL ||
+		!find_parties(told, news, &customer, &subscription, waiting_for))
+	{
+		if (*waiting_for == NULL)
+			*waiting_for = snapshot->provider_id;
 		return SNAPSHOT_UNKNOWN;
+	}
 	/* two webhooks about a new invoice: the second one finds the row of the first */
-	outbox_lock_customer(customer);
+	news_lock_customer(news, customer);
 	id = ref_object("invoice", snapshot->provider_id, news->provider, news->account);
-	if (snapshot->deleted && id == NULL)
-		return SNAPSHOT_STALE;
 	RUN(customer_organization, arg_uuid(customer));
 	organization_id = row_text(0, 1);
 	if (id == NULL)

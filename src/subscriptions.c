@@ -279,6 +279,7 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 					 s->status);
 		return;
 	}
+	checkout_close_pages(s->id);
 	customer_ensure_at(customer, account);
 	json_open(&b);
 	json_add_text(&b, "price_id", uuid_text(price->id));
@@ -346,16 +347,18 @@ SQL_FUNCTION(billing_update_subscription)
 QUERY(
 	end_here,
 	"UPDATE billing.subscriptions SET status = 'canceled', canceled_at = $2, ended_at = $2, updated_at = now() "
-	"WHERE id = $1",
+	"WHERE id = $1 AND status NOT IN ('canceled', 'incomplete_expired')",
 	UUIDOID, TIMESTAMPTZOID);
 
-/* Ends a subscription that no provider knows. */
+/* A page that is closed ends what it was to sell: that is over then. */
 void
 subscription_end_here(const Subscription *s)
 {
-	RUN(end_here, arg_uuid(s->id), arg_time(clock_now(s->organization_id)));
+	if (RUN(end_here, arg_uuid(s->id), arg_time(clock_now(s->organization_id))) == 0)
+		return;
 	event_record("subscription.canceled", "subscription", s->id, s->organization_id, s->status,
 				 "canceled");
+	checkout_close_pages(s->id);
 }
 
 static Jsonb *
