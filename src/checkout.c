@@ -773,7 +773,7 @@ close_session(const CheckoutSession *session)
 	Operation closing = session->link ? OPERATION_PAYMENT_LINK_CANCEL
 									  : OPERATION_CHECKOUT_SESSION_EXPIRE;
 
-	if (outbox_pending(session->id, closing) == NULL && !withdraw_session(session))
+	if (!outbox_under_way(session->id, closing) && !withdraw_session(session))
 		(void) outbox_enqueue(account_get(session->provider, session->account), closing,
 							  session->id, key_of(session), no_arguments(), NULL);
 }

@@ -226,7 +226,7 @@ describe_create(const OutboxRow *row, const CheckoutSession *session)
 						 : ref_find("customer", session->customer_id, row->provider, row->account);
 	JsonBuilder b;
 
-	if (strcmp(session->status, "pending") != 0)
+	if (strcmp(session->status, "pending") != 0 && outbox_is_fresh(row))
 		return (Description){OBSOLETE, NULL, "it is not wanted any more"};
 	if (!session->link && customer == NULL)
 	{
@@ -279,11 +279,14 @@ void
 checkout_refused(const OutboxRow *row, const CallResult *result)
 {
 	const char *code = result->error_code != NULL ? result->error_code : result->error_type;
+	bool creation = row->operation == OPERATION_CHECKOUT_SESSION_CREATE ||
+					row->operation == OPERATION_PAYMENT_LINK_CREATE;
 	CheckoutSession *session = checkout_load(row->object_id);
 
 	if (code == NULL)
 		code = "refused";
-	if (session != NULL && strcmp(session->status, "pending") == 0 && session->provider_id == NULL)
+	if (creation && session != NULL && strcmp(session->status, "pending") == 0 &&
+		session->provider_id == NULL)
 		checkout_end(session, "failed", code);
 	else
 		RUN(note_error, arg_uuid(row->object_id), arg_text(code));

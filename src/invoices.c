@@ -98,7 +98,7 @@ ask(const InvoiceVerb *verb, const pg_uuid_t *id, const pg_uuid_t *payment_metho
 	check_state(verb, id, &invoice);
 	if (payment_method_id != NULL)
 		payment_method_check(payment_method_id, invoice.customer_id);
-	if (outbox_pending(id, verb->operation) == NULL)
+	if (!outbox_under_way(id, verb->operation))
 	{
 		json_open(&b);
 		if (payment_method_id != NULL)
@@ -211,7 +211,7 @@ invoice_describe(const OutboxRow *row)
 	if (method != NULL)
 	{
 		method = ref_find("payment_method", uuid_parse(method), row->provider, row->account);
-		if (method == NULL)
+		if (method == NULL && outbox_is_fresh(row))
 			return (Description){OBSOLETE, NULL, "the payment method is not attached"};
 		json_add_text(&b, "payment_method", method);
 	}

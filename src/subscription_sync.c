@@ -129,13 +129,13 @@ describe_create(const OutboxRow *row, const Subscription *s)
 	int64 number;
 	JsonBuilder b;
 
-	if (subscription_ended(s->status))
+	if (subscription_ended(s->status) && (outbox_is_fresh(row) || s->provider_id != NULL))
 		return (Description){OBSOLETE, NULL, "the subscription was canceled"};
 	if (customer == NULL)
 		return (Description){OBSOLETE, NULL, "the customer was never created there"};
 	if (module->catalogue != CATALOGUE_NONE && provider_price == NULL)
 		return (Description){NOT_YET, NULL, "the price does not exist there"};
-	if (!method_at_provider(row, wanted_method(row, s), &method))
+	if (!method_at_provider(row, wanted_method(row, s), &method) && outbox_is_fresh(row))
 	{
 		RUN(note_error, arg_uuid(s->id), arg_text("payment_method_refused"));
 		return (Description){OBSOLETE, NULL, "the payment method was refused"};
@@ -168,7 +168,8 @@ describe_update(const OutboxRow *row, const Subscription *s, JsonBuilder *b)
 	char *named = json_text(row->arguments, "payment_method_id");
 	char *method = NULL;
 
-	if (named != NULL && !method_at_provider(row, uuid_parse(named), &method))
+	if (named != NULL && !method_at_provider(row, uuid_parse(named), &method) &&
+		outbox_is_fresh(row))
 	{
 		RUN(note_error, arg_uuid(s->id), arg_text("payment_method_refused"));
 		return (Description){OBSOLETE, NULL, "the payment method was refused"};

@@ -384,8 +384,7 @@ cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const 
 	Account *account;
 	pg_uuid_t *id;
 
-	if (subscription_ended(s->status) ||
-		outbox_pending(s->id, OPERATION_SUBSCRIPTION_CANCEL) != NULL)
+	if (subscription_ended(s->status) || outbox_under_way(s->id, OPERATION_SUBSCRIPTION_CANCEL))
 		return;
 	if (!at_provider(s))
 	{
@@ -468,7 +467,7 @@ resume(const Subscription *s)
 	JsonBuilder b;
 
 	if (!paused && !s->cancel_at_period_end &&
-		outbox_pending(s->id, OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END) == NULL)
+		!outbox_under_way(s->id, OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END))
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("subscription \"%s\" is neither paused nor about to be canceled",
 							   uuid_text(s->id)),
@@ -541,7 +540,7 @@ SQL_FUNCTION(billing_pause_subscription)
 	check_pause(s, resumes_at, behavior);
 	if (!at_provider(s))
 		pause_here(s, at_period_end, resumes_at);
-	else if (outbox_pending(s->id, OPERATION_SUBSCRIPTION_PAUSE) == NULL)
+	else if (!outbox_under_way(s->id, OPERATION_SUBSCRIPTION_PAUSE))
 	{
 		json_open(&b);
 		json_add_bool(&b, "at_period_end", at_period_end);
@@ -570,7 +569,7 @@ SQL_FUNCTION(billing_retry_payment)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("nothing of subscription \"%s\" is unpaid", uuid_text(s->id)),
 						errdetail("Its status is %s.", s->status)));
-	if (outbox_pending(s->id, OPERATION_SUBSCRIPTION_RETRY_PAYMENT) == NULL)
+	if (!outbox_under_way(s->id, OPERATION_SUBSCRIPTION_RETRY_PAYMENT))
 	{
 		json_open(&b);
 		outbox_enqueue(account_get(s->provider, s->account), OPERATION_SUBSCRIPTION_RETRY_PAYMENT,
