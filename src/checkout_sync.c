@@ -226,7 +226,7 @@ describe_create(const OutboxRow *row, const CheckoutSession *session)
 						 : ref_find("customer", session->customer_id, row->provider, row->account);
 	JsonBuilder b;
 
-	if (strcmp(session->status, "pending") != 0)
+	if (strcmp(session->status, "pending") != 0 && outbox_is_fresh(row))
 		return (Description){OBSOLETE, NULL, "it is not wanted any more"};
 	if (!session->link && customer == NULL)
 	{
@@ -279,11 +279,14 @@ void
 checkout_refused(const OutboxRow *row, const CallResult *result)
 {
 	const char *code = result->error_code != NULL ? result->error_code : result->error_type;
+	bool creation = row->operation == OPERATION_CHECKOUT_SESSION_CREATE ||
+					row->operation == OPERATION_PAYMENT_LINK_CREATE;
 	CheckoutSession *session = checkout_load(row->object_id);
 
 	if (code == NULL)
 		code = "refused";
-	if (session != NULL && strcmp(session->status, "pending") == 0 && session->provider_id == NULL)
+	if (creation && session != NULL && strcmp(session->status, "pending") == 0 &&
+		session->provider_id == NULL)
 		checkout_end(session, "failed", code);
 	else
 		RUN(note_error, arg_uuid(row->object_id), arg_text(code));
@@ -385,6 +388,17 @@ arg_total(const CheckoutSession *session, const CheckoutSessionSnapshot *told)
 	return arg_int(amount_from_wire(session->provider, currency, told->amount_total));
 }
 
+/* The row that waits for the buyer; one that was given up is not what he has made. */
+static pg_uuid_t *
+expected_subscription(const CheckoutSession *session)
+{
+	Subscription *s = session->subscription_id == NULL
+						  ? NULL
+						  : subscription_load(session->subscription_id);
+
+	return s == NULL || subscription_ended(s->status) ? NULL : s->id;
+}
+
 static void
 mirror(const CheckoutSession *session, const CheckoutSessionSnapshot *told, const News *news)
 {
@@ -395,7 +409,8 @@ mirror(const CheckoutSession *session, const CheckoutSessionSnapshot *told, cons
 		arg_total(session, told), arg_time(told->expires_at), arg_time(news->as_of),
 		arg_uuid(made_by_buyer("payment_intent", session->payment_intent_id, told->payment_intent,
 							   news)),
-		arg_uuid(made_by_buyer("subscription", session->subscription_id, told->subscription, news)),
+		arg_uuid(made_by_buyer("subscription", expected_subscription(session), told->subscription,
+							   news)),
 		arg_uuid(made_by_buyer("setup_intent", NULL, told->setup_intent, news)));
 }
 

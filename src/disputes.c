@@ -190,7 +190,7 @@ SQL_FUNCTION(billing_accept_dispute)
 		strcmp(d->status, "warning_under_review") != 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE), errmsg("dispute \"%s\" is over", uuid_text(id)),
 						errdetail("Its status is %s.", d->status)));
-	if (outbox_pending(id, OPERATION_DISPUTE_ACCEPT) == NULL)
+	if (!outbox_under_way(id, OPERATION_DISPUTE_ACCEPT))
 	{
 		json_open(&b);
 		outbox_enqueue(account_get(d->provider, d->account), OPERATION_DISPUTE_ACCEPT, id,

@@ -73,6 +73,13 @@ extern bool outbox_lock_customer(const pg_uuid_t *customer_id);
 /* The unfinished request of that operation about an object, NULL when there is none. */
 extern pg_uuid_t *outbox_pending(const pg_uuid_t *object_id, Operation operation);
 
+/*
+ * Is a request of that operation about the object on its way?  What is dead is
+ * not: it can be asked for again, and what the provider refused is given up.
+ * The caller holds the key.
+ */
+extern bool outbox_under_way(const pg_uuid_t *object_id, Operation operation);
+
 /* Has the object an unfinished request of any kind (dead ones count)? */
 extern bool outbox_busy(const pg_uuid_t *object_id);
 

@@ -309,7 +309,7 @@ SQL_FUNCTION(billing_detach_payment_method)
 	db_open();
 	method_load_locked(id, &method);
 	if (strcmp(method.state, "detached") != 0 && strcmp(method.state, "failed") != 0 &&
-		outbox_pending(id, OPERATION_PAYMENT_METHOD_DETACH) == NULL)
+		!outbox_under_way(id, OPERATION_PAYMENT_METHOD_DETACH))
 	{
 		json_open(&b);
 		outbox_enqueue(account_get(method.provider, method.account),

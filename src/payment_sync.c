@@ -45,7 +45,10 @@ payment_method_at_provider(const OutboxRow *row, const pg_uuid_t *method, char *
 	return *provider_id != NULL;
 }
 
-/* It will not be tried: the row says why. */
+/*
+ * It will not be tried: the row says why.  Only for a request that is about to
+ * be built: what became of one that was sent the provider has to say.
+ */
 static Description
 give_up(const PaymentIntent *p, const char *code, const char *reason)
 {
@@ -107,7 +110,7 @@ describe_create(const OutboxRow *row, const PaymentIntent *p)
 		return (Description){OBSOLETE, NULL, "the payment was canceled"};
 	if (customer == NULL)
 		return give_up(p, "customer_missing", "the customer was never created there");
-	if (!payment_method_at_provider(row, p->payment_method_id, &method))
+	if (!payment_method_at_provider(row, p->payment_method_id, &method) && outbox_is_fresh(row))
 		return give_up(p, "payment_method_refused", "the payment method was refused");
 	if (RUN(payment_terms, arg_uuid(p->id)) == 0)
 		elog(ERROR, "payment intent %s is gone", uuid_text(p->id));
@@ -159,7 +162,8 @@ describe_confirm(const OutboxRow *row, const PaymentIntent *p, JsonBuilder *b)
 	char *named = json_text(row->arguments, "payment_method_id");
 	char *method = NULL;
 
-	if (named != NULL && !payment_method_at_provider(row, uuid_parse(named), &method))
+	if (named != NULL && !payment_method_at_provider(row, uuid_parse(named), &method) &&
+		outbox_is_fresh(row))
 		return give_up(p, "payment_method_refused", "the payment method was refused");
 	if (RUN(payment_terms, arg_uuid(p->id)) == 0)
 		elog(ERROR, "payment intent %s is gone", uuid_text(p->id));
@@ -197,6 +201,9 @@ payment_intent_describe(const OutboxRow *row)
 	if (row->operation != OPERATION_PAYMENT_INTENT_FETCH && outbox_is_fresh(row) &&
 		(payment_arrived(p->status) || strcmp(p->status, "canceled") == 0))
 		return (Description){OBSOLETE, NULL, "the payment is over"};
+	if (row->operation == OPERATION_PAYMENT_INTENT_CONFIRM && outbox_is_fresh(row) &&
+		!payment_confirmable(p->status))
+		return (Description){OBSOLETE, NULL, "the payment is on its way"};
 	json_open(&b);
 	json_add_text(&b, "payment_intent", p->provider_id);
 	json_add_text(&b, "reference", uuid_text(p->id));

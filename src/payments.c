@@ -111,9 +111,8 @@ account_of(const PaymentIntent *p)
 
 /* ---- invoices: one attempt in flight ---- */
 
-QUERY(invoice_to_pay,
-	  "SELECT status, currency FROM billing.invoices WHERE id = $1 AND customer_id = $2", UUIDOID,
-	  UUIDOID);
+QUERY(invoice_to_pay, "SELECT currency FROM billing.invoices WHERE id = $1 AND customer_id = $2",
+	  UUIDOID, UUIDOID);
 /* A request whose outcome nobody knows counts, even when it was given up: its bytes are kept. */
 QUERY(
 	attempt_in_flight,
@@ -138,23 +137,36 @@ refuse_second_attempt(const pg_uuid_t *invoice_id, const pg_uuid_t *own_id)
 							"billing.cancel_payment_intent().")));
 }
 
+QUERY(invoice_status, "SELECT status FROM billing.invoices WHERE id = $1", UUIDOID);
+
+static void
+require_open(const pg_uuid_t *invoice_id)
+{
+	if (invoice_id == NULL || RUN(invoice_status, arg_uuid(invoice_id)) == 0 ||
+		strcmp(row_text(0, 1), "open") == 0)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+					errmsg("invoice \"%s\" is %s and cannot be paid", uuid_text(invoice_id),
+						   row_text(0, 1)),
+					errhint("Only an open invoice is paid.")));
+}
+
 static void
 check_invoice(const pg_uuid_t *invoice_id, const Customer *customer, const char *currency)
 {
-	char *status;
+	char *billed;
 
 	if (invoice_id == NULL)
 		return;
 	if (RUN(invoice_to_pay, arg_uuid(invoice_id), arg_uuid(customer->id)) == 0)
 		unknown_object("invoice", uuid_text(invoice_id), "Pass an invoice of this customer.");
-	status = row_text(0, 1);
-	if (strcmp(status, "open") != 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE), errmsg("invoice \"%s\" is %s and cannot be paid",
-														  uuid_text(invoice_id), status)));
-	if (strcmp(row_text(0, 2), currency) != 0)
+	billed = row_text(0, 1);
+	require_open(invoice_id);
+	if (strcmp(billed, currency) != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invoice \"%s\" is in %s and cannot be paid in %s",
-							   uuid_text(invoice_id), row_text(0, 2), currency)));
+							   uuid_text(invoice_id), billed, currency),
+						errhint("Pass currency => '%s'.", billed)));
 	refuse_second_attempt(invoice_id, NULL);
 }
 
@@ -508,20 +520,46 @@ payment_intent_abandon(const pg_uuid_t *id, const char *reason)
 
 /* ---- confirm ---- */
 
-static void
-require_confirmable(const PaymentIntent *p)
+bool
+payment_confirmable(const char *status)
 {
 	static const char *const open_words[] = {"pending", "requires_action", "failed", NULL};
 
-	if (!is_one_of(p->status, open_words))
+	return is_one_of(status, open_words);
+}
+
+static void
+require_confirmable(const PaymentIntent *p)
+{
+	if (!payment_confirmable(p->status))
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("payment intent \"%s\" is %s and cannot be confirmed",
-							   uuid_text(p->id), p->status)));
+							   uuid_text(p->id), p->status),
+						errhint("Only one that is pending, waits for its customer or has failed "
+								"is charged.")));
 	if (p->provider_id == NULL && !outbox_busy(p->id))
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_STATE),
 				 errmsg("payment intent \"%s\" is not known to the provider", uuid_text(p->id)),
 				 errhint("Use billing.create_payment_intent() to make a new one.")));
+}
+
+/*
+ * Money is not moved twice: one that is on its way, or whose outcome nobody
+ * knows, comes first.  What the provider refused can be asked for again.
+ */
+static void
+refuse_while_unknown(const pg_uuid_t *id, Operation operation, const char *what)
+{
+	bool under_way = outbox_under_way(id, operation);
+
+	if (!under_way && outbox_pending(id, operation) == NULL)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+					errmsg("payment intent \"%s\" is being %s", uuid_text(id), what),
+					under_way ? errhint("Wait for it by billing.await().")
+							  : errhint("Nobody knows what became of it: billing.retry_request() "
+										"asks the provider; billing.outbox_status has its id.")));
 }
 
 QUERY(
@@ -596,6 +634,7 @@ payment_intent_confirm(const PaymentIntent *p, ConfirmTerms *terms)
 													   terms->payment_method);
 	Jsonb *arguments;
 
+	payment_method_check_account(&choice, account);
 	complete_from_row(terms, &choice, p);
 	check_installments(account, terms->installments, p->amount, p->currency, terms->method,
 					   terms->off_session > 0);
@@ -626,11 +665,14 @@ SQL_FUNCTION(billing_confirm_payment_intent)
 
 	db_open();
 	check_no_card("payment_method", terms.payment_method);
+	check_no_card("method", terms.method);
 	check_no_card("return_url", terms.return_url);
 	check_no_card_json("mandate", terms.mandate);
 	check_method(terms.method);
 	p = payment_intent_load_locked(id);
 	require_confirmable(p);
+	refuse_while_unknown(id, OPERATION_PAYMENT_INTENT_CONFIRM, "confirmed");
+	require_open(p->invoice_id);
 	refuse_second_attempt(p->invoice_id, p->id);
 	check_expiry(p->organization_id, terms.expires_at);
 	payment_intent_confirm(p, &terms);
@@ -654,10 +696,7 @@ SQL_FUNCTION(billing_capture_payment_intent)
 						errmsg("payment intent \"%s\" has nothing to capture", uuid_text(id)),
 						errdetail("Its status is %s.", p->status),
 						errhint("Only payments with capture_method manual are authorised first.")));
-	if (outbox_pending(id, OPERATION_PAYMENT_INTENT_CAPTURE) != NULL)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("payment intent \"%s\" is being captured", uuid_text(id)),
-						errhint("Wait for it by billing.await().")));
+	refuse_while_unknown(id, OPERATION_PAYMENT_INTENT_CAPTURE, "captured");
 	if (amount != NO_AMOUNT && (amount <= 0 || amount > p->amount_capturable))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("amount must be from 1 to what is authorised"),
@@ -720,7 +759,7 @@ SQL_FUNCTION(billing_cancel_payment_intent)
 	p = payment_intent_load_locked(id);
 	refuse_cancel(p);
 	if (strcmp(p->status, "canceled") != 0 &&
-		outbox_pending(id, OPERATION_PAYMENT_INTENT_CANCEL) == NULL)
+		!outbox_under_way(id, OPERATION_PAYMENT_INTENT_CANCEL))
 	{
 		/* never sent, given up or refused: there is nothing that could be cancelled there */
 		if (p->provider_id == NULL && outbox_withdraw_creation(id, OPERATION_PAYMENT_INTENT_CREATE))

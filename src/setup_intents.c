@@ -230,7 +230,7 @@ cancel(const SetupIntent *s)
 						errmsg("setup intent \"%s\" has succeeded", uuid_text(s->id)),
 						errhint("Use billing.detach_payment_method() to give the method up.")));
 	if (strcmp(s->status, "canceled") == 0 ||
-		outbox_pending(s->id, OPERATION_SETUP_INTENT_CANCEL) != NULL)
+		outbox_under_way(s->id, OPERATION_SETUP_INTENT_CANCEL))
 		return;
 	if (s->provider_id == NULL && outbox_withdraw_creation(s->id, OPERATION_SETUP_INTENT_CREATE))
 	{
@@ -279,7 +279,7 @@ describe_create(const OutboxRow *row, const SetupIntent *s)
 		end_here(s, "failed", "customer_missing");
 		return (Description){OBSOLETE, NULL, "the customer was never created there"};
 	}
-	if (!payment_method_at_provider(row, s->payment_method_id, &method))
+	if (!payment_method_at_provider(row, s->payment_method_id, &method) && outbox_is_fresh(row))
 	{
 		end_here(s, "failed", "payment_method_refused");
 		return (Description){OBSOLETE, NULL, "the payment method was refused"};

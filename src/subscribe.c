@@ -186,8 +186,8 @@ insert_row(const pg_uuid_t *id, const SubscribeTerms *terms, const Customer *cus
 				 customer->organization_id, NULL, free ? "active" : "incomplete");
 }
 
-static void
-give_way(const Subscription *old, const pg_uuid_t *successor)
+void
+subscription_give_way(const Subscription *old, const pg_uuid_t *successor)
 {
 	JsonBuilder b;
 
@@ -228,10 +228,8 @@ open_row(const SubscribeTerms *terms, const Customer *customer, const Account *a
 	customer_check_mode(customer, account);
 	/* out of the index before the successor is in it */
 	if (old != NULL)
-		RUN(supersede, arg_uuid(old->id), arg_uuid(old->id));
+		subscription_give_way(old, id);
 	insert_row(id, terms, customer, account, price, payment_method_id, price->amount == 0);
-	if (old != NULL)
-		give_way(old, id);
 	return id;
 }
 
