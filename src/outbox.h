@@ -100,6 +100,12 @@ extern void outbox_remember(const OutboxRow *row, const Jsonb *members);
 extern bool outbox_is_fresh(const OutboxRow *row);
 
 /*
+ * Argument known[] of a request: the one jsonb value that the query returns
+ * when the request is built for the first time, remembered from then on.
+ */
+extern Jsonb *outbox_known(const OutboxRow *row, SqlQuery *query, const Arg *args);
+
+/*
  * Gives up the object's request of that operation when it is dead and the
  * provider has refused it, so that nothing was done.  The caller holds the key.
  */

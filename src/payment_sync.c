@@ -136,24 +136,6 @@ describe_create(const OutboxRow *row, const PaymentIntent *p)
 
 QUERY(all_charges, "SELECT to_jsonb(charges) FROM billing.payment_intents WHERE id = $1", UUIDOID);
 
-/* The attempts that there were before this one. */
-static Jsonb *
-known_charges(const OutboxRow *row, const PaymentIntent *p)
-{
-	Jsonb *known;
-	JsonBuilder b;
-
-	if (!outbox_is_fresh(row))
-		return json_part(row->arguments, "known");
-	if (RUN(all_charges, arg_uuid(p->id)) == 0)
-		elog(ERROR, "payment intent %s is gone", uuid_text(p->id));
-	known = row_json(0, 1);
-	json_open(&b);
-	json_add_json(&b, "known", known);
-	outbox_remember(row, json_close(&b));
-	return known;
-}
-
 static Description
 describe_confirm(const OutboxRow *row, const PaymentIntent *p, JsonBuilder *b)
 {
@@ -172,7 +154,8 @@ describe_confirm(const OutboxRow *row, const PaymentIntent *p, JsonBuilder *b)
 	json_add_int(b, "amount", wire_charge(row->provider, p->currency, p->amount));
 	json_copy(b, row->arguments, members);
 	add_payer(b, row, p->customer_id);
-	json_add_json(b, "known", known_charges(row, p));
+	/* the attempts that there were before this one */
+	json_add_json(b, "known", outbox_known(row, &all_charges, (const Arg[]){arg_uuid(p->id)}));
 	return (Description){READY, json_close(b), NULL};
 }
 

@@ -101,21 +101,20 @@ static const char *const pause_members[] = {"at_period_end", "resumes_at", "beha
 static const char *const cancel_members[] = {"prorate", "invoice_now", "reason", NULL};
 
 QUERY(known_subscriptions,
-	  "SELECT r.provider_id FROM billing.subscriptions AS s JOIN billing.provider_refs AS r "
+	  "SELECT coalesce(jsonb_agg(r.provider_id ORDER BY r.provider_id), '[]') "
+	  "FROM billing.subscriptions AS s JOIN billing.provider_refs AS r "
 	  "ON r.object_id = s.id AND r.object_type = 'subscription' "
 	  "WHERE s.customer_id = $1 AND r.provider = $2 AND r.account = $3",
 	  UUIDOID, TEXTOID, TEXTOID);
 
+/* By what we knew when it went out a look-up finds the one that is new. */
 static void
 add_known(JsonBuilder *b, const OutboxRow *row, const Subscription *s)
 {
-	int64 count = RUN(known_subscriptions, arg_uuid(s->customer_id), arg_text(row->provider),
-					  arg_text(row->account));
-
-	json_open_array(b, "known");
-	for (int64 i = 0; i < count; i++)
-		json_append_text(b, row_text(i, 1));
-	json_close_array(b);
+	json_add_json(b, "known",
+				  outbox_known(row, &known_subscriptions,
+							   (const Arg[]){arg_uuid(s->customer_id), arg_text(row->provider),
+											 arg_text(row->account)}));
 }
 
 static Description
@@ -308,13 +307,13 @@ QUERY(
 
 /*
  * Some providers keep no reference of ours in a subscription.  One that they
- * tell of may then be one that we are just making (its answer will say so, or
- * the look-up, which must not find it known already), or what a checkout of
- * ours has sold.
+ * tell of may then be one that we are just making, or tried to make with an
+ * outcome that is still open (its answer will say so, or the look-up), or what
+ * a checkout of ours has sold.
  */
 QUERY(being_made,
 	  "SELECT FROM billing.outbox WHERE ordering_key = $1 AND operation = 'subscription.create' "
-	  "AND provider = $2 AND account = $3 AND state <> 'dead' LIMIT 1",
+	  "AND provider = $2 AND account = $3 AND (state <> 'dead' OR request IS NOT NULL) LIMIT 1",
 	  UUIDOID, TEXTOID, TEXTOID);
 QUERY(
 	sold_by_checkout,
