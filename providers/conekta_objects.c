@@ -558,9 +558,10 @@ checkout_of_order(const Jsonb *order, const ProviderSnapshot *payment)
 	session->payment_status = is_one_of(intent->status, paid) ? "paid" : "unpaid";
 	if (is_one_of(intent->status, paid))
 		session->status = "complete";
-	else if (is_one_of(intent->status, waiting))
+	else if (is_one_of(intent->status, waiting) && conekta_same(session->status, "open"))
 		session->status = "processing";
-	snapshot->terminal = conekta_same(session->status, "complete") ||
+	snapshot->terminal = (conekta_same(session->status, "complete") &&
+						  conekta_same(session->payment_status, "paid")) ||
 						 conekta_same(session->status, "expired") ||
 						 conekta_same(session->status, "canceled");
 	return snapshot;

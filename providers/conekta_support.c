@@ -373,6 +373,37 @@ refuse_payment(const Jsonb *arguments, const ProviderAccount *account)
 	return hint;
 }
 
+/* Of a charge by card, or of none that is known yet, Conekta takes no end. */
+static bool
+is_by_reference(const Jsonb *arguments)
+{
+	char *method = json_text(arguments, "method");
+	const char *type = method == NULL ? NULL : conekta_method(method);
+
+	return type != NULL && strcmp(type, "card") != 0;
+}
+
+static const char *
+refuse_expiry(const Jsonb *arguments)
+{
+	if (!given(arguments, "expires_at") || is_by_reference(arguments))
+		return NULL;
+	return "At Conekta only payments by oxxo and spei expire: pass expires_at with one of these "
+		   "methods.";
+}
+
+/* An order keeps what it is charged with only when it is charged at once. */
+static const char *
+refuse_unused(const Jsonb *arguments)
+{
+	if (given(arguments, "token") && !json_bool(arguments, "confirm", true))
+		return "Conekta keeps no token with an order that is not charged: pass it to "
+			   "billing.confirm_payment_intent().";
+	if (given(arguments, "description") && json_length(arguments, "line_items") > 0)
+		return "Conekta describes an order by its lines: leave description out, or line_items.";
+	return NULL;
+}
+
 static const char *
 refuse_payment_create(const Jsonb *arguments, const ProviderAccount *account)
 {
@@ -384,12 +415,14 @@ refuse_payment_create(const Jsonb *arguments, const ProviderAccount *account)
 		{"receipt_email", "Conekta writes to the customer's e-mail address."},
 	};
 	const char *hint = refuse_payment(arguments, account);
-	char *method = json_text(arguments, "method");
 
+	if (hint == NULL)
+		hint = refuse_expiry(arguments);
+	if (hint == NULL)
+		hint = refuse_unused(arguments);
 	if (hint != NULL)
 		return hint;
-	if (method != NULL && strcmp(conekta_method(method), "card") != 0 &&
-		other_than(arguments, "capture_method", captures))
+	if (is_by_reference(arguments) && other_than(arguments, "capture_method", captures))
 		return "Only cards are captured later.";
 	return refuse_given(arguments, refusals, lengthof(refusals));
 }
@@ -403,6 +436,8 @@ refuse_confirm(const Jsonb *arguments, const ProviderAccount *account)
 	};
 	const char *hint = refuse_payment(arguments, account);
 
+	if (hint == NULL)
+		hint = refuse_expiry(arguments);
 	return hint != NULL ? hint : refuse_given(arguments, refusals, lengthof(refusals));
 }
 
@@ -452,13 +487,14 @@ refuse_checkout(const Jsonb *arguments, const ProviderAccount *account)
 	return hint != NULL ? hint : refuse_given(arguments, refusals, lengthof(refusals));
 }
 
-/* Its return_url has no place there: the customer closes the portal. */
 static const char *
 refuse_portal(const Jsonb *arguments, const ProviderAccount *account)
 {
 	if ((json_has(arguments, "subscription") && !given(arguments, "subscription")) ||
 		(json_has(arguments, "subscription_id") && !given(arguments, "subscription_id")))
 		return "Conekta has a portal for each subscription: pass subscription_id.";
+	if (given(arguments, "return_url"))
+		return "Conekta's portal leads back nowhere, the customer closes it: leave return_url out.";
 	return NULL;
 }
 
@@ -561,5 +597,9 @@ conekta_missing(Operation operation, const Jsonb *arguments, const ProviderAccou
 	if (operation == OPERATION_PORTAL_SESSION_CREATE && !given(arguments, "subscription") &&
 		!given(arguments, "subscription_id"))
 		missing = "subscription_id";
+	/* what is charged later has to be said when it is charged */
+	if (operation == OPERATION_PAYMENT_INTENT_CONFIRM && !is_by_reference(arguments) &&
+		!given(arguments, "payment_method") && !given(arguments, "token"))
+		missing = "payment_method";
 	return missing;
 }

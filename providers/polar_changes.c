@@ -410,6 +410,9 @@ build_order(const ProviderCall *call, ProviderRequest *request)
 	char *description = json_text(call->arguments, "description");
 	JsonBuilder body;
 
+	/* the account's product says nothing about what is sold */
+	if (description == NULL)
+		description = json_text(call->arguments, "line_items.0.name");
 	json_open(&body);
 	json_add_text(&body, "customer_id", json_text(call->arguments, "customer"));
 	json_add_text(&body, "product_id", product_to_charge(call));

@@ -47,8 +47,11 @@ typedef struct Refusal
 #define POLAR_TAX "Polar is the seller and computes the tax itself; leave it out."
 #define CARD_ONLY \
 	"Polar charges a saved card here; other methods are for its checkout: call billing.create_checkout_session()."
-#define POLAR_EXPIRY   "Polar decides when it expires; leave expires_at out."
-#define POLAR_METHODS  "Polar's checkout decides which methods to offer; leave methods out."
+#define POLAR_EXPIRY  "Polar decides when it expires; leave expires_at out."
+#define POLAR_METHODS "Polar's checkout decides which methods to offer; leave methods out."
+#define POLAR_PRODUCT "Polar shows the description of the product; leave that of the line out."
+#define POLAR_RETURN \
+	"Polar charges a saved card without leading the customer away; leave return_url out."
 #define POLAR_RECEIPTS "Polar sends receipts to the address of the customer; leave it out."
 #define SOLD_BY_CHECKOUT \
 	"A checkout sells it: pass success_url to billing.subscribe(), or call billing.create_checkout_session()."
@@ -102,11 +105,15 @@ static const Refusal refusals[] = {
 	{OPERATION_PAYMENT_INTENT_CREATE, GIVEN, "receipt_email", NULL, 0, POLAR_RECEIPTS},
 	{OPERATION_PAYMENT_INTENT_CREATE, GIVEN, "setup_future_usage", NULL, 0, USE_CHECKOUT},
 	{OPERATION_PAYMENT_INTENT_CREATE, GIVEN, "mandate", NULL, 0, CARD_ONLY},
+	{OPERATION_PAYMENT_INTENT_CREATE, GIVEN, "return_url", NULL, 0, POLAR_RETURN},
+	{OPERATION_PAYMENT_INTENT_CREATE, MORE_THAN, "line_items", NULL, 1, "An order of Polar has one product: pass one line, or none and a description."},
+	{OPERATION_PAYMENT_INTENT_CREATE, GIVEN, "line_items.0.description", NULL, 0, "An order of Polar has one description: pass that of the payment."},
 	{OPERATION_PAYMENT_INTENT_CONFIRM, OTHER_THAN, "method", "card", 0, CARD_ONLY},
 	{OPERATION_PAYMENT_INTENT_CONFIRM, GIVEN, "token", NULL, 0, USE_CHECKOUT},
 	{OPERATION_PAYMENT_INTENT_CONFIRM, ABOVE, "installments", NULL, 1, "Polar has no instalments: choose a provider that has."},
 	{OPERATION_PAYMENT_INTENT_CONFIRM, GIVEN, "expires_at", NULL, 0, "A draft order of Polar does not expire; leave expires_at out."},
 	{OPERATION_PAYMENT_INTENT_CONFIRM, GIVEN, "mandate", NULL, 0, CARD_ONLY},
+	{OPERATION_PAYMENT_INTENT_CONFIRM, GIVEN, "return_url", NULL, 0, POLAR_RETURN},
 	{OPERATION_PAYMENT_INTENT_CAPTURE, ALWAYS, NULL, NULL, 0, "Polar captures at once: a payment that succeeded needs no capture."},
 	{OPERATION_PAYMENT_INTENT_CANCEL, ALWAYS, NULL, NULL, 0, "A draft order of Polar is charged only by billing.confirm_payment_intent(): leave it alone."},
 	{OPERATION_PAYMENT_INTENT_VERIFY_MICRODEPOSITS, ALWAYS, NULL, NULL, 0, "Polar takes no bank debits."},
@@ -116,6 +123,7 @@ static const Refusal refusals[] = {
 
 	{OPERATION_CHECKOUT_SESSION_CREATE, EQUALS, "mode", "setup", 0, USE_PORTAL},
 	{OPERATION_CHECKOUT_SESSION_CREATE, MORE_THAN, "line_items", NULL, 1, "Polar sells one product in a checkout: pass one line, or combine => true."},
+	{OPERATION_CHECKOUT_SESSION_CREATE, GIVEN, "line_items.0.description", NULL, 0, POLAR_PRODUCT},
 	{OPERATION_CHECKOUT_SESSION_CREATE, MORE_THAN, "installments", NULL, 0, "Polar has no instalments: choose a provider that has."},
 	{OPERATION_CHECKOUT_SESSION_CREATE, MORE_THAN, "methods", NULL, 0, POLAR_METHODS},
 	{OPERATION_CHECKOUT_SESSION_CREATE, MORE_THAN, "tax_lines", NULL, 0, POLAR_TAX},
@@ -124,10 +132,13 @@ static const Refusal refusals[] = {
 	{OPERATION_CHECKOUT_SESSION_CREATE, ABOVE, "trial_days", NULL, 1000, "Polar's trials last 1000 days at most."},
 	{OPERATION_CHECKOUT_SESSION_EXPIRE, ALWAYS, NULL, NULL, 0, "A checkout of Polar ends by itself within an hour or so; show the customer a new one."},
 	{OPERATION_PAYMENT_LINK_CREATE, MORE_THAN, "line_items", NULL, 1, "Polar sells one product by a link: pass one line."},
+	{OPERATION_PAYMENT_LINK_CREATE, GIVEN, "line_items.0.description", NULL, 0, POLAR_PRODUCT},
 	{OPERATION_PAYMENT_LINK_CREATE, MORE_THAN, "installments", NULL, 0, "Polar has no instalments: choose a provider that has."},
 	{OPERATION_PAYMENT_LINK_CREATE, MORE_THAN, "methods", NULL, 0, POLAR_METHODS},
 	{OPERATION_PAYMENT_LINK_CREATE, GIVEN, "expires_at", NULL, 0, "A link of Polar does not expire: delete it by billing.cancel_payment_link()."},
 	{OPERATION_PAYMENT_LINK_CREATE, GIVEN, "max_payments", NULL, 0, "A link of Polar can be used any number of times: leave max_payments out, or use billing.create_checkout_session()."},
+
+	{OPERATION_PORTAL_SESSION_CREATE, GIVEN, "locale", NULL, 0, "Polar's portal speaks the language of the customer: set it by billing.update_customer(), and leave locale out."},
 
 	{OPERATION_INVOICE_FINALIZE, ALWAYS, NULL, NULL, 0, POLAR_INVOICES},
 	{OPERATION_INVOICE_PAY, ALWAYS, NULL, NULL, 0, POLAR_INVOICES},

@@ -52,22 +52,21 @@ stripe_check_key(const char *secret_key, const Jsonb *options, bool *livemode)
 	return mode[5] == '\0' ? "nothing follows its prefix" : NULL;
 }
 
-/* ------------------------------------------------------------------------
- * Options of an account: capabilities, see stripe_supports.c; stripe_account,
- * the connected account that is spoken for.
- * ------------------------------------------------------------------------
+/*
+ * The option that is read here: stripe_account, the connected account that is
+ * spoken for.
  */
-#define ACCOUNT_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
-
-/* It goes into a header line, hence the look at every character. */
 static const char *
 stripe_check_options(const Jsonb *options)
 {
+	const char *const characters =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
 	char *account = json_text(options, "stripe_account");
 
-	if (json_has(options, "stripe_account") &&
-		(account == NULL || strncmp(account, "acct_", 5) != 0 ||
-		 account[5 + strspn(account + 5, ACCOUNT_CHARACTERS)] != '\0'))
+	if (!json_has(options, "stripe_account"))
+		return NULL;
+	if (account == NULL || strncmp(account, "acct_", 5) != 0 || account[5] == '\0' ||
+		account[strspn(account, characters)] != '\0')
 		return "stripe_account is not the id of an account (acct_...)";
 	return NULL;
 }
@@ -76,7 +75,6 @@ stripe_check_options(const Jsonb *options)
  * Headers and signatures
  * ------------------------------------------------------------------------
  */
-
 /* Keys of version 1 of the API are for POST alone: GET and DELETE repeat harmlessly. */
 static List *
 stripe_authorize(const ProviderAccount *account, const ProviderRequest *request,

@@ -182,6 +182,7 @@ build_create(const ProviderCall *call, ProviderRequest *request)
 	form_given(&form, "cancel_url", "cancel_url");
 	form_methods(&form);
 	form_given(&form, "discounts[0][coupon]", "coupon");
+	/* never both: the other one is refused in the call */
 	if (json_text(call->arguments, "coupon") == NULL)
 		form_given(&form, "allow_promotion_codes", "allow_promotion_codes");
 	form_tax(&form);

@@ -16,6 +16,7 @@
 typedef enum EventEffect
 {
 	EFFECT_COPY,   /* the object is as the event shows it */
+	EFFECT_OURS,   /* so it is, but only of what we made: others make their own */
 	EFFECT_GONE,   /* the event shows what it was: it is no more */
 	EFFECT_REFUNDS /* of a charge: what was paid back of it, where that is told */
 } EventEffect;
@@ -32,7 +33,7 @@ typedef struct EventRule
  * events may carry the same state and arrive in any order.
  */
 static const EventRule event_rules[] = {
-	{"customer.created", EFFECT_COPY},
+	{"customer.created", EFFECT_OURS},
 	{"customer.updated", EFFECT_COPY},
 	{"customer.deleted", EFFECT_GONE},
 	{"payment_method.attached", EFFECT_COPY},
@@ -58,10 +59,10 @@ static const EventRule event_rules[] = {
 	{"invoice.voided", EFFECT_COPY},
 	{"invoice.marked_uncollectible", EFFECT_COPY},
 	{"invoice.deleted", EFFECT_GONE},
-	{"price.created", EFFECT_COPY},
+	{"price.created", EFFECT_OURS},
 	{"price.updated", EFFECT_COPY},
 	{"price.deleted", EFFECT_GONE},
-	{"product.created", EFFECT_COPY},
+	{"product.created", EFFECT_OURS},
 	{"product.updated", EFFECT_COPY},
 	{"product.deleted", EFFECT_GONE},
 	{"setup_intent.created", EFFECT_COPY},
@@ -205,6 +206,11 @@ read_object(const Jsonb *payload, const Jsonb *object, const EventRule *rule, Ev
 	if (snapshot == NULL)
 	{
 		reading->ignored = "no object that could be read";
+		return;
+	}
+	if (rule->effect == EFFECT_OURS && snapshot->reference == NULL)
+	{
+		reading->ignored = "made by others";
 		return;
 	}
 	if (rule->effect == EFFECT_GONE)

@@ -326,19 +326,24 @@ stripe_read_dispute(const Jsonb *object, ProviderSnapshot *snapshot)
  * ------------------------------------------------------------------------
  */
 
+static bool
+is_unpaid(const Jsonb *session)
+{
+	return is(session, "status", "complete") && is(session, "payment_status", "unpaid");
+}
+
 /*
- * Complete and unpaid is not paid: a slow method is on its way, or has failed,
- * which the payment tells where it came along.
+ * Complete and unpaid is not paid: a slow method is on its way.  That it has
+ * failed is told by the payment, where it came along.
  */
 static const char *
 session_status(const Jsonb *object)
 {
 	static const char *const failed[] = {"requires_payment_method", "canceled", NULL};
 
-	if (!is(object, "status", "complete") || !is(object, "payment_status", "unpaid"))
-		return json_text(object, "status");
-	return stripe_is_one_of(json_text(object, "payment_intent.status"), failed) ? "failed"
-																				: "processing";
+	return is_unpaid(object) && stripe_is_one_of(json_text(object, "payment_intent.status"), failed)
+			   ? "failed"
+			   : json_text(object, "status");
 }
 
 /*
@@ -356,7 +361,8 @@ stripe_read_checkout_session(const Jsonb *object, ProviderSnapshot *snapshot)
 	session->kind = "session";
 	session->provider_status = json_text(object, "status");
 	session->status = session_status(object);
-	snapshot->terminal = stripe_is_one_of(session->status, final);
+	snapshot->terminal = stripe_is_one_of(session->status, final) &&
+						 !(is_unpaid(object) && stripe_same_text(session->status, "complete"));
 	session->payment_status = json_text(object, "payment_status");
 	session->url = json_text(object, "url");
 	session->client_secret = json_text(object, "client_secret");

@@ -199,8 +199,7 @@ form_lines(Form *form)
 		form_given(form, psprintf("%s[quantity]", to), psprintf("%s.quantity", from));
 		form_given(form, psprintf("%s[unit_cost]", to), psprintf("%s.amount", from));
 	}
-	if (count > 0)
-		form_tax(form);
+	form_tax(form);
 }
 
 static void

@@ -181,10 +181,45 @@ pause_trouble(const Jsonb *arguments, const ProviderAccount *account)
 	return NULL;
 }
 
+/* What goes with a confirmation has no place in a setup that the browser confirms. */
+static const char *
+setup_trouble(const Jsonb *arguments, const ProviderAccount *account)
+{
+	if (json_bool(arguments, "confirm", false))
+		return NULL;
+	if (is_given(arguments, "return_url") || is_given(arguments, "mandate"))
+		return "Stripe takes return_url and mandate with the confirmation: pass payment_method, or "
+			   "leave both to the browser, which confirms it.";
+	return NULL;
+}
+
+/* A line has a name, an amount and a quantity; a price is described by its product. */
+static const char *
+lines_trouble(const Jsonb *arguments, bool may_describe)
+{
+	int count = json_length(arguments, "line_items");
+
+	for (int i = 0; i < count; i++)
+	{
+		bool priced = json_text(arguments, psprintf("line_items.%d.price_id", i)) != NULL;
+
+		if (is_given(arguments, psprintf("line_items.%d.description", i)) &&
+			(priced || !may_describe))
+			return priced ? "Stripe shows the description of a price's product; leave that of the "
+							"line out."
+						  : "Lines of a payment have no description at Stripe; put it into name, "
+							"or into the description of the payment.";
+	}
+	return NULL;
+}
+
 static const char *
 attempt_trouble(const Jsonb *arguments, const ProviderAccount *account)
 {
 	const char *trouble = method_trouble(json_text(arguments, "method"), arguments);
+
+	if (trouble == NULL)
+		trouble = lines_trouble(arguments, false);
 
 	if (trouble == NULL && is_given(arguments, "expires_at") && !is(arguments, "method", "oxxo"))
 		trouble = "With Stripe only a payment by oxxo expires; cancel_payment_intent() ends "
@@ -197,6 +232,12 @@ checkout_trouble(const Jsonb *arguments, const ProviderAccount *account)
 {
 	const char *trouble = methods_trouble(arguments);
 
+	if (trouble == NULL)
+		trouble = lines_trouble(arguments, true);
+	if (trouble == NULL && is_given(arguments, "coupon") &&
+		json_bool(arguments, "allow_promotion_codes", false))
+		trouble = "A checkout of Stripe has a coupon or takes promotion codes, not both; leave one "
+				  "of them out.";
 	if (trouble == NULL && is_given(arguments, "subscription"))
 		trouble = "Stripe changes a subscription without a checkout; use update_subscription().";
 	if (trouble == NULL && json_length(arguments, "tax_lines") > 0)
@@ -210,6 +251,8 @@ link_trouble(const Jsonb *arguments, const ProviderAccount *account)
 {
 	const char *trouble = methods_trouble(arguments);
 
+	if (trouble == NULL)
+		trouble = lines_trouble(arguments, true);
 	if (trouble == NULL && lists(arguments, "methods", "spei"))
 		trouble = "A payment link of Stripe does not take spei; use create_checkout_session().";
 	if (trouble == NULL && json_length(arguments, "installments") > 0)
@@ -285,6 +328,7 @@ typedef struct Refusal
 static const Refusal refusals[] = {
 	{OPERATION_CUSTOMER_UPDATE, customer_update_trouble},
 	{OPERATION_PAYMENT_METHOD_ATTACH, attach_trouble},
+	{OPERATION_SETUP_INTENT_CREATE, setup_trouble},
 	{OPERATION_SUBSCRIPTION_UPDATE, update_trouble},
 	{OPERATION_SUBSCRIPTION_PAUSE, pause_trouble},
 	{OPERATION_PAYMENT_INTENT_CREATE, attempt_trouble},

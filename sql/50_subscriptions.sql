@@ -55,7 +55,7 @@ CREATE TABLE billing.subscriptions
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
-	CHECK (current_period_end > current_period_start),
+	CHECK (current_period_end >= current_period_start),
 	CHECK (trial_end >= trial_start),
 	CHECK (status <> 'canceled' OR ended_at IS NOT NULL)
 );
@@ -164,7 +164,8 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_subscribe';
 COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, uuid, bigint, text, text, integer, timestamptz, text,
 	boolean, text, boolean, timestamptz, text, text, text, jsonb, text, text, text) IS
-	'Subscribes an organisation to a plan and returns the subscription''s id. payment_method: the provider''s token, attached first. '
+	'Subscribes an organisation to a plan and returns the subscription''s id. payment_method: the provider''s token, attached first, or '
+	'the id of an attached one. '
 	'trial_days: default the plan''s, once per organisation and plan group. price or amount (minor units per interval and unit): for a '
 	'plan with a custom price. trial_end_behavior: cancel (default), pause or create_invoice when the trial ends without a payment '
 	'method. collection_method: charge_automatically or send_invoice (with days_until_due). coupon: the provider''s id of a coupon or '
@@ -193,7 +194,7 @@ AS 'MODULE_PATHNAME', 'billing_update_subscription';
 COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, bigint, text, timestamptz, timestamptz, timestamptz,
 	text, text) IS
 	'Asks the provider to change plan, quantity, payment method, coupon, end of trial or end; the row changes when it confirms. '
-	'proration_behavior: create_prorations, none or always_invoice. effective: now, or period_end where the provider can wait. Errors: JB005 unknown subscription or plan, JB008 it has ended or '
+	'payment_method: as in subscribe(). proration_behavior: create_prorations, none or always_invoice. effective: now, or period_end where the provider can wait. Errors: JB005 unknown subscription or plan, JB008 it has ended or '
 	'the state does not allow it, JB004 not supported by the provider, 22023 nothing to change or a bad value.';
 
 CREATE FUNCTION billing.cancel_subscription(
@@ -210,7 +211,7 @@ AS 'MODULE_PATHNAME', 'billing_cancel_subscription';
 COMMENT ON FUNCTION billing.cancel_subscription(uuid, boolean, boolean, boolean, text, text) IS
 	'Cancels at the end of the period (of the trial while trialing), or now. From past_due, unpaid, paused and incomplete it always '
 	'ends at once. Where the provider cannot wait for the period''s end, we do: it is canceled there the setting cancel_margin ahead, and '
-	'gives access until the end. prorate, invoice_now: only when it ends now. Cancelling what is cancelled is harmless. reason: '
+	'gives access until the end. prorate, invoice_now: only with at_period_end => false (22023 else). Cancelling what is cancelled is harmless. reason: '
 	'too_expensive, missing_features, switched_service, unused, customer_service, too_complex, low_quality or other, as providers know '
 	'them, or any text. Errors: JB005 unknown subscription, JB009 a card number in reason or comment.';
 

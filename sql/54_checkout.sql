@@ -45,7 +45,7 @@ COMMENT ON TABLE billing.checkout_sessions IS
 COMMENT ON COLUMN billing.checkout_sessions.status IS
 	'pending until the provider has made it. complete: the buyer is through; whether it is paid says payment_status.';
 COMMENT ON COLUMN billing.checkout_sessions.provider_status IS 'The provider''s word.';
-COMMENT ON COLUMN billing.checkout_sessions.payment_status IS 'unpaid after a complete session: a debit or voucher that takes its time.';
+COMMENT ON COLUMN billing.checkout_sessions.payment_status IS 'unpaid after a complete session: a debit or voucher that takes its time; when it comes to nothing the session is failed.';
 COMMENT ON COLUMN billing.checkout_sessions.amount_total IS 'Minor units of the currency, taxes that the call named included.';
 COMMENT ON COLUMN billing.checkout_sessions.line_items IS
 	'[{price or none, name, description, amount, currency, interval, interval_count, quantity}], amounts in minor units of the currency.';

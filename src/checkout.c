@@ -438,7 +438,29 @@ QUERY(
 	"WHERE c.customer_id = $1 AND s.plan_group = $2 AND c.status IN ('pending', 'open') ORDER BY c.created_at",
 	UUIDOID, TEXTOID);
 
+static bool withdraw_session(const CheckoutSession *session);
 static void close_session(const CheckoutSession *session);
+
+/* What was never sent is withdrawn at any provider. */
+static void
+close_if_possible(const CheckoutSession *session)
+{
+	const char *alternative;
+
+	if (account_supports(account_get(session->provider, session->account),
+						 OPERATION_CHECKOUT_SESSION_EXPIRE, no_arguments(),
+						 &alternative) == SUPPORTED)
+		close_session(session);
+	else
+		(void) withdraw_session(session);
+}
+
+static void
+close_sessions(Rows sessions)
+{
+	for (int64 i = 0; i < rows_count(sessions); i++)
+		close_if_possible(checkout_load(rows_uuid(sessions, i, 1)));
+}
 
 /*
  * Two pages on which the same subscription could be bought would sell it
@@ -447,20 +469,20 @@ static void close_session(const CheckoutSession *session);
 static void
 close_earlier(const Customer *customer, const char *plan_group)
 {
-	Rows earlier;
-
 	RUN(open_sessions_of_others, arg_uuid(customer->id), arg_text(plan_group));
-	earlier = rows_keep();
-	for (int64 i = 0; i < rows_count(earlier); i++)
-	{
-		CheckoutSession *session = checkout_load(rows_uuid(earlier, i, 1));
-		const char *alternative;
+	close_sessions(rows_keep());
+}
 
-		if (account_supports(account_get(session->provider, session->account),
-							 OPERATION_CHECKOUT_SESSION_EXPIRE, no_arguments(),
-							 &alternative) == SUPPORTED)
-			close_session(session);
-	}
+QUERY(open_sessions_of,
+	  "SELECT id FROM billing.checkout_sessions WHERE subscription_id = $1 "
+	  "AND status IN ('pending', 'open') ORDER BY created_at",
+	  UUIDOID);
+
+void
+checkout_close_pages(const pg_uuid_t *subscription_id)
+{
+	RUN(open_sessions_of, arg_uuid(subscription_id));
+	close_sessions(rows_keep());
 }
 
 static pg_uuid_t *
@@ -721,27 +743,39 @@ SQL_FUNCTION(billing_create_payment_link)
 
 /* ---- the end ---- */
 
-/* Never sent, or refused: nobody has it open.  Else the provider is asked to close it. */
-static void
-close_session(const CheckoutSession *session)
+static pg_uuid_t *
+key_of(const CheckoutSession *session)
+{
+	return session->link ? account_get(session->provider, session->account)->id
+						 : session->customer_id;
+}
+
+/* Never sent, or refused: nobody has it open. */
+static bool
+withdraw_session(const CheckoutSession *session)
 {
 	Operation creation = session->link ? OPERATION_PAYMENT_LINK_CREATE
 									   : OPERATION_CHECKOUT_SESSION_CREATE;
+	pg_uuid_t *key = key_of(session);
+
+	if (session->provider_id != NULL || !outbox_withdraw_creation(session->id, creation))
+		return false;
+	checkout_end(session, session->link ? "canceled" : "expired", NULL);
+	outbox_promote(uuid_array(&key, 1));
+	worker_wake_at_commit();
+	return true;
+}
+
+/* What the provider may have is closed there. */
+static void
+close_session(const CheckoutSession *session)
+{
 	Operation closing = session->link ? OPERATION_PAYMENT_LINK_CANCEL
 									  : OPERATION_CHECKOUT_SESSION_EXPIRE;
-	Account *account = account_get(session->provider, session->account);
-	pg_uuid_t *key = session->link ? account->id : session->customer_id;
 
-	if (outbox_pending(session->id, closing) != NULL)
-		return;
-	if (session->provider_id == NULL && outbox_withdraw_creation(session->id, creation))
-	{
-		checkout_end(session, session->link ? "canceled" : "expired", NULL);
-		outbox_promote(uuid_array(&key, 1));
-		worker_wake_at_commit();
-		return;
-	}
-	(void) outbox_enqueue(account, closing, session->id, key, no_arguments(), NULL);
+	if (!outbox_under_way(session->id, closing) && !withdraw_session(session))
+		(void) outbox_enqueue(account_get(session->provider, session->account), closing,
+							  session->id, key_of(session), no_arguments(), NULL);
 }
 
 static void

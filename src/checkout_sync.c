@@ -226,7 +226,7 @@ describe_create(const OutboxRow *row, const CheckoutSession *session)
 						 : ref_find("customer", session->customer_id, row->provider, row->account);
 	JsonBuilder b;
 
-	if (strcmp(session->status, "pending") != 0)
+	if (strcmp(session->status, "pending") != 0 && outbox_is_fresh(row))
 		return (Description){OBSOLETE, NULL, "it is not wanted any more"};
 	if (!session->link && customer == NULL)
 	{
@@ -279,11 +279,14 @@ void
 checkout_refused(const OutboxRow *row, const CallResult *result)
 {
 	const char *code = result->error_code != NULL ? result->error_code : result->error_type;
+	bool creation = row->operation == OPERATION_CHECKOUT_SESSION_CREATE ||
+					row->operation == OPERATION_PAYMENT_LINK_CREATE;
 	CheckoutSession *session = checkout_load(row->object_id);
 
 	if (code == NULL)
 		code = "refused";
-	if (session != NULL && strcmp(session->status, "pending") == 0 && session->provider_id == NULL)
+	if (creation && session != NULL && strcmp(session->status, "pending") == 0 &&
+		session->provider_id == NULL)
 		checkout_end(session, "failed", code);
 	else
 		RUN(note_error, arg_uuid(row->object_id), arg_text(code));
@@ -303,9 +306,15 @@ stage(const char *status)
 }
 
 static bool
-may_become(const char *status, const char *told)
+may_become(const CheckoutSession *session, const char *told)
 {
+	const char *status = session->status;
+
 	if (strcmp(status, told) == 0 || stage(told) > stage(status))
+		return true;
+	/* the buyer was through, and then the debit came to nothing */
+	if (strcmp(told, "failed") == 0 && strcmp(status, "complete") == 0 &&
+		session->payment_status != NULL && strcmp(session->payment_status, "unpaid") == 0)
 		return true;
 	/* a payment that failed: the buyer may try again */
 	return strcmp(told, "open") == 0 &&
@@ -379,6 +388,17 @@ arg_total(const CheckoutSession *session, const CheckoutSessionSnapshot *told)
 	return arg_int(amount_from_wire(session->provider, currency, told->amount_total));
 }
 
+/* The row that waits for the buyer; one that was given up is not what he has made. */
+static pg_uuid_t *
+expected_subscription(const CheckoutSession *session)
+{
+	Subscription *s = session->subscription_id == NULL
+						  ? NULL
+						  : subscription_load(session->subscription_id);
+
+	return s == NULL || subscription_ended(s->status) ? NULL : s->id;
+}
+
 static void
 mirror(const CheckoutSession *session, const CheckoutSessionSnapshot *told, const News *news)
 {
@@ -389,7 +409,8 @@ mirror(const CheckoutSession *session, const CheckoutSessionSnapshot *told, cons
 		arg_total(session, told), arg_time(told->expires_at), arg_time(news->as_of),
 		arg_uuid(made_by_buyer("payment_intent", session->payment_intent_id, told->payment_intent,
 							   news)),
-		arg_uuid(made_by_buyer("subscription", session->subscription_id, told->subscription, news)),
+		arg_uuid(made_by_buyer("subscription", expected_subscription(session), told->subscription,
+							   news)),
 		arg_uuid(made_by_buyer("setup_intent", NULL, told->setup_intent, news)));
 }
 
@@ -436,7 +457,7 @@ checkout_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 		return not_ours(snapshot, news, waiting_for);
 	status = told->status != NULL ? told->status : snapshot->deleted ? "canceled" : session->status;
 	now.status = status;
-	if (!may_become(session->status, status))
+	if (!may_become(session, status))
 		return SNAPSHOT_STALE;
 	if (!ref_advance(snapshot, session->id, news,
 					 stage(status) >= stage(session->status) ? TIE_FOLLOWS : TIE_PRECEDES))

@@ -26,11 +26,8 @@ extern int delivery_complete(void);
 extern int delivery_apply_stored(void);
 extern bool delivery_has_stored(void);
 
-/* Puts back what a process that is gone had claimed; token NULL: only what is over its time. */
-extern void delivery_release_leases(const pg_uuid_t *token);
-
-/* Promotes and unblocks what a race left behind (see outbox.c). */
-extern void delivery_sweep(void);
+/* Answers may lie in rows that were let go: looks for them. */
+extern void delivery_expect_stored(void);
 
 /* Requests of ours in flight or answered and not yet applied. */
 extern int delivery_in_flight(void);

@@ -141,12 +141,24 @@ merged_evidence(const Dispute *d, const Jsonb *evidence)
 	return json_string(DatumGetJsonbP(merged));
 }
 
+/* The request itself holds no evidence: what is sealed in the row goes with it. */
+static void
+require_evidence_taken(const Account *account, const Jsonb *evidence)
+{
+	JsonBuilder b;
+
+	json_open(&b);
+	json_add_json(&b, "evidence", evidence);
+	account_require(account, OPERATION_DISPUTE_SUBMIT_EVIDENCE, json_close(&b));
+}
+
 SQL_FUNCTION(billing_submit_dispute_evidence)
 {
 	pg_uuid_t *id = ARG_UUID(0);
 	Jsonb *evidence = ARG_JSON(1);
 	bool submit = ARG_BOOL(2, true);
 	Dispute *d;
+	Account *account;
 	JsonBuilder b;
 
 	db_open();
@@ -154,12 +166,14 @@ SQL_FUNCTION(billing_submit_dispute_evidence)
 	check_evidence(evidence);
 	d = dispute_load_locked(id);
 	require_awaiting(d);
+	account = account_get(d->provider, d->account);
+	require_evidence_taken(account, evidence);
 	RUN(keep_evidence, arg_uuid(id),
 		arg_bytes(seal_text("disputes.evidence", id, merged_evidence(d, evidence))));
 	json_open(&b);
 	json_add_bool(&b, "submit", submit);
-	outbox_enqueue(account_get(d->provider, d->account), OPERATION_DISPUTE_SUBMIT_EVIDENCE, id,
-				   d->customer_id, json_close(&b), NULL);
+	outbox_enqueue(account, OPERATION_DISPUTE_SUBMIT_EVIDENCE, id, d->customer_id, json_close(&b),
+				   NULL);
 	db_close();
 	PG_RETURN_VOID();
 }
@@ -176,7 +190,7 @@ SQL_FUNCTION(billing_accept_dispute)
 		strcmp(d->status, "warning_under_review") != 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE), errmsg("dispute \"%s\" is over", uuid_text(id)),
 						errdetail("Its status is %s.", d->status)));
-	if (outbox_pending(id, OPERATION_DISPUTE_ACCEPT) == NULL)
+	if (!outbox_under_way(id, OPERATION_DISPUTE_ACCEPT))
 	{
 		json_open(&b);
 		outbox_enqueue(account_get(d->provider, d->account), OPERATION_DISPUTE_ACCEPT, id,

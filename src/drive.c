@@ -12,11 +12,13 @@
  */
 #include "drive.h"
 
+#include "accounts.h"
 #include "delivery.h"
 #include "embedded.h"
 #include "housekeeping.h"
 #include "http.h"
 #include "keys.h"
+#include "leases.h"
 #include "scheduled_changes.h"
 #include "storage/latch.h"
 #include "subjects.h"
@@ -98,8 +100,8 @@ drive_pass(PassKind kind)
 
 	if (kind == PASS_EVERYTHING)
 	{
-		delivery_release_leases(NULL);
-		delivery_sweep();
+		leases_release(NULL);
+		outbox_sweep();
 		housekeeping_pass();
 		work += scheduled_changes_run();
 	}
@@ -131,17 +133,29 @@ drive_pass(PassKind kind)
  */
 QUERY(
 	others_at_work,
-	"SELECT FROM billing.outbox WHERE state = 'sending' AND leased_until > clock_timestamp() LIMIT 1",
-	InvalidOid);
+	"SELECT EXISTS (SELECT FROM billing.outbox WHERE state = 'sending' AND leased_until > clock_timestamp()) "
+	"OR EXISTS (SELECT FROM billing.sandbox_deliveries WHERE delivered_at IS NULL AND due_at <= clock_timestamp()) "
+	"OR EXISTS (SELECT FROM billing.webhook_events WHERE next_attempt_at <= clock_timestamp()), "
+	"EXISTS (SELECT FROM billing.outbox AS o JOIN billing.provider_accounts AS a "
+	"ON a.provider = o.provider AND a.account = o.account JOIN billing.providers AS p ON p.name = a.provider "
+	"WHERE o.state IN ('queued', 'unknown') AND o.next_attempt_at <= clock_timestamp() "
+	"AND a.stopped_at IS NULL AND (p.embedded OR a.secret_key IS NOT NULL AND a.bound_to = $1))",
+	TEXTOID);
 
+/*
+ * Asked in one statement, so that what moves on between two looks is seen by
+ * one of them: a request that was being sent when the pass looked for queued
+ * ones may have brought the next one into the queue since.
+ */
 static bool
-others_busy(void)
+others_busy(bool pass_found_none)
 {
 	bool busy;
 
 	if (!unit_begin())
 		return false;
-	busy = RUN(others_at_work, arg_null()) > 0 || embedded_waiting();
+	RUN(others_at_work, arg_text(database_binding()));
+	busy = row_bool(0, 1) || (pass_found_none && row_bool(0, 2));
 	unit_commit();
 	return busy;
 }
@@ -161,7 +175,7 @@ drive_until_idle(void)
 			http_wait(due > 0 ? Min(due, 1000) : 1000, PG_WAIT_EXTENSION);
 		else if (due > 0 && (due <= LOCKED_ROW_PAUSE_MS || delivery_filling()))
 			http_wait(due, PG_WAIT_EXTENSION);
-		else if (others_busy())
+		else if (others_busy(due < 0))
 			http_wait(OTHERS_PAUSE_MS, PG_WAIT_EXTENSION);
 		else
 			return;

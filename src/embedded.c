@@ -260,17 +260,6 @@ embedded_deliver(void)
 }
 
 QUERY(
-	deliveries_waiting,
-	"SELECT FROM billing.sandbox_deliveries WHERE delivered_at IS NULL AND due_at <= clock_timestamp() LIMIT 1",
-	InvalidOid);
-
-bool
-embedded_waiting(void)
-{
-	return RUN(deliveries_waiting, arg_null()) > 0;
-}
-
-QUERY(
 	next_embedded,
 	"SELECT least((SELECT s.next_due FROM billing.sandbox_state AS s WHERE s.next_due IS NOT NULL "
 	"AND NOT EXISTS (SELECT FROM billing.customers AS c JOIN billing.sandbox_clocks AS k "

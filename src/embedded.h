@@ -41,9 +41,6 @@ typedef struct Buyer
 extern const char *embedded_act(const Buyer *buyer, const char *action, const char *reference,
 								const Jsonb *arguments);
 
-/* Are there webhooks that are due and not handled yet?  Inside the caller's unit. */
-extern bool embedded_waiting(void);
-
 /* Hands webhooks that wait to handle_webhook(). Returns how many. */
 extern int embedded_deliver(void);
 

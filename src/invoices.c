@@ -98,7 +98,7 @@ ask(const InvoiceVerb *verb, const pg_uuid_t *id, const pg_uuid_t *payment_metho
 	check_state(verb, id, &invoice);
 	if (payment_method_id != NULL)
 		payment_method_check(payment_method_id, invoice.customer_id);
-	if (outbox_pending(id, verb->operation) == NULL)
+	if (!outbox_under_way(id, verb->operation))
 	{
 		json_open(&b);
 		if (payment_method_id != NULL)
@@ -211,7 +211,7 @@ invoice_describe(const OutboxRow *row)
 	if (method != NULL)
 	{
 		method = ref_find("payment_method", uuid_parse(method), row->provider, row->account);
-		if (method == NULL)
+		if (method == NULL && outbox_is_fresh(row))
 			return (Description){OBSOLETE, NULL, "the payment method is not attached"};
 		json_add_text(&b, "payment_method", method);
 	}
@@ -345,6 +345,28 @@ event_type(const char *before, int attempts_before, const InvoiceSnapshot *told)
 	return NULL;
 }
 
+QUERY(end_draft,
+	  "UPDATE billing.invoices SET status = 'void', updated_at = now() "
+	  "WHERE id = $1 AND status = 'draft' RETURNING organization_id",
+	  UUIDOID);
+
+/* Only drafts can be deleted: it will never be paid. */
+static Applied
+invoice_gone(const ProviderSnapshot *snapshot, const News *news)
+{
+	pg_uuid_t *id = ref_object("invoice", snapshot->provider_id, news->provider, news->account);
+	Invoice invoice;
+
+	if (id == NULL || !invoice_load(id, &invoice))
+		return SNAPSHOT_STALE;
+	news_lock_customer(news, invoice.customer_id);
+	if (!ref_advance(snapshot, id, news, TIE_FOLLOWS))
+		return SNAPSHOT_STALE;
+	if (RUN(end_draft, arg_uuid(id)) > 0)
+		event_record("invoice.void", "invoice", id, row_text(0, 1), "draft", "void");
+	return SNAPSHOT_APPLIED;
+}
+
 Applied
 invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
@@ -357,13 +379,18 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 	int attempts = 0;
 	const char *type;
 
-	if (!find_parties(told, news, &customer, &subscription, waiting_for))
+	if (snapshot->deleted)
+		return invoice_gone(snapshot, news);
+	if (told->status == NULL || told->currency == NULL ||
+		!find_parties(told, news, &customer, &subscription, waiting_for))
+	{
+		if (*waiting_for == NULL)
+			*waiting_for = snapshot->provider_id;
 		return SNAPSHOT_UNKNOWN;
+	}
 	/* two webhooks about a new invoice: the second one finds the row of the first */
-	outbox_lock_customer(customer);
+	news_lock_customer(news, customer);
 	id = ref_object("invoice", snapshot->provider_id, news->provider, news->account);
-	if (snapshot->deleted && id == NULL)
-		return SNAPSHOT_STALE;
 	RUN(customer_organization, arg_uuid(customer));
 	organization_id = row_text(0, 1);
 	if (id == NULL)

@@ -21,6 +21,7 @@
 
 #include "access/xact.h"
 #include "errors.h"
+#include "json.h"
 #include "operations.h"
 #include "subjects.h"
 
@@ -116,6 +117,24 @@ bool
 outbox_is_fresh(const OutboxRow *row)
 {
 	return row->request == NULL && row->step == 0;
+}
+
+Jsonb *
+outbox_known(const OutboxRow *row, SqlQuery *query, const Arg *args)
+{
+	Jsonb *known;
+	JsonBuilder b;
+
+	if (!outbox_is_fresh(row))
+		return json_part(row->arguments, "known");
+	if (query_run(query, args) == 0)
+		elog(ERROR, "object %s of request %s is gone", uuid_text(row->object_id),
+			 uuid_text(row->id));
+	known = row_json(0, 1);
+	json_open(&b);
+	json_add_json(&b, "known", known);
+	outbox_remember(row, json_close(&b));
+	return known;
 }
 
 QUERY(busy_object, "SELECT FROM billing.outbox WHERE object_id = $1 LIMIT 1", UUIDOID);

@@ -73,6 +73,13 @@ extern bool outbox_lock_customer(const pg_uuid_t *customer_id);
 /* The unfinished request of that operation about an object, NULL when there is none. */
 extern pg_uuid_t *outbox_pending(const pg_uuid_t *object_id, Operation operation);
 
+/*
+ * Is a request of that operation about the object on its way?  What is dead is
+ * not: it can be asked for again, and what the provider refused is given up.
+ * The caller holds the key.
+ */
+extern bool outbox_under_way(const pg_uuid_t *object_id, Operation operation);
+
 /* Has the object an unfinished request of any kind (dead ones count)? */
 extern bool outbox_busy(const pg_uuid_t *object_id);
 
@@ -91,6 +98,12 @@ extern void outbox_remember(const OutboxRow *row, const Jsonb *members);
 
 /* Is it about to be built, not to be sent again, looked up or read once more? */
 extern bool outbox_is_fresh(const OutboxRow *row);
+
+/*
+ * Argument known[] of a request: the one jsonb value that the query returns
+ * when the request is built for the first time, remembered from then on.
+ */
+extern Jsonb *outbox_known(const OutboxRow *row, SqlQuery *query, const Arg *args);
 
 /*
  * Gives up the object's request of that operation when it is dead and the

@@ -23,22 +23,20 @@ QUERY(
 	UUIDOID, TEXTOID);
 
 QUERY(known_methods,
-	  "SELECT r.provider_id FROM billing.payment_methods AS m JOIN billing.provider_refs AS r "
+	  "SELECT coalesce(jsonb_agg(r.provider_id ORDER BY r.provider_id), '[]') "
+	  "FROM billing.payment_methods AS m JOIN billing.provider_refs AS r "
 	  "ON r.object_id = m.id AND r.object_type = 'payment_method' "
-	  "WHERE m.customer_id = $1 AND r.provider = $2 AND r.account = $3 ORDER BY r.provider_id",
+	  "WHERE m.customer_id = $1 AND r.provider = $2 AND r.account = $3",
 	  UUIDOID, TEXTOID, TEXTOID);
 
-/* By what we know already a look-up finds the one that is new. */
+/* By what we knew when it went out a look-up finds the one that is new. */
 static void
 add_known(JsonBuilder *b, const OutboxRow *row)
 {
-	int64 count = RUN(known_methods, arg_uuid(row->ordering_key), arg_text(row->provider),
-					  arg_text(row->account));
-
-	json_open_array(b, "known");
-	for (int64 i = 0; i < count; i++)
-		json_append_text(b, row_text(i, 1));
-	json_close_array(b);
+	json_add_json(b, "known",
+				  outbox_known(row, &known_methods,
+							   (const Arg[]){arg_uuid(row->ordering_key), arg_text(row->provider),
+											 arg_text(row->account)}));
 }
 
 static void
@@ -242,11 +240,13 @@ QUERY(insert_found,
 	  "INSERT INTO billing.payment_methods (id, customer_id, provider, account, livemode, state) "
 	  "VALUES ($1, $2, $3, $4, $5, 'pending')",
 	  UUIDOID, UUIDOID, TEXTOID, TEXTOID, BOOLOID);
+/* The bytes are kept as long as the outcome is open, also when the request was given up. */
 QUERY(
 	attaching,
 	"SELECT FROM billing.outbox AS o JOIN billing.payment_methods AS m ON m.id = o.object_id "
-	"WHERE m.customer_id = $1 AND o.operation = 'payment_method.attach' AND o.state IN ('sending', 'unknown') LIMIT 1",
-	UUIDOID);
+	"WHERE m.customer_id = $1 AND m.provider = $2 AND m.account = $3 AND o.operation = 'payment_method.attach' "
+	"AND o.request IS NOT NULL LIMIT 1",
+	UUIDOID, TEXTOID, TEXTOID);
 
 static Arg
 arg_int2(int value)
@@ -275,7 +275,8 @@ adopt_method(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	id = snapshot_object(snapshot, news);
 	if (id != NULL)
 		return id;
-	if (RUN(attaching, arg_uuid(customer_id)) > 0)
+	if (RUN(attaching, arg_uuid(customer_id), arg_text(news->provider), arg_text(news->account)) >
+		0)
 	{
 		*waiting_for = snapshot->provider_id;
 		return NULL;

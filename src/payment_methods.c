@@ -70,6 +70,21 @@ attach_arguments(const MethodTerms *terms, bool set_default)
 	return json_close(&b);
 }
 
+/* The mandate is sealed in the row; the provider's module has to see that there is one. */
+static void
+require_mandate(const Account *account, const MethodTerms *terms)
+{
+	JsonBuilder b;
+
+	if (terms->mandate == NULL)
+		return;
+	json_open(&b);
+	json_add_text(&b, "payment_method", terms->token);
+	json_add_text(&b, "type", terms->type);
+	json_add_json(&b, "mandate", terms->mandate);
+	account_require(account, OPERATION_PAYMENT_METHOD_ATTACH, json_close(&b));
+}
+
 static bool
 is_reference(const char *type)
 {
@@ -90,12 +105,32 @@ insert_row(const pg_uuid_t *id, const Customer *customer, const Account *account
 		arg_time(terms->expires_at), arg_json(terms->metadata));
 }
 
-/* A method that is attached already, or about to be, is found again by its token. */
+QUERY(
+	find_by_id,
+	"SELECT id FROM billing.payment_methods WHERE id = $1 AND customer_id = $2 AND provider = $3 AND account = $4 "
+	"AND state IN ('pending', 'attached')",
+	UUIDOID, UUIDOID, TEXTOID, TEXTOID);
+
+/* No token of a provider is a uuid: one is meant as ours. */
+static pg_uuid_t *
+own_method(const Customer *customer, const Account *account, const pg_uuid_t *id)
+{
+	if (RUN(find_by_id, arg_uuid(id), arg_uuid(customer->id), arg_text(account->provider),
+			arg_text(account->account)) == 0)
+		unknown_object("payment method", uuid_text(id),
+					   "billing.list_payment_methods() lists those of the customer; one of another "
+					   "account is of no use here.");
+	return row_uuid(0, 1);
+}
+
+/* A method that is attached already, or about to be, is found again by its id or its token. */
 static pg_uuid_t *
 same_method(const Customer *customer, const Account *account, const char *token)
 {
 	if (token == NULL)
 		return NULL;
+	if (uuid_parse(token) != NULL)
+		return own_method(customer, account, uuid_parse(token));
 	if (RUN(find_token, arg_uuid(customer->id), arg_text(token), arg_text(account->provider),
 			arg_text(account->account)) > 0)
 		return row_uuid(0, 1);
@@ -112,6 +147,7 @@ attach(const Customer *customer, const Account *account, const MethodTerms *term
 	pg_uuid_t *id;
 
 	check_no_card("payment_method", terms->token);
+	require_mandate(account, terms);
 	customer_ensure_at(customer, account);
 	outbox_lock_customer(customer->id);
 	id = same_method(customer, account, terms->token);
@@ -273,7 +309,7 @@ SQL_FUNCTION(billing_detach_payment_method)
 	db_open();
 	method_load_locked(id, &method);
 	if (strcmp(method.state, "detached") != 0 && strcmp(method.state, "failed") != 0 &&
-		outbox_pending(id, OPERATION_PAYMENT_METHOD_DETACH) == NULL)
+		!outbox_under_way(id, OPERATION_PAYMENT_METHOD_DETACH))
 	{
 		json_open(&b);
 		outbox_enqueue(account_get(method.provider, method.account),

@@ -45,7 +45,10 @@ payment_method_at_provider(const OutboxRow *row, const pg_uuid_t *method, char *
 	return *provider_id != NULL;
 }
 
-/* It will not be tried: the row says why. */
+/*
+ * It will not be tried: the row says why.  Only for a request that is about to
+ * be built: what became of one that was sent the provider has to say.
+ */
 static Description
 give_up(const PaymentIntent *p, const char *code, const char *reason)
 {
@@ -67,18 +70,23 @@ add_private_terms(JsonBuilder *b, const pg_uuid_t *id, const bytea *sealed)
 		json_copy(b, json_parse(text, strlen(text), &reason), members);
 }
 
-/* Who pays.  A stored method knows that; a voucher is made out to somebody. */
+/*
+ * Who pays, as the customer is known now: a voucher is made out to somebody.
+ * Embedded providers make theirs out to nobody, and keep what they are told.
+ */
 static void
-add_payer(JsonBuilder *b, const PaymentIntent *p)
+add_payer(JsonBuilder *b, const OutboxRow *row, const pg_uuid_t *customer_id)
 {
-	CustomerTerms payer = customer_terms(p->customer_id, NULL);
-	JsonBuilder details;
+	CustomerTerms customer;
 
-	json_open(&details);
-	json_add_text(&details, "name", payer.name);
-	json_add_text(&details, "email", payer.email);
-	json_add_text(&details, "phone", payer.phone);
-	json_add_json(b, "billing_details", json_close(&details));
+	if (provider_find(row->provider)->embedded != NULL)
+		return;
+	customer = customer_terms(customer_id, NULL);
+	json_open_object(b, "billing_details");
+	json_add_text(b, "name", customer.name);
+	json_add_text(b, "email", customer.email);
+	json_add_text(b, "phone", customer.phone);
+	json_close_object(b);
 }
 
 static Description
@@ -102,7 +110,7 @@ describe_create(const OutboxRow *row, const PaymentIntent *p)
 		return (Description){OBSOLETE, NULL, "the payment was canceled"};
 	if (customer == NULL)
 		return give_up(p, "customer_missing", "the customer was never created there");
-	if (!payment_method_at_provider(row, p->payment_method_id, &method))
+	if (!payment_method_at_provider(row, p->payment_method_id, &method) && outbox_is_fresh(row))
 		return give_up(p, "payment_method_refused", "the payment method was refused");
 	if (RUN(payment_terms, arg_uuid(p->id)) == 0)
 		elog(ERROR, "payment intent %s is gone", uuid_text(p->id));
@@ -119,33 +127,14 @@ describe_create(const OutboxRow *row, const PaymentIntent *p)
 				  unseal_text("payment_intents.receipt_email", p->id, row_bytes(0, 3)));
 	add_private_terms(&b, p->id, row_bytes(0, 4));
 	json_add_json(&b, "metadata", row_json(0, 5));
+	add_payer(&b, row, p->customer_id);
 	json_add_int(&b, "amount", wire_charge(row->provider, p->currency, p->amount));
-	if (method == NULL)
-		add_payer(&b, p);
 	ready = payment_lines_to_wire(&b, row, p->currency);
 	return (Description){ready ? READY : NOT_YET, json_close(&b),
 						 ready ? NULL : "a price does not exist there"};
 }
 
 QUERY(all_charges, "SELECT to_jsonb(charges) FROM billing.payment_intents WHERE id = $1", UUIDOID);
-
-/* The attempts that there were before this one. */
-static Jsonb *
-known_charges(const OutboxRow *row, const PaymentIntent *p)
-{
-	Jsonb *known;
-	JsonBuilder b;
-
-	if (!outbox_is_fresh(row))
-		return json_part(row->arguments, "known");
-	if (RUN(all_charges, arg_uuid(p->id)) == 0)
-		elog(ERROR, "payment intent %s is gone", uuid_text(p->id));
-	known = row_json(0, 1);
-	json_open(&b);
-	json_add_json(&b, "known", known);
-	outbox_remember(row, json_close(&b));
-	return known;
-}
 
 static Description
 describe_confirm(const OutboxRow *row, const PaymentIntent *p, JsonBuilder *b)
@@ -155,7 +144,8 @@ describe_confirm(const OutboxRow *row, const PaymentIntent *p, JsonBuilder *b)
 	char *named = json_text(row->arguments, "payment_method_id");
 	char *method = NULL;
 
-	if (named != NULL && !payment_method_at_provider(row, uuid_parse(named), &method))
+	if (named != NULL && !payment_method_at_provider(row, uuid_parse(named), &method) &&
+		outbox_is_fresh(row))
 		return give_up(p, "payment_method_refused", "the payment method was refused");
 	if (RUN(payment_terms, arg_uuid(p->id)) == 0)
 		elog(ERROR, "payment intent %s is gone", uuid_text(p->id));
@@ -163,9 +153,9 @@ describe_confirm(const OutboxRow *row, const PaymentIntent *p, JsonBuilder *b)
 	json_add_text(b, "payment_method", method);
 	json_add_int(b, "amount", wire_charge(row->provider, p->currency, p->amount));
 	json_copy(b, row->arguments, members);
-	if (method == NULL)
-		add_payer(b, p);
-	json_add_json(b, "known", known_charges(row, p));
+	add_payer(b, row, p->customer_id);
+	/* the attempts that there were before this one */
+	json_add_json(b, "known", outbox_known(row, &all_charges, (const Arg[]){arg_uuid(p->id)}));
 	return (Description){READY, json_close(b), NULL};
 }
 
@@ -194,6 +184,9 @@ payment_intent_describe(const OutboxRow *row)
 	if (row->operation != OPERATION_PAYMENT_INTENT_FETCH && outbox_is_fresh(row) &&
 		(payment_arrived(p->status) || strcmp(p->status, "canceled") == 0))
 		return (Description){OBSOLETE, NULL, "the payment is over"};
+	if (row->operation == OPERATION_PAYMENT_INTENT_CONFIRM && outbox_is_fresh(row) &&
+		!payment_confirmable(p->status))
+		return (Description){OBSOLETE, NULL, "the payment is on its way"};
 	json_open(&b);
 	json_add_text(&b, "payment_intent", p->provider_id);
 	json_add_text(&b, "reference", uuid_text(p->id));

@@ -86,6 +86,20 @@ payment_method_default(const Customer *customer, const Account *account,
 	return true;
 }
 
+void
+payment_method_check_account(const PaymentMethodChoice *choice, const Account *account)
+{
+	if (choice->method_id == NULL || (strcmp(account->provider, choice->provider) == 0 &&
+									  strcmp(account->account, choice->account) == 0))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("payment method \"%s\" cannot be charged by account \"%s\" at \"%s\"",
+						   uuid_text(choice->method_id), account->account, account->provider),
+					errdetail("It belongs to account \"%s\" at \"%s\".", choice->account,
+							  choice->provider),
+					errhint("Leave provider and account out, or pass a method of that account.")));
+}
+
 Account *
 payment_account(const RouteTerms *call, const PaymentMethodChoice *choice)
 {
@@ -98,15 +112,7 @@ payment_account(const RouteTerms *call, const PaymentMethodChoice *choice)
 		terms.account = choice->account;
 	}
 	chosen = route_account(&terms);
-	if (choice->method_id != NULL && (strcmp(chosen->provider, choice->provider) != 0 ||
-									  strcmp(chosen->account, choice->account) != 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("payment method \"%s\" cannot be charged by account \"%s\" at \"%s\"",
-						uuid_text(choice->method_id), chosen->account, chosen->provider),
-				 errdetail("It belongs to account \"%s\" at \"%s\".", choice->account,
-						   choice->provider),
-				 errhint("Leave provider and account out, or pass a method of that account.")));
+	payment_method_check_account(choice, chosen);
 	return chosen;
 }
 

@@ -34,7 +34,8 @@ QUERY(
 	load_payment,
 	"SELECT p.id, p.customer_id, p.organization_id, p.provider, p.account, p.livemode, p.status, p.amount, p.currency, "
 	"p.amount_capturable, p.amount_received, p.refunded_elsewhere, p.method, p.payment_method_id, p.off_session, "
-	"p.invoice_id, p.checkout_session_id, p.paid_at, r.provider_id FROM billing.payment_intents AS p "
+	"p.invoice_id, p.checkout_session_id, p.paid_at, r.provider_id, p.installments, p.expires_at "
+	"FROM billing.payment_intents AS p "
 	"LEFT JOIN billing.provider_refs AS r ON r.object_id = p.id AND r.object_type = 'payment_intent' "
 	"AND r.provider = p.provider AND r.account = p.account WHERE p.id = $1",
 	UUIDOID);
@@ -66,6 +67,8 @@ payment_intent_load(const pg_uuid_t *id)
 	p->checkout_session_id = row_uuid(0, 17);
 	p->paid_at = row_time(0, 18);
 	p->provider_id = row_text(0, 19);
+	p->installments = row_null(0, 20) ? 0 : row_int4(0, 20);
+	p->expires_at = row_time(0, 21);
 	return p;
 }
 
@@ -108,9 +111,8 @@ account_of(const PaymentIntent *p)
 
 /* ---- invoices: one attempt in flight ---- */
 
-QUERY(invoice_to_pay,
-	  "SELECT status, currency FROM billing.invoices WHERE id = $1 AND customer_id = $2", UUIDOID,
-	  UUIDOID);
+QUERY(invoice_to_pay, "SELECT currency FROM billing.invoices WHERE id = $1 AND customer_id = $2",
+	  UUIDOID, UUIDOID);
 /* A request whose outcome nobody knows counts, even when it was given up: its bytes are kept. */
 QUERY(
 	attempt_in_flight,
@@ -135,23 +137,36 @@ refuse_second_attempt(const pg_uuid_t *invoice_id, const pg_uuid_t *own_id)
 							"billing.cancel_payment_intent().")));
 }
 
+QUERY(invoice_status, "SELECT status FROM billing.invoices WHERE id = $1", UUIDOID);
+
+static void
+require_open(const pg_uuid_t *invoice_id)
+{
+	if (invoice_id == NULL || RUN(invoice_status, arg_uuid(invoice_id)) == 0 ||
+		strcmp(row_text(0, 1), "open") == 0)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+					errmsg("invoice \"%s\" is %s and cannot be paid", uuid_text(invoice_id),
+						   row_text(0, 1)),
+					errhint("Only an open invoice is paid.")));
+}
+
 static void
 check_invoice(const pg_uuid_t *invoice_id, const Customer *customer, const char *currency)
 {
-	char *status;
+	char *billed;
 
 	if (invoice_id == NULL)
 		return;
 	if (RUN(invoice_to_pay, arg_uuid(invoice_id), arg_uuid(customer->id)) == 0)
 		unknown_object("invoice", uuid_text(invoice_id), "Pass an invoice of this customer.");
-	status = row_text(0, 1);
-	if (strcmp(status, "open") != 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE), errmsg("invoice \"%s\" is %s and cannot be paid",
-														  uuid_text(invoice_id), status)));
-	if (strcmp(row_text(0, 2), currency) != 0)
+	billed = row_text(0, 1);
+	require_open(invoice_id);
+	if (strcmp(billed, currency) != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invoice \"%s\" is in %s and cannot be paid in %s",
-							   uuid_text(invoice_id), row_text(0, 2), currency)));
+							   uuid_text(invoice_id), billed, currency),
+						errhint("Pass currency => '%s'.", billed)));
 	refuse_second_attempt(invoice_id, NULL);
 }
 
@@ -263,7 +278,17 @@ confirms(const PaymentTerms *terms, const PaymentMethodChoice *choice)
 	return terms->confirm != 0;
 }
 
-/* What the provider has to know beside the row; ids of ours stay ours. */
+static void
+add_choice(JsonBuilder *b, const PaymentMethodChoice *choice)
+{
+	char *id = choice->method_id == NULL ? NULL : uuid_text(choice->method_id);
+
+	json_add_text(b, "token", choice->token);
+	json_add_text(b, "payment_method", id);
+	json_add_text(b, "payment_method_id", id);
+}
+
+/* All that is asked for, so that the provider's module can refuse it; ids of ours stay ours. */
 static Jsonb *
 create_arguments(const PaymentTerms *terms, const PaymentMethodChoice *choice,
 				 const PaymentLines *lines, const char *currency, bool confirm)
@@ -273,7 +298,7 @@ create_arguments(const PaymentTerms *terms, const PaymentMethodChoice *choice,
 	json_open(&b);
 	json_add_text(&b, "currency", currency);
 	json_add_text(&b, "method", terms->method != NULL ? terms->method : choice->type);
-	json_add_text(&b, "token", choice->token);
+	add_choice(&b, choice);
 	json_add_bool(&b, "confirm", confirm);
 	json_add_bool(&b, "off_session", terms->off_session);
 	json_add_text(&b, "capture_method", terms->capture_method);
@@ -282,7 +307,28 @@ create_arguments(const PaymentTerms *terms, const PaymentMethodChoice *choice,
 	json_add_time(&b, "expires_at", terms->expires_at);
 	json_add_json(&b, "line_items", lines->line_items);
 	json_add_json(&b, "tax_lines", lines->tax_lines);
+	json_add_text(&b, "description", terms->description);
+	json_add_text(&b, "statement_descriptor_suffix", terms->suffix);
+	json_add_text(&b, "receipt_email", terms->receipt_email);
+	json_add_text(&b, "return_url", terms->return_url);
 	json_add_text(&b, "setup_future_usage", terms->setup_future_usage);
+	json_add_json(&b, "mandate", terms->mandate);
+	return json_close(&b);
+}
+
+/* What the row has not. */
+static Jsonb *
+kept_in_request(const Jsonb *arguments)
+{
+	static const char *const members[] = {
+		"currency",   "method",      "token",          "payment_method_id",
+		"confirm",    "off_session", "capture_method", "installments",
+		"expires_at", "line_items",  "tax_lines",      "setup_future_usage",
+		NULL};
+	JsonBuilder b;
+
+	json_open(&b);
+	json_copy(&b, arguments, members);
 	return json_close(&b);
 }
 
@@ -357,8 +403,8 @@ payment_intent_create(const PaymentTerms *terms, const Customer *customer)
 
 	insert_row(id, terms, customer, account, &choice, currency, private);
 	customer_ensure_at(customer, account);
-	outbox_enqueue(account, OPERATION_PAYMENT_INTENT_CREATE, id, customer->id, arguments,
-				   lines.blocked_by);
+	outbox_enqueue(account, OPERATION_PAYMENT_INTENT_CREATE, id, customer->id,
+				   kept_in_request(arguments), lines.blocked_by);
 	return id;
 }
 
@@ -474,20 +520,46 @@ payment_intent_abandon(const pg_uuid_t *id, const char *reason)
 
 /* ---- confirm ---- */
 
-static void
-require_confirmable(const PaymentIntent *p)
+bool
+payment_confirmable(const char *status)
 {
 	static const char *const open_words[] = {"pending", "requires_action", "failed", NULL};
 
-	if (!is_one_of(p->status, open_words))
+	return is_one_of(status, open_words);
+}
+
+static void
+require_confirmable(const PaymentIntent *p)
+{
+	if (!payment_confirmable(p->status))
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("payment intent \"%s\" is %s and cannot be confirmed",
-							   uuid_text(p->id), p->status)));
+							   uuid_text(p->id), p->status),
+						errhint("Only one that is pending, waits for its customer or has failed "
+								"is charged.")));
 	if (p->provider_id == NULL && !outbox_busy(p->id))
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_STATE),
 				 errmsg("payment intent \"%s\" is not known to the provider", uuid_text(p->id)),
 				 errhint("Use billing.create_payment_intent() to make a new one.")));
+}
+
+/*
+ * Money is not moved twice: one that is on its way, or whose outcome nobody
+ * knows, comes first.  What the provider refused can be asked for again.
+ */
+static void
+refuse_while_unknown(const pg_uuid_t *id, Operation operation, const char *what)
+{
+	bool under_way = outbox_under_way(id, operation);
+
+	if (!under_way && outbox_pending(id, operation) == NULL)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+					errmsg("payment intent \"%s\" is being %s", uuid_text(id), what),
+					under_way ? errhint("Wait for it by billing.await().")
+							  : errhint("Nobody knows what became of it: billing.retry_request() "
+										"asks the provider; billing.outbox_status has its id.")));
 }
 
 QUERY(
@@ -497,53 +569,113 @@ QUERY(
 	"installments = coalesce($5, installments), terms = coalesce($6, terms), updated_at = now() WHERE id = $1",
 	UUIDOID, UUIDOID, TEXTOID, BOOLOID, INT4OID, BYTEAOID);
 
+typedef struct ConfirmTerms
+{
+	const char *payment_method;
+	const char *method;
+	const char *return_url;
+	int off_session;  /* 0, 1 or UNSAID */
+	int installments; /* 0: none */
+	TimestampTz expires_at;
+	const Jsonb *mandate;
+} ConfirmTerms;
+
+/*
+ * The first attempt is made as the payment was asked for, a later one as this
+ * call says; instalments that were agreed stay agreed.
+ */
+static void
+complete_from_row(ConfirmTerms *terms, PaymentMethodChoice *choice, const PaymentIntent *p)
+{
+	bool first = strcmp(p->status, "pending") == 0;
+	bool named = terms->payment_method != NULL || terms->method != NULL;
+
+	if (first && terms->off_session == UNSAID && p->off_session)
+		terms->off_session = 1;
+	if (first && !named)
+	{
+		choice->method_id = p->payment_method_id;
+		terms->method = p->method;
+		if (terms->expires_at == 0)
+			terms->expires_at = p->expires_at;
+	}
+	if (terms->method == NULL)
+		terms->method = choice->type;
+	if (terms->installments == 0 && (terms->method == NULL || strcmp(terms->method, "card") == 0))
+		terms->installments = p->installments;
+}
+
+static Jsonb *
+confirm_arguments(const ConfirmTerms *terms, const PaymentMethodChoice *choice,
+				  const char *currency)
+{
+	JsonBuilder b;
+
+	json_open(&b);
+	json_add_text(&b, "currency", currency);
+	json_add_text(&b, "method", terms->method);
+	add_choice(&b, choice);
+	if (terms->off_session != UNSAID)
+		json_add_bool(&b, "off_session", terms->off_session > 0);
+	if (terms->installments > 0)
+		json_add_int(&b, "installments", terms->installments);
+	json_add_time(&b, "expires_at", terms->expires_at);
+	json_add_text(&b, "return_url", terms->return_url);
+	json_add_json(&b, "mandate", terms->mandate);
+	return json_close(&b);
+}
+
+static void
+payment_intent_confirm(const PaymentIntent *p, ConfirmTerms *terms)
+{
+	Account *account = account_of(p);
+	char *private = private_terms(terms->return_url, terms->mandate);
+	PaymentMethodChoice choice = payment_method_choose(customer_load(p->customer_id, false),
+													   terms->payment_method);
+	Jsonb *arguments;
+
+	payment_method_check_account(&choice, account);
+	complete_from_row(terms, &choice, p);
+	check_installments(account, terms->installments, p->amount, p->currency, terms->method,
+					   terms->off_session > 0);
+	arguments = confirm_arguments(terms, &choice, p->currency);
+	account_require(account, OPERATION_PAYMENT_INTENT_CONFIRM, arguments);
+	payment_require_arguments(account, OPERATION_PAYMENT_INTENT_CONFIRM, arguments);
+	RUN(note_confirm, arg_uuid(p->id), arg_uuid(choice.method_id), arg_text(terms->method),
+		terms->off_session == UNSAID ? arg_null() : arg_bool(terms->off_session > 0),
+		terms->installments > 0 ? arg_int4(terms->installments) : arg_null(),
+		arg_bytes(seal_text("payment_intents.terms", p->id, private)));
+	outbox_enqueue(account, OPERATION_PAYMENT_INTENT_CONFIRM, p->id, p->customer_id,
+				   kept_in_request(arguments), NULL);
+}
+
 SQL_FUNCTION(billing_confirm_payment_intent)
 {
 	pg_uuid_t *id = ARG_UUID(0);
-	char *payment_method = ARG_TEXT(1);
-	char *method = ARG_TEXT(2);
-	char *return_url = ARG_TEXT(3);
-	int off_session = PG_ARGISNULL(4) ? UNSAID : PG_GETARG_BOOL(4);
-	int installments = ARG_INT4(5, 0);
-	TimestampTz expires_at = ARG_TIME(6);
-	Jsonb *mandate = ARG_JSON(7);
-	PaymentMethodChoice choice;
+	ConfirmTerms terms = {
+		.payment_method = ARG_TEXT(1),
+		.method = ARG_TEXT(2),
+		.return_url = ARG_TEXT(3),
+		.off_session = PG_ARGISNULL(4) ? UNSAID : PG_GETARG_BOOL(4),
+		.installments = ARG_INT4(5, 0),
+		.expires_at = ARG_TIME(6),
+		.mandate = ARG_JSON(7),
+	};
 	PaymentIntent *p;
-	Account *account;
-	JsonBuilder b;
-	char *private;
 
 	db_open();
-	check_no_card("payment_method", payment_method);
-	check_no_card("return_url", return_url);
-	check_no_card_json("mandate", mandate);
-	check_method(method);
-	private = private_terms(return_url, mandate);
+	check_no_card("payment_method", terms.payment_method);
+	check_no_card("method", terms.method);
+	check_no_card("return_url", terms.return_url);
+	check_no_card_json("mandate", terms.mandate);
+	check_method(terms.method);
 	p = payment_intent_load_locked(id);
 	require_confirmable(p);
+	refuse_while_unknown(id, OPERATION_PAYMENT_INTENT_CONFIRM, "confirmed");
+	require_open(p->invoice_id);
 	refuse_second_attempt(p->invoice_id, p->id);
-	check_expiry(p->organization_id, expires_at);
-	account = account_of(p);
-	choice = payment_method_choose(customer_load(p->customer_id, false), payment_method);
-	check_installments(account, installments, p->amount, p->currency,
-					   method != NULL ? method : choice.type, off_session > 0);
-	RUN(note_confirm, arg_uuid(id), arg_uuid(choice.method_id),
-		arg_text(method != NULL ? method : choice.type),
-		off_session == UNSAID ? arg_null() : arg_bool(off_session > 0),
-		installments > 0 ? arg_int4(installments) : arg_null(),
-		arg_bytes(seal_text("payment_intents.terms", id, private)));
-	json_open(&b);
-	json_add_text(&b, "method", method != NULL ? method : choice.type);
-	json_add_text(&b, "payment_method_id",
-				  choice.method_id == NULL ? NULL : uuid_text(choice.method_id));
-	json_add_text(&b, "token", choice.token);
-	if (off_session != UNSAID)
-		json_add_bool(&b, "off_session", off_session > 0);
-	if (installments > 0)
-		json_add_int(&b, "installments", installments);
-	json_add_time(&b, "expires_at", expires_at);
-	outbox_enqueue(account, OPERATION_PAYMENT_INTENT_CONFIRM, id, p->customer_id, json_close(&b),
-				   NULL);
+	check_expiry(p->organization_id, terms.expires_at);
+	payment_intent_confirm(p, &terms);
 	db_close();
 	PG_RETURN_VOID();
 }
@@ -564,10 +696,7 @@ SQL_FUNCTION(billing_capture_payment_intent)
 						errmsg("payment intent \"%s\" has nothing to capture", uuid_text(id)),
 						errdetail("Its status is %s.", p->status),
 						errhint("Only payments with capture_method manual are authorised first.")));
-	if (outbox_pending(id, OPERATION_PAYMENT_INTENT_CAPTURE) != NULL)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("payment intent \"%s\" is being captured", uuid_text(id)),
-						errhint("Wait for it by billing.await().")));
+	refuse_while_unknown(id, OPERATION_PAYMENT_INTENT_CAPTURE, "captured");
 	if (amount != NO_AMOUNT && (amount <= 0 || amount > p->amount_capturable))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("amount must be from 1 to what is authorised"),
@@ -630,7 +759,7 @@ SQL_FUNCTION(billing_cancel_payment_intent)
 	p = payment_intent_load_locked(id);
 	refuse_cancel(p);
 	if (strcmp(p->status, "canceled") != 0 &&
-		outbox_pending(id, OPERATION_PAYMENT_INTENT_CANCEL) == NULL)
+		!outbox_under_way(id, OPERATION_PAYMENT_INTENT_CANCEL))
 	{
 		/* never sent, given up or refused: there is nothing that could be cancelled there */
 		if (p->provider_id == NULL && outbox_withdraw_creation(id, OPERATION_PAYMENT_INTENT_CREATE))

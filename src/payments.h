@@ -29,6 +29,8 @@ typedef struct PaymentIntent
 	char *method;
 	pg_uuid_t *payment_method_id;
 	bool off_session;
+	int installments; /* months; 0: none */
+	TimestampTz expires_at;
 	pg_uuid_t *invoice_id;
 	pg_uuid_t *checkout_session_id;
 	TimestampTz paid_at;
@@ -47,6 +49,9 @@ extern pg_uuid_t *payment_intent_told(const char *payment_intent, const char *ch
 
 /* succeeded, partially_refunded or refunded: the money has arrived. */
 extern bool payment_arrived(const char *status);
+
+/* pending, requires_action or failed: nothing of it is on its way. */
+extern bool payment_confirmable(const char *status);
 
 /* ---- payment_terms.c: arguments that payments and setup intents have in common ---- */
 
@@ -70,6 +75,9 @@ extern PaymentMethodChoice payment_method_choose(const Customer *customer, const
 /* The customer's default method at this account; false when he has none. */
 extern bool payment_method_default(const Customer *customer, const Account *account,
 								   PaymentMethodChoice *choice);
+
+/* 22023 when the method that is chosen belongs to another account. */
+extern void payment_method_check_account(const PaymentMethodChoice *choice, const Account *account);
 
 /*
  * The account of a new payment: the method's, where one is attached, else as

@@ -44,19 +44,24 @@ ref_object(const char *object_type, const char *provider_id, const char *provide
 /*
  * Metadata is what anybody with a key of the account can write: a reference
  * counts only within the account, and a customer's only within its mode.
+ * What is bought or paid or given back twice under one reference is two
+ * objects: the second one must not take the place of the first.
  */
+#define UNKNOWN_THERE                                                            \
+	"NOT EXISTS (SELECT FROM billing.provider_refs AS r WHERE r.object_id = $1 " \
+	"AND r.object_type = $5 AND r.provider = $2 AND r.account = $3) "
 QUERY(referred,
 	  "SELECT FROM billing.customers WHERE id = $1 AND $5 = 'customer' AND livemode = $4 "
 	  "UNION ALL SELECT FROM billing.payment_methods WHERE id = $1 AND $5 = 'payment_method' "
 	  "AND provider = $2 AND account = $3 "
 	  "UNION ALL SELECT FROM billing.subscriptions WHERE id = $1 AND $5 = 'subscription' "
-	  "AND provider = $2 AND account = $3 "
+	  "AND provider = $2 AND account = $3 AND " UNKNOWN_THERE
 	  "UNION ALL SELECT FROM billing.payment_intents WHERE id = $1 AND $5 = 'payment_intent' "
-	  "AND provider = $2 AND account = $3 "
+	  "AND provider = $2 AND account = $3 AND " UNKNOWN_THERE
 	  "UNION ALL SELECT FROM billing.setup_intents WHERE id = $1 AND $5 = 'setup_intent' "
 	  "AND provider = $2 AND account = $3 "
 	  "UNION ALL SELECT FROM billing.refunds WHERE id = $1 AND $5 = 'refund' "
-	  "AND provider = $2 AND account = $3 "
+	  "AND provider = $2 AND account = $3 AND " UNKNOWN_THERE
 	  "UNION ALL SELECT FROM billing.checkout_sessions WHERE id = $1 AND $5 = 'checkout_session' "
 	  "AND provider = $2 AND account = $3 "
 	  "UNION ALL SELECT FROM billing.plans WHERE id = $1 AND $5 = 'product' "

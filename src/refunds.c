@@ -332,7 +332,7 @@ SQL_FUNCTION(billing_cancel_refund)
 	if (strcmp(f->status, "succeeded") == 0 || strcmp(f->status, "failed") == 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("refund \"%s\" has %s", uuid_text(id), f->status)));
-	if (strcmp(f->status, "pending") == 0 && outbox_pending(id, OPERATION_REFUND_CANCEL) == NULL)
+	if (strcmp(f->status, "pending") == 0 && !outbox_under_way(id, OPERATION_REFUND_CANCEL))
 	{
 		if (f->provider_id == NULL && outbox_withdraw_creation(id, OPERATION_REFUND_CREATE))
 		{

@@ -273,6 +273,19 @@ outbox_give_up(const pg_uuid_t *object_id, Operation operation)
 	return true;
 }
 
+QUERY(
+	alive_request,
+	"SELECT FROM billing.outbox WHERE object_id = $1 AND operation = $2 AND state <> 'dead' LIMIT 1",
+	UUIDOID, TEXTOID);
+
+bool
+outbox_under_way(const pg_uuid_t *object_id, Operation operation)
+{
+	while (outbox_give_up(object_id, operation))
+		;
+	return RUN(alive_request, arg_uuid(object_id), arg_text(operation_name(operation))) > 0;
+}
+
 QUERY(sent_creation,
 	  "SELECT FROM billing.outbox WHERE object_id = $1 AND operation = $2 "
 	  "AND (attempts > 0 OR generation > 0 OR step > 0)",

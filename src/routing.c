@@ -48,20 +48,6 @@ trouble_of_mode(const Account *account, const RouteTerms *terms)
 }
 
 QUERY(
-	serves_country,
-	"SELECT FROM billing.providers WHERE name = $1 AND (countries IS NULL OR $2 = ANY (countries))",
-	TEXTOID, TEXTOID);
-
-static const char *
-trouble_of_country(const Account *account, const RouteTerms *terms)
-{
-	if (terms->country == NULL ||
-		RUN(serves_country, arg_text(account->provider), arg_text(terms->country)) > 0)
-		return NULL;
-	return psprintf("not for customers in %s", terms->country);
-}
-
-QUERY(
 	method_to_be_listed,
 	"SELECT FROM billing.optional_methods AS o WHERE o.provider = $1 AND o.method = $2 AND o.optional "
 	"AND NOT coalesce($3 -> 'capabilities' ? $2, false)",
@@ -162,8 +148,7 @@ static const char *
 trouble_of(const Account *account, const RouteTerms *terms)
 {
 	static const char *(*const troubles[])(const Account *account, const RouteTerms *terms) = {
-		trouble_of_mode,  trouble_of_country, trouble_of_method,
-		trouble_of_money, trouble_of_plan,    trouble_of_operation,
+		trouble_of_mode, trouble_of_method, trouble_of_money, trouble_of_plan, trouble_of_operation,
 	};
 
 	for (int i = 0; i < (int) lengthof(troubles); i++)
@@ -191,9 +176,10 @@ checked_terms(const RouteTerms *given)
 	if (terms.provider == NULL && terms.account != NULL && strcmp(terms.account, "default") == 0)
 		terms.account = NULL;
 	if (terms.country == NULL && terms.customer != NULL)
+	{
 		terms.country = terms.customer->country;
-	terms.country = check_country(terms.country);
-	check_country_served(terms.country);
+		check_country_served(terms.country);
+	}
 	terms.currency = check_currency(terms.currency);
 	check_word("purpose", terms.purpose, purpose_words);
 	if (terms.installments > 0)
@@ -246,7 +232,8 @@ named_route(const RouteTerms *terms)
  */
 QUERY(
 	applicable_rules,
-	"SELECT " ACCOUNT_COLUMNS ", r.name, r.description, w.provider "
+	"SELECT " ACCOUNT_COLUMNS ", r.name, r.description, w.provider, "
+	"$1 IS NULL OR p.countries IS NULL OR $1 = ANY (p.countries) "
 	"FROM billing.routing_rules AS r CROSS JOIN LATERAL (SELECT "
 	"CASE r.kind WHEN 'customer' THEN $5 "
 	"WHEN 'setting' THEN (SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_provider') "
@@ -314,7 +301,8 @@ ask_rules(Rows rows, const RouteTerms *terms, Route *route)
 			continue;
 		}
 		account = account_read(rows, i);
-		trouble = trouble_of(account, terms);
+		trouble = rows_bool(rows, i, 13) ? trouble_of(account, terms)
+										 : psprintf("not for customers in %s", terms->country);
 		if (trouble == NULL && account->stopped)
 			trouble = psprintf("account %s is stopped", account->account);
 		else if (trouble == NULL)
@@ -344,7 +332,7 @@ QUERY(
 	"WHERE NOT p.embedded AND NOT p.retired AND a.secret_key IS NOT NULL LIMIT 1",
 	InvalidOid);
 
-static void
+static _Noreturn void
 no_route(const Route *route)
 {
 	if (RUN(any_configured, arg_null()) == 0)
@@ -464,6 +452,8 @@ SQL_FUNCTION(billing_select_provider)
 	InitMaterializedSRF(fcinfo, 0);
 	db_open();
 	terms.operation = operation_of(ARG_TEXT(4), &terms);
+	terms.country = check_country(terms.country);
+	check_country_served(terms.country);
 	if (organization_id != NULL)
 		terms.customer = customer_of_organization(organization_id, false);
 	route = route_choose(&terms);

@@ -20,7 +20,7 @@ typedef struct RouteTerms
 {
 	const char *provider; /* named in the call */
 	const char *account;  /* named in the call */
-	const char *country;  /* of the customer; NULL: that of customer */
+	const char *country;  /* of the customer, checked by the caller; NULL: that of customer */
 	const char *currency;
 	int64 amount;        /* minor units; NO_AMOUNT: none */
 	const char *method;  /* card, oxxo, spei, msi, ... */

@@ -130,6 +130,13 @@ interpret(Delivery *delivery)
 		result->error_type = transport_error(delivery->response.transport);
 }
 
+/* Providers date to the second; what is compared with that has to be cut alike. */
+static TimestampTz
+whole_second(TimestampTz time)
+{
+	return time - ((time % USECS_PER_SEC) + USECS_PER_SEC) % USECS_PER_SEC;
+}
+
 /*
  * When the provider's state was what it told: when we asked, by its clock, to
  * the second, as its webhooks count.  Its Date is the second in which it
@@ -150,11 +157,11 @@ told_as_of(const Delivery *delivery)
 			as_of = delivery->row.first_sent_at;
 		if (http_date(response, &date))
 		{
-			as_of += Max(date - response->received_at, 0);
+			as_of += Max(date - whole_second(response->received_at), 0);
 			as_of = Min(as_of, date);
 		}
 	}
-	return as_of - ((as_of % USECS_PER_SEC) + USECS_PER_SEC) % USECS_PER_SEC;
+	return whole_second(as_of);
 }
 
 /*

@@ -92,6 +92,33 @@ QUERY(
 	UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, UUIDOID, TEXTOID, BYTEAOID,
 	JSONBOID);
 
+static const char *const request_members[] = {"token", "confirm", "usage", NULL};
+
+static Jsonb *
+create_arguments(const SetupTerms *terms, const PaymentMethodChoice *choice)
+{
+	JsonBuilder b;
+
+	json_open(&b);
+	json_add_text(&b, "token", choice->token);
+	json_add_bool(&b, "confirm", terms->confirm);
+	json_add_text(&b, "usage", terms->usage);
+	return json_close(&b);
+}
+
+/* What is sealed in the row only: the provider's module can refuse that, too. */
+static Jsonb *
+with_private(const SetupTerms *terms, const Jsonb *arguments)
+{
+	JsonBuilder b;
+
+	json_open(&b);
+	json_copy(&b, arguments, request_members);
+	json_add_text(&b, "return_url", terms->return_url);
+	json_add_json(&b, "mandate", terms->mandate);
+	return json_close(&b);
+}
+
 static pg_uuid_t *
 setup_create(const SetupTerms *terms, const Customer *customer)
 {
@@ -105,15 +132,10 @@ setup_create(const SetupTerms *terms, const Customer *customer)
 	char *private = private_terms(terms->return_url, terms->mandate);
 	pg_uuid_t *id = new_id();
 	Jsonb *arguments;
-	JsonBuilder b;
 
 	customer_check_mode(customer, account);
-	json_open(&b);
-	json_add_text(&b, "token", choice.token);
-	json_add_bool(&b, "confirm", terms->confirm);
-	json_add_text(&b, "usage", terms->usage);
-	arguments = json_close(&b);
-	account_require(account, OPERATION_SETUP_INTENT_CREATE, arguments);
+	arguments = create_arguments(terms, &choice);
+	account_require(account, OPERATION_SETUP_INTENT_CREATE, with_private(terms, arguments));
 	payment_require_arguments(account, OPERATION_SETUP_INTENT_CREATE, arguments);
 
 	RUN(insert_setup, arg_uuid(id), arg_uuid(customer->id), arg_text(customer->organization_id),
@@ -208,7 +230,7 @@ cancel(const SetupIntent *s)
 						errmsg("setup intent \"%s\" has succeeded", uuid_text(s->id)),
 						errhint("Use billing.detach_payment_method() to give the method up.")));
 	if (strcmp(s->status, "canceled") == 0 ||
-		outbox_pending(s->id, OPERATION_SETUP_INTENT_CANCEL) != NULL)
+		outbox_under_way(s->id, OPERATION_SETUP_INTENT_CANCEL))
 		return;
 	if (s->provider_id == NULL && outbox_withdraw_creation(s->id, OPERATION_SETUP_INTENT_CREATE))
 	{
@@ -243,7 +265,6 @@ SQL_FUNCTION(billing_cancel_setup_intent)
 static Description
 describe_create(const OutboxRow *row, const SetupIntent *s)
 {
-	static const char *const members[] = {"token", "confirm", "usage", NULL};
 	static const char *const private[] = {"return_url", "mandate", NULL};
 	char *customer = ref_find("customer", s->customer_id, row->provider, row->account);
 	char *terms = unseal_text("setup_intents.terms", s->id, s->terms);
@@ -258,7 +279,7 @@ describe_create(const OutboxRow *row, const SetupIntent *s)
 		end_here(s, "failed", "customer_missing");
 		return (Description){OBSOLETE, NULL, "the customer was never created there"};
 	}
-	if (!payment_method_at_provider(row, s->payment_method_id, &method))
+	if (!payment_method_at_provider(row, s->payment_method_id, &method) && outbox_is_fresh(row))
 	{
 		end_here(s, "failed", "payment_method_refused");
 		return (Description){OBSOLETE, NULL, "the payment method was refused"};
@@ -268,7 +289,7 @@ describe_create(const OutboxRow *row, const SetupIntent *s)
 	json_add_text(&b, "organization_id", s->organization_id);
 	json_add_text(&b, "customer", customer);
 	json_add_text(&b, "payment_method", method);
-	json_copy(&b, row->arguments, members);
+	json_copy(&b, row->arguments, request_members);
 	if (terms != NULL)
 		json_copy(&b, json_parse(terms, strlen(terms), &reason), private);
 	json_add_text(&b, "description", s->description);

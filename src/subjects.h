@@ -205,6 +205,12 @@ typedef struct CheckoutSale
 extern pg_uuid_t *checkout_subscribe(const Customer *customer, const Account *account,
 									 const CheckoutSale *sale);
 
+/*
+ * Closes the pages on which a subscription could still be bought, where the
+ * provider closes any; the others run out by themselves.
+ */
+extern void checkout_close_pages(const pg_uuid_t *subscription_id);
+
 /* checkout_sync.c: checkout sessions and payment links */
 extern Description checkout_describe(const OutboxRow *row);
 extern void checkout_refused(const OutboxRow *row, const CallResult *result);

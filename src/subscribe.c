@@ -186,8 +186,8 @@ insert_row(const pg_uuid_t *id, const SubscribeTerms *terms, const Customer *cus
 				 customer->organization_id, NULL, free ? "active" : "incomplete");
 }
 
-static void
-give_way(const Subscription *old, const pg_uuid_t *successor)
+void
+subscription_give_way(const Subscription *old, const pg_uuid_t *successor)
 {
 	JsonBuilder b;
 
@@ -228,10 +228,8 @@ open_row(const SubscribeTerms *terms, const Customer *customer, const Account *a
 	customer_check_mode(customer, account);
 	/* out of the index before the successor is in it */
 	if (old != NULL)
-		RUN(supersede, arg_uuid(old->id), arg_uuid(old->id));
+		subscription_give_way(old, id);
 	insert_row(id, terms, customer, account, price, payment_method_id, price->amount == 0);
-	if (old != NULL)
-		give_way(old, id);
 	return id;
 }
 
@@ -265,13 +263,15 @@ sell_by_checkout(const SubscribeTerms *terms, const Customer *customer, const Ac
 				 const Price *price, int trial_days)
 {
 	if (terms->payment_method != NULL || terms->cancel_at != 0 || terms->billing_anchor != 0 ||
-		terms->collection_method != NULL)
+		terms->collection_method != NULL || terms->days_until_due != NOT_NAMED ||
+		terms->trial_end_behavior != NULL || terms->off_session > 0)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_JB_NOT_SUPPORTED),
 			 errmsg("provider \"%s\" sells subscriptions by checkout only", account->provider),
 			 errhint(
-				 "Leave payment_method, collection_method, cancel_at and billing_anchor out: the buyer pays in the checkout.")));
+				 "Leave payment_method, collection_method, days_until_due, cancel_at, billing_anchor, "
+				 "trial_end_behavior and off_session out: the buyer pays in the checkout.")));
 	return checkout_subscribe(customer, account,
 							  &(CheckoutSale){.price = price,
 											  .quantity = terms->quantity,

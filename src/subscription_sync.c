@@ -101,21 +101,20 @@ static const char *const pause_members[] = {"at_period_end", "resumes_at", "beha
 static const char *const cancel_members[] = {"prorate", "invoice_now", "reason", NULL};
 
 QUERY(known_subscriptions,
-	  "SELECT r.provider_id FROM billing.subscriptions AS s JOIN billing.provider_refs AS r "
+	  "SELECT coalesce(jsonb_agg(r.provider_id ORDER BY r.provider_id), '[]') "
+	  "FROM billing.subscriptions AS s JOIN billing.provider_refs AS r "
 	  "ON r.object_id = s.id AND r.object_type = 'subscription' "
 	  "WHERE s.customer_id = $1 AND r.provider = $2 AND r.account = $3",
 	  UUIDOID, TEXTOID, TEXTOID);
 
+/* By what we knew when it went out a look-up finds the one that is new. */
 static void
 add_known(JsonBuilder *b, const OutboxRow *row, const Subscription *s)
 {
-	int64 count = RUN(known_subscriptions, arg_uuid(s->customer_id), arg_text(row->provider),
-					  arg_text(row->account));
-
-	json_open_array(b, "known");
-	for (int64 i = 0; i < count; i++)
-		json_append_text(b, row_text(i, 1));
-	json_close_array(b);
+	json_add_json(b, "known",
+				  outbox_known(row, &known_subscriptions,
+							   (const Arg[]){arg_uuid(s->customer_id), arg_text(row->provider),
+											 arg_text(row->account)}));
 }
 
 static Description
@@ -129,13 +128,13 @@ describe_create(const OutboxRow *row, const Subscription *s)
 	int64 number;
 	JsonBuilder b;
 
-	if (subscription_ended(s->status))
+	if (subscription_ended(s->status) && (outbox_is_fresh(row) || s->provider_id != NULL))
 		return (Description){OBSOLETE, NULL, "the subscription was canceled"};
 	if (customer == NULL)
 		return (Description){OBSOLETE, NULL, "the customer was never created there"};
 	if (module->catalogue != CATALOGUE_NONE && provider_price == NULL)
 		return (Description){NOT_YET, NULL, "the price does not exist there"};
-	if (!method_at_provider(row, wanted_method(row, s), &method))
+	if (!method_at_provider(row, wanted_method(row, s), &method) && outbox_is_fresh(row))
 	{
 		RUN(note_error, arg_uuid(s->id), arg_text("payment_method_refused"));
 		return (Description){OBSOLETE, NULL, "the payment method was refused"};
@@ -168,7 +167,8 @@ describe_update(const OutboxRow *row, const Subscription *s, JsonBuilder *b)
 	char *named = json_text(row->arguments, "payment_method_id");
 	char *method = NULL;
 
-	if (named != NULL && !method_at_provider(row, uuid_parse(named), &method))
+	if (named != NULL && !method_at_provider(row, uuid_parse(named), &method) &&
+		outbox_is_fresh(row))
 	{
 		RUN(note_error, arg_uuid(s->id), arg_text("payment_method_refused"));
 		return (Description){OBSOLETE, NULL, "the payment method was refused"};
@@ -307,13 +307,13 @@ QUERY(
 
 /*
  * Some providers keep no reference of ours in a subscription.  One that they
- * tell of may then be one that we are just making (its answer will say so, or
- * the look-up, which must not find it known already), or what a checkout of
- * ours has sold.
+ * tell of may then be one that we are just making, or tried to make with an
+ * outcome that is still open (its answer will say so, or the look-up), or what
+ * a checkout of ours has sold.
  */
 QUERY(being_made,
 	  "SELECT FROM billing.outbox WHERE ordering_key = $1 AND operation = 'subscription.create' "
-	  "AND provider = $2 AND account = $3 AND state <> 'dead' LIMIT 1",
+	  "AND provider = $2 AND account = $3 AND (state <> 'dead' OR request IS NOT NULL) LIMIT 1",
 	  UUIDOID, TEXTOID, TEXTOID);
 QUERY(
 	sold_by_checkout,
@@ -325,11 +325,32 @@ QUERY(
 	"ORDER BY s.created_at DESC LIMIT 1",
 	UUIDOID, UUIDOID, TEXTOID, TEXTOID);
 
+/*
+ * What lives takes the place of what only waits for its buyer.  It stays beside
+ * one that is just being made: both may come to live.
+ */
 static Subscription *
-insert_adopted(const pg_uuid_t *customer, const pg_uuid_t *price, int64 quantity, const News *news)
+waiting_in_group(const pg_uuid_t *customer_id, const pg_uuid_t *price_id)
 {
+	Customer *customer = customer_load(customer_id, false);
+	Price *price = price_load(price_id);
+	Subscription *s = subscription_of_group(customer->organization_id, price->plan_group);
+
+	if (s == NULL || strcmp(s->status, "incomplete") != 0 || s->provider_id != NULL ||
+		outbox_busy(s->id))
+		return NULL;
+	return s;
+}
+
+static Subscription *
+insert_adopted(const pg_uuid_t *customer, const pg_uuid_t *price, int64 quantity,
+			   const char *status, const News *news)
+{
+	Subscription *waits = live_status(status) ? waiting_in_group(customer, price) : NULL;
 	pg_uuid_t *id = new_id();
 
+	if (waits != NULL)
+		subscription_give_way(waits, id);
 	RUN(adopt_row, arg_uuid(id), arg_uuid(customer), arg_uuid(price), arg_int(Max(quantity, 1)),
 		arg_text(news->provider), arg_text(news->account), arg_bool(news->livemode));
 	return subscription_load(id);
@@ -340,22 +361,25 @@ adopt(const ProviderSnapshot *snapshot, const News *news, const char **waiting_f
 {
 	const SubscriptionSnapshot *told = &snapshot->subscription;
 	pg_uuid_t *customer = ref_object("customer", told->customer, news->provider, news->account);
-	pg_uuid_t *price;
+	pg_uuid_t *price = told_price(told->price, news);
+	pg_uuid_t *id;
 
-	if (customer == NULL)
+	if (customer == NULL || price == NULL || told->status == NULL)
 	{
-		*waiting_for = told->customer;
+		const char *missing = customer == NULL ? told->customer
+							  : price == NULL  ? told->price
+											   : NULL;
+
+		*waiting_for = missing != NULL ? missing : snapshot->provider_id;
 		return NULL;
 	}
-	price = told_price(told->price, news);
-	if (price == NULL)
-	{
-		*waiting_for = told->price;
-		return NULL;
-	}
-	outbox_lock_customer(customer);
+	news_lock_customer(news, customer);
+	/* whoever held the lock may have brought it */
+	id = snapshot_object(snapshot, news);
+	if (id != NULL)
+		return subscription_load(id);
 	if (snapshot->reference != NULL)
-		return insert_adopted(customer, price, told->quantity, news);
+		return insert_adopted(customer, price, told->quantity, told->status, news);
 	if (RUN(being_made, arg_uuid(customer), arg_text(news->provider), arg_text(news->account)) > 0)
 	{
 		*waiting_for = snapshot->provider_id;
@@ -364,7 +388,21 @@ adopt(const ProviderSnapshot *snapshot, const News *news, const char **waiting_f
 	if (RUN(sold_by_checkout, arg_uuid(customer), arg_uuid(price), arg_text(news->provider),
 			arg_text(news->account)) > 0)
 		return subscription_load(row_uuid(0, 1));
-	return insert_adopted(customer, price, told->quantity, news);
+	return insert_adopted(customer, price, told->quantity, told->status, news);
+}
+
+/*
+ * Given up here before the provider knew it, and made there all the same: the
+ * buyer still had the page open.  What has ended stays so; what is billed has a
+ * row of its own.
+ */
+static Subscription *
+adopt_given_up(const Subscription *s, const SubscriptionSnapshot *told, const News *news)
+{
+	pg_uuid_t *price = told_price(told->price, news);
+
+	return insert_adopted(s->customer_id, price != NULL ? price : s->price_id,
+						  told->quantity > 0 ? told->quantity : s->quantity, told->status, news);
 }
 
 QUERY(
@@ -438,35 +476,58 @@ tie_of(const Subscription *s, const SubscriptionSnapshot *told)
 	return strcmp(s->status, told->previous_status) == 0 ? TIE_FOLLOWS : TIE_PRECEDES;
 }
 
+QUERY(status_known,
+	  "SELECT FROM billing.subscription_transitions WHERE from_state = $1 OR to_state = $1 LIMIT 1",
+	  TEXTOID);
+
+/* A state that nobody knows yet is as good as none. */
+static ProviderSnapshot
+with_known_status(const ProviderSnapshot *snapshot)
+{
+	ProviderSnapshot known = *snapshot;
+	const char **status = &known.subscription.status;
+
+	if (*status != NULL && RUN(status_known, arg_text(*status)) == 0)
+		*status = NULL;
+	if (*status == NULL && snapshot->deleted)
+		*status = "canceled";
+	return known;
+}
+
 Applied
 subscription_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
-	const SubscriptionSnapshot *told = &snapshot->subscription;
 	pg_uuid_t *id = snapshot_object(snapshot, news);
+	ProviderSnapshot known = with_known_status(snapshot);
+	SubscriptionSnapshot told = known.subscription;
 	Subscription *s = NULL;
 	bool same;
 
 	/* two webhooks at once: the second one sees what the first one made of it */
 	if (id != NULL)
 		s = subscription_load(id);
-	if (s != NULL && outbox_lock_customer(s->customer_id))
+	if (s != NULL && news_lock_customer(news, s->customer_id))
 		s = subscription_load(id);
 	if (s == NULL)
-		s = adopt(snapshot, news, waiting_for);
+		s = adopt(&known, news, waiting_for);
 	if (s == NULL)
 		return SNAPSHOT_UNKNOWN;
-	same = strcmp(s->status, told->status) == 0;
-	if (!same && RUN(transition_allowed, arg_text(s->status), arg_text(told->status)) == 0)
+	if (told.status == NULL)
+		told.status = s->status;
+	if (s->provider_id == NULL && subscription_ended(s->status) && live_status(told.status))
+		s = adopt_given_up(s, &told, news);
+	same = strcmp(s->status, told.status) == 0;
+	if (!same && RUN(transition_allowed, arg_text(s->status), arg_text(told.status)) == 0)
 		return SNAPSHOT_STALE;
-	if (!ref_advance(snapshot, s->id, news, tie_of(s, told)))
+	if (!ref_advance(snapshot, s->id, news, tie_of(s, &told)))
 	{
-		keep_secret(s, told);
+		keep_secret(s, &told);
 		return SNAPSHOT_STALE;
 	}
-	if (told->item != NULL)
-		ref_put("subscription_item", s->id, told->item, news);
-	mirror(s, told, news);
-	event_record(same ? "subscription.updated" : psprintf("subscription.%s", told->status),
-				 "subscription", s->id, s->organization_id, s->status, told->status);
+	if (told.item != NULL)
+		ref_put("subscription_item", s->id, told.item, news);
+	mirror(s, &told, news);
+	event_record(same ? "subscription.updated" : psprintf("subscription.%s", told.status),
+				 "subscription", s->id, s->organization_id, s->status, told.status);
 	return SNAPSHOT_APPLIED;
 }

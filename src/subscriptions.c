@@ -28,7 +28,7 @@ static const char *const proration_words[] = {"create_prorations", "none", "alwa
 #define SUBSCRIPTION_COLUMNS                                                                                               \
 	"s.id, s.customer_id, s.organization_id, s.plan_id, s.plan_group, s.price_id, s.quantity, s.status, "                  \
 	"s.provider, s.account, s.provider_status, s.payment_method_id, s.cancel_at_period_end, s.superseded_by IS NOT NULL, " \
-	"r.provider_id, s.trial_end, s.livemode, s.current_period_end"
+	"r.provider_id, s.trial_end, s.livemode, s.current_period_end, s.pause_at_period_end"
 
 QUERY(
 	load_subscription,
@@ -68,6 +68,7 @@ subscription_from_row(void)
 	s->trial_end = row_time(0, 16);
 	s->livemode = row_bool(0, 17);
 	s->current_period_end = row_time(0, 18);
+	s->pause_at_period_end = row_bool(0, 19);
 	return s;
 }
 
@@ -239,8 +240,22 @@ QUERY(
 	change_free,
 	"UPDATE billing.subscriptions SET plan_id = coalesce($2, plan_id), price_id = coalesce($3, price_id), "
 	"quantity = coalesce($4, quantity), payment_method_id = coalesce($5, payment_method_id), "
-	"current_period_start = $6, status = $7, updated_at = now() WHERE id = $1",
-	UUIDOID, UUIDOID, UUIDOID, INT8OID, UUIDOID, TIMESTAMPTZOID, TEXTOID);
+	"current_period_start = $6, updated_at = now() WHERE id = $1",
+	UUIDOID, UUIDOID, UUIDOID, INT8OID, UUIDOID, TIMESTAMPTZOID);
+
+/* What waits for its first payment is not had for a change of quantity. */
+static void
+refuse_unpaid(const Subscription *s)
+{
+	if (strcmp(s->status, "incomplete") == 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_STATE),
+			 errmsg("subscription \"%s\" is incomplete and cannot be changed", uuid_text(s->id)),
+			 errdetail("Provider \"%s\" does not know it: it waits for its buyer.", s->provider),
+			 errhint("Use billing.subscribe() or billing.create_checkout_session(): a new one "
+					 "takes its place.")));
+}
 
 /*
  * A free subscription that no provider knows: another free plan at once; a
@@ -253,17 +268,19 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 {
 	JsonBuilder b;
 
+	refuse_unpaid(s);
 	if (price == NULL || price->amount == 0)
 	{
 		subscription_refuse_dates_of_free(terms->trial_end, terms->cancel_at);
 		RUN(change_free, arg_uuid(s->id), price == NULL ? arg_null() : arg_uuid(price->plan_id),
 			price == NULL ? arg_null() : arg_uuid(price->id),
 			terms->quantity > 0 ? arg_int(terms->quantity) : arg_null(), arg_uuid(method),
-			arg_time(clock_now(s->organization_id)), arg_text("active"));
+			arg_time(clock_now(s->organization_id)));
 		event_record("subscription.updated", "subscription", s->id, s->organization_id, s->status,
-					 "active");
+					 s->status);
 		return;
 	}
+	checkout_close_pages(s->id);
 	customer_ensure_at(customer, account);
 	json_open(&b);
 	json_add_text(&b, "price_id", uuid_text(price->id));
@@ -331,16 +348,18 @@ SQL_FUNCTION(billing_update_subscription)
 QUERY(
 	end_here,
 	"UPDATE billing.subscriptions SET status = 'canceled', canceled_at = $2, ended_at = $2, updated_at = now() "
-	"WHERE id = $1",
+	"WHERE id = $1 AND status NOT IN ('canceled', 'incomplete_expired')",
 	UUIDOID, TIMESTAMPTZOID);
 
-/* Ends a subscription that no provider knows. */
+/* A page that is closed ends what it was to sell: that is over then. */
 void
 subscription_end_here(const Subscription *s)
 {
-	RUN(end_here, arg_uuid(s->id), arg_time(clock_now(s->organization_id)));
+	if (RUN(end_here, arg_uuid(s->id), arg_time(clock_now(s->organization_id))) == 0)
+		return;
 	event_record("subscription.canceled", "subscription", s->id, s->organization_id, s->status,
 				 "canceled");
+	checkout_close_pages(s->id);
 }
 
 static Jsonb *
@@ -357,6 +376,20 @@ cancel_arguments(int prorate, int invoice_now, const char *reason)
 	return json_close(&b);
 }
 
+/* The period that is paid goes on to its end: there is nothing to prorate or to invoice. */
+static void
+refuse_settling(const Jsonb *arguments)
+{
+	const char *asked = json_bool(arguments, "prorate", false)       ? "prorate"
+						: json_bool(arguments, "invoice_now", false) ? "invoice_now"
+																	 : NULL;
+
+	if (asked != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s is for a subscription that ends now", asked),
+						errhint("Pass at_period_end => false, or leave %s out.", asked)));
+}
+
 static void
 cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const char *comment)
 {
@@ -366,9 +399,10 @@ cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const 
 	Account *account;
 	pg_uuid_t *id;
 
-	if (subscription_ended(s->status) ||
-		outbox_pending(s->id, OPERATION_SUBSCRIPTION_CANCEL) != NULL)
+	if (subscription_ended(s->status) || outbox_under_way(s->id, OPERATION_SUBSCRIPTION_CANCEL))
 		return;
+	if (operation == OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END)
+		refuse_settling(arguments);
 	if (!at_provider(s))
 	{
 		subscription_end_here(s);
@@ -446,11 +480,12 @@ static void
 resume(const Subscription *s)
 {
 	Account *account = account_get(s->provider, s->account);
-	bool paused = strcmp(s->status, "paused") == 0;
+	bool paused = strcmp(s->status, "paused") == 0 || s->pause_at_period_end ||
+				  outbox_pending(s->id, OPERATION_SUBSCRIPTION_PAUSE) != NULL;
 	JsonBuilder b;
 
 	if (!paused && !s->cancel_at_period_end &&
-		outbox_pending(s->id, OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END) == NULL)
+		!outbox_under_way(s->id, OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END))
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("subscription \"%s\" is neither paused nor about to be canceled",
 							   uuid_text(s->id)),
@@ -523,7 +558,7 @@ SQL_FUNCTION(billing_pause_subscription)
 	check_pause(s, resumes_at, behavior);
 	if (!at_provider(s))
 		pause_here(s, at_period_end, resumes_at);
-	else if (outbox_pending(s->id, OPERATION_SUBSCRIPTION_PAUSE) == NULL)
+	else if (!outbox_under_way(s->id, OPERATION_SUBSCRIPTION_PAUSE))
 	{
 		json_open(&b);
 		json_add_bool(&b, "at_period_end", at_period_end);
@@ -552,7 +587,7 @@ SQL_FUNCTION(billing_retry_payment)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("nothing of subscription \"%s\" is unpaid", uuid_text(s->id)),
 						errdetail("Its status is %s.", s->status)));
-	if (outbox_pending(s->id, OPERATION_SUBSCRIPTION_RETRY_PAYMENT) == NULL)
+	if (!outbox_under_way(s->id, OPERATION_SUBSCRIPTION_RETRY_PAYMENT))
 	{
 		json_open(&b);
 		outbox_enqueue(account_get(s->provider, s->account), OPERATION_SUBSCRIPTION_RETRY_PAYMENT,

@@ -25,6 +25,7 @@ typedef struct Subscription
 	char *provider_status;
 	pg_uuid_t *payment_method_id;
 	bool cancel_at_period_end;
+	bool pause_at_period_end;
 	bool superseded;
 	char *provider_id; /* NULL: no provider knows it */
 	TimestampTz trial_end;
@@ -41,8 +42,11 @@ extern Subscription *subscription_of_group(const char *organization_id, const ch
 /* canceled or incomplete_expired */
 extern bool subscription_ended(const char *status);
 
-/* Ends a subscription that no provider knows. */
+/* Ends a subscription that no provider knows, and closes the pages on which it could be bought. */
 extern void subscription_end_here(const Subscription *subscription);
+
+/* Ends one that waits for its first payment: successor takes its place. */
+extern void subscription_give_way(const Subscription *old, const pg_uuid_t *successor);
 
 /* 22023 unless the end that a call plans is to come; what ends now is cancelled. 0 is fine. */
 extern void subscription_check_cancel_at(const char *organization_id, TimestampTz cancel_at);

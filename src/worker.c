@@ -34,6 +34,7 @@
 #include "common/relpath.h"
 #include "db.h"
 #include "delivery.h"
+#include "leases.h"
 #include "drive.h"
 #include "errors.h"
 #include "http.h"
@@ -504,7 +505,7 @@ loop(pg_uuid_t *predecessor)
 		}
 		if (predecessor != NULL)
 		{
-			delivery_release_leases(predecessor);
+			leases_release(predecessor);
 			predecessor = NULL;
 		}
 		if (last_everything == 0 ||

@@ -64,10 +64,20 @@ SELECT billing.create_checkout_session('$customer', '[{"name": "Desk", "amount":
 SQL
 is(await($debit), 'open', 'another session');
 act('complete_checkout', checkout_session => provider_id('checkout_session', $debit), payment_method => 'pm_usBankAccount_success');
-is(session($debit), 'processing unpaid', 'while a debit is on its way it is not paid');
+is(session($debit), 'complete unpaid', 'while a debit is on its way the buyer is through, and it is not paid');
+sql("SELECT billing.refresh_checkout_session('$debit')");
+await($debit);
+is(session($debit), 'complete unpaid', 'which Stripe confirms');
+my $bounced = sql(<<"SQL");
+SELECT billing.create_checkout_session('$customer', '[{"name": "Chair", "amount": 9000}]', 'https://a.example', methods => '{us_bank_account}')
+SQL
+await($bounced);
+act('complete_checkout', checkout_session => provider_id('checkout_session', $bounced), payment_method => 'pm_usBankAccount_insufficientFunds');
+is(session($bounced), 'complete unpaid', 'another debit');
 $simulator->control('clock', { advance => 5 * 86400 });
 hand_over($node, $simulator);
 is(session($debit), 'complete paid', 'until the money is there');
+is(session($bounced), 'failed unpaid', 'or it comes to nothing');
 
 # ---- a subscription, with its price pushed first ----
 
