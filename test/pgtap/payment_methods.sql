@@ -144,7 +144,7 @@ SELECT fails(format($$SELECT billing.attach_payment_method(%L, 'pm_success_de', 
 SELECT fails(format($$SELECT billing.attach_payment_method(%L, 'pm_success_de', mandate => '{"type": "oral"}')$$, :'acme'), '22023', 'type of mandate', 'online, offline', 'given online or offline');
 SELECT fails(format($$SELECT billing.attach_payment_method(%L, 'pm_success_de', mandate => '{"type": "online", "user_agent": "4242 4242 4242 4242"}')$$, :'acme'), 'JB009', 'mandate holds a card number', NULL, 'and without a card number');
 BEGIN;
-SELECT billing.attach_payment_method(:'acme', 'pm_failed_de', 'sepa_debit', mandate => '{"type": "online", "ip_address": "203.0.113.7", "user_agent": "Browser"}') AS debit \gset
+SELECT billing.attach_payment_method(:'acme', 'pm_failed_de', 'sepa_debit', mandate => '{"type": "online", "ip_address": "203.0.113.7", "user_agent": "Mozilla/5.0"}') AS debit \gset
 SELECT is((SELECT billing.decrypt(mandate, 'payment_methods.mandate', id)::jsonb ->> 'ip_address' FROM billing.payment_methods WHERE id = :'debit'), '203.0.113.7', 'who gave a mandate is kept sealed');
 SELECT is((SELECT arguments FROM billing.outbox WHERE object_id = :'debit'), '{"payment_method": "pm_failed_de", "type": "sepa_debit", "set_default": false}', 'and not in the request');
 COMMIT;

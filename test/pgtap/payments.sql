@@ -1,6 +1,6 @@
 -- Payments: from the call to the money, in the sandbox.
 \ir helpers.psql
-SELECT plan(149);
+SELECT plan(151);
 
 CREATE FUNCTION payment(id uuid) RETURNS billing.payment_intent_details
 LANGUAGE sql
@@ -270,6 +270,10 @@ SELECT billing.refresh(:'card');
 CALL billing.run_worker();
 SELECT is((SELECT state FROM billing.outbox_finished WHERE object_id = :'card' AND operation = 'payment_intent.fetch'), 'done', 'the provider can be asked anew');
 SELECT is((payment(:'card')).status, 'succeeded', 'and says the same');
+SELECT billing.refresh(:'other');
+CALL billing.run_worker();
+SELECT is((SELECT state FROM billing.outbox_finished WHERE object_id = :'other' AND operation = 'customer.fetch'), 'done', 'also about a customer');
+SELECT is((SELECT email FROM billing.get_customer(:'other')), 'pay@other.example', 'who is as he was');
 SELECT fails($$SELECT billing.refresh('00000000-0000-7000-8000-000000000000')$$, 'JB005', 'unknown object', NULL, 'about what there is');
 
 -- ---------------------------------------------------------------------------

@@ -251,6 +251,7 @@ $simulator->control('call', { method => 'POST', path => "/v1/customers/$stripe_c
 hand_over($node, $simulator);
 is(sql("SELECT email, name FROM billing.get_customer('$customer')"), 'portal@example.com|Portal', 'what was changed at the provider is taken over');
 
+$simulator->control('clock', { advance => 2 });
 $simulator->control('call', { method => 'POST', path => "/v1/customers/$stripe_customer", params => { name => 'Unheard' } });
 sql("SELECT billing.refresh('$customer')");
 await($customer);
