@@ -85,6 +85,7 @@ check_methods(ArrayType *methods)
 	{
 		const char *word = nulls[i] ? "" : TextDatumGetCString(words[i]);
 
+		check_no_card("methods", word);
 		if (*word == '\0' || strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(word))
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("\"%s\" in methods is not a payment method", word),
@@ -142,7 +143,8 @@ check_expiry(const char *organization_id, TimestampTz expires_at)
 	if (expires_at != 0 && (TIMESTAMP_NOT_FINITE(expires_at) || expires_at <= now))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("expires_at is not a time to come"),
-						errdetail("expires_at is %s.", timestamptz_to_str(expires_at))));
+						errdetail("expires_at is %s.", timestamptz_to_str(expires_at)),
+						errhint("Leave it out for the provider's default.")));
 }
 
 /* What is about the call itself, not about what is sold. */
@@ -784,6 +786,10 @@ close_called(const char *argument, const pg_uuid_t *id, bool link)
 	CheckoutSession *session;
 
 	check_given(argument, id != NULL);
+	session = checkout_load(id);
+	/* the key first, as the delivery takes it: then the link itself */
+	if (session != NULL && session->link)
+		outbox_lock_key(KEY_ACCOUNT, key_of(session));
 	session = checkout_load_locked(id);
 	if (session == NULL)
 		unknown_object(link ? "payment link" : "checkout session", uuid_text(id), NULL);

@@ -184,10 +184,19 @@ typedef struct DueChange
 	pg_uuid_t *subscription_id;
 	pg_uuid_t *customer_id;
 	char *reason;
-	char *comment;
+	bytea *sealed_comment;
+	char *comment; /* when it is opened */
 	TimestampTz effective_at;
 	TimestampTz period_end;
 } DueChange;
+
+static void
+open_comment(void *context)
+{
+	DueChange *change = context;
+
+	change->comment = unseal_text("scheduled_changes.comment", change->id, change->sealed_comment);
+}
 
 /*
  * The request that ends it.  A period that ended meanwhile (nothing of ours
@@ -201,6 +210,8 @@ carry_out(void *context)
 	Subscription *s = subscription_load(change->subscription_id);
 	Account *account = account_get(s->provider, s->account);
 	bool renewed = change->period_end > change->effective_at;
+	char *sqlstate;
+	char *message;
 	JsonBuilder b;
 	pg_uuid_t *request;
 
@@ -213,6 +224,10 @@ carry_out(void *context)
 	json_add_text(&b, "reason", change->reason);
 	request = outbox_enqueue(account, OPERATION_SUBSCRIPTION_CANCEL, s->id, s->customer_id,
 							 json_close(&b), NULL);
+	/* what cannot be read must not let the next period be billed */
+	if (!guarded(open_comment, change, &sqlstate, &message))
+		ereport(LOG,
+				(errmsg("a cancellation of billing goes out without its comment: %s", message)));
 	if (change->comment != NULL)
 		outbox_keep_private(request, "comment", change->comment);
 	RUN(keep_access, arg_uuid(s->id), arg_time(change->effective_at));
@@ -254,7 +269,7 @@ run_due(void *context)
 			.subscription_id = rows_uuid(rows, i, 2),
 			.customer_id = rows_uuid(rows, i, 3),
 			.reason = rows_text(rows, i, 4),
-			.comment = unseal_text("scheduled_changes.comment", id, rows_bytes(rows, i, 5)),
+			.sealed_comment = rows_bytes(rows, i, 5),
 			.effective_at = rows_time(rows, i, 6),
 			.period_end = rows_time(rows, i, 7),
 		};
