@@ -413,15 +413,6 @@ insert_row(const pg_uuid_t *id, const CheckoutTerms *terms, const Customer *cust
 
 /* ---- subscriptions ---- */
 
-static Jsonb *
-no_arguments(void)
-{
-	JsonBuilder b;
-
-	json_open(&b);
-	return json_close(&b);
-}
-
 /*
  * A free subscription that no provider knows is turned into the one that is
  * paid for: the organisation keeps what it has until then.
@@ -450,7 +441,7 @@ close_if_possible(const CheckoutSession *session)
 	const char *alternative;
 
 	if (account_supports(account_get(session->provider, session->account),
-						 OPERATION_CHECKOUT_SESSION_EXPIRE, no_arguments(),
+						 OPERATION_CHECKOUT_SESSION_EXPIRE, json_empty(),
 						 &alternative) == SUPPORTED)
 		close_session(session);
 	else
@@ -777,7 +768,7 @@ close_session(const CheckoutSession *session)
 
 	if (!outbox_under_way(session->id, closing) && !withdraw_session(session))
 		(void) outbox_enqueue(account_get(session->provider, session->account), closing,
-							  session->id, key_of(session), no_arguments(), NULL);
+							  session->id, key_of(session), json_empty(), NULL);
 }
 
 static void
@@ -841,7 +832,7 @@ SQL_FUNCTION(billing_refresh_checkout_session)
 	/* one that is still to be made tells how it stands when it is */
 	if (session->provider_id != NULL)
 		(void) outbox_enqueue(account, OPERATION_CHECKOUT_SESSION_FETCH, id, session->customer_id,
-							  no_arguments(), NULL);
+							  json_empty(), NULL);
 	db_close();
 	PG_RETURN_VOID();
 }

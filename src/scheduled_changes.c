@@ -89,27 +89,18 @@ static const Emulation emulations[] = {
 	{OPERATION_SUBSCRIPTION_UNCANCEL, keep_running},
 };
 
-static Jsonb *
-no_arguments(void)
-{
-	JsonBuilder b;
-
-	json_open(&b);
-	return json_close(&b);
-}
-
 bool
 emulate(const Subscription *s, const Account *account, Operation operation, const char *reason,
 		const char *comment)
 {
 	const char *alternative;
 
-	switch (account_supports(account, operation, no_arguments(), &alternative))
+	switch (account_supports(account, operation, json_empty(), &alternative))
 	{
 		case SUPPORTED:
 			return false;
 		case UNSUPPORTED:
-			account_refuse(account, operation, no_arguments(), alternative);
+			account_refuse(account, operation, json_empty(), alternative);
 			break;
 		case EMULATED:
 			break;
