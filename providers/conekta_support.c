@@ -38,15 +38,15 @@ static const struct
 	 "Conekta tells a dispute with its payment: fetch that, or wait for the webhook."},
 	{OPERATION_DISPUTE_LIST,
 	 "Conekta tells disputes by webhook; register one by billing.register_webhook()."},
-	{OPERATION_INVOICE_FETCH, "Conekta has no invoices; ours are in billing.invoices."},
-	{OPERATION_INVOICE_LIST, "Conekta has no invoices; ours are in billing.invoices."},
-	{OPERATION_INVOICE_FINALIZE, "Conekta has no invoices; bill with managed_by => 'local'."},
+	{OPERATION_INVOICE_FETCH, "Conekta has no invoices; ask for the payment by billing.refresh()."},
+	{OPERATION_INVOICE_LIST, "Conekta has no invoices; see billing.list_payment_intents()."},
+	{OPERATION_INVOICE_FINALIZE, "Conekta has no invoices; use billing.create_payment_intent()."},
 	{OPERATION_INVOICE_PAY, "Conekta has no invoices; use billing.create_payment_intent()."},
 	{OPERATION_INVOICE_VOID, "Conekta has no invoices; use billing.cancel_payment_intent()."},
 	{OPERATION_INVOICE_SEND,
 	 "Conekta has no invoices; send a link by billing.create_payment_link()."},
 	{OPERATION_INVOICE_MARK_UNCOLLECTIBLE,
-	 "Conekta has no invoices; bill with managed_by => 'local'."},
+	 "Conekta has no invoices; use billing.cancel_payment_intent()."},
 	{OPERATION_INVOICE_DOCUMENT, "Conekta has no invoices and makes no fiscal documents."},
 };
 
@@ -246,7 +246,7 @@ refuse_price(const Jsonb *arguments, const ProviderAccount *account)
 	static const char *const currencies[] = {"MXN", "USD", NULL};
 
 	if (other_than(arguments, "interval", intervals))
-		return "Conekta bills by week, month or year; choose such a price, or managed_by => 'local'.";
+		return "Conekta bills by week, month or year; add such a price to the plan.";
 	if (other_than(arguments, "currency", currencies))
 		return "Conekta's plans are in MXN or USD; add such a price to the plan.";
 	return NULL;
@@ -261,6 +261,9 @@ refuse_price_update(const Jsonb *arguments, const ProviderAccount *account)
 	return NULL;
 }
 
+#define SENDS_NO_INVOICES \
+	"Conekta charges the card by itself; send a link by billing.create_payment_link() instead."
+
 static const char *
 refuse_subscription(const Jsonb *arguments, const ProviderAccount *account)
 {
@@ -269,16 +272,15 @@ refuse_subscription(const Jsonb *arguments, const ProviderAccount *account)
 	static const Refusal refusals[] = {
 		{"coupon", "Conekta has no coupons: add a price with the discount to the plan."},
 		{"automatic_tax", "Conekta calculates no tax: use a price with the tax in it."},
-		{"days_until_due", "Conekta sends no invoices; use managed_by => 'local'."},
+		{"days_until_due", SENDS_NO_INVOICES},
 		{"cancel_at", "Cancel it by billing.cancel_subscription(), also at the end of a period."},
-		{"billing_anchor", "Conekta bills from the first day on; use trial_end to begin later."},
+		{"billing_anchor", "Conekta bills from the first day on; use trial_days to begin later."},
 	};
 
 	if (number_other_than(arguments, "quantity", 1))
-		return "A subscription at Conekta has no quantity: use managed_by => 'local', or a price for "
-			   "the whole.";
+		return "A subscription at Conekta has no quantity: add a price for the whole to the plan.";
 	if (other_than(arguments, "collection_method", collection))
-		return "Conekta sends no invoices; use managed_by => 'local'.";
+		return SENDS_NO_INVOICES;
 	if (other_than(arguments, "trial_end_behavior", trial_end))
 		return "Conekta charges the card when the trial ends.";
 	return refuse_given(arguments, refusals, lengthof(refusals));
