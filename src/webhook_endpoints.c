@@ -259,8 +259,8 @@ SQL_FUNCTION(billing_refresh_webhooks)
 	db_open();
 	check_given("provider", provider != NULL);
 	account = account_get(provider, ARG_TEXT(1));
-	outbox_enqueue(account, OPERATION_WEBHOOK_ENDPOINT_LIST, account->id, account->id,
-				   json_empty(), NULL);
+	outbox_enqueue(account, OPERATION_WEBHOOK_ENDPOINT_LIST, account->id, account->id, json_empty(),
+				   NULL);
 	PG_RETURN_DATUM(db_close_uuid(account->id));
 }
 
