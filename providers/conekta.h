@@ -46,7 +46,7 @@
 #ifndef JANUA_CONEKTA_H
 #define JANUA_CONEKTA_H
 
-#include "provider.h"
+#include "common.h"
 
 #include "json.h"
 
@@ -80,9 +80,6 @@ extern void conekta_get(const ProviderCall *call, const char *path, ProviderRequ
 extern void conekta_get_page(const ProviderCall *call, const char *path, ProviderRequest *request);
 extern void conekta_send_json(const ProviderCall *call, const char *method, const char *path,
 							  const Jsonb *body, ProviderRequest *request);
-
-/* A part of a path or a query; argument names it where it is missing. */
-extern char *conekta_escaped(const char *text, const char *argument);
 
 /* Does this step only read, so that it may be sent again at any time? */
 extern bool conekta_step_reads(const ProviderCall *call);
@@ -128,11 +125,8 @@ extern void conekta_read_response(const ProviderCall *call, const HttpResponse *
 
 /* Empties the result and returns the body; NULL without an answer or without JSON in it. */
 extern Jsonb *conekta_open_answer(const HttpResponse *response, CallResult *result);
-extern bool conekta_is_success(const HttpResponse *response);
 extern void conekta_read_error(const ProviderCall *call, const HttpResponse *response,
 							   const Jsonb *body, CallResult *result);
-extern void conekta_set_error(CallResult *result, Outcome outcome, const char *type,
-							  const char *code);
 
 /* Success without what it should bring: nobody knows what was done. */
 extern void conekta_unreadable(CallResult *result);

@@ -22,8 +22,8 @@
 static char *
 endpoint_path(const ProviderCall *call)
 {
-	return psprintf("/webhooks/%s", conekta_escaped(json_text(call->arguments, "webhook_endpoint"),
-													"webhook_endpoint"));
+	return psprintf("/webhooks/%s",
+					path_part(json_text(call->arguments, "webhook_endpoint"), "webhook_endpoint"));
 }
 
 static void
@@ -80,10 +80,9 @@ build_key_step(const ProviderCall *call, ProviderRequest *request)
 	else if (call->step == 2)
 		build_key(call, "POST", "/webhook_keys", true, request);
 	else
-		build_key(
-			call, "PUT",
-			psprintf("/webhook_keys/%s", conekta_escaped(json_text(call->carry, "old.0"), "old")),
-			false, request);
+		build_key(call, "PUT",
+				  psprintf("/webhook_keys/%s", path_part(json_text(call->carry, "old.0"), "old")),
+				  false, request);
 }
 
 void
@@ -114,8 +113,7 @@ conekta_build_endpoint_lookup(const ProviderCall *call, ProviderRequest *request
 	if (call->step > 0)
 		conekta_get(call, "/webhook_keys?" LIST, request);
 	else if (call->operation == OPERATION_WEBHOOK_ENDPOINT_CREATE)
-		conekta_get(call, psprintf("/webhooks?" LIST "&url=%s", conekta_escaped(url, "url")),
-					request);
+		conekta_get(call, psprintf("/webhooks?" LIST "&url=%s", path_part(url, "url")), request);
 	else
 		conekta_get(call, endpoint_path(call), request);
 }

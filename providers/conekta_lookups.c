@@ -198,7 +198,7 @@ is_complete(const Jsonb *list, CallResult *result)
 {
 	if (!json_bool(list, "has_more", false))
 		return true;
-	conekta_set_error(result, OUTCOME_RETRY, "incomplete_list", NULL);
+	result_set_error(result, OUTCOME_RETRY, "incomplete_list", NULL);
 	return false;
 }
 
@@ -277,7 +277,7 @@ search_may_lag(const ProviderCall *call, const HttpResponse *response, CallResul
 
 	if (!searched || call->sent_at == 0 || age >= SEARCH_LAG)
 		return false;
-	conekta_set_error(result, OUTCOME_RETRY, "search_lag", NULL);
+	result_set_error(result, OUTCOME_RETRY, "search_lag", NULL);
 	result->retry_after = SEARCH_LAG - (int) Max(age, 0);
 	return true;
 }
@@ -374,9 +374,9 @@ read_refunded(const ProviderCall *call, const Jsonb *order, CallResult *result)
 		return;
 	if (json_int(order, "amount_refunded", &refunded) &&
 		json_int(call->arguments, "refunded_before", &before) && Abs(refunded) > before)
-		conekta_set_error(result, OUTCOME_RETRY, "refund_not_shown", NULL);
+		result_set_error(result, OUTCOME_RETRY, "refund_not_shown", NULL);
 	else if (json_text(order, "id") != NULL)
-		conekta_set_error(result, OUTCOME_ABSENT, NULL, NULL);
+		result_set_error(result, OUTCOME_ABSENT, NULL, NULL);
 }
 
 /* Still in the order and not cancelled: then nothing was done. */
@@ -453,13 +453,13 @@ read_not_found(const ProviderCall *call, CallResult *result)
 		case OPERATION_CUSTOMER_DELETE:
 		case OPERATION_PAYMENT_METHOD_DETACH:
 		case OPERATION_WEBHOOK_ENDPOINT_DELETE:
-			conekta_set_error(result, OUTCOME_DONE, NULL, NULL);
+			result_set_error(result, OUTCOME_DONE, NULL, NULL);
 			result->snapshots = list_make1(conekta_gone_snapshot(
 				conekta_expected_type(call), conekta_expected_id(call), call->account->livemode));
 			return true;
 		case OPERATION_PRICE_CREATE:
 		case OPERATION_PORTAL_SESSION_CREATE:
-			conekta_set_error(result, OUTCOME_ABSENT, NULL, NULL);
+			result_set_error(result, OUTCOME_ABSENT, NULL, NULL);
 			return true;
 		default:
 			return false;
@@ -471,9 +471,9 @@ look(const ProviderCall *call, const HttpResponse *response, CallResult *result)
 {
 	Jsonb *body = conekta_open_answer(response, result);
 
-	if (conekta_is_success(response) && body != NULL)
+	if (answer_is_success(response) && body != NULL)
 		read_found(call, response, body, result);
-	else if (response->transport == HTTP_ANSWERED && !conekta_is_success(response))
+	else if (response->transport == HTTP_ANSWERED && !answer_is_success(response))
 	{
 		if (response->status == 404 && read_not_found(call, result))
 			return;
@@ -522,8 +522,8 @@ conekta_read_look_refused(const ProviderCall *call, const HttpResponse *response
 	look(&before, response, result);
 	if (result->outcome == OUTCOME_ABSENT)
 	{
-		conekta_set_error(result, OUTCOME_REFUSED, json_text(call->carry, "error_type"),
-						  json_text(call->carry, "error_code"));
+		result_set_error(result, OUTCOME_REFUSED, json_text(call->carry, "error_type"),
+						 json_text(call->carry, "error_code"));
 		result->start_over = true;
 	}
 }
@@ -554,7 +554,7 @@ conekta_read_look_declined(const ProviderCall *call, const HttpResponse *respons
 	Jsonb *body = conekta_open_answer(response, result);
 	Jsonb *left = NULL;
 
-	if (conekta_is_success(response) && body != NULL)
+	if (answer_is_success(response) && body != NULL)
 		left = json_part(body, "data") != NULL ? find_made(&before, body) : body;
 	else if (response->status != 404 || response->transport != HTTP_ANSWERED)
 	{
@@ -574,6 +574,6 @@ conekta_read_look_declined(const ProviderCall *call, const HttpResponse *respons
 			snapshot->reference = call->reference;
 	}
 	mark_failed(call, result);
-	conekta_set_error(result, OUTCOME_DECLINED, json_text(call->carry, "error_type"),
-					  json_text(call->carry, "error_code"));
+	result_set_error(result, OUTCOME_DECLINED, json_text(call->carry, "error_type"),
+					 json_text(call->carry, "error_code"));
 }

@@ -12,7 +12,6 @@
  */
 #include "conekta.h"
 
-#include "utils/formatting.h"
 
 /* ------------------------------------------------------------------------
  * Values
@@ -38,33 +37,6 @@ translate(const char *theirs, const Word *words, int count)
 
 #define TRANSLATE(theirs, words) translate((theirs), (words), lengthof(words))
 
-static bool
-is_one_of(const char *word, const char *const *words)
-{
-	for (; word != NULL && *words != NULL; words++)
-	{
-		if (strcmp(word, *words) == 0)
-			return true;
-	}
-	return false;
-}
-
-static char *
-currency_at(const Jsonb *object, const char *path)
-{
-	char *currency = json_text(object, path);
-
-	return currency == NULL ? NULL : asc_toupper(currency, strlen(currency));
-}
-
-static int64
-amount_at(const Jsonb *object, const char *path)
-{
-	int64 amount;
-
-	return json_int(object, path, &amount) ? amount : NO_AMOUNT;
-}
-
 /* What was paid back comes with a minus sign. */
 static int64
 positive(int64 amount)
@@ -73,7 +45,7 @@ positive(int64 amount)
 }
 
 static int
-small_int_at(const Jsonb *object, const char *path)
+digits_at(const Jsonb *object, const char *path)
 {
 	int64 value;
 	char *text = json_text(object, path);
@@ -153,8 +125,8 @@ read_payment_source(const Jsonb *object, ProviderSnapshot *snapshot)
 	}
 	method->brand = json_text(object, "brand");
 	method->last4 = json_text(object, "last4");
-	method->exp_month = small_int_at(object, "exp_month");
-	method->exp_year = small_int_at(object, "exp_year");
+	method->exp_month = digits_at(object, "exp_month");
+	method->exp_year = digits_at(object, "exp_year");
 	if (method->exp_year > 0 && method->exp_year < 100)
 		method->exp_year += 2000;
 }
@@ -454,7 +426,7 @@ read_charge(const Jsonb *charge, PaymentIntentSnapshot *intent)
 	static const char *const failed[] = {"failed", "canceled", NULL};
 
 	intent->charge = json_text(charge, "id");
-	intent->installments = small_int_at(charge, "monthly_installments");
+	intent->installments = digits_at(charge, "monthly_installments");
 	intent->payment_method = json_text(charge, "payment_method.payment_source_id");
 	intent->expires_at = json_unix_time(charge, "payment_method.expires_at");
 	intent->paid_at = json_unix_time(charge, "paid_at");

@@ -121,7 +121,7 @@ copy_argument(JsonBuilder *body, const ProviderCall *call, const char *name, con
 }
 
 static int64
-amount_at(const Jsonb *json, const char *path)
+argument_amount(const Jsonb *json, const char *path)
 {
 	int64 amount;
 
@@ -167,10 +167,10 @@ add_lines(JsonBuilder *body, const ProviderCall *call)
 	const Jsonb *arguments = call->arguments;
 	int lines = json_length(arguments, "line_items");
 	int taxes = json_length(arguments, "tax_lines");
-	int64 left = amount_at(arguments, "amount");
+	int64 left = argument_amount(arguments, "amount");
 
 	for (int i = 0; i < taxes; i++)
-		left -= amount_at(arguments, psprintf("tax_lines.%d.amount", i));
+		left -= argument_amount(arguments, psprintf("tax_lines.%d.amount", i));
 
 	json_open_array(body, "line_items");
 	for (int i = 0; i < lines; i++)
@@ -182,7 +182,7 @@ add_lines(JsonBuilder *body, const ProviderCall *call)
 			quantity = 1;
 		append_line(body, call, json_text(arguments, psprintf("%s.name", at)),
 					json_text(arguments, psprintf("%s.description", at)),
-					amount_at(arguments, psprintf("%s.amount", at)), quantity);
+					argument_amount(arguments, psprintf("%s.amount", at)), quantity);
 	}
 	if (lines == 0)
 		append_line(body, call, json_text(arguments, "description"), NULL, left, 1);
@@ -198,7 +198,8 @@ add_lines(JsonBuilder *body, const ProviderCall *call)
 		json_open(&tax);
 		json_add_text(&tax, "description",
 					  json_text(arguments, psprintf("tax_lines.%d.description", i)));
-		json_add_int(&tax, "amount", amount_at(arguments, psprintf("tax_lines.%d.amount", i)));
+		json_add_int(&tax, "amount",
+					 argument_amount(arguments, psprintf("tax_lines.%d.amount", i)));
 		json_append_json(body, json_close(&tax));
 	}
 	json_close_array(body);
@@ -245,7 +246,7 @@ charge(const ProviderCall *call, const char *type, const char *reference)
 	JsonBuilder body;
 
 	json_open(&body);
-	json_add_int(&body, "amount", amount_at(call->arguments, "amount"));
+	json_add_int(&body, "amount", argument_amount(call->arguments, "amount"));
 	json_add_text(&body, "reference_id", reference);
 	json_open_object(&body, "payment_method");
 	json_add_text(&body, "type", type);

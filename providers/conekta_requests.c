@@ -106,28 +106,12 @@ conekta_send_json(const ProviderCall *call, const char *method, const char *path
 	request->body_length = strlen(request->body);
 }
 
-/*
- * A part of a path.  The core never enqueues an operation without its ids; an
- * empty one would turn DELETE of one object into a request on all of them.
- */
-char *
-conekta_escaped(const char *text, const char *argument)
-{
-	StringInfoData out;
-
-	if (text == NULL || *text == '\0')
-		elog(ERROR, "argument \"%s\" is missing", argument);
-	initStringInfo(&out);
-	http_escape(&out, text, strlen(text));
-	return out.data;
-}
-
 /* path_of(call, "customers", "customer") is "/customers/cus_1". */
 static char *
 path_of(const ProviderCall *call, const char *collection, const char *argument)
 {
 	return psprintf("/%s/%s", collection,
-					conekta_escaped(json_text(call->arguments, argument), argument));
+					path_part(json_text(call->arguments, argument), argument));
 }
 
 static char *
@@ -168,7 +152,7 @@ subscription_path(const ProviderCall *call)
 	/* of one that this operation has made */
 	if (id == NULL && call->carry != NULL)
 		id = json_text(call->carry, "subscription");
-	return psprintf("%s/%s", subscriptions_path(call), conekta_escaped(id, "subscription"));
+	return psprintf("%s/%s", subscriptions_path(call), path_part(id, "subscription"));
 }
 
 /* Our own plans have an id that follows from the reference. */
@@ -188,7 +172,7 @@ conekta_get_page(const ProviderCall *call, const char *path, ProviderRequest *re
 
 	path = psprintf("%s?" LIST, path);
 	if (next != NULL)
-		path = psprintf("%s&next=%s", path, conekta_escaped(next, "next"));
+		path = psprintf("%s&next=%s", path, path_part(next, "next"));
 	conekta_get(call, path, request);
 }
 
@@ -196,9 +180,9 @@ static void
 search(const ProviderCall *call, const char *collection, const char *wanted,
 	   ProviderRequest *request)
 {
-	conekta_get(
-		call, psprintf("/%s?" LIST "&search=%s", collection, conekta_escaped(wanted, "reference")),
-		request);
+	conekta_get(call,
+				psprintf("/%s?" LIST "&search=%s", collection, path_part(wanted, "reference")),
+				request);
 }
 
 /* The argument as text or number, where it has a value. */
@@ -301,7 +285,7 @@ build_set_tax_ids(const ProviderCall *call, ProviderRequest *request)
 	if (call->step == 0)
 		conekta_get(call, customer_path(call), request);
 	else if (entity != NULL)
-		conekta_send_json(call, "PUT", psprintf("%s/%s", path, conekta_escaped(entity, "entity")),
+		conekta_send_json(call, "PUT", psprintf("%s/%s", path, path_part(entity, "entity")),
 						  fiscal_entity(call), request);
 	else
 		conekta_send_json(call, "POST", path, fiscal_entity(call), request);
@@ -345,9 +329,8 @@ build_attach(const ProviderCall *call, ProviderRequest *request)
 static char *
 source_path(const ProviderCall *call)
 {
-	return psprintf(
-		"%s/%s", sources_path(call),
-		conekta_escaped(json_text(call->arguments, "payment_method"), "payment_method"));
+	return psprintf("%s/%s", sources_path(call),
+					path_part(json_text(call->arguments, "payment_method"), "payment_method"));
 }
 
 /* ------------------------------------------------------------------------
@@ -520,7 +503,7 @@ build_refund_cancel(const ProviderCall *call, ProviderRequest *request)
 {
 	conekta_start(call, "DELETE",
 				  psprintf("%s/refunds/%s", order_path(call),
-						   conekta_escaped(json_text(call->arguments, "refund"), "refund")),
+						   path_part(json_text(call->arguments, "refund"), "refund")),
 				  request);
 }
 

@@ -24,40 +24,6 @@ conekta_same(const char *a, const char *b)
 	return a != NULL && b != NULL && strcmp(a, b) == 0;
 }
 
-void
-conekta_set_error(CallResult *result, Outcome outcome, const char *type, const char *code)
-{
-	result->outcome = outcome;
-	result->error_type = type;
-	result->error_code = code;
-}
-
-static const char *
-transport_word(HttpTransport transport)
-{
-	switch (transport)
-	{
-		case HTTP_ANSWERED:
-			return "answered";
-		case HTTP_NOT_SENT:
-			return "not_sent";
-		case HTTP_NO_ANSWER:
-			return "no_answer";
-		case HTTP_TOO_LARGE:
-			return "too_large";
-		case HTTP_MALFORMED:
-			return "malformed";
-	}
-	return NULL;
-}
-
-bool
-conekta_is_success(const HttpResponse *response)
-{
-	return response->transport == HTTP_ANSWERED && response->status >= 200 &&
-		   response->status < 300;
-}
-
 Jsonb *
 conekta_open_answer(const HttpResponse *response, CallResult *result)
 {
@@ -69,7 +35,7 @@ conekta_open_answer(const HttpResponse *response, CallResult *result)
 	if (response->transport == HTTP_ANSWERED)
 		return json_parse(response->body, response->body_length, &reason);
 	result->error_type = "transport";
-	result->error_code = transport_word(response->transport);
+	result->error_code = http_transport_word(response->transport);
 	return NULL;
 }
 
@@ -101,8 +67,8 @@ conekta_read_error(const ProviderCall *call, const HttpResponse *response, const
 		type = "redirect";
 	else if (type == NULL)
 		type = "http_error";
-	conekta_set_error(result, outcome_of_status(response->status), type,
-					  code != NULL ? code : psprintf("%d", response->status));
+	result_set_error(result, outcome_of_status(response->status), type,
+					 code != NULL ? code : psprintf("%d", response->status));
 	if (result->outcome == OUTCOME_RETRY || result->outcome == OUTCOME_UNKNOWN)
 		result->retry_after = http_retry_after(response);
 }
@@ -202,7 +168,7 @@ ends_object(const ProviderCall *call)
 void
 conekta_unreadable(CallResult *result)
 {
-	conekta_set_error(result, OUTCOME_UNKNOWN, "unreadable_answer", NULL);
+	result_set_error(result, OUTCOME_UNKNOWN, "unreadable_answer", NULL);
 }
 
 /* The next step finds one text in its carry. */
@@ -245,7 +211,7 @@ plan_after(const ProviderCall *call, const ProviderSnapshot *snapshot, CallResul
 			if (call->step == 0)
 				plan_undo(call, &snapshot->subscription, snapshot->provider_id, result);
 			else
-				conekta_set_error(result, OUTCOME_DECLINED, "processing_error", "payment_failed");
+				result_set_error(result, OUTCOME_DECLINED, "processing_error", "payment_failed");
 			break;
 		case OPERATION_SUBSCRIPTION_RETRY_PAYMENT:
 			if (conekta_step_changes_card(call))
@@ -337,7 +303,7 @@ take_refund(const ProviderCall *call, const Jsonb *order, CallResult *result)
 		refund = canceled_refund(call, linitial(result->snapshots));
 	result->snapshots = others;
 	if (refund == NULL && call->operation == OPERATION_REFUND_FETCH)
-		conekta_set_error(result, OUTCOME_REFUSED, "refund_not_found", NULL);
+		result_set_error(result, OUTCOME_REFUSED, "refund_not_found", NULL);
 	else if (refund == NULL)
 		conekta_unreadable(result);
 	else
@@ -610,7 +576,7 @@ plan_look(int step, CallResult *result)
 	json_add_text(&carry, "error_code", result->error_code);
 	result->carry = json_close(&carry);
 	result->next_step = step;
-	conekta_set_error(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 }
 
 static void
@@ -648,7 +614,7 @@ conekta_read_response(const ProviderCall *call, const HttpResponse *response, Ca
 	body = conekta_open_answer(response, result);
 	if (response->transport == HTTP_NOT_SENT)
 		result->outcome = OUTCOME_RETRY;
-	else if (conekta_is_success(response))
+	else if (answer_is_success(response))
 		conekta_take_answer(call, body, result);
 	else if (response->transport == HTTP_ANSWERED)
 		read_failure(call, response, body, result);

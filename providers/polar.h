@@ -19,7 +19,7 @@
 #define JANUA_POLAR_H
 
 #include "json.h"
-#include "provider.h"
+#include "common.h"
 
 /* Requests are written, and answers read, as this version has them. */
 #define POLAR_VERSION "2026-10"
@@ -136,20 +136,14 @@ extern void polar_read_response(const ProviderCall *call, const HttpResponse *re
 								CallResult *result);
 /* What answers and look-ups have in common. */
 
-/* Either may be missing, and then they are not the same. */
-extern bool polar_same(const char *a, const char *b);
-
 /*
  * Empties the result, takes what every answer has, and returns the body; NULL
  * when the call got no answer or an answer without JSON.
  */
 extern Jsonb *polar_open_answer(const HttpResponse *response, CallResult *result);
-extern bool polar_is_success(const HttpResponse *response);
 
 /* Nothing can have been changed by a request of this kind. */
 extern bool polar_is_harmless(PolarStep step);
-
-extern void polar_set(CallResult *result, Outcome outcome, const char *type, const char *code);
 
 /* An answer that cannot be understood. */
 extern void polar_unreadable(CallResult *result);

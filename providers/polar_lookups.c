@@ -61,7 +61,7 @@ subscription_shows(const ProviderCall *call, const Jsonb *subscription)
 	/* one that was to end at once ends at no time that we could know */
 	if (json_has(call->arguments, "trial_end") &&
 		json_rfc3339_time(subscription, "trial_end") != trial_end &&
-		(trial_end > call->sent_at || polar_same(json_text(subscription, "status"), "trialing")))
+		(trial_end > call->sent_at || same_text(json_text(subscription, "status"), "trialing")))
 		return false;
 	return (same(call, "price", json_text(subscription, "product_id")) ||
 			same(call, "price", json_text(subscription, "pending_update.product_id"))) &&
@@ -73,7 +73,7 @@ static bool
 shows_wanted(const ProviderCall *call, const Jsonb *object)
 {
 	char *status = json_text(object, "status");
-	bool ended = polar_same(status, "canceled") || polar_same(status, "incomplete_expired");
+	bool ended = same_text(status, "canceled") || same_text(status, "incomplete_expired");
 	bool ending = json_bool(object, "cancel_at_period_end", false);
 	bool pausing = json_bool(object, "pause_at_period_end", false);
 
@@ -83,8 +83,8 @@ shows_wanted(const ProviderCall *call, const Jsonb *object)
 			return customer_shows(call, object);
 		case OPERATION_CUSTOMER_SET_TAX_IDS:
 			/* [value, kind] */
-			return polar_same(json_text(call->arguments, "tax_ids.0.value"),
-							  json_text(object, "tax_id.0"));
+			return same_text(json_text(call->arguments, "tax_ids.0.value"),
+							 json_text(object, "tax_id.0"));
 		case OPERATION_PRICE_UPDATE:
 			return !json_has(call->arguments, "name") &&
 				   json_bool(object, "is_archived", false) !=
@@ -98,15 +98,15 @@ shows_wanted(const ProviderCall *call, const Jsonb *object)
 		case OPERATION_SUBSCRIPTION_UNCANCEL:
 			return !ended && !ending;
 		case OPERATION_SUBSCRIPTION_PAUSE:
-			return pausing || polar_same(status, "paused");
+			return pausing || same_text(status, "paused");
 		case OPERATION_SUBSCRIPTION_RESUME:
-			return !ended && !pausing && !polar_same(status, "paused");
+			return !ended && !pausing && !same_text(status, "paused");
 		case OPERATION_PAYMENT_INTENT_CREATE:
 		case OPERATION_PAYMENT_INTENT_CONFIRM:
-			return !polar_same(status, "draft");
+			return !same_text(status, "draft");
 		case OPERATION_DISPUTE_ACCEPT:
 			/* an early warning is accepted by giving the money back */
-			return polar_same(status, "lost") || polar_same(status, "prevented");
+			return same_text(status, "lost") || same_text(status, "prevented");
 		case OPERATION_WEBHOOK_ENDPOINT_UPDATE:
 			return !json_has(call->arguments, "events") &&
 				   same(call, "url", json_text(object, "url")) &&
@@ -143,13 +143,13 @@ static bool
 is_lost_one(const ProviderCall *call, const Jsonb *item)
 {
 	if (call->operation == OPERATION_WEBHOOK_ENDPOINT_CREATE)
-		return polar_same(json_text(item, "url"), json_text(call->arguments, "url")) &&
+		return same_text(json_text(item, "url"), json_text(call->arguments, "url")) &&
 			   json_rfc3339_time(item, "created_at") >=
 				   call->sent_at - CLOCK_TOLERANCE * USECS_PER_SEC;
 	if (call->operation == OPERATION_PAYMENT_INTENT_CREATE &&
 		json_text(item, "subscription_id") != NULL)
 		return false;
-	return polar_same(json_text(item, reference_member(call)), call->reference);
+	return same_text(json_text(item, reference_member(call)), call->reference);
 }
 
 /* Not there; where money moves that proves nothing as long as the request may be at work. */
@@ -160,10 +160,10 @@ take_absent(const ProviderCall *call, const HttpResponse *response, CallResult *
 					   polar_step(call) == POLAR_FINALIZE;
 	int64 age = (response->received_at - call->sent_at) / USECS_PER_SEC;
 
-	polar_set(result, OUTCOME_ABSENT, NULL, NULL);
+	result_set_error(result, OUTCOME_ABSENT, NULL, NULL);
 	if (!moves_money || call->sent_at == 0 || age >= SETTLING_TIME)
 		return;
-	polar_set(result, OUTCOME_RETRY, "may_be_at_work", NULL);
+	result_set_error(result, OUTCOME_RETRY, "may_be_at_work", NULL);
 	result->retry_after = SETTLING_TIME - (int) Max(age, 0);
 }
 
@@ -198,14 +198,14 @@ read_found(const ProviderCall *call, const HttpResponse *response, const Jsonb *
 	PolarStep step = polar_step(call);
 
 	if (call->operation == OPERATION_PORTAL_SESSION_CREATE)
-		polar_set(result, OUTCOME_ABSENT, NULL, NULL);
+		result_set_error(result, OUTCOME_ABSENT, NULL, NULL);
 	else if (step == POLAR_CREATE && call->operation != OPERATION_CUSTOMER_CREATE)
 		find_created(call, response, body, result);
 	else if (step == POLAR_CREATE)
 		polar_take_object(call, body, result);
 	else if (step == POLAR_TRIGGER && json_bool(body, "is_invoice_generated", false))
 	{
-		polar_set(result, OUTCOME_DONE, NULL, NULL);
+		result_set_error(result, OUTCOME_DONE, NULL, NULL);
 		result->next_step = POLAR_DOCUMENT_STEP;
 	}
 	else if (step != POLAR_TRIGGER && step != POLAR_REMOVE && shows_wanted(call, body))
@@ -221,7 +221,7 @@ read_not_found(const ProviderCall *call, const HttpResponse *response, CallResul
 	if (polar_step(call) == POLAR_REMOVE)
 		polar_take_removed(call, response, result);
 	else if (call->operation == OPERATION_CUSTOMER_CREATE)
-		polar_set(result, OUTCOME_ABSENT, NULL, NULL);
+		result_set_error(result, OUTCOME_ABSENT, NULL, NULL);
 	else
 		return false;
 	return true;
@@ -242,9 +242,9 @@ polar_read_lookup(const ProviderCall *call, const HttpResponse *response, CallRe
 		return;
 	}
 	body = polar_open_answer(response, result);
-	if (polar_is_success(response) && body != NULL)
+	if (answer_is_success(response) && body != NULL)
 		read_found(call, response, body, result);
-	else if (response->transport == HTTP_ANSWERED && !polar_is_success(response))
+	else if (response->transport == HTTP_ANSWERED && !answer_is_success(response))
 	{
 		if (response->status == 404 && read_not_found(call, response, result))
 			return;

@@ -16,30 +16,9 @@
 #include "polar.h"
 
 #include "common/int.h"
-#include "utils/formatting.h"
 #include "utils/timestamp.h"
 
 #include "json.h"
-
-/* ------------------------------------------------------------------------
- * Values
- * ------------------------------------------------------------------------
- */
-static char *
-currency_at(const Jsonb *object, const char *path)
-{
-	char *currency = json_text(object, path);
-
-	return currency == NULL ? NULL : asc_toupper(currency, strlen(currency));
-}
-
-static int64
-amount_at(const Jsonb *object, const char *path)
-{
-	int64 amount;
-
-	return json_int(object, path, &amount) ? amount : NO_AMOUNT;
-}
 
 /* Not told when one of them is not, or when the sum is absurd. */
 static int64
@@ -50,17 +29,6 @@ sum_of(int64 a, int64 b)
 	if (a == NO_AMOUNT || b == NO_AMOUNT || pg_add_s64_overflow(a, b, &sum))
 		return NO_AMOUNT;
 	return sum;
-}
-
-/* Dates of cards; 0 when absent or absurd. */
-static int
-small_int_at(const Jsonb *object, const char *path)
-{
-	int64 value;
-
-	if (!json_int(object, path, &value) || value < 0 || value > PG_INT32_MAX)
-		return 0;
-	return (int) value;
 }
 
 /* A word of Polar's and ours for it. */
@@ -151,8 +119,8 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	subscription->price = json_text(object, "product_id");
 	subscription->status = json_text(object, "status");
 	subscription->provider_status = subscription->status;
-	snapshot->terminal = polar_same(subscription->status, "canceled") ||
-						 polar_same(subscription->status, "incomplete_expired");
+	snapshot->terminal = same_text(subscription->status, "canceled") ||
+						 same_text(subscription->status, "incomplete_expired");
 	if (json_int(object, "seats", &seats))
 		subscription->quantity = seats;
 	subscription->currency = currency_at(object, "currency");
@@ -213,7 +181,7 @@ may_carry_reference(const Jsonb *order)
 {
 	char *reason = json_text(order, "billing_reason");
 
-	return polar_same(reason, "purchase") || polar_same(reason, "subscription_create");
+	return same_text(reason, "purchase") || same_text(reason, "subscription_create");
 }
 
 static void
@@ -233,7 +201,7 @@ read_payment(const Jsonb *order, ProviderSnapshot *snapshot)
 		snapshot->terminal = state->terminal;
 	}
 	/* it waits for the next try of Polar's dunning: the last one failed */
-	if (polar_same(intent->provider_status, "pending") &&
+	if (same_text(intent->provider_status, "pending") &&
 		json_text(order, "next_payment_attempt_at") != NULL)
 		intent->status = "failed";
 	intent->currency = currency_at(order, "currency");
@@ -259,8 +227,8 @@ read_invoice_period(const Jsonb *order, InvoiceSnapshot *invoice)
 	TimestampTz start = json_rfc3339_time(order, "subscription.current_period_start");
 	TimestampTz end = json_rfc3339_time(order, "subscription.current_period_end");
 
-	if (!polar_same(invoice->billing_reason, "subscription_create") &&
-		!polar_same(invoice->billing_reason, "subscription_cycle"))
+	if (!same_text(invoice->billing_reason, "subscription_create") &&
+		!same_text(invoice->billing_reason, "subscription_cycle"))
 		return;
 	if (start == 0 || end == 0 || invoice->created_at < start || invoice->created_at >= end)
 		return;
@@ -288,8 +256,8 @@ read_invoice(const Jsonb *order, ProviderSnapshot *snapshot)
 	invoice->tax = amount_at(order, "tax_amount");
 	invoice->amount_due = payable(order);
 	invoice->amount_paid = paid ? invoice->amount_due : 0;
-	invoice->amount_remaining = paid || polar_same(invoice->status, "void") ? 0
-																			: invoice->amount_due;
+	invoice->amount_remaining = paid || same_text(invoice->status, "void") ? 0
+																		   : invoice->amount_due;
 	invoice->billing_reason = json_text(order, "billing_reason");
 	invoice->next_attempt_at = json_rfc3339_time(order, "next_payment_attempt_at");
 	invoice->created_at = json_rfc3339_time(order, "created_at");
@@ -366,7 +334,7 @@ read_dispute(const Jsonb *object, ProviderSnapshot *snapshot)
 		dispute->status = state->ours;
 		snapshot->terminal = state->terminal;
 	}
-	dispute->funds_withdrawn = polar_same(dispute->provider_status, "lost");
+	dispute->funds_withdrawn = same_text(dispute->provider_status, "lost");
 	dispute->currency = currency_at(object, "currency");
 	dispute->amount = sum_of(amount_at(object, "amount"), amount_at(object, "tax_amount"));
 	dispute->reason = json_text(object, "reason");
@@ -388,7 +356,7 @@ payment_status_of(const Jsonb *checkout)
 {
 	if (!json_bool(checkout, "is_payment_required", true))
 		return "no_payment_required";
-	return polar_same(json_text(checkout, "status"), "succeeded") ? "paid" : "unpaid";
+	return same_text(json_text(checkout, "status"), "succeeded") ? "paid" : "unpaid";
 }
 
 static void
@@ -682,7 +650,7 @@ static const char *
 reason_to_ignore(const char *type)
 {
 	/* it repeats what the events of the subscriptions tell one by one */
-	if (polar_same(type, "customer.state_changed"))
+	if (same_text(type, "customer.state_changed"))
 		return "a summary of what other events tell";
 	return "no effect on our rows";
 }
@@ -709,6 +677,6 @@ polar_read_event(const Jsonb *payload, EventReading *reading)
 	}
 	if (rule->gone)
 		mark_gone(payload, llast(reading->snapshots));
-	if (polar_same(type, "order.paid"))
+	if (same_text(type, "order.paid"))
 		note_paid_at(payload, reading->snapshots);
 }

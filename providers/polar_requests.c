@@ -166,22 +166,6 @@ polar_send_json(ProviderRequest *request, const char *method, const char *path, 
 	request->body_length = strlen(request->body);
 }
 
-/*
- * A part of a path.  The core never enqueues an operation without its ids; an
- * empty one would turn a request about one object into one about all of them.
- */
-static char *
-path_part(const char *id, const char *argument)
-{
-	StringInfoData out;
-
-	if (id == NULL || *id == '\0')
-		elog(ERROR, "argument \"%s\" is missing", argument);
-	initStringInfo(&out);
-	http_escape(&out, id, strlen(id));
-	return out.data;
-}
-
 /* polar_path(call, "customers", "customer") is "/v1/customers/<uuid>". */
 char *
 polar_path(const ProviderCall *call, const char *collection, const char *argument)

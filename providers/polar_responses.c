@@ -25,40 +25,6 @@
  * ------------------------------------------------------------------------
  */
 
-/* Either may be missing, and then they are not the same. */
-bool
-polar_same(const char *a, const char *b)
-{
-	return a != NULL && b != NULL && strcmp(a, b) == 0;
-}
-
-static const char *
-transport_word(HttpTransport transport)
-{
-	switch (transport)
-	{
-		case HTTP_ANSWERED:
-			return "answered";
-		case HTTP_NOT_SENT:
-			return "not_sent";
-		case HTTP_NO_ANSWER:
-			return "no_answer";
-		case HTTP_TOO_LARGE:
-			return "too_large";
-		case HTTP_MALFORMED:
-			return "malformed";
-	}
-	return NULL;
-}
-
-void
-polar_set(CallResult *result, Outcome outcome, const char *type, const char *code)
-{
-	result->outcome = outcome;
-	result->error_type = type;
-	result->error_code = code;
-}
-
 /* The class of the error; anything that does not look like one may be text about a person. */
 static const char *
 error_class(const Jsonb *body)
@@ -102,8 +68,8 @@ outcome_of_status(int status, const char *class, bool harmless)
 			return OUTCOME_DECLINED;
 		case 409:
 			/* of the conflicts only this one waits for nobody; a lock is the other kind */
-			return polar_same(class, "OrderNotEligibleForInvoice") ||
-						   polar_same(class, "DisputeNotOpenError")
+			return same_text(class, "OrderNotEligibleForInvoice") ||
+						   same_text(class, "DisputeNotOpenError")
 					   ? OUTCOME_REFUSED
 					   : OUTCOME_RETRY;
 		case 429:
@@ -133,7 +99,8 @@ polar_read_error(const HttpResponse *response, const Jsonb *body, bool harmless,
 		class = "redirect";
 	else if (class == NULL)
 		class = "http_error";
-	polar_set(result, outcome, class, code != NULL ? code : psprintf("%d", response->status));
+	result_set_error(result, outcome, class,
+					 code != NULL ? code : psprintf("%d", response->status));
 	if (outcome == OUTCOME_RETRY || outcome == OUTCOME_UNKNOWN)
 		result->retry_after = http_retry_after(response);
 	if (response->status == 409 && outcome == OUTCOME_RETRY && result->retry_after < 0)
@@ -155,23 +122,16 @@ polar_open_answer(const HttpResponse *response, CallResult *result)
 	if (response->transport != HTTP_ANSWERED)
 	{
 		result->error_type = "transport";
-		result->error_code = transport_word(response->transport);
+		result->error_code = http_transport_word(response->transport);
 		return NULL;
 	}
 	return json_parse(response->body, response->body_length, &reason);
 }
 
-bool
-polar_is_success(const HttpResponse *response)
-{
-	return response->transport == HTTP_ANSWERED && response->status >= 200 &&
-		   response->status < 300;
-}
-
 void
 polar_unreadable(CallResult *result)
 {
-	polar_set(result, OUTCOME_UNKNOWN, "unreadable_answer", NULL);
+	result_set_error(result, OUTCOME_UNKNOWN, "unreadable_answer", NULL);
 }
 
 /* ------------------------------------------------------------------------
@@ -327,7 +287,7 @@ polar_take_object(const ProviderCall *call, const Jsonb *object, CallResult *res
 	}
 	if (polar_step(call) == POLAR_CREATE && snapshot->reference == NULL)
 		snapshot->reference = call->reference;
-	polar_set(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	result->snapshots = without_secrets(call, snapshots);
 	plan_next_step(call, snapshot->provider_id, result);
 }
@@ -335,7 +295,7 @@ polar_take_object(const ProviderCall *call, const Jsonb *object, CallResult *res
 void
 polar_take_removed(const ProviderCall *call, const HttpResponse *response, CallResult *result)
 {
-	polar_set(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	result->snapshots = list_make1(
 		polar_gone_snapshot(type_of(call), id_of(call), answered_at(response)));
 }
@@ -359,7 +319,7 @@ plan_inquiry(const ProviderCall *call, const Jsonb *carried, int next_step, Call
 	json_add_int(&carry, "step", call->step);
 	json_add_text(&carry, "error_type", result->error_type);
 	json_add_text(&carry, "error_code", result->error_code);
-	polar_set(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	result->retry_after = -1;
 	result->carry = json_close(&carry);
 	result->next_step = next_step;
@@ -394,7 +354,7 @@ take_page(const ProviderCall *call, const Jsonb *list, CallResult *result)
 		polar_unreadable(result);
 		return;
 	}
-	polar_set(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	for (int i = 0; i < count; i++)
 	{
 		Jsonb *item = json_part(list, psprintf("items.%d", i));
@@ -419,14 +379,14 @@ take_only(const ProviderCall *call, const Jsonb *list, CallResult *result)
 	{
 		Jsonb *item = json_part(list, psprintf("items.%d", i));
 
-		if (item != NULL && polar_same(json_text(item, "id"), id_of(call)))
+		if (item != NULL && same_text(json_text(item, "id"), id_of(call)))
 		{
 			polar_take_object(call, item, result);
 			return;
 		}
 	}
 	if (json_part(list, "items") != NULL)
-		polar_set(result, OUTCOME_REFUSED, "ResourceNotFound", NULL);
+		result_set_error(result, OUTCOME_REFUSED, "ResourceNotFound", NULL);
 	else
 		polar_unreadable(result);
 }
@@ -485,7 +445,7 @@ prepare_metadata(const ProviderCall *call, const Jsonb *customer, CallResult *re
 	if (changes != NULL)
 		json_visit(changes, polar_add_metadata, &carry);
 	json_close_object(&carry);
-	polar_set(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	result->carry = json_close(&carry);
 	result->next_step = 1;
 }
@@ -545,7 +505,7 @@ prepare_refund(const ProviderCall *call, const Jsonb *order, CallResult *result)
 	}
 	json_open(&carry);
 	json_add_int(&carry, "amount", net);
-	polar_set(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	result->carry = json_close(&carry);
 	result->next_step = 1;
 }
@@ -554,7 +514,7 @@ prepare_refund(const ProviderCall *call, const Jsonb *order, CallResult *result)
 static void
 prepare_document(const Jsonb *order, CallResult *result)
 {
-	polar_set(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	result->next_step = json_bool(order, "is_invoice_generated", false) ? POLAR_DOCUMENT_STEP : 1;
 }
 
@@ -585,7 +545,7 @@ take_document(const ProviderCall *call, const Jsonb *document, CallResult *resul
 	}
 	json_open(&carry);
 	json_add_text(&carry, "url", url);
-	polar_set(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	result->carry = json_close(&carry);
 	result->next_step = POLAR_DOCUMENT_STEP + 1;
 }
@@ -622,8 +582,8 @@ take_decline(const ProviderCall *call, const char *reason, TimestampTz failed_at
 	intent->provider_status = "draft";
 	intent->error_code = json_text(call->carry, "error_type");
 	intent->decline_code = reason;
-	polar_set(result, OUTCOME_DECLINED, intent->error_code,
-			  reason != NULL ? reason : json_text(call->carry, "error_code"));
+	result_set_error(result, OUTCOME_DECLINED, intent->error_code,
+					 reason != NULL ? reason : json_text(call->carry, "error_code"));
 	result->snapshots = list_make1(snapshot);
 }
 
@@ -634,7 +594,7 @@ read_decline(const ProviderCall *call, const HttpResponse *response, const Jsonb
 {
 	TimestampTz failed_at = 0;
 
-	if (polar_is_success(response) && body != NULL)
+	if (answer_is_success(response) && body != NULL)
 	{
 		failed_at = json_rfc3339_time(body, "items.0.created_at");
 		take_decline(call, json_text(body, "items.0.decline_reason"),
@@ -663,7 +623,7 @@ read_success(const ProviderCall *call, const HttpResponse *response, const Jsonb
 		polar_take_removed(call, response, result);
 	else if (step == POLAR_TRIGGER)
 	{
-		polar_set(result, OUTCOME_DONE, NULL, NULL);
+		result_set_error(result, OUTCOME_DONE, NULL, NULL);
 		result->next_step = POLAR_DOCUMENT_STEP;
 	}
 	else if (body == NULL)
@@ -691,15 +651,15 @@ may_be_done(const ProviderCall *call, const HttpResponse *response, const CallRe
 	switch (polar_step(call))
 	{
 		case POLAR_CHANGE:
-			return polar_same(class, "AlreadyCanceledSubscription") ||
-				   polar_same(class, "InactiveSubscription") ||
-				   polar_same(class, "DisputeNotOpenError");
+			return same_text(class, "AlreadyCanceledSubscription") ||
+				   same_text(class, "InactiveSubscription") ||
+				   same_text(class, "DisputeNotOpenError");
 		case POLAR_FINALIZE:
 			return response->status == 412;
 		case POLAR_CREATE:
-			return polar_same(class, "RefundedAlready") ||
+			return same_text(class, "RefundedAlready") ||
 				   (call->operation == OPERATION_CUSTOMER_CREATE && response->status == 422 &&
-					polar_same(result->error_code, "external_id"));
+					same_text(result->error_code, "external_id"));
 		default:
 			return false;
 	}
@@ -721,7 +681,7 @@ read_refusal(const ProviderCall *call, const HttpResponse *response, CallResult 
 	else if (response->status == 404 && call->operation == OPERATION_INVOICE_DOCUMENT &&
 			 call->step == POLAR_DOCUMENT_STEP)
 	{
-		polar_set(result, OUTCOME_RETRY, "document_not_made", NULL);
+		result_set_error(result, OUTCOME_RETRY, "document_not_made", NULL);
 		result->retry_after = DOCUMENT_PAUSE;
 	}
 }
@@ -738,8 +698,8 @@ read_confirmation(const ProviderCall *call, const HttpResponse *response, CallRe
 	polar_read_lookup(&refused, response, result);
 	if (result->outcome == OUTCOME_ABSENT)
 	{
-		polar_set(result, OUTCOME_REFUSED, json_text(call->carry, "error_type"),
-				  json_text(call->carry, "error_code"));
+		result_set_error(result, OUTCOME_REFUSED, json_text(call->carry, "error_type"),
+						 json_text(call->carry, "error_code"));
 		result->start_over = true;
 	}
 }
@@ -758,7 +718,7 @@ polar_read_response(const ProviderCall *call, const HttpResponse *response, Call
 	body = polar_open_answer(response, result);
 	if (polar_step(call) == POLAR_DECLINE)
 		read_decline(call, response, body, result);
-	else if (polar_is_success(response))
+	else if (answer_is_success(response))
 		read_success(call, response, body, result);
 	else if (response->transport == HTTP_ANSWERED)
 	{

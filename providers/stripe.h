@@ -22,7 +22,7 @@
 #ifndef JANUA_STRIPE_H
 #define JANUA_STRIPE_H
 
-#include "provider.h"
+#include "common.h"
 
 /* Requests are written, and answers read, as this version has them. */
 #define STRIPE_VERSION "2026-10-28.endive"
@@ -138,8 +138,6 @@ extern void stripe_take_page(const ProviderCall *call, const Jsonb *list, CallRe
 /* A page's request says where it begins; nothing on the first. */
 extern const char *stripe_page_start(const ProviderCall *call);
 
-extern void stripe_set_error(CallResult *result, Outcome outcome, const char *type,
-							 const char *code);
 extern void stripe_set_unreadable(CallResult *result);
 
 /* DONE, and on to the next step with carry (NULL: none). */
@@ -147,9 +145,6 @@ extern void stripe_continue(const ProviderCall *call, const Jsonb *carry, CallRe
 
 /* carry {name: value}. */
 extern const Jsonb *stripe_carry(const char *name, const char *value);
-
-/* Either may be missing, and then they are not the same. */
-extern bool stripe_same_text(const char *a, const char *b);
 
 /* Is the argument not given, or equal to what the object has?  Null is equal to none. */
 extern bool stripe_shows_argument(const ProviderCall *call, const char *argument,
@@ -174,11 +169,7 @@ extern void stripe_mark_gone(ProviderSnapshot *snapshot);
 /* The id at path, where Stripe gives either the id or the whole object. */
 extern char *stripe_id_at(const Jsonb *object, const char *path);
 
-extern char *stripe_currency_at(const Jsonb *object, const char *path);
-extern int64 stripe_amount_at(const Jsonb *object, const char *path); /* NO_AMOUNT: none */
-
-/* words ends with NULL; a NULL word is none of them. */
-extern bool stripe_is_one_of(const char *word, const char *const *words);
+extern int64 amount_at(const Jsonb *object, const char *path); /* NO_AMOUNT: none */
 
 /* A subscription whose collection is paused: to us it is paused. */
 extern bool stripe_collection_paused(const char *status, const Jsonb *pause_collection);

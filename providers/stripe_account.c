@@ -79,10 +79,9 @@ take_created(const ProviderCall *call, const Jsonb *endpoint, CallResult *result
 static bool
 is_lost_one(const ProviderCall *call, const Jsonb *endpoint)
 {
-	return stripe_same_text(json_text(endpoint, "metadata." STRIPE_REFERENCE), call->reference) &&
-		   stripe_same_text(json_text(endpoint, "url"), json_text(call->arguments, "url")) &&
-		   !stripe_same_text(json_text(endpoint, "id"),
-							 json_text(call->arguments, "webhook_endpoint"));
+	return same_text(json_text(endpoint, "metadata." STRIPE_REFERENCE), call->reference) &&
+		   same_text(json_text(endpoint, "url"), json_text(call->arguments, "url")) &&
+		   !same_text(json_text(endpoint, "id"), json_text(call->arguments, "webhook_endpoint"));
 }
 
 static void
@@ -106,10 +105,10 @@ find_lost(const ProviderCall *call, const Jsonb *list, CallResult *result)
 static void
 build_removal(const ProviderCall *call, ProviderRequest *request)
 {
-	stripe_delete(request,
-				  psprintf("/v1/webhook_endpoints/%s",
-						   stripe_path_part(json_text(call->carry, "remove"), "remove")),
-				  NULL);
+	stripe_delete(
+		request,
+		psprintf("/v1/webhook_endpoints/%s", path_part(json_text(call->carry, "remove"), "remove")),
+		NULL);
 }
 
 /* endpoint: NULL when it was gone already. */
@@ -121,16 +120,16 @@ take_removed(const ProviderCall *call, const Jsonb *endpoint, CallResult *result
 	else if (json_bool(call->carry, "again", false))
 		stripe_continue(call, NULL, result);
 	else
-		stripe_set_error(result, OUTCOME_DONE, NULL, NULL);
+		result_set_error(result, OUTCOME_DONE, NULL, NULL);
 }
 
 static void
 build_get_removed(const ProviderCall *call, ProviderRequest *request)
 {
-	stripe_get(request,
-			   psprintf("/v1/webhook_endpoints/%s",
-						stripe_path_part(json_text(call->carry, "remove"), "remove")),
-			   NULL);
+	stripe_get(
+		request,
+		psprintf("/v1/webhook_endpoints/%s", path_part(json_text(call->carry, "remove"), "remove")),
+		NULL);
 }
 
 static const StripeStep create = {
@@ -188,7 +187,7 @@ build_update(const ProviderCall *call, ProviderRequest *request)
 static bool
 shows_update(const ProviderCall *call, const Jsonb *endpoint)
 {
-	bool enabled = stripe_same_text(json_text(endpoint, "status"), "enabled");
+	bool enabled = same_text(json_text(endpoint, "status"), "enabled");
 
 	return !json_has(call->arguments, "events") &&
 		   stripe_shows_argument(call, "url", json_text(endpoint, "url")) &&

@@ -92,7 +92,7 @@ description_of_link(const Form *form)
 static bool
 mode_is(const Form *form, const char *mode)
 {
-	return stripe_same_text(json_text(form->arguments, "mode"), mode);
+	return same_text(json_text(form->arguments, "mode"), mode);
 }
 
 /* The types of method that may be used, by name; SPEI is a transfer into the customer's balance. */
@@ -107,7 +107,7 @@ form_methods(Form *form)
 	{
 		char *method = json_text(form->arguments, psprintf("methods.%d", i));
 
-		if (stripe_same_text(method, "spei"))
+		if (same_text(method, "spei"))
 		{
 			method = "customer_balance";
 			spei = true;
@@ -243,7 +243,7 @@ build_expire(const ProviderCall *call, ProviderRequest *request)
 static bool
 shows_expired(const ProviderCall *call, const Jsonb *session)
 {
-	return stripe_same_text(json_text(session, "status"), "expired");
+	return same_text(json_text(session, "status"), "expired");
 }
 
 static const StripeStep expire = {

@@ -164,8 +164,8 @@ build_tax_id_removal(const ProviderCall *call, ProviderRequest *request)
 {
 	char *removed = json_text(call->carry, "remove.0");
 
-	stripe_delete(request,
-				  psprintf("%s/%s", tax_ids_path(call), stripe_path_part(removed, "remove")), NULL);
+	stripe_delete(request, psprintf("%s/%s", tax_ids_path(call), path_part(removed, "remove")),
+				  NULL);
 }
 
 static void
@@ -185,8 +185,8 @@ has_tax_id(const Jsonb *json, const char *path, int count, const char *type, con
 {
 	for (int i = 0; i < count; i++)
 	{
-		if (stripe_same_text(json_text(json, psprintf("%s.%d.type", path, i)), type) &&
-			stripe_same_text(json_text(json, psprintf("%s.%d.value", path, i)), value))
+		if (same_text(json_text(json, psprintf("%s.%d.type", path, i)), type) &&
+			same_text(json_text(json, psprintf("%s.%d.value", path, i)), value))
 			return true;
 	}
 	return false;
@@ -199,7 +199,7 @@ continue_tax_ids(const ProviderCall *call, const Jsonb *carry, CallResult *resul
 	if (json_length(carry, "remove") > 0 || json_length(carry, "add") > 0)
 		stripe_continue(call, carry, result);
 	else
-		stripe_set_error(result, OUTCOME_DONE, NULL, NULL);
+		result_set_error(result, OUTCOME_DONE, NULL, NULL);
 }
 
 static void
@@ -281,7 +281,7 @@ tax_id_step_shows(const ProviderCall *call, const Jsonb *list)
 						  json_text(call->carry, "add.0.value"));
 	for (int i = 0; i < present; i++)
 	{
-		if (stripe_same_text(json_text(list, psprintf("data.%d.id", i)), removed))
+		if (same_text(json_text(list, psprintf("data.%d.id", i)), removed))
 			return false;
 	}
 	return true;

@@ -87,7 +87,7 @@ build_mark_uncollectible(const ProviderCall *call, ProviderRequest *request)
 static bool
 status_is(const Jsonb *invoice, const char *status)
 {
-	return stripe_same_text(json_text(invoice, "status"), status);
+	return same_text(json_text(invoice, "status"), status);
 }
 
 static bool

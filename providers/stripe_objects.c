@@ -13,7 +13,6 @@
 #include "stripe.h"
 
 #include "common/int.h"
-#include "utils/formatting.h"
 
 #include "json.h"
 
@@ -27,44 +26,6 @@ stripe_id_at(const Jsonb *object, const char *path)
 	char *id = json_text(object, path);
 
 	return id != NULL ? id : json_text(object, psprintf("%s.id", path));
-}
-
-char *
-stripe_currency_at(const Jsonb *object, const char *path)
-{
-	char *currency = json_text(object, path);
-
-	return currency == NULL ? NULL : asc_toupper(currency, strlen(currency));
-}
-
-int64
-stripe_amount_at(const Jsonb *object, const char *path)
-{
-	int64 amount;
-
-	return json_int(object, path, &amount) ? amount : NO_AMOUNT;
-}
-
-/* Small counts and dates of cards; 0 when absent or absurd. */
-static int
-small_int_at(const Jsonb *object, const char *path)
-{
-	int64 value;
-
-	if (!json_int(object, path, &value) || value < 0 || value > PG_INT32_MAX)
-		return 0;
-	return (int) value;
-}
-
-bool
-stripe_is_one_of(const char *word, const char *const *words)
-{
-	for (; word != NULL && *words != NULL; words++)
-	{
-		if (strcmp(word, *words) == 0)
-			return true;
-	}
-	return false;
 }
 
 static void
@@ -116,7 +77,7 @@ stripe_collection_paused(const char *status, const Jsonb *pause_collection)
 {
 	static const char *const running[] = {"active", "trialing", "past_due", NULL};
 
-	return pause_collection != NULL && stripe_is_one_of(status, running);
+	return pause_collection != NULL && is_one_of(status, running);
 }
 
 static void
@@ -127,7 +88,7 @@ read_subscription_status(const Jsonb *object, ProviderSnapshot *snapshot)
 
 	subscription->status = json_text(object, "status");
 	subscription->provider_status = subscription->status;
-	snapshot->terminal = stripe_is_one_of(subscription->status, final);
+	snapshot->terminal = is_one_of(subscription->status, final);
 	if (stripe_collection_paused(subscription->status, json_part(object, "pause_collection")))
 	{
 		subscription->status = "paused";
@@ -147,7 +108,7 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	subscription->price = stripe_id_at(object, "items.data.0.price");
 	if (json_int(object, "items.data.0.quantity", &quantity))
 		subscription->quantity = quantity;
-	subscription->currency = stripe_currency_at(object, "currency");
+	subscription->currency = currency_at(object, "currency");
 	subscription->current_period_start = item_time(object, "current_period_start");
 	subscription->current_period_end = item_time(object, "current_period_end");
 	subscription->trial_start = json_unix_time(object, "trial_start");
@@ -216,13 +177,13 @@ read_invoice(const Jsonb *object, ProviderSnapshot *snapshot)
 		invoice->subscription = stripe_id_at(object, "subscription");
 	invoice->number = json_text(object, "number");
 	invoice->status = json_text(object, "status");
-	snapshot->terminal = stripe_is_one_of(invoice->status, final);
-	invoice->currency = stripe_currency_at(object, "currency");
-	invoice->total = stripe_amount_at(object, "total");
+	snapshot->terminal = is_one_of(invoice->status, final);
+	invoice->currency = currency_at(object, "currency");
+	invoice->total = amount_at(object, "total");
 	invoice->tax = tax_of(object);
-	invoice->amount_due = stripe_amount_at(object, "amount_due");
-	invoice->amount_paid = stripe_amount_at(object, "amount_paid");
-	invoice->amount_remaining = stripe_amount_at(object, "amount_remaining");
+	invoice->amount_due = amount_at(object, "amount_due");
+	invoice->amount_paid = amount_at(object, "amount_paid");
+	invoice->amount_remaining = amount_at(object, "amount_remaining");
 	invoice->billing_reason = json_text(object, "billing_reason");
 	invoice->attempt_count = small_int_at(object, "attempt_count");
 	invoice->period_start = json_unix_time(object, "period_start");
@@ -243,8 +204,8 @@ read_webhook_endpoint(const Jsonb *object, ProviderSnapshot *snapshot)
 
 	endpoint->url = json_text(object, "url");
 	endpoint->secret = json_text(object, "secret");
-	endpoint->enabled = stripe_is_one_of(json_text(object, "status"),
-										 (const char *const[]){"enabled", NULL});
+	endpoint->enabled = is_one_of(json_text(object, "status"),
+								  (const char *const[]){"enabled", NULL});
 	endpoint->events = json_part(object, "enabled_events");
 	endpoint->api_version = json_text(object, "api_version");
 }

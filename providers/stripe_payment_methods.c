@@ -51,8 +51,8 @@ build_set_default(const ProviderCall *call, ProviderRequest *request)
 static bool
 shows_default(const ProviderCall *call, const Jsonb *customer)
 {
-	return stripe_same_text(stripe_id_at(customer, "invoice_settings.default_payment_method"),
-							wanted_default(call));
+	return same_text(stripe_id_at(customer, "invoice_settings.default_payment_method"),
+					 wanted_default(call));
 }
 
 static const StripeStep set_default = {
@@ -119,10 +119,10 @@ take_mandate(const ProviderCall *call, const Jsonb *setup_intent, CallResult *re
 	char *status = json_text(setup_intent, "status");
 	Jsonb *method = json_part(setup_intent, "payment_method");
 
-	if (stripe_same_text(status, "succeeded") || stripe_same_text(status, "processing"))
+	if (same_text(status, "succeeded") || same_text(status, "processing"))
 		take_attached(call, method, result);
 	else if (status != NULL)
-		stripe_set_error(result, OUTCOME_DECLINED, "setup_intent", status);
+		result_set_error(result, OUTCOME_DECLINED, "setup_intent", status);
 	else
 		stripe_set_unreadable(result);
 }
@@ -130,8 +130,7 @@ take_mandate(const ProviderCall *call, const Jsonb *setup_intent, CallResult *re
 static bool
 shows_attached(const ProviderCall *call, const Jsonb *method)
 {
-	return stripe_same_text(stripe_id_at(method, "customer"),
-							json_text(call->arguments, "customer"));
+	return same_text(stripe_id_at(method, "customer"), json_text(call->arguments, "customer"));
 }
 
 static void
@@ -290,7 +289,7 @@ build_get_setup(const ProviderCall *call, ProviderRequest *request)
 static bool
 shows_canceled(const ProviderCall *call, const Jsonb *setup_intent)
 {
-	return stripe_same_text(json_text(setup_intent, "status"), "canceled");
+	return same_text(json_text(setup_intent, "status"), "canceled");
 }
 
 static const StripeStep cancel_setup = {

@@ -13,7 +13,7 @@
 static bool
 is(const Jsonb *object, const char *path, const char *word)
 {
-	return stripe_same_text(json_text(object, path), word);
+	return same_text(json_text(object, path), word);
 }
 
 /* ------------------------------------------------------------------------
@@ -146,9 +146,9 @@ intent_status(const Jsonb *object, const char *error)
 {
 	char *status = json_text(object, "status");
 
-	if (stripe_same_text(status, "requires_payment_method"))
+	if (same_text(status, "requires_payment_method"))
 		return json_part(object, error) != NULL ? "failed" : "pending";
-	if (stripe_same_text(status, "requires_confirmation"))
+	if (same_text(status, "requires_confirmation"))
 		return "pending";
 	return status;
 }
@@ -162,7 +162,7 @@ stripe_read_setup_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 	setup->customer = stripe_id_at(object, "customer");
 	setup->provider_status = json_text(object, "status");
 	setup->status = intent_status(object, "last_setup_error");
-	snapshot->terminal = stripe_is_one_of(setup->status, final);
+	snapshot->terminal = is_one_of(setup->status, final);
 	setup->payment_method = stripe_id_at(object, "payment_method");
 	setup->client_secret = json_text(object, "client_secret");
 	setup->next_action = read_next_action(object);
@@ -186,7 +186,7 @@ method_of(const Jsonb *object, const char *currency)
 		type = json_text(object, "allowed_payment_method_types.0");
 	if (type == NULL && json_length(object, "payment_method_types") == 1)
 		type = json_text(object, "payment_method_types.0");
-	if (stripe_same_text(type, "customer_balance") && stripe_same_text(currency, "MXN"))
+	if (same_text(type, "customer_balance") && same_text(currency, "MXN"))
 		return "spei";
 	return type;
 }
@@ -199,13 +199,13 @@ read_charge(const Jsonb *object, PaymentIntentSnapshot *intent)
 
 	if (json_part(object, "latest_charge") == NULL)
 		return;
-	intent->amount_refunded = stripe_amount_at(object, "latest_charge.amount_refunded");
+	intent->amount_refunded = amount_at(object, "latest_charge.amount_refunded");
 	intent->receipt_url = json_text(object, "latest_charge.receipt_url");
 	if (json_int(object, "latest_charge.payment_method_details.card.installments.plan.count",
 				 &months) &&
 		months > 0 && months <= PG_INT16_MAX)
 		intent->installments = (int) months;
-	if (!stripe_same_text(intent->status, "succeeded"))
+	if (!same_text(intent->status, "succeeded"))
 		return;
 	if (json_bool(object, "latest_charge.refunded", false))
 		intent->status = "refunded";
@@ -225,11 +225,11 @@ stripe_read_payment_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 	intent->customer = stripe_id_at(object, "customer");
 	intent->provider_status = json_text(object, "status");
 	intent->status = intent_status(object, "last_payment_error");
-	snapshot->terminal = stripe_is_one_of(intent->provider_status, final);
-	intent->currency = stripe_currency_at(object, "currency");
-	intent->amount = stripe_amount_at(object, "amount");
-	intent->amount_capturable = stripe_amount_at(object, "amount_capturable");
-	intent->amount_received = stripe_amount_at(object, "amount_received");
+	snapshot->terminal = is_one_of(intent->provider_status, final);
+	intent->currency = currency_at(object, "currency");
+	intent->amount = amount_at(object, "amount");
+	intent->amount_capturable = amount_at(object, "amount_capturable");
+	intent->amount_received = amount_at(object, "amount_received");
 	intent->method = method_of(object, intent->currency);
 	intent->payment_method = stripe_id_at(object, "payment_method");
 	intent->charge = stripe_id_at(object, "latest_charge");
@@ -257,14 +257,14 @@ stripe_read_refund(const Jsonb *object, ProviderSnapshot *snapshot)
 	refund->payment_intent = stripe_id_at(object, "payment_intent");
 	refund->charge = stripe_id_at(object, "charge");
 	refund->status = json_text(object, "status");
-	if (stripe_same_text(refund->status, "requires_action"))
+	if (same_text(refund->status, "requires_action"))
 	{
 		refund->status = "pending";
 		refund->requires_action = true;
 	}
-	snapshot->terminal = stripe_is_one_of(refund->status, final);
-	refund->currency = stripe_currency_at(object, "currency");
-	refund->amount = stripe_amount_at(object, "amount");
+	snapshot->terminal = is_one_of(refund->status, final);
+	refund->currency = currency_at(object, "currency");
+	refund->amount = amount_at(object, "amount");
 	refund->reason = json_text(object, "reason");
 	refund->error_code = json_text(object, "failure_reason");
 	refund->created_at = json_unix_time(object, "created");
@@ -274,9 +274,9 @@ stripe_read_refund(const Jsonb *object, ProviderSnapshot *snapshot)
 static const char *
 dispute_status(const char *word)
 {
-	if (stripe_same_text(word, "appeal_needs_response"))
+	if (same_text(word, "appeal_needs_response"))
 		return "needs_response";
-	if (stripe_same_text(word, "appeal_under_review"))
+	if (same_text(word, "appeal_under_review"))
 		return "under_review";
 	return word;
 }
@@ -289,7 +289,7 @@ read_movements(const Jsonb *object, DisputeSnapshot *dispute)
 
 	for (int i = 0; i < count; i++)
 	{
-		int64 amount = stripe_amount_at(object, psprintf("balance_transactions.%d.amount", i));
+		int64 amount = amount_at(object, psprintf("balance_transactions.%d.amount", i));
 
 		if (amount == NO_AMOUNT)
 			continue;
@@ -309,9 +309,9 @@ stripe_read_dispute(const Jsonb *object, ProviderSnapshot *snapshot)
 	dispute->charge = stripe_id_at(object, "charge");
 	dispute->provider_status = json_text(object, "status");
 	dispute->status = dispute_status(dispute->provider_status);
-	snapshot->terminal = stripe_is_one_of(dispute->status, final);
-	dispute->currency = stripe_currency_at(object, "currency");
-	dispute->amount = stripe_amount_at(object, "amount");
+	snapshot->terminal = is_one_of(dispute->status, final);
+	dispute->currency = currency_at(object, "currency");
+	dispute->amount = amount_at(object, "amount");
 	dispute->reason = json_text(object, "reason");
 	dispute->evidence_submitted = json_int(object, "evidence_details.submission_count",
 										   &submissions) &&
@@ -341,7 +341,7 @@ session_status(const Jsonb *object)
 {
 	static const char *const failed[] = {"requires_payment_method", "canceled", NULL};
 
-	return is_unpaid(object) && stripe_is_one_of(json_text(object, "payment_intent.status"), failed)
+	return is_unpaid(object) && is_one_of(json_text(object, "payment_intent.status"), failed)
 			   ? "failed"
 			   : json_text(object, "status");
 }
@@ -361,8 +361,8 @@ stripe_read_checkout_session(const Jsonb *object, ProviderSnapshot *snapshot)
 	session->kind = "session";
 	session->provider_status = json_text(object, "status");
 	session->status = session_status(object);
-	snapshot->terminal = stripe_is_one_of(session->status, final) &&
-						 !(is_unpaid(object) && stripe_same_text(session->status, "complete"));
+	snapshot->terminal = is_one_of(session->status, final) &&
+						 !(is_unpaid(object) && same_text(session->status, "complete"));
 	session->payment_status = json_text(object, "payment_status");
 	session->url = json_text(object, "url");
 	session->client_secret = json_text(object, "client_secret");
@@ -371,8 +371,8 @@ stripe_read_checkout_session(const Jsonb *object, ProviderSnapshot *snapshot)
 	session->subscription = stripe_id_at(object, "subscription");
 	session->setup_intent = stripe_id_at(object, "setup_intent");
 	session->invoice = stripe_id_at(object, "invoice");
-	session->currency = stripe_currency_at(object, "currency");
-	session->amount_total = stripe_amount_at(object, "amount_total");
+	session->currency = currency_at(object, "currency");
+	session->amount_total = amount_at(object, "amount_total");
 	session->expires_at = json_unix_time(object, "expires_at");
 }
 
@@ -385,7 +385,7 @@ stripe_read_payment_link(const Jsonb *object, ProviderSnapshot *snapshot)
 	link->provider_status = json_bool(object, "active", true) ? "active" : "inactive";
 	link->status = json_bool(object, "active", true) ? "open" : "canceled";
 	link->url = json_text(object, "url");
-	link->currency = stripe_currency_at(object, "currency");
+	link->currency = currency_at(object, "currency");
 }
 
 void

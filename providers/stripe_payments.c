@@ -44,7 +44,7 @@ build_fetch(const ProviderCall *call, ProviderRequest *request)
 static bool
 method_is(const Form *form, const char *word)
 {
-	return stripe_same_text(json_text(form->arguments, "method"), word);
+	return same_text(json_text(form->arguments, "method"), word);
 }
 
 /* Stripe's word for ours: a SPEI transfer fills the customer's balance. */
@@ -269,7 +269,7 @@ is_known(const ProviderCall *call, const char *charge)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (stripe_same_text(json_text(call->arguments, psprintf("known.%d", i)), charge))
+		if (same_text(json_text(call->arguments, psprintf("known.%d", i)), charge))
 			return true;
 	}
 	return charge == NULL;
@@ -281,7 +281,7 @@ shows_confirmed(const ProviderCall *call, const Jsonb *intent)
 {
 	static const char *const waiting[] = {"requires_payment_method", "requires_confirmation", NULL};
 
-	return !stripe_is_one_of(json_text(intent, "status"), waiting) ||
+	return !is_one_of(json_text(intent, "status"), waiting) ||
 		   !is_known(call, stripe_id_at(intent, CHARGE));
 }
 
@@ -308,7 +308,7 @@ build_capture(const ProviderCall *call, ProviderRequest *request)
 static bool
 shows_succeeded(const ProviderCall *call, const Jsonb *intent)
 {
-	return stripe_same_text(json_text(intent, "status"), "succeeded");
+	return same_text(json_text(intent, "status"), "succeeded");
 }
 
 static const StripeStep capture = {
@@ -334,7 +334,7 @@ build_cancel(const ProviderCall *call, ProviderRequest *request)
 static bool
 shows_canceled(const ProviderCall *call, const Jsonb *intent)
 {
-	return stripe_same_text(json_text(intent, "status"), "canceled");
+	return same_text(json_text(intent, "status"), "canceled");
 }
 
 static const StripeStep cancel = {
@@ -363,7 +363,7 @@ build_verify(const ProviderCall *call, ProviderRequest *request)
 static bool
 shows_verified(const ProviderCall *call, const Jsonb *intent)
 {
-	return !stripe_same_text(json_text(intent, "status"), "requires_action");
+	return !same_text(json_text(intent, "status"), "requires_action");
 }
 
 static const StripeStep verify = {

@@ -19,9 +19,9 @@ reason_word(const char *reason)
 	static const char *const own[] = {"duplicate", "fraudulent", "requested_by_customer", NULL};
 	static const char *const wishes[] = {"service_disruption", "satisfaction_guarantee", NULL};
 
-	if (stripe_is_one_of(reason, own))
+	if (is_one_of(reason, own))
 		return reason;
-	return stripe_is_one_of(reason, wishes) ? "requested_by_customer" : NULL;
+	return is_one_of(reason, wishes) ? "requested_by_customer" : NULL;
 }
 
 /* The payment by its intent, or by its charge where it has none. */
@@ -71,7 +71,7 @@ build_cancel(const ProviderCall *call, ProviderRequest *request)
 static bool
 shows_canceled(const ProviderCall *call, const Jsonb *refund)
 {
-	return stripe_same_text(json_text(refund, "status"), "canceled");
+	return same_text(json_text(refund, "status"), "canceled");
 }
 
 static const StripeStep create = {
@@ -158,7 +158,7 @@ shows_closed(const ProviderCall *call, const Jsonb *dispute)
 {
 	static const char *const closed[] = {"lost", "warning_closed", NULL};
 
-	return stripe_is_one_of(json_text(dispute, "status"), closed);
+	return is_one_of(json_text(dispute, "status"), closed);
 }
 
 static void

@@ -225,27 +225,11 @@ stripe_delete(ProviderRequest *request, const char *path, const Form *form)
 	send_query(request, "DELETE", path, form);
 }
 
-/*
- * The core never enqueues an operation without its ids; an empty one would
- * turn DELETE of one object into a request on all of them.
- */
-char *
-stripe_path_part(const char *id, const char *argument)
-{
-	StringInfoData out;
-
-	if (id == NULL || *id == '\0')
-		elog(ERROR, "argument \"%s\" is missing", argument);
-	initStringInfo(&out);
-	http_escape(&out, id, strlen(id));
-	return out.data;
-}
-
 char *
 stripe_path(const ProviderCall *call, const char *collection, const char *argument)
 {
 	return psprintf("/v1/%s/%s", collection,
-					stripe_path_part(json_text(call->arguments, argument), argument));
+					path_part(json_text(call->arguments, argument), argument));
 }
 
 void

@@ -32,43 +32,10 @@ header_says(const HttpResponse *response, const char *name, const char *value)
 	return found != NULL && pg_strcasecmp(found, value) == 0;
 }
 
-bool
-stripe_same_text(const char *a, const char *b)
-{
-	return a != NULL && b != NULL && strcmp(a, b) == 0;
-}
-
-static const char *
-transport_word(HttpTransport transport)
-{
-	switch (transport)
-	{
-		case HTTP_ANSWERED:
-			return "answered";
-		case HTTP_NOT_SENT:
-			return "not_sent";
-		case HTTP_NO_ANSWER:
-			return "no_answer";
-		case HTTP_TOO_LARGE:
-			return "too_large";
-		case HTTP_MALFORMED:
-			return "malformed";
-	}
-	return NULL;
-}
-
-void
-stripe_set_error(CallResult *result, Outcome outcome, const char *type, const char *code)
-{
-	result->outcome = outcome;
-	result->error_type = type;
-	result->error_code = code;
-}
-
 void
 stripe_set_unreadable(CallResult *result)
 {
-	stripe_set_error(result, OUTCOME_UNKNOWN, "unreadable_answer", NULL);
+	result_set_error(result, OUTCOME_UNKNOWN, "unreadable_answer", NULL);
 }
 
 /*
@@ -89,14 +56,14 @@ outcome_of_status(const HttpResponse *response, const char *type, const char *co
 		return OUTCOME_RETRY;
 	if (status >= 500)
 		return may_retry && !(status == 500 && type != NULL) ? OUTCOME_RETRY : OUTCOME_UNKNOWN;
-	if (status == 409 || status == 429 || (status == 400 && stripe_same_text(code, "rate_limit")))
+	if (status == 409 || status == 429 || (status == 400 && same_text(code, "rate_limit")))
 		return may_retry ? OUTCOME_RETRY : OUTCOME_REFUSED;
 	if (status == 401)
 		return OUTCOME_ACCOUNT_STOPPED;
 	if (status == 402)
 		return OUTCOME_DECLINED;
 	/* The key had carried another body: only a look-up tells what became of that. */
-	if (status == 400 && stripe_same_text(type, "idempotency_error"))
+	if (status == 400 && same_text(type, "idempotency_error"))
 		return OUTCOME_UNKNOWN;
 	return OUTCOME_REFUSED;
 }
@@ -118,7 +85,7 @@ read_error(const HttpResponse *response, const Jsonb *body, CallResult *result)
 		code = decline_code;
 	else if (code == NULL)
 		code = psprintf("%d", response->status);
-	stripe_set_error(result, outcome, type, code);
+	result_set_error(result, outcome, type, code);
 	if (outcome == OUTCOME_RETRY)
 		result->retry_after = http_retry_after(response);
 }
@@ -138,18 +105,11 @@ open_answer(const HttpResponse *response, CallResult *result)
 	if (response->transport != HTTP_ANSWERED)
 	{
 		result->error_type = "transport";
-		result->error_code = transport_word(response->transport);
+		result->error_code = http_transport_word(response->transport);
 		return NULL;
 	}
 	result->provider_request_id = http_header(response, "request-id");
 	return json_parse(response->body, response->body_length, &reason);
-}
-
-static bool
-is_success(const HttpResponse *response)
-{
-	return response->transport == HTTP_ANSWERED && response->status >= 200 &&
-		   response->status < 300;
 }
 
 /* ------------------------------------------------------------------------
@@ -169,7 +129,7 @@ stripe_carry(const char *name, const char *value)
 void
 stripe_continue(const ProviderCall *call, const Jsonb *carry, CallResult *result)
 {
-	stripe_set_error(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	result->carry = carry;
 	result->next_step = call->step + 1;
 }
@@ -209,7 +169,7 @@ stripe_take_object(const ProviderCall *call, const Jsonb *object, CallResult *re
 	}
 	if (step->makes_reference && snapshot->reference == NULL)
 		snapshot->reference = call->reference;
-	stripe_set_error(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	result->snapshots = list_make1(snapshot);
 	take_children(call, object, result);
 }
@@ -234,7 +194,7 @@ stripe_take_page(const ProviderCall *call, const Jsonb *list, CallResult *result
 		stripe_set_unreadable(result);
 		return;
 	}
-	stripe_set_error(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	for (int i = 0; i < count; i++)
 	{
 		Jsonb *object = json_part(list, psprintf("data.%d", i));
@@ -282,7 +242,7 @@ read_confirmation(const ProviderCall *call, const HttpResponse *response, CallRe
 	stripe_read_lookup(call, response, result);
 	if (result->outcome == OUTCOME_ABSENT)
 	{
-		stripe_set_error(result, OUTCOME_REFUSED, json_text(call->carry, "error_type"),
+		result_set_error(result, OUTCOME_REFUSED, json_text(call->carry, "error_type"),
 						 json_text(call->carry, "error_code"));
 		result->start_over = true;
 	}
@@ -294,7 +254,7 @@ take_gone(const ProviderCall *call, const StripeStep *step, CallResult *result)
 {
 	ProviderSnapshot *snapshot;
 
-	stripe_set_error(result, OUTCOME_DONE, NULL, NULL);
+	result_set_error(result, OUTCOME_DONE, NULL, NULL);
 	if (step->argument == NULL)
 	{
 		take(call, step, NULL, result);
@@ -365,9 +325,9 @@ stripe_read_response(const ProviderCall *call, const HttpResponse *response, Cal
 	body = open_answer(response, result);
 	if (response->transport == HTTP_NOT_SENT || response->transport == HTTP_NO_ANSWER)
 		result->outcome = OUTCOME_RETRY;
-	else if (is_success(response) && body != NULL)
+	else if (answer_is_success(response) && body != NULL)
 		take(call, step, body, result);
-	else if (is_success(response))
+	else if (answer_is_success(response))
 		stripe_set_unreadable(result);
 	else if (response->transport == HTTP_ANSWERED)
 		read_refusal(call, step, response, body, result);
@@ -405,7 +365,7 @@ find_created(const ProviderCall *call, const StripeStep *step, const HttpRespons
 	{
 		char *reference = json_text(list, psprintf("data.%d.metadata." STRIPE_REFERENCE, i));
 
-		if (stripe_same_text(reference, call->reference))
+		if (same_text(reference, call->reference))
 		{
 			take(call, step, json_part(list, psprintf("data.%d", i)), result);
 			return;
@@ -416,7 +376,7 @@ find_created(const ProviderCall *call, const StripeStep *step, const HttpRespons
 	age = (response->received_at - call->sent_at) / USECS_PER_SEC;
 	if (step->proof == PROOF_SEARCH && call->sent_at != 0 && age < SEARCH_LAG)
 	{
-		stripe_set_error(result, OUTCOME_RETRY, "search_lag", NULL);
+		result_set_error(result, OUTCOME_RETRY, "search_lag", NULL);
 		result->retry_after = SEARCH_LAG - (int) Max(age, 0);
 	}
 }
@@ -447,9 +407,9 @@ stripe_read_lookup(const ProviderCall *call, const HttpResponse *response, CallR
 	const StripeStep *step = stripe_step(call, &confirming);
 	Jsonb *body = open_answer(response, result);
 
-	if (is_success(response) && body != NULL)
+	if (answer_is_success(response) && body != NULL)
 		read_found(call, step, response, body, result);
-	else if (response->transport == HTTP_ANSWERED && !is_success(response))
+	else if (response->transport == HTTP_ANSWERED && !answer_is_success(response))
 	{
 		if (response->status == 404 && step->removes)
 			take_gone(call, step, result);

@@ -34,7 +34,7 @@ has_ended(const Jsonb *subscription)
 {
 	static const char *const ended[] = {"canceled", "incomplete_expired", NULL};
 
-	return stripe_is_one_of(json_text(subscription, "status"), ended);
+	return is_one_of(json_text(subscription, "status"), ended);
 }
 
 /* ------------------------------------------------------------------------
@@ -198,7 +198,7 @@ take_item(const ProviderCall *call, const Jsonb *subscription, CallResult *resul
 	char *item = json_text(subscription, "items.data.0.id");
 
 	if (item == NULL)
-		stripe_set_error(result, OUTCOME_REFUSED, "no_item", NULL);
+		result_set_error(result, OUTCOME_REFUSED, "no_item", NULL);
 	else
 		stripe_continue(call, stripe_carry("item", item), result);
 }
@@ -246,7 +246,7 @@ form_cancellation_details(Form *form)
 	char *comment = json_text(form->arguments, "comment");
 	const char *feedback = reason;
 
-	if (reason != NULL && !stripe_is_one_of(reason, feedbacks))
+	if (reason != NULL && !is_one_of(reason, feedbacks))
 	{
 		feedback = "other";
 		comment = comment == NULL ? reason : psprintf("%s: %s", reason, comment);
@@ -349,8 +349,7 @@ pauses_collection(const ProviderCall *call)
 {
 	return json_text(call->arguments, "behavior") != NULL ||
 		   json_text(call->arguments, "resumes_at") != NULL ||
-		   (call->step > 0 &&
-			!stripe_same_text(json_text(call->carry, "billing_mode"), "flexible"));
+		   (call->step > 0 && !same_text(json_text(call->carry, "billing_mode"), "flexible"));
 }
 
 static void
@@ -390,7 +389,7 @@ take_billing_mode(const ProviderCall *call, const Jsonb *subscription, CallResul
 static bool
 shows_paused(const ProviderCall *call, const Jsonb *subscription)
 {
-	return stripe_same_text(json_text(subscription, "status"), "paused") ||
+	return same_text(json_text(subscription, "status"), "paused") ||
 		   json_part(subscription, "pause_collection") != NULL;
 }
 
@@ -499,7 +498,7 @@ take_latest_invoice(const ProviderCall *call, const Jsonb *subscription, CallRes
 	if (json_text(subscription, "id") == NULL)
 		stripe_set_unreadable(result);
 	else if (invoice == NULL)
-		stripe_set_error(result, OUTCOME_REFUSED, "no_invoice", NULL);
+		result_set_error(result, OUTCOME_REFUSED, "no_invoice", NULL);
 	else
 		stripe_continue(call, stripe_carry("invoice", invoice), result);
 }
@@ -507,7 +506,7 @@ take_latest_invoice(const ProviderCall *call, const Jsonb *subscription, CallRes
 static char *
 invoice_path(const ProviderCall *call)
 {
-	return psprintf("/v1/invoices/%s", stripe_path_part(invoice_to_pay(call), "invoice"));
+	return psprintf("/v1/invoices/%s", path_part(invoice_to_pay(call), "invoice"));
 }
 
 static void
@@ -529,7 +528,7 @@ build_get_invoice(const ProviderCall *call, ProviderRequest *request)
 static bool
 shows_paid(const ProviderCall *call, const Jsonb *invoice)
 {
-	return stripe_same_text(json_text(invoice, "status"), "paid");
+	return same_text(json_text(invoice, "status"), "paid");
 }
 
 static void

@@ -22,7 +22,7 @@ is_given(const Jsonb *arguments, const char *path)
 static bool
 is(const Jsonb *arguments, const char *path, const char *word)
 {
-	return stripe_same_text(json_text(arguments, path), word);
+	return same_text(json_text(arguments, path), word);
 }
 
 /* Is the text an element of the array at path? */
@@ -33,7 +33,7 @@ lists(const Jsonb *json, const char *path, const char *word)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (stripe_same_text(json_text(json, psprintf("%s.%d", path, i)), word))
+		if (same_text(json_text(json, psprintf("%s.%d", path, i)), word))
 			return true;
 	}
 	return false;
@@ -109,7 +109,7 @@ mexican_method_trouble(const char *method, const Jsonb *arguments)
 	static const char *const mexican[] = {"oxxo", "spei", NULL};
 	char *currency = json_text(arguments, "currency");
 
-	if (!stripe_is_one_of(method, mexican))
+	if (!is_one_of(method, mexican))
 		return NULL;
 	if (currency != NULL && pg_strcasecmp(currency, "MXN") != 0)
 		return psprintf("Stripe takes %s in MXN only; use another method for other currencies.",
@@ -122,7 +122,7 @@ method_trouble(const char *method, const Jsonb *arguments)
 {
 	if (method == NULL)
 		return NULL;
-	if (!stripe_is_one_of(method, method_types))
+	if (!is_one_of(method, method_types))
 		return psprintf("Stripe has no method \"%s\"; leave it out to offer what the account has "
 						"switched on, or use provider conekta for payments in cash.",
 						method);
@@ -299,7 +299,7 @@ find_unknown_field(const char *key, const JsonbValue *value, void *context)
 {
 	const char **unknown = context;
 
-	if (*unknown == NULL && !stripe_is_one_of(key, evidence_fields))
+	if (*unknown == NULL && !is_one_of(key, evidence_fields))
 		*unknown = pstrdup(key);
 }
 

@@ -46,15 +46,6 @@ id_at(BillingObject type, const pg_uuid_t *id, const char *provider, const char 
 	return ref_find(object_type_name(type), id, provider, account);
 }
 
-static Jsonb *
-no_arguments(void)
-{
-	JsonBuilder builder;
-
-	json_open(&builder);
-	return json_close(&builder);
-}
-
 /* The terms go along, so that the provider's module can refuse in the call what it cannot sell. */
 static Jsonb *
 price_arguments(const Price *price, const char *provider)
@@ -107,7 +98,7 @@ price_ensure_at(const Price *price, const Account *account)
 		id_at(BILLING_PRODUCT, price->plan_id, provider, account->account) == NULL &&
 		push_pending(price->plan_id, OPERATION_PRODUCT_CREATE, account) == NULL)
 		(void) outbox_enqueue(account, OPERATION_PRODUCT_CREATE, price->plan_id, price->plan_id,
-							  no_arguments(), NULL);
+							  json_empty(), NULL);
 	return outbox_enqueue(account, OPERATION_PRICE_CREATE, price->id, price->plan_id,
 						  price_arguments(price, provider), NULL);
 }

@@ -183,6 +183,7 @@ check_word(const char *argument, const char *value, const char *const *words)
 
 	if (value == NULL)
 		return;
+	check_no_card(argument, value);
 	initStringInfo(&list);
 	for (int i = 0; words[i] != NULL; i++)
 	{

@@ -85,6 +85,7 @@ check_methods(ArrayType *methods)
 	{
 		const char *word = nulls[i] ? "" : TextDatumGetCString(words[i]);
 
+		check_no_card("methods", word);
 		if (*word == '\0' || strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(word))
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("\"%s\" in methods is not a payment method", word),
@@ -142,7 +143,8 @@ check_expiry(const char *organization_id, TimestampTz expires_at)
 	if (expires_at != 0 && (TIMESTAMP_NOT_FINITE(expires_at) || expires_at <= now))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("expires_at is not a time to come"),
-						errdetail("expires_at is %s.", timestamptz_to_str(expires_at))));
+						errdetail("expires_at is %s.", timestamptz_to_str(expires_at)),
+						errhint("Leave it out for the provider's default.")));
 }
 
 /* What is about the call itself, not about what is sold. */
@@ -411,15 +413,6 @@ insert_row(const pg_uuid_t *id, const CheckoutTerms *terms, const Customer *cust
 
 /* ---- subscriptions ---- */
 
-static Jsonb *
-no_arguments(void)
-{
-	JsonBuilder b;
-
-	json_open(&b);
-	return json_close(&b);
-}
-
 /*
  * A free subscription that no provider knows is turned into the one that is
  * paid for: the organisation keeps what it has until then.
@@ -432,59 +425,6 @@ can_become_paid(const Subscription *s, const Account *account)
 		   strcmp(s->account, account->account) == 0 && price_load(s->price_id)->amount == 0;
 }
 
-QUERY(
-	open_sessions_of_others,
-	"SELECT c.id FROM billing.checkout_sessions AS c JOIN billing.subscriptions AS s ON s.id = c.subscription_id "
-	"WHERE c.customer_id = $1 AND s.plan_group = $2 AND c.status IN ('pending', 'open') ORDER BY c.created_at",
-	UUIDOID, TEXTOID);
-
-static bool withdraw_session(const CheckoutSession *session);
-static void close_session(const CheckoutSession *session);
-
-/* What was never sent is withdrawn at any provider. */
-static void
-close_if_possible(const CheckoutSession *session)
-{
-	const char *alternative;
-
-	if (account_supports(account_get(session->provider, session->account),
-						 OPERATION_CHECKOUT_SESSION_EXPIRE, no_arguments(),
-						 &alternative) == SUPPORTED)
-		close_session(session);
-	else
-		(void) withdraw_session(session);
-}
-
-static void
-close_sessions(Rows sessions)
-{
-	for (int64 i = 0; i < rows_count(sessions); i++)
-		close_if_possible(checkout_load(rows_uuid(sessions, i, 1)));
-}
-
-/*
- * Two pages on which the same subscription could be bought would sell it
- * twice.  Where the provider closes none, the earlier one runs out by itself.
- */
-static void
-close_earlier(const Customer *customer, const char *plan_group)
-{
-	RUN(open_sessions_of_others, arg_uuid(customer->id), arg_text(plan_group));
-	close_sessions(rows_keep());
-}
-
-QUERY(open_sessions_of,
-	  "SELECT id FROM billing.checkout_sessions WHERE subscription_id = $1 "
-	  "AND status IN ('pending', 'open') ORDER BY created_at",
-	  UUIDOID);
-
-void
-checkout_close_pages(const pg_uuid_t *subscription_id)
-{
-	RUN(open_sessions_of, arg_uuid(subscription_id));
-	close_sessions(rows_keep());
-}
-
 static pg_uuid_t *
 subscription_row(const CheckoutLine *line, const Customer *customer, const Account *account,
 				 const Jsonb *metadata)
@@ -492,7 +432,7 @@ subscription_row(const CheckoutLine *line, const Customer *customer, const Accou
 	const Price *price = line->price;
 	Subscription *present;
 
-	close_earlier(customer, price->plan_group);
+	checkout_close_earlier(customer, price->plan_group);
 	present = subscription_of_group(customer->organization_id, price->plan_group);
 	if (price->amount > 0 && present != NULL && can_become_paid(present, account))
 		return present->id;
@@ -739,103 +679,4 @@ SQL_FUNCTION(billing_create_payment_link)
 		idempotency_store("create_payment_link", "", key, id);
 	}
 	PG_RETURN_DATUM(db_close_uuid(id));
-}
-
-/* ---- the end ---- */
-
-static pg_uuid_t *
-key_of(const CheckoutSession *session)
-{
-	return session->link ? account_get(session->provider, session->account)->id
-						 : session->customer_id;
-}
-
-/* Never sent, or refused: nobody has it open. */
-static bool
-withdraw_session(const CheckoutSession *session)
-{
-	Operation creation = session->link ? OPERATION_PAYMENT_LINK_CREATE
-									   : OPERATION_CHECKOUT_SESSION_CREATE;
-	pg_uuid_t *key = key_of(session);
-
-	if (session->provider_id != NULL || !outbox_withdraw_creation(session->id, creation))
-		return false;
-	checkout_end(session, session->link ? "canceled" : "expired", NULL);
-	outbox_promote(uuid_array(&key, 1));
-	worker_wake_at_commit();
-	return true;
-}
-
-/* What the provider may have is closed there. */
-static void
-close_session(const CheckoutSession *session)
-{
-	Operation closing = session->link ? OPERATION_PAYMENT_LINK_CANCEL
-									  : OPERATION_CHECKOUT_SESSION_EXPIRE;
-
-	if (!outbox_under_way(session->id, closing) && !withdraw_session(session))
-		(void) outbox_enqueue(account_get(session->provider, session->account), closing,
-							  session->id, key_of(session), no_arguments(), NULL);
-}
-
-static void
-close_called(const char *argument, const pg_uuid_t *id, bool link)
-{
-	CheckoutSession *session;
-
-	check_given(argument, id != NULL);
-	session = checkout_load_locked(id);
-	if (session == NULL)
-		unknown_object(link ? "payment link" : "checkout session", uuid_text(id), NULL);
-	if (session->link != link)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("\"%s\" is a %s", uuid_text(id),
-							   link ? "checkout session" : "payment link"),
-						errhint("Use billing.%s().",
-								link ? "expire_checkout_session" : "cancel_payment_link")));
-	if (checkout_over(session->status) || (link && strcmp(session->status, "complete") == 0))
-		return;
-	if (strcmp(session->status, "complete") == 0 || strcmp(session->status, "processing") == 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("checkout session \"%s\" is %s", uuid_text(id), session->status),
-						errhint("What was paid is given back by a refund.")));
-	close_session(session);
-}
-
-SQL_FUNCTION(billing_expire_checkout_session)
-{
-	db_open();
-	close_called("checkout_session_id", ARG_UUID(0), false);
-	db_close();
-	PG_RETURN_VOID();
-}
-
-SQL_FUNCTION(billing_cancel_payment_link)
-{
-	db_open();
-	close_called("payment_link_id", ARG_UUID(0), true);
-	db_close();
-	PG_RETURN_VOID();
-}
-
-/* ---- asking again ---- */
-
-SQL_FUNCTION(billing_refresh_checkout_session)
-{
-	pg_uuid_t *id = ARG_UUID(0);
-	CheckoutSession *session;
-	Account *account;
-
-	db_open();
-	check_given("checkout_session_id", id != NULL);
-	session = checkout_load_locked(id);
-	if (session == NULL || session->link)
-		unknown_object("checkout session", uuid_text(id), NULL);
-	account = account_get(session->provider, session->account);
-	/* one that is still to be made tells how it stands when it is */
-	if (session->provider_id != NULL)
-		(void) outbox_enqueue(account, OPERATION_CHECKOUT_SESSION_FETCH, id, session->customer_id,
-							  no_arguments(), NULL);
-	db_close();
-	PG_RETURN_VOID();
 }

@@ -50,6 +50,13 @@ extern bool checkout_over(const char *status);
 extern void checkout_end(const CheckoutSession *session, const char *status,
 						 const char *error_code);
 
+/*
+ * checkout_closing.c: two pages on which the same subscription could be bought
+ * would sell it twice.  Where the provider closes none, the earlier one runs
+ * out by itself.
+ */
+extern void checkout_close_earlier(const Customer *customer, const char *plan_group);
+
 /* ---- checkout_lines.c: what is sold in one ---- */
 
 typedef struct CheckoutLine

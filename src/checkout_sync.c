@@ -444,12 +444,23 @@ announce(const CheckoutSession *session, const CheckoutSessionSnapshot *told)
 					 session->organization_id, session->status, told->status);
 }
 
+/* An answer about a link has its account locked already. */
+static CheckoutSession *
+load_for_news(const pg_uuid_t *id, const News *news)
+{
+	CheckoutSession *session = checkout_load(id);
+
+	if (session != NULL && session->customer_id != NULL)
+		news_lock_customer(news, session->customer_id);
+	return session == NULL ? NULL : checkout_load_locked(id);
+}
+
 Applied
 checkout_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
 	const CheckoutSessionSnapshot *told = &snapshot->checkout_session;
 	pg_uuid_t *id = snapshot_object(snapshot, news);
-	CheckoutSession *session = id == NULL ? NULL : checkout_load_locked(id);
+	CheckoutSession *session = id == NULL ? NULL : load_for_news(id, news);
 	const char *status;
 	CheckoutSessionSnapshot now = *told;
 

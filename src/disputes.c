@@ -113,13 +113,18 @@ static void
 require_awaiting(const Dispute *d)
 {
 	if (!awaits_response(d))
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("dispute \"%s\" does not wait for an answer", uuid_text(d->id)),
-						errdetail("Its status is %s.", d->status)));
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("dispute \"%s\" does not wait for an answer", uuid_text(d->id)),
+				 errdetail("Its status is %s.", d->status),
+				 errhint("billing.get_dispute() shows it; billing.refresh() asks the provider "
+						 "anew.")));
 	if (d->due_by != 0 && d->due_by < clock_now(d->organization_id))
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("the time to answer dispute \"%s\" is over", uuid_text(d->id)),
-						errdetail("Evidence was due by %s.", timestamptz_to_str(d->due_by))));
+						errdetail("Evidence was due by %s.", timestamptz_to_str(d->due_by)),
+						errhint("The bank decides without it; billing.refresh() asks the provider "
+								"how it stands.")));
 }
 
 QUERY(keep_evidence, "UPDATE billing.disputes SET evidence = $2, updated_at = now() WHERE id = $1",
@@ -189,7 +194,8 @@ SQL_FUNCTION(billing_accept_dispute)
 	if (!awaits_response(d) && strcmp(d->status, "under_review") != 0 &&
 		strcmp(d->status, "warning_under_review") != 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE), errmsg("dispute \"%s\" is over", uuid_text(id)),
-						errdetail("Its status is %s.", d->status)));
+						errdetail("Its status is %s.", d->status),
+						errhint("billing.get_dispute() shows it.")));
 	if (!outbox_under_way(id, OPERATION_DISPUTE_ACCEPT))
 	{
 		json_open(&b);
@@ -211,7 +217,8 @@ SQL_FUNCTION(billing_fetch_disputes)
 	db_open();
 	if (TIMESTAMP_NOT_FINITE(since))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("since cannot be infinite")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("since cannot be infinite"),
+				 errhint("Leave it out to fetch all of them.")));
 	account = account_get(provider, account_name);
 	json_open(&b);
 	json_add_time(&b, "since", since);

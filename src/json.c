@@ -658,3 +658,12 @@ json_close(JsonBuilder *builder)
 	builder->state = NULL;
 	return JsonbValueToJsonb(object);
 }
+
+Jsonb *
+json_empty(void)
+{
+	JsonBuilder builder;
+
+	json_open(&builder);
+	return json_close(&builder);
+}

@@ -95,4 +95,7 @@ extern void json_append_json(JsonBuilder *builder, const Jsonb *value);
 extern void json_close_array(JsonBuilder *builder);
 extern Jsonb *json_close(JsonBuilder *builder);
 
+/* {} */
+extern Jsonb *json_empty(void);
+
 #endif /* JANUA_JSON_H */

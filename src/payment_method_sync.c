@@ -266,7 +266,7 @@ adopt_method(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	pg_uuid_t *customer_id = ref_object("customer", customer, news->provider, news->account);
 	pg_uuid_t *id;
 
-	if (customer_id == NULL || !outbox_lock_customer(customer_id))
+	if (customer_id == NULL || !news_lock_customer(news, customer_id))
 	{
 		*waiting_for = customer != NULL ? customer : snapshot->provider_id;
 		return NULL;

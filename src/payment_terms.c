@@ -121,6 +121,7 @@ check_method(const char *method)
 {
 	if (method == NULL)
 		return;
+	check_no_card("method", method);
 	if (method[0] < 'a' || method[0] > 'z' || strlen(method) > 63 ||
 		method[strspn(method, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
 		ereport(

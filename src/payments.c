@@ -243,7 +243,9 @@ check_terms(const PaymentTerms *terms)
 	check_metadata(terms->metadata);
 	if (terms->installments < 0 || terms->installments == 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("installments must be a number of months from 2")));
+						errmsg("installments must be a number of months from 2"),
+						errhint("billing.installment_terms lists what is split; leave it out to "
+								"be paid at once.")));
 	if (terms->capture_method != NULL && strcmp(terms->capture_method, "manual") == 0 &&
 		is_one_of(terms->method, voucher_methods))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -258,7 +260,8 @@ check_expiry(const char *organization_id, TimestampTz expires_at)
 		(TIMESTAMP_NOT_FINITE(expires_at) || expires_at <= clock_now(organization_id)))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("expires_at is not a time to come"),
-						errdetail("It is %s.", timestamptz_to_str(expires_at))));
+						errdetail("It is %s.", timestamptz_to_str(expires_at)),
+						errhint("Leave it out for the provider's default.")));
 }
 
 /* Charge now?  What is said counts; else, if there is something to charge or a voucher to make. */
@@ -665,7 +668,6 @@ SQL_FUNCTION(billing_confirm_payment_intent)
 
 	db_open();
 	check_no_card("payment_method", terms.payment_method);
-	check_no_card("method", terms.method);
 	check_no_card("return_url", terms.return_url);
 	check_no_card_json("mandate", terms.mandate);
 	check_method(terms.method);
@@ -823,7 +825,8 @@ SQL_FUNCTION(billing_verify_microdeposits)
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_STATE),
 				 errmsg("payment intent \"%s\" does not wait for its customer", uuid_text(id)),
-				 errdetail("Its status is %s.", p->status)));
+				 errdetail("Its status is %s.", p->status),
+				 errhint("billing.get_payment_intent() shows what it waits for.")));
 	outbox_enqueue(account_of(p), OPERATION_PAYMENT_INTENT_VERIFY_MICRODEPOSITS, id, p->customer_id,
 				   json_close(&b), NULL);
 	db_close();

@@ -207,7 +207,8 @@ refund_amount(const PaymentIntent *p, int64 amount)
 				 errmsg("nothing is left to refund of payment intent \"%s\"", uuid_text(p->id)),
 				 errdetail("Received " INT64_FORMAT ", refunded or about to be " INT64_FORMAT
 						   ", disputed " INT64_FORMAT ".",
-						   p->amount_received, rest.given_back, rest.disputed)));
+						   p->amount_received, rest.given_back, rest.disputed),
+				 errhint("billing.list_refunds() and billing.list_disputes() show them.")));
 	if (amount == NO_AMOUNT)
 		return rest.left;
 	if (amount <= 0 || amount > rest.left)
@@ -331,7 +332,8 @@ SQL_FUNCTION(billing_cancel_refund)
 	f = refund_load(id);
 	if (strcmp(f->status, "succeeded") == 0 || strcmp(f->status, "failed") == 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("refund \"%s\" has %s", uuid_text(id), f->status)));
+						errmsg("refund \"%s\" has %s", uuid_text(id), f->status),
+						errhint("Only a pending refund can be canceled.")));
 	if (strcmp(f->status, "pending") == 0 && !outbox_under_way(id, OPERATION_REFUND_CANCEL))
 	{
 		if (f->provider_id == NULL && outbox_withdraw_creation(id, OPERATION_REFUND_CREATE))

@@ -19,7 +19,6 @@
 #include "errors.h"
 #include "json.h"
 #include "keys.h"
-#include "settle.h"
 #include "unit.h"
 
 /* So many in one unit, so that none lasts long. */
@@ -89,27 +88,18 @@ static const Emulation emulations[] = {
 	{OPERATION_SUBSCRIPTION_UNCANCEL, keep_running},
 };
 
-static Jsonb *
-no_arguments(void)
-{
-	JsonBuilder b;
-
-	json_open(&b);
-	return json_close(&b);
-}
-
 bool
 emulate(const Subscription *s, const Account *account, Operation operation, const char *reason,
 		const char *comment)
 {
 	const char *alternative;
 
-	switch (account_supports(account, operation, no_arguments(), &alternative))
+	switch (account_supports(account, operation, json_empty(), &alternative))
 	{
 		case SUPPORTED:
 			return false;
 		case UNSUPPORTED:
-			account_refuse(account, operation, no_arguments(), alternative);
+			account_refuse(account, operation, json_empty(), alternative);
 			break;
 		case EMULATED:
 			break;
@@ -160,16 +150,21 @@ SQL_FUNCTION(billing_cancel_scheduled_change)
 
 /* ---- when it is due ---- */
 
-/* Time is the test clock's where the organisation has one. Held, as requests are: what is bound elsewhere. */
+/*
+ * Time is the test clock's where the organisation has one.  Held, as requests
+ * are: what is bound elsewhere.  Customers are locked first, as everywhere; one
+ * that a session holds is left for the next pass.
+ */
 QUERY_IN_ORDER(
 	due_changes,
-	"SELECT c.id, s.id, s.customer_id, c.reason, c.comment, c.effective_at, s.current_period_end "
+	"SELECT c.id, s.id, c.reason, c.comment, c.effective_at, s.current_period_end "
 	"FROM billing.scheduled_changes AS c JOIN billing.subscriptions AS s ON s.id = c.subscription_id "
+	"JOIN billing.customers AS u ON u.id = s.customer_id "
 	"JOIN billing.providers AS p ON p.name = s.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = s.provider AND a.account = s.account "
 	"LEFT JOIN billing.sandbox_clocks AS k ON k.organization_id = c.organization_id "
 	"WHERE c.state = 'pending' AND a.stopped_at IS NULL AND (p.embedded OR a.bound_to = $2) AND c.due_at <= coalesce(k.now, clock_timestamp()) "
-	"ORDER BY c.due_at LIMIT $1",
+	"ORDER BY c.due_at LIMIT $1 FOR NO KEY UPDATE OF u, c SKIP LOCKED",
 	INT8OID, TEXTOID);
 QUERY(finish_change,
 	  "UPDATE billing.scheduled_changes SET state = $2, error_code = $3, finished_at = now() "
@@ -182,12 +177,20 @@ typedef struct DueChange
 {
 	pg_uuid_t *id;
 	pg_uuid_t *subscription_id;
-	pg_uuid_t *customer_id;
 	char *reason;
-	char *comment;
+	bytea *sealed_comment;
+	char *comment; /* when it is opened */
 	TimestampTz effective_at;
 	TimestampTz period_end;
 } DueChange;
+
+static void
+open_comment(void *context)
+{
+	DueChange *change = context;
+
+	change->comment = unseal_text("scheduled_changes.comment", change->id, change->sealed_comment);
+}
 
 /*
  * The request that ends it.  A period that ended meanwhile (nothing of ours
@@ -201,6 +204,8 @@ carry_out(void *context)
 	Subscription *s = subscription_load(change->subscription_id);
 	Account *account = account_get(s->provider, s->account);
 	bool renewed = change->period_end > change->effective_at;
+	char *sqlstate;
+	char *message;
 	JsonBuilder b;
 	pg_uuid_t *request;
 
@@ -213,6 +218,10 @@ carry_out(void *context)
 	json_add_text(&b, "reason", change->reason);
 	request = outbox_enqueue(account, OPERATION_SUBSCRIPTION_CANCEL, s->id, s->customer_id,
 							 json_close(&b), NULL);
+	/* what cannot be read must not let the next period be billed */
+	if (!guarded(open_comment, change, &sqlstate, &message))
+		ereport(LOG,
+				(errmsg("a cancellation of billing goes out without its comment: %s", message)));
 	if (change->comment != NULL)
 		outbox_keep_private(request, "comment", change->comment);
 	RUN(keep_access, arg_uuid(s->id), arg_time(change->effective_at));
@@ -220,15 +229,13 @@ carry_out(void *context)
 		arg_text(renewed ? "renewed_before" : NULL));
 }
 
-/* True when it is done with. A customer that a session holds is left for the next pass. */
+/* True when it is done with. */
 static bool
 carry_out_one(DueChange *change)
 {
 	char *sqlstate;
 	char *message;
 
-	if (!settle_lock_key(KEY_CUSTOMER, change->customer_id))
-		return false;
 	if (guarded(carry_out, change, &sqlstate, &message))
 		return true;
 	if (sqlstate_passes(sqlstate))
@@ -252,11 +259,10 @@ run_due(void *context)
 		DueChange change = {
 			.id = id,
 			.subscription_id = rows_uuid(rows, i, 2),
-			.customer_id = rows_uuid(rows, i, 3),
-			.reason = rows_text(rows, i, 4),
-			.comment = unseal_text("scheduled_changes.comment", id, rows_bytes(rows, i, 5)),
-			.effective_at = rows_time(rows, i, 6),
-			.period_end = rows_time(rows, i, 7),
+			.reason = rows_text(rows, i, 3),
+			.sealed_comment = rows_bytes(rows, i, 4),
+			.effective_at = rows_time(rows, i, 5),
+			.period_end = rows_time(rows, i, 6),
 		};
 
 		if (carry_out_one(&change))

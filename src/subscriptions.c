@@ -486,10 +486,12 @@ resume(const Subscription *s)
 
 	if (!paused && !s->cancel_at_period_end &&
 		!outbox_under_way(s->id, OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END))
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("subscription \"%s\" is neither paused nor about to be canceled",
-							   uuid_text(s->id)),
-						errdetail("Its status is %s.", s->status)));
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("subscription \"%s\" is neither paused nor about to be canceled",
+						uuid_text(s->id)),
+				 errdetail("Its status is %s.", s->status),
+				 errhint("There is nothing to resume; billing.get_subscription() shows it.")));
 	if (!at_provider(s))
 		change_status_here(s, "active");
 	else if (paused || !emulate(s, account, OPERATION_SUBSCRIPTION_UNCANCEL, NULL, NULL))
@@ -525,7 +527,8 @@ check_pause(const Subscription *s, TimestampTz resumes_at, const char *behavior)
 		(TIMESTAMP_NOT_FINITE(resumes_at) || resumes_at <= clock_now(s->organization_id)))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("resumes_at is not a time to come"),
-						errdetail("resumes_at is %s.", timestamptz_to_str(resumes_at))));
+						errdetail("resumes_at is %s.", timestamptz_to_str(resumes_at)),
+						errhint("Leave it out to pause until billing.resume_subscription().")));
 	if (strcmp(s->status, "active") != 0 && strcmp(s->status, "trialing") != 0 &&
 		strcmp(s->status, "past_due") != 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
@@ -584,9 +587,12 @@ SQL_FUNCTION(billing_retry_payment)
 	require_alive(s);
 	if (strcmp(s->status, "past_due") != 0 && strcmp(s->status, "unpaid") != 0 &&
 		strcmp(s->status, "incomplete") != 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("nothing of subscription \"%s\" is unpaid", uuid_text(s->id)),
-						errdetail("Its status is %s.", s->status)));
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("nothing of subscription \"%s\" is unpaid", uuid_text(s->id)),
+				 errdetail("Its status is %s.", s->status),
+				 errhint("Only one that is past_due, unpaid or incomplete is paid again; see "
+						 "billing.list_invoices().")));
 	if (!outbox_under_way(s->id, OPERATION_SUBSCRIPTION_RETRY_PAYMENT))
 	{
 		json_open(&b);

@@ -90,15 +90,6 @@ enqueue(const Endpoint *endpoint, Operation operation, const Jsonb *arguments)
 				   NULL);
 }
 
-static Jsonb *
-no_arguments(void)
-{
-	JsonBuilder builder;
-
-	json_open(&builder);
-	return json_close(&builder);
-}
-
 /* ------------------------------------------------------------------------
  * Checks
  * ------------------------------------------------------------------------
@@ -224,7 +215,7 @@ endpoint_register(const Account *account, const char *url, const Jsonb *events)
 	}
 	RUN(insert_endpoint, arg_uuid(id), arg_text(account->provider), arg_text(account->account),
 		arg_bool(account->livemode), arg_text(url), arg_json(events));
-	enqueue(endpoint_load(id), OPERATION_WEBHOOK_ENDPOINT_CREATE, no_arguments());
+	enqueue(endpoint_load(id), OPERATION_WEBHOOK_ENDPOINT_CREATE, json_empty());
 	return id;
 }
 
@@ -268,8 +259,8 @@ SQL_FUNCTION(billing_refresh_webhooks)
 	db_open();
 	check_given("provider", provider != NULL);
 	account = account_get(provider, ARG_TEXT(1));
-	outbox_enqueue(account, OPERATION_WEBHOOK_ENDPOINT_LIST, account->id, account->id,
-				   no_arguments(), NULL);
+	outbox_enqueue(account, OPERATION_WEBHOOK_ENDPOINT_LIST, account->id, account->id, json_empty(),
+				   NULL);
 	PG_RETURN_DATUM(db_close_uuid(account->id));
 }
 
@@ -280,7 +271,7 @@ SQL_FUNCTION(billing_rotate_webhook_secret)
 	db_open();
 	endpoint = endpoint_load_locked(ARG_UUID(0));
 	require_live(endpoint);
-	enqueue(endpoint, OPERATION_WEBHOOK_ENDPOINT_ROTATE, no_arguments());
+	enqueue(endpoint, OPERATION_WEBHOOK_ENDPOINT_ROTATE, json_empty());
 	db_close();
 	PG_RETURN_VOID();
 }
@@ -311,7 +302,7 @@ endpoint_delete(Endpoint *endpoint)
 	if (strcmp(endpoint->state, "deleted") == 0)
 		return;
 	if (endpoint_ref(endpoint) != NULL)
-		enqueue(endpoint, OPERATION_WEBHOOK_ENDPOINT_DELETE, no_arguments());
+		enqueue(endpoint, OPERATION_WEBHOOK_ENDPOINT_DELETE, json_empty());
 	else if (outbox_withdraw_creation(endpoint->id, OPERATION_WEBHOOK_ENDPOINT_CREATE))
 	{
 		outbox_promote(uuid_array(&endpoint->account->id, 1));
@@ -383,7 +374,7 @@ webhook_endpoint_describe(const OutboxRow *row)
 	Endpoint *endpoint;
 
 	if (row->operation == OPERATION_WEBHOOK_ENDPOINT_LIST)
-		return (Description){READY, no_arguments(), NULL};
+		return (Description){READY, json_empty(), NULL};
 	endpoint = endpoint_load(row->object_id);
 	if (endpoint == NULL)
 		elog(ERROR, "webhook endpoint %s is gone", uuid_text(row->object_id));

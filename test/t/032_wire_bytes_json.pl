@@ -371,6 +371,7 @@ sql("SELECT billing.resume_subscription('$sold')");
 polar('a cancellation taken back', $sold, 'subscriptions.update', [ $running, { cancel_at_period_end => $false } ]);
 sql("SELECT billing.pause_subscription('$sold', at_period_end => true, resumes_at => '2030-01-01T00:00:00Z')");
 polar('a pause', $sold, 'subscriptions.update', [ $running, { pause_at_period_end => $true, resumes_at => '2030-01-01T00:00:00Z' } ]);
+$simulator->control('clock', { advance => 60 }); # a period is not empty
 act(provider => 'polar', action => 'cycle', subscription => $running);
 hear();
 sql("SELECT billing.resume_subscription('$sold')");
