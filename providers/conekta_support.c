@@ -559,10 +559,13 @@ conekta_supports(Operation operation, const Jsonb *arguments, const ProviderAcco
 		*alternative = hint;
 		return UNSUPPORTED;
 	}
-	if (operation != OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END &&
-		operation != OPERATION_SUBSCRIPTION_UNCANCEL)
+	if (operation == OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END)
+		*alternative =
+			"We cancel it shortly before its period ends: billing.list_scheduled_changes().";
+	else if (operation == OPERATION_SUBSCRIPTION_UNCANCEL)
+		*alternative = "We take back what we had scheduled; Conekta hears of neither.";
+	else
 		return SUPPORTED;
-	*alternative = "We cancel it shortly before its period ends: billing.list_scheduled_changes().";
 	return EMULATED;
 }
 
