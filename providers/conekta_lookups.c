@@ -373,7 +373,7 @@ read_refunded(const ProviderCall *call, const Jsonb *order, CallResult *result)
 	if (result->outcome == OUTCOME_DONE)
 		return;
 	if (json_int(order, "amount_refunded", &refunded) &&
-		json_int(call->arguments, "refunded_before", &before) && Abs(refunded) > before)
+		json_int(call->arguments, "refunded_before", &before) && llabs(refunded) > before)
 		result_set_error(result, OUTCOME_RETRY, "refund_not_shown", NULL);
 	else if (json_text(order, "id") != NULL)
 		result_set_error(result, OUTCOME_ABSENT, NULL, NULL);

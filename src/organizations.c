@@ -18,6 +18,7 @@
 #include "catalog/partition.h"
 #include "errors.h"
 #include "json.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 const MemberName organization_members[MEMBER_COUNT] = {
