@@ -665,11 +665,22 @@ may_be_done(const ProviderCall *call, const HttpResponse *response, const CallRe
 	}
 }
 
+/* What the first step read is old when the request is retried some day. */
+static bool
+was_prepared(const ProviderCall *call)
+{
+	ProviderCall first = *call;
+
+	first.step = 0;
+	return polar_step(&first) == POLAR_PREPARE;
+}
+
 static void
 read_refusal(const ProviderCall *call, const HttpResponse *response, CallResult *result)
 {
 	PolarStep step = polar_step(call);
 
+	result->start_over = was_prepared(call);
 	if (result->outcome == OUTCOME_DECLINED && step == POLAR_FINALIZE)
 		plan_inquiry(call, call->carry, POLAR_DECLINE_STEP, result);
 	else if (result->outcome != OUTCOME_REFUSED)

@@ -169,8 +169,6 @@ extern void stripe_mark_gone(ProviderSnapshot *snapshot);
 /* The id at path, where Stripe gives either the id or the whole object. */
 extern char *stripe_id_at(const Jsonb *object, const char *path);
 
-extern int64 amount_at(const Jsonb *object, const char *path); /* NO_AMOUNT: none */
-
 /* A subscription whose collection is paused: to us it is paused. */
 extern bool stripe_collection_paused(const char *status, const Jsonb *pause_collection);
 

@@ -61,9 +61,6 @@ extern void stripe_post(ProviderRequest *request, const char *path, const Form *
 extern void stripe_get(ProviderRequest *request, const char *path, const Form *form);
 extern void stripe_delete(ProviderRequest *request, const char *path, const Form *form);
 
-/* A part of a path, escaped; an ERROR when there is none. */
-extern char *path_part(const char *id, const char *argument);
-
 /* stripe_path(call, "customers", "customer") is "/v1/customers/cus_1". */
 extern char *stripe_path(const ProviderCall *call, const char *collection, const char *argument);
 

@@ -22,8 +22,6 @@
 
 static const char *const capture_words[] = {"automatic", "manual", NULL};
 static const char *const usage_words[] = {"on_session", "off_session", NULL};
-static const char *const cancel_words[] = {"duplicate", "fraudulent", "requested_by_customer",
-										   "abandoned", NULL};
 
 /* Paid by a reference that is made at once; nothing is charged. */
 static const char *const voucher_methods[] = {"oxxo", "spei", NULL};
@@ -103,8 +101,8 @@ is_one_of(const char *word, const char *const *words)
 	return false;
 }
 
-static Account *
-account_of(const PaymentIntent *p)
+Account *
+payment_intent_account(const PaymentIntent *p)
 {
 	return account_get(p->provider, p->account);
 }
@@ -551,8 +549,8 @@ require_confirmable(const PaymentIntent *p)
  * Money is not moved twice: one that is on its way, or whose outcome nobody
  * knows, comes first.  What the provider refused can be asked for again.
  */
-static void
-refuse_while_unknown(const pg_uuid_t *id, Operation operation, const char *what)
+void
+payment_intent_refuse_while_unknown(const pg_uuid_t *id, Operation operation, const char *what)
 {
 	bool under_way = outbox_under_way(id, operation);
 
@@ -631,7 +629,7 @@ confirm_arguments(const ConfirmTerms *terms, const PaymentMethodChoice *choice,
 static void
 payment_intent_confirm(const PaymentIntent *p, ConfirmTerms *terms)
 {
-	Account *account = account_of(p);
+	Account *account = payment_intent_account(p);
 	char *private = private_terms(terms->return_url, terms->mandate);
 	PaymentMethodChoice choice = payment_method_choose(customer_load(p->customer_id, false),
 													   terms->payment_method);
@@ -673,162 +671,11 @@ SQL_FUNCTION(billing_confirm_payment_intent)
 	check_method(terms.method);
 	p = payment_intent_load_locked(id);
 	require_confirmable(p);
-	refuse_while_unknown(id, OPERATION_PAYMENT_INTENT_CONFIRM, "confirmed");
+	payment_intent_refuse_while_unknown(id, OPERATION_PAYMENT_INTENT_CONFIRM, "confirmed");
 	require_open(p->invoice_id);
 	refuse_second_attempt(p->invoice_id, p->id);
 	check_expiry(p->organization_id, terms.expires_at);
 	payment_intent_confirm(p, &terms);
-	db_close();
-	PG_RETURN_VOID();
-}
-
-/* ---- capture ---- */
-
-SQL_FUNCTION(billing_capture_payment_intent)
-{
-	pg_uuid_t *id = ARG_UUID(0);
-	int64 amount = ARG_INT(1, NO_AMOUNT);
-	PaymentIntent *p;
-	JsonBuilder b;
-
-	db_open();
-	p = payment_intent_load_locked(id);
-	if (strcmp(p->status, "requires_capture") != 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("payment intent \"%s\" has nothing to capture", uuid_text(id)),
-						errdetail("Its status is %s.", p->status),
-						errhint("Only payments with capture_method manual are authorised first.")));
-	refuse_while_unknown(id, OPERATION_PAYMENT_INTENT_CAPTURE, "captured");
-	if (amount != NO_AMOUNT && (amount <= 0 || amount > p->amount_capturable))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("amount must be from 1 to what is authorised"),
-						errdetail("Authorised is " INT64_FORMAT ", amount is " INT64_FORMAT ".",
-								  p->amount_capturable, amount)));
-	json_open(&b);
-	if (amount != NO_AMOUNT)
-	{
-		(void) wire_charge(p->provider, p->currency, amount);
-		json_add_int(&b, "amount", amount);
-	}
-	outbox_enqueue(account_of(p), OPERATION_PAYMENT_INTENT_CAPTURE, id, p->customer_id,
-				   json_close(&b), NULL);
-	db_close();
-	PG_RETURN_VOID();
-}
-
-/* ---- cancel ---- */
-
-QUERY(
-	cancel_here,
-	"UPDATE billing.payment_intents SET status = 'canceled', cancellation_reason = coalesce($2, cancellation_reason), "
-	"client_secret = NULL, next_action = NULL, terms = NULL, updated_at = now() WHERE id = $1",
-	UUIDOID, TEXTOID);
-
-static void
-end_here(const PaymentIntent *p, const char *reason)
-{
-	RUN(cancel_here, arg_uuid(p->id), arg_text(reason));
-	event_record("payment_intent.canceled", "payment_intent", p->id, p->organization_id, p->status,
-				 "canceled");
-}
-
-static void
-refuse_cancel(const PaymentIntent *p)
-{
-	if (payment_arrived(p->status))
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("payment intent \"%s\" is paid", uuid_text(p->id)),
-						errdetail("Its status is %s.", p->status),
-						errhint("Use billing.create_refund() to give the money back.")));
-	if (p->checkout_session_id != NULL && p->provider_id == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_JB_STATE),
-				 errmsg("payment intent \"%s\" belongs to a checkout session", uuid_text(p->id)),
-				 errdetail("The session is %s.", uuid_text(p->checkout_session_id)),
-				 errhint("Let the session expire: then it cannot be paid.")));
-}
-
-SQL_FUNCTION(billing_cancel_payment_intent)
-{
-	pg_uuid_t *id = ARG_UUID(0);
-	char *reason = ARG_TEXT(1);
-	PaymentIntent *p;
-	JsonBuilder b;
-
-	db_open();
-	check_no_card("reason", reason);
-	check_word("reason", reason, cancel_words);
-	p = payment_intent_load_locked(id);
-	refuse_cancel(p);
-	if (strcmp(p->status, "canceled") != 0 &&
-		!outbox_under_way(id, OPERATION_PAYMENT_INTENT_CANCEL))
-	{
-		/* never sent, given up or refused: there is nothing that could be cancelled there */
-		if (p->provider_id == NULL && outbox_withdraw_creation(id, OPERATION_PAYMENT_INTENT_CREATE))
-		{
-			end_here(p, reason);
-			outbox_promote(uuid_array(&p->customer_id, 1));
-			worker_wake_at_commit();
-		}
-		else
-		{
-			json_open(&b);
-			json_add_text(&b, "reason", reason);
-			outbox_enqueue(account_of(p), OPERATION_PAYMENT_INTENT_CANCEL, id, p->customer_id,
-						   json_close(&b), NULL);
-		}
-	}
-	db_close();
-	PG_RETURN_VOID();
-}
-
-/* ---- micro-deposits ---- */
-
-static void
-add_deposits(JsonBuilder *b, ArrayType *amounts)
-{
-	Datum *values;
-	bool *nulls;
-	int count;
-
-	deconstruct_array(amounts, INT4OID, sizeof(int32), true, TYPALIGN_INT, &values, &nulls, &count);
-	if (count != 2 || nulls[0] || nulls[1] || DatumGetInt32(values[0]) <= 0 ||
-		DatumGetInt32(values[1]) <= 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("amounts are not the two deposits"),
-						errhint("Pass both in minor units, such as ARRAY[32, 45].")));
-	json_open_array(b, "amounts");
-	for (int i = 0; i < count; i++)
-		json_append_int(b, DatumGetInt32(values[i]));
-	json_close_array(b);
-}
-
-SQL_FUNCTION(billing_verify_microdeposits)
-{
-	pg_uuid_t *id = ARG_UUID(0);
-	ArrayType *amounts = PG_ARGISNULL(1) ? NULL : PG_GETARG_ARRAYTYPE_P(1);
-	char *code = ARG_TEXT(2);
-	PaymentIntent *p;
-	JsonBuilder b;
-
-	db_open();
-	if ((amounts == NULL) == (code == NULL))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("amounts or descriptor_code must be given, not both"),
-						errhint("The customer finds one of them on the statement of his bank.")));
-	json_open(&b);
-	if (amounts != NULL)
-		add_deposits(&b, amounts);
-	json_add_text(&b, "descriptor_code", code);
-	p = payment_intent_load_locked(id);
-	if (strcmp(p->status, "requires_action") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_JB_STATE),
-				 errmsg("payment intent \"%s\" does not wait for its customer", uuid_text(id)),
-				 errdetail("Its status is %s.", p->status),
-				 errhint("billing.get_payment_intent() shows what it waits for.")));
-	outbox_enqueue(account_of(p), OPERATION_PAYMENT_INTENT_VERIFY_MICRODEPOSITS, id, p->customer_id,
-				   json_close(&b), NULL);
 	db_close();
 	PG_RETURN_VOID();
 }

@@ -150,4 +150,14 @@ extern void refunds_told(const pg_uuid_t *payment_intent_id, int64 amount);
  */
 extern void refunds_settle(const pg_uuid_t *payment_intent_id);
 
+/* Where it is made. */
+extern Account *payment_intent_account(const PaymentIntent *payment);
+
+/*
+ * JB008 while nobody knows what became of an earlier request of that kind: a
+ * second one might be done twice.  what: "captured", ...
+ */
+extern void payment_intent_refuse_while_unknown(const pg_uuid_t *id, Operation operation,
+												const char *what);
+
 #endif /* JANUA_PAYMENTS_H */

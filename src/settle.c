@@ -364,11 +364,20 @@ done(Delivery *delivery, FinishList *finished)
 														json_string(result->carry))));
 }
 
+/*
+ * That a payment is declined is an answer.  Of anything else it would be taken
+ * for done, although it is not: there it is a refusal like any other.
+ */
 static void
 declined(Delivery *delivery, FinishList *finished)
 {
 	const OperationTraits *traits = operation_traits(delivery->row.operation);
 
+	if (!traits->pays)
+	{
+		refused(delivery);
+		return;
+	}
 	apply_snapshots(delivery);
 	if (traits->refused != NULL)
 		traits->refused(&delivery->row, &delivery->result);
