@@ -3,14 +3,15 @@
  * provider.h
  *	  The contract between the core and a payment provider.
  *
- * A provider is one file that fills one struct Provider and registers it.
+ * A provider is a room of files that fills one struct Provider and registers it.
  * It translates both ways and knows nothing else: operations and their terms
  * become HTTP requests, answers and webhooks become snapshots.  It reads no
  * table, opens no connection, and keeps no state.
  *
  * To add a provider: write providers/<name>.c with a Provider and
- * PROVIDER_REGISTER(), add its row to sql/20_providers.sql, and its module to
- * test/simulator.  No other file names a provider.
+ * PROVIDER_REGISTER(), add its rows to sql/20_providers.sql and
+ * sql/45_routing.sql, and its module to test/simulator; see
+ * docs/architecture.md.  No other file names a provider.
  *
  *-------------------------------------------------------------------------
  */
