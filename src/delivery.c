@@ -40,6 +40,8 @@ static List *answered = NIL;
 static int in_flight = 0;
 /* Something is due and waits for its account's bucket, see pace.c. */
 static bool filling = false;
+/* Was something due whose account pauses, or fills up? */
+static bool held = false;
 /* Rows of ours whose answer lies in the row, see settle.c. */
 static bool stored_answers = true;
 
@@ -722,8 +724,11 @@ due_at(const Account *account, TimestampTz due, int share)
 	ready = pace_ready_at(pace);
 	if (ready == 0 && pace_allowance(pace) == 0)
 		return 0;
-	if (ready > due && pace_only_filling(pace))
-		filling = true;
+	if (ready > due)
+	{
+		held = true;
+		filling = filling || pace_only_filling(pace);
+	}
 	return Max(due, ready);
 }
 
@@ -737,6 +742,7 @@ delivery_next_due(void)
 	int share;
 
 	filling = false;
+	held = false;
 	if (!keys_available() || !unit_begin())
 		return -1;
 	accounts = accounts_runnable();
@@ -753,6 +759,12 @@ delivery_next_due(void)
 	}
 	unit_commit();
 	return earliest == 0 ? -1 : earliest <= now ? 0 : (long) ((earliest - now) / 1000) + 1;
+}
+
+bool
+delivery_held(void)
+{
+	return held;
 }
 
 bool

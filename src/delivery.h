@@ -38,4 +38,7 @@ extern long delivery_next_due(void);
 /* Was something due then that only waited for the pace of its account? */
 extern bool delivery_filling(void);
 
+/* Was something due then whose account was not to be sent to yet, for whatever reason? */
+extern bool delivery_held(void);
+
 #endif /* JANUA_DELIVERY_H */

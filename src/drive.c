@@ -145,17 +145,18 @@ QUERY(
 /*
  * Asked in one statement, so that what moves on between two looks is seen by
  * one of them: a request that was being sent when the pass looked for queued
- * ones may have brought the next one into the queue since.
+ * ones may have brought the next one into the queue since.  Not while an
+ * account pauses: what is queued for it stays.
  */
 static bool
-others_busy(bool pass_found_none)
+others_busy(bool queue_counts)
 {
 	bool busy;
 
 	if (!unit_begin())
 		return false;
 	RUN(others_at_work, arg_text(database_binding()));
-	busy = row_bool(0, 1) || (pass_found_none && row_bool(0, 2));
+	busy = row_bool(0, 1) || (queue_counts && row_bool(0, 2));
 	unit_commit();
 	return busy;
 }
@@ -175,7 +176,7 @@ drive_until_idle(void)
 			http_wait(due > 0 ? Min(due, 1000) : 1000, PG_WAIT_EXTENSION);
 		else if (due > 0 && (due <= LOCKED_ROW_PAUSE_MS || delivery_filling()))
 			http_wait(due, PG_WAIT_EXTENSION);
-		else if (others_busy(due < 0))
+		else if (others_busy(!delivery_held()))
 			http_wait(OTHERS_PAUSE_MS, PG_WAIT_EXTENSION);
 		else
 			return;

@@ -32,7 +32,7 @@ SELECT count(*) FROM billing.outbox_status;
 CALL billing.advance_clock('acme', '1 month 14 days 1 hour');
 SELECT plan, status, billing_reason, currency, total, amount_paid, amount_remaining, attempt_count
 FROM billing.list_invoices('acme');
-SELECT type, before_state, after_state FROM billing.events WHERE object = 'subscription' ORDER BY seq;
+SELECT type, before_state, after_state FROM billing.events WHERE object = 'subscription' AND type <> 'subscription.updated' ORDER BY seq;
 
 -- Usage and entitlements
 SELECT billing.record_usage('acme', 'api_calls', 1500, idempotency_key => 'import 1');
