@@ -40,8 +40,8 @@ CREATE TABLE billing.outbox
 	CHECK ((lease_token IS NULL) = (leased_until IS NULL))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE billing.outbox IS
-	'Requests that are not finished. Only the oldest of an ordering key is queued, the others wait; finishing one promotes the next.';
-COMMENT ON COLUMN billing.outbox.ordering_key IS 'What is sent one after the other: a customer, a plan of the catalogue, or an account at a provider.';
+	'Requests that are not finished. Only the oldest of an ordering key at an account is queued, the others wait; finishing one promotes the next.';
+COMMENT ON COLUMN billing.outbox.ordering_key IS 'What is sent to an account one after the other: what is about a customer, about a plan of the catalogue, or about the account itself.';
 COMMENT ON COLUMN billing.outbox.blocked_by IS 'A request under another key that has to be done first.';
 COMMENT ON COLUMN billing.outbox.urgent IS 'Passes waiting updates of the same key.';
 COMMENT ON COLUMN billing.outbox.holds IS 'It makes something: while it is dead, what follows under its key waits.';
@@ -54,9 +54,9 @@ COMMENT ON COLUMN billing.outbox.answer IS
 	'The provider''s answer, encrypted, when it could not be applied at once because a session held the customer''s row.';
 COMMENT ON COLUMN billing.outbox.carry IS 'What the step before left for the next one, encrypted.';
 CREATE INDEX outbox_queued ON billing.outbox (provider, account, next_attempt_at, seq) WHERE state IN ('queued', 'unknown');
-CREATE INDEX outbox_waiting ON billing.outbox (ordering_key, urgent DESC, seq) WHERE state = 'waiting';
-CREATE INDEX outbox_holds ON billing.outbox (ordering_key) WHERE state IN ('waiting', 'dead') AND holds;
-CREATE INDEX outbox_active ON billing.outbox (ordering_key) WHERE state <> 'waiting';
+CREATE INDEX outbox_waiting ON billing.outbox (ordering_key, provider, account, urgent DESC, seq) WHERE state = 'waiting';
+CREATE INDEX outbox_holds ON billing.outbox (ordering_key, provider, account) WHERE state IN ('waiting', 'dead') AND holds;
+CREATE INDEX outbox_active ON billing.outbox (ordering_key, provider, account) WHERE state <> 'waiting';
 CREATE INDEX outbox_leased ON billing.outbox (leased_until) WHERE state = 'sending';
 CREATE INDEX outbox_blocked ON billing.outbox (blocked_by) WHERE blocked_by IS NOT NULL;
 CREATE INDEX outbox_object ON billing.outbox (object_id, operation, seq);

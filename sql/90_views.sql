@@ -30,7 +30,8 @@ CREATE VIEW billing.outbox_status AS
 										 ELSE format('request %s (%s) of the same %s, which was there first',
 													 a.id, a.operation, o.key_type) END
 							 FROM billing.outbox AS a
-							 WHERE a.ordering_key = o.ordering_key AND a.state <> 'waiting' AND (a.state <> 'dead' OR a.holds)
+							 WHERE a.ordering_key = o.ordering_key AND a.provider = o.provider AND a.account = o.account
+								 AND a.state <> 'waiting' AND (a.state <> 'dead' OR a.holds)
 							 ORDER BY a.state = 'dead' DESC, a.seq
 							 LIMIT 1),
 							'what waits before it')

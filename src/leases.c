@@ -92,8 +92,12 @@ QUERY(
 	"SELECT ordering_key, key_type FROM billing.outbox WHERE state = 'waiting' AND ordering_key > keys.ordering_key "
 	"ORDER BY ordering_key LIMIT 1) AS w WHERE keys.n < $2) "
 	"SELECT ordering_key, key_type, "
-	"NOT EXISTS (SELECT FROM billing.outbox AS a WHERE a.ordering_key = keys.ordering_key "
-	"AND a.state <> 'waiting' AND (a.state <> 'dead' OR a.holds)) FROM keys",
+	"EXISTS (SELECT FROM billing.provider_accounts AS p "
+	"WHERE EXISTS (SELECT FROM billing.outbox AS w WHERE w.ordering_key = keys.ordering_key "
+	"AND w.provider = p.provider AND w.account = p.account AND w.state = 'waiting') "
+	"AND NOT EXISTS (SELECT FROM billing.outbox AS a WHERE a.ordering_key = keys.ordering_key "
+	"AND a.provider = p.provider AND a.account = p.account "
+	"AND a.state <> 'waiting' AND (a.state <> 'dead' OR a.holds))) FROM keys",
 	UUIDOID, INT4OID);
 
 static void

@@ -3,11 +3,12 @@
  * outbox.c
  *	  Requests to providers, written in the caller's transaction.
  *
- * Order.  Requests under one key (a customer, a plan of the catalogue, or the
- * account itself for what concerns nobody in particular) go out one after the other in the order of seq.  An enqueue locks the row of
- * the key before it draws seq, so that seq follows the order of commits.  Only
- * the first unfinished request of a key is "queued"; the others wait and
- * finishing one promotes the next, so that claiming costs the same however
+ * Order.  Requests to one account under one key (a customer, a plan of the
+ * catalogue, or the account itself for what concerns nobody in particular) go
+ * out one after the other in the order of seq.  An enqueue locks the row of the
+ * key before it draws seq, so that seq follows the order of commits.  Only the
+ * first unfinished request of a key at an account is "queued"; the others wait
+ * and finishing one promotes the next, so that claiming costs the same however
  * many wait.
  *
  * Whoever promotes holds the lock of the key, too: otherwise an enqueue that
@@ -46,11 +47,13 @@ QUERY(
 	"INSERT INTO billing.outbox (id, seq, provider, account, livemode, operation, object_type, "
 	"object_id, key_type, ordering_key, blocked_by, holds, arguments, urgent, state) "
 	"SELECT $1, nextval('billing.outbox_seq'), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
-	"$13 AND NOT EXISTS (SELECT FROM billing.outbox WHERE ordering_key = $9 AND state IN ('waiting', 'dead') AND holds), "
+	"$13 AND NOT EXISTS (SELECT FROM billing.outbox WHERE ordering_key = $9 AND provider = $2 AND account = $3 "
+	"AND state IN ('waiting', 'dead') AND holds), "
 	"CASE WHEN $10 IS NOT NULL "
-	"OR EXISTS (SELECT FROM billing.outbox WHERE ordering_key = $9 AND state <> 'waiting' "
-	"AND (state <> 'dead' OR holds)) "
-	"OR EXISTS (SELECT FROM billing.outbox WHERE ordering_key = $9 AND state = 'waiting') "
+	"OR EXISTS (SELECT FROM billing.outbox WHERE ordering_key = $9 AND provider = $2 AND account = $3 "
+	"AND state <> 'waiting' AND (state <> 'dead' OR holds)) "
+	"OR EXISTS (SELECT FROM billing.outbox WHERE ordering_key = $9 AND provider = $2 AND account = $3 "
+	"AND state = 'waiting') "
 	"THEN 'waiting' ELSE 'queued' END",
 	UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, UUIDOID, UUIDOID,
 	BOOLOID, JSONBOID, BOOLOID);
@@ -163,8 +166,9 @@ outbox_finish(const pg_uuid_t *id, const char *state, const char *error_type,
 }
 
 /*
- * The next of each key: an urgent one first, then by seq; nothing while the
- * key is busy, held by a dead request, or its next one is blocked.
+ * The next of each key at each account: an urgent one first, then by seq;
+ * nothing while the key is busy there, held by a dead request, or its next one
+ * is blocked.
  *
  * Whether a key is busy is asked in a subquery of its own, key by key.  NOT
  * EXISTS would become a join with all that is queued, of every key: the plan
@@ -174,9 +178,11 @@ QUERY(promote_keys,
 	  "UPDATE billing.outbox SET state = 'queued', next_attempt_at = now() "
 	  "WHERE id = ANY (ARRAY("
 	  "SELECT (SELECT w.id FROM billing.outbox AS w "
-	  "WHERE w.ordering_key = k.key AND w.state = 'waiting' ORDER BY w.urgent DESC, w.seq LIMIT 1) "
-	  "FROM unnest($1) AS k (key) "
-	  "WHERE (SELECT a.id FROM billing.outbox AS a WHERE a.ordering_key = k.key "
+	  "WHERE w.ordering_key = k.key AND w.provider = p.provider AND w.account = p.account "
+	  "AND w.state = 'waiting' ORDER BY w.urgent DESC, w.seq LIMIT 1) "
+	  "FROM unnest($1) AS k (key) CROSS JOIN billing.provider_accounts AS p "
+	  "WHERE (SELECT a.id FROM billing.outbox AS a "
+	  "WHERE a.ordering_key = k.key AND a.provider = p.provider AND a.account = p.account "
 	  "AND a.state <> 'waiting' AND (a.state <> 'dead' OR a.holds) LIMIT 1) IS NULL)) "
 	  "AND blocked_by IS NULL AND state = 'waiting'",
 	  UUIDARRAYOID);

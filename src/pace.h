@@ -22,7 +22,7 @@ extern AccountPace *pace_of(const Account *account);
 /* How many requests may go to the account now. */
 extern int pace_allowance(AccountPace *pace);
 
-/* When the allowance will be more than 0; 0 for now. */
+/* When the allowance will be more than 0; 0: it is now. */
 extern TimestampTz pace_ready_at(AccountPace *pace);
 
 /* Does nothing but the bucket hold requests back, which fills by itself? */

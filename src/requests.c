@@ -153,10 +153,11 @@ QUERY(
 	"UPDATE billing.outbox SET state = 'waiting', attempts = 0, generation = generation + 1, request = NULL, "
 	"first_sent_at = NULL, lookup = false, error_type = NULL, error_code = NULL, next_attempt_at = now() WHERE id = $1",
 	UUIDOID);
-QUERY(
-	key_active,
-	"SELECT FROM billing.outbox WHERE ordering_key = $1 AND state IN ('queued', 'sending', 'unknown') LIMIT 1",
-	UUIDOID);
+QUERY(key_active,
+	  "SELECT FROM billing.outbox AS o JOIN billing.outbox AS r "
+	  "ON o.ordering_key = r.ordering_key AND o.provider = r.provider AND o.account = r.account "
+	  "WHERE r.id = $1 AND o.state IN ('queued', 'sending', 'unknown') LIMIT 1",
+	  UUIDOID);
 QUERY(
 	look_up_first,
 	"UPDATE billing.outbox SET state = 'unknown', attempts = 0, next_attempt_at = now() WHERE id = $1",
@@ -206,7 +207,7 @@ SQL_FUNCTION(billing_retry_request)
 	else
 	{
 		/* it let its followers pass when it died: two of a key are never sent at once */
-		if (RUN(key_active, arg_uuid(request.ordering_key)) > 0)
+		if (RUN(key_active, arg_uuid(id)) > 0)
 			refuse(id, "behind another request of the same customer or plan that is being sent",
 				   "Try again when that one is done.");
 		RUN(look_up_first, arg_uuid(id));
