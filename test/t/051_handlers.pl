@@ -227,6 +227,26 @@ foreach my $name (sort keys %url)
 is(sql('SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid = \'billing.invoices\'::regclass'), 'janua_billing', 'the tables are still billing\'s');
 
 # ---------------------------------------------------------------------------
+# A trigger that fails at the answer to a request, and in a call
+
+sql(q{CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+	CREATE TRIGGER no AFTER UPDATE ON billing.subscriptions FOR EACH ROW WHEN (NEW.status = 'active') EXECUTE FUNCTION no();
+	SELECT billing.create_customer('answers', email => 'a@answers.example', provider => 'sandbox')});
+my $subscription = sql(q{SELECT billing.subscribe('answers', 'pro', payment_method => 'pm_card_visa', provider => 'sandbox')});
+my $request = "FROM billing.outbox WHERE object_id = '$subscription'";
+wait_for($node, "SELECT state, answer IS NOT NULL $request", 'dead|t', 'when a trigger fails at an answer, the request is dead with its answer kept');
+is(sql("SELECT status FROM billing.get_subscription('$subscription')"), 'incomplete', 'and nothing of it is applied');
+sql('DROP TRIGGER no ON billing.subscriptions');
+my $attempts = sql("SELECT attempts $request");
+sql("SELECT billing.retry_request(id) $request");
+wait_for($node, "SELECT status FROM billing.get_subscription('$subscription')", 'active', 'retry_request applies the answer');
+is(sql("SELECT attempts FROM billing.outbox_finished WHERE object_id = '$subscription'"), $attempts, 'and nothing is sent again');
+sql('CREATE TRIGGER no AFTER INSERT ON billing.customers FOR EACH ROW EXECUTE FUNCTION no()');
+my (undef, undef, $errors) = $node->psql('postgres', q{SELECT billing.create_customer('refused', provider => 'sandbox')});
+like($errors, qr/ERROR:  no/, 'when it fails in a call the call fails');
+sql('DROP TRIGGER no ON billing.customers');
+
+# ---------------------------------------------------------------------------
 # Events out: read as the guide reads them
 
 my ($table, $reader) = blocks('Reading every event at least once', 'sql');
@@ -235,7 +255,7 @@ sql($table);
 cmp_ok($all, '>=', 6, 'there are events');
 my @events = split /\n/, sql($reader);
 is(scalar @events, $all, 'a new reader sees all of them');
-is(scalar(grep { /\|invoice\.paid\|/ } @events), 4, 'those of the invoices');
+is(scalar(grep { /\|invoice\.paid\|invoice\|[^|]*\|(express|flask)$/ } @events), 4, 'those of the invoices');
 my ($first) = $events[0] =~ /^(\d+)/;
 sql("INSERT INTO handled_events SELECT seq FROM billing.events WHERE seq <> $first");
 is(sql($reader), $events[0], 'then the one that it has not handled, although it handled later ones');
