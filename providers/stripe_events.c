@@ -25,6 +25,7 @@ typedef struct EventRule
 {
 	const char *type;
 	EventEffect effect;
+	const char *notice; /* what it says beside the state, in our words; NULL: nothing */
 } EventRule;
 
 /*
@@ -45,7 +46,7 @@ static const EventRule event_rules[] = {
 	{"customer.subscription.paused", EFFECT_COPY},
 	{"customer.subscription.resumed", EFFECT_COPY},
 	{"customer.subscription.deleted", EFFECT_COPY}, /* its status is canceled */
-	{"customer.subscription.trial_will_end", EFFECT_COPY},
+	{"customer.subscription.trial_will_end", EFFECT_COPY, "subscription.trial_will_end"},
 	{"customer.subscription.pending_update_applied", EFFECT_COPY},
 	{"customer.subscription.pending_update_expired", EFFECT_COPY},
 	{"invoice.created", EFFECT_COPY},
@@ -54,8 +55,8 @@ static const EventRule event_rules[] = {
 	{"invoice.paid", EFFECT_COPY},
 	{"invoice.payment_succeeded", EFFECT_COPY},
 	{"invoice.payment_failed", EFFECT_COPY},
-	{"invoice.payment_action_required", EFFECT_COPY},
-	{"invoice.finalization_failed", EFFECT_COPY},
+	{"invoice.payment_action_required", EFFECT_COPY, "invoice.payment_action_required"},
+	{"invoice.finalization_failed", EFFECT_COPY, "invoice.finalization_failed"},
 	{"invoice.voided", EFFECT_COPY},
 	{"invoice.marked_uncollectible", EFFECT_COPY},
 	{"invoice.deleted", EFFECT_GONE},
@@ -219,6 +220,8 @@ read_object(const Jsonb *payload, const Jsonb *object, const EventRule *rule, Ev
 		read_previous_status(payload, &snapshot->subscription);
 	read_type(rule->type, snapshot);
 	reading->snapshots = list_make1(snapshot);
+	if (rule->notice != NULL)
+		event_notice(reading, rule->notice, snapshot->type, snapshot->provider_id);
 }
 
 void

@@ -244,6 +244,13 @@ extern TimestampTz clock_now(const char *organization_id);
 extern void event_record(const char *type, const char *object, const pg_uuid_t *id,
 						 const char *organization_id, const char *before, const char *after);
 
+/*
+ * What a webhook says of objects beside their states: a row of billing.events
+ * each, with the state that the object has.  All or none: NULL when all are
+ * written, else the provider's id of an object that is not known.
+ */
+extern const char *notices_record(const List *notices, const News *news);
+
 /* organizations.c: the setting organization_id. Called once from _PG_init. */
 extern void organizations_init(void);
 
