@@ -81,7 +81,7 @@ typedef struct SubscriptionSnapshot
 	TimestampTz ended_at;
 	bool pause_at_period_end;
 	TimestampTz resumes_at;
-	const char *pending_price;  /* provider's id: from the next period on */
+	const char *pending_price;  /* provider's id: from the next period on, or once it is paid for */
 	const char *payment_method; /* provider's id of the default method */
 	const char *client_secret;  /* to be shown by client_config() only */
 } SubscriptionSnapshot;
@@ -109,6 +109,7 @@ typedef struct InvoiceSnapshot
 	const char *payment_intent; /* provider's id */
 	const char *hosted_url;     /* where the customer can pay or see it */
 	const char *pdf_url;
+	const char *error_code; /* why a draft cannot be made final */
 } InvoiceSnapshot;
 
 typedef struct SetupIntentSnapshot
