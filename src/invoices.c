@@ -256,7 +256,7 @@ QUERY(
 	"period_end = coalesce(excluded.period_end, i.period_end), due_at = excluded.due_at, "
 	"paid_at = coalesce(excluded.paid_at, i.paid_at), next_attempt_at = excluded.next_attempt_at, "
 	"hosted_url = coalesce(excluded.hosted_url, i.hosted_url), pdf_url = coalesce(excluded.pdf_url, i.pdf_url), "
-	"error_code = coalesce(excluded.error_code, CASE WHEN excluded.status = 'open' THEN i.error_code END), "
+	"error_code = coalesce(excluded.error_code, CASE WHEN excluded.status = 'open' AND i.status = 'open' THEN i.error_code END), "
 	"updated_at = now()",
 	UUIDOID, UUIDOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID,
 	TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
