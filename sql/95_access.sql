@@ -61,6 +61,7 @@ BEGIN
 	END LOOP;
 	-- not for tenants at all
 	FOREACH protected IN ARRAY ARRAY['payment_methods', 'outbox_finished', 'webhook_events', 'sandbox_state', 'sandbox_deliveries',
+									 'waiting_links',
 									 'attached_tables']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
