@@ -133,11 +133,30 @@ typedef struct EventIdentity
 	const char *sub_account; /* event of another (connected) account, NULL for our own */
 } EventIdentity;
 
+/*
+ * What an event says of an object that is no state of it: that a trial will
+ * end, that the bank fears fraud.  It becomes a row of billing.events, once for
+ * an event however often that is delivered or replayed.  docs/architecture.md
+ * lists the types.
+ */
+typedef struct EventNotice
+{
+	const char *type;     /* in our words, "<object>.<what>": "subscription.trial_will_end" */
+	BillingObject object; /* of a type that has a state, and customers */
+	const char *provider_id;
+	const char *charge; /* of a payment intent whose id is not told: provider's id of its charge */
+} EventNotice;
+
 typedef struct EventReading
 {
 	List *snapshots;     /* of ProviderSnapshot *, in the order in which to apply them */
+	List *notices;       /* of EventNotice *, written when the snapshots are applied */
 	const char *ignored; /* why there is nothing to apply; NULL otherwise */
 } EventReading;
+
+/* Adds a notice about an object that the provider calls so, and returns it. */
+extern EventNotice *event_notice(EventReading *reading, const char *type, BillingObject object,
+								 const char *provider_id);
 
 /* ------------------------------------------------------------------------
  * Embedded providers: no network, the worker keeps their state

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * registry.c
- *	  Finds providers and operations by name; makes empty snapshots.
+ *	  Finds providers and operations by name; makes empty snapshots and notices.
  *
  * Each provider's file registers itself when the library is loaded (a
  * constructor, so before _PG_init); nothing is registered later.
@@ -179,4 +179,16 @@ snapshot_new(BillingObject type, const char *provider_id, bool livemode)
 			break;
 	}
 	return snapshot;
+}
+
+EventNotice *
+event_notice(EventReading *reading, const char *type, BillingObject object, const char *provider_id)
+{
+	EventNotice *notice = palloc0(sizeof(EventNotice));
+
+	notice->type = type;
+	notice->object = object;
+	notice->provider_id = provider_id;
+	reading->notices = lappend(reading->notices, notice);
+	return notice;
 }

@@ -17,12 +17,16 @@ CREATE TABLE billing.webhook_events
 	raw_body bytea,
 	received_at timestamptz NOT NULL DEFAULT now(),
 	handled_at timestamptz,
+	applied_at timestamptz,
+	CHECK (state <> 'applied' OR applied_at IS NOT NULL),
 	UNIQUE (provider, account, event_id)
 );
 COMMENT ON TABLE billing.webhook_events IS
 	'The inbox: every webhook with a good signature, once. raw_body is encrypted and removed after the setting raw_body_retention.';
 COMMENT ON COLUMN billing.webhook_events.waiting_for IS 'The provider''s id of an object that we do not know yet.';
 COMMENT ON COLUMN billing.webhook_events.reason IS 'Why it is ignored, waiting or failed.';
+COMMENT ON COLUMN billing.webhook_events.applied_at IS
+	'When it was applied first. A replay writes the states that it tells again, but not what it says once: notices.';
 CREATE INDEX webhook_events_due ON billing.webhook_events (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX webhook_events_waiting ON billing.webhook_events (waiting_for) WHERE waiting_for IS NOT NULL;
 CREATE INDEX webhook_events_received ON billing.webhook_events (received_at) WHERE raw_body IS NOT NULL;

@@ -207,6 +207,7 @@ typedef struct Inbox
 	Jsonb *payload;     /* NULL: unreadable */
 	const char *reason; /* why it is unreadable or not for us */
 	bool unreadable;
+	bool applied_before; /* what it says once was written then */
 } Inbox;
 
 static const char *
@@ -268,6 +269,7 @@ QUERY(
 	set_state,
 	"UPDATE billing.webhook_events SET state = $2, reason = $3, waiting_for = $4, "
 	"attempts = attempts + 1, handled_at = clock_timestamp(), "
+	"applied_at = CASE WHEN $2 = 'applied' THEN coalesce(applied_at, clock_timestamp()) ELSE applied_at END, "
 	"next_attempt_at = CASE WHEN $2 IN ('failed', 'waiting') AND $5 AND attempts < $6 "
 	"THEN clock_timestamp() + least(interval '1 hour', interval '5 seconds' * pow(2, least(attempts, 12))) END "
 	"WHERE id = $1",
@@ -294,7 +296,21 @@ typedef struct Application
 	bool any_applied;
 } Application;
 
-/* All snapshots of an event or none. */
+/*
+ * A state that is told again changes nothing, a notice that is written again
+ * would be another one.  The object may have become known only by a snapshot of
+ * the same event.
+ */
+static void
+apply_notices(Application *a, const List *notices, const News *news)
+{
+	if (notices == NIL || a->inbox->applied_before)
+		return;
+	a->waiting_for = notices_record(notices, news);
+	a->any_applied |= a->waiting_for == NULL;
+}
+
+/* All snapshots and notices of an event or none. */
 static void
 apply(void *context)
 {
@@ -329,6 +345,7 @@ apply(void *context)
 				return;
 		}
 	}
+	apply_notices(a, reading.notices, &news);
 }
 
 /*
@@ -402,7 +419,8 @@ webhook_handle(const char *provider, const char *payload, size_t length, const J
 
 /* ---- once more ---- */
 
-#define EVENT_COLUMNS "id, provider, account, event_id, type, provider_time, raw_body"
+#define EVENT_COLUMNS \
+	"id, provider, account, event_id, type, provider_time, raw_body, applied_at IS NOT NULL"
 
 QUERY(due_event,
 	  "SELECT " EVENT_COLUMNS
@@ -433,6 +451,7 @@ reapply(Rows rows, int64 i)
 	inbox.identity.id = rows_text(rows, i, 4);
 	inbox.identity.type = rows_text(rows, i, 5);
 	inbox.identity.time = rows_time(rows, i, 6);
+	inbox.applied_before = rows_bool(rows, i, 8);
 	if (inbox.unreadable && inbox.reason == NULL)
 		inbox.reason = "not an event of this provider";
 	return apply_event(&inbox);
@@ -537,7 +556,7 @@ SQL_FUNCTION(billing_replay_webhook)
 	if (RUN(find_event, arg_text(event_id), arg_text(ARG_TEXT(1)), arg_text(ARG_TEXT(2))) == 0)
 		unknown_object("webhook event", event_id, "billing.webhook_events lists them.");
 	rows = rows_keep();
-	if (rows_int(rows, 0, 8) > 1)
+	if (rows_int(rows, 0, 9) > 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("event \"%s\" is known to several accounts", event_id),
 						errhint("Pass provider and account.")));
