@@ -19,6 +19,8 @@ CREATE TABLE billing.webhook_events
 	handled_at timestamptz,
 	UNIQUE (provider, account, event_id)
 );
+-- What is encrypted cannot be compressed: no time is spent on trying.
+ALTER TABLE billing.webhook_events ALTER COLUMN raw_body SET STORAGE EXTERNAL;
 COMMENT ON TABLE billing.webhook_events IS
 	'The inbox: every webhook with a good signature, once. raw_body is encrypted and removed after the setting raw_body_retention.';
 COMMENT ON COLUMN billing.webhook_events.waiting_for IS 'The provider''s id of an object that we do not know yet.';

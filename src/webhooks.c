@@ -199,6 +199,7 @@ typedef struct Inbox
 	Jsonb *payload;     /* NULL: unreadable */
 	const char *reason; /* why it is unreadable or not for us */
 	bool unreadable;
+	bool fresh; /* stored a moment ago, as if all will go well */
 } Inbox;
 
 static const char *
@@ -240,37 +241,58 @@ identify(Inbox *inbox, const char *payload, size_t length, const WebhookHeaders 
 QUERY(
 	insert_event,
 	"INSERT INTO billing.webhook_events (id, provider, account, event_id, livemode, type, provider_time, state, "
-	"raw_body) VALUES ($1, $2, $3, $4, $5, $6, $7, 'received', $8) "
+	"reason, attempts, handled_at, raw_body) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, clock_timestamp(), $10) "
 	"ON CONFLICT (provider, account, event_id) DO NOTHING",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID);
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID,
+	BYTEAOID);
 
-/* False: it is there already. Waits for another session that is just storing it. */
+/* What an event comes to when applying it brings no surprise. */
+static const char *
+expected_state(const Inbox *inbox)
+{
+	return inbox->unreadable ? "failed" : inbox->reason != NULL ? "ignored" : "applied";
+}
+
+/*
+ * False: it is there already. Waits for another session that is just storing it.
+ * The row is written before anything is applied, and in the state that it will
+ * most likely have in the end, so that most events write it once.
+ */
 static bool
 store(Inbox *inbox, const char *payload, size_t length)
 {
 	inbox->id = new_id();
+	inbox->fresh = true;
 	return RUN(insert_event, arg_uuid(inbox->id), arg_text(inbox->account->provider),
 			   arg_text(inbox->account->account), arg_text(inbox->identity.id),
 			   arg_bool(inbox->account->livemode), arg_text(inbox->identity.type),
-			   arg_time(inbox->identity.time),
+			   arg_time(inbox->identity.time), arg_text(expected_state(inbox)),
+			   arg_text(inbox->reason),
 			   arg_bytes(seal(RAW_BODY_COLUMN, inbox->id, payload, length))) > 0;
 }
 
+/* $7: the attempts that the row counts already for this one. */
 QUERY(
 	set_state,
 	"UPDATE billing.webhook_events SET state = $2, reason = $3, waiting_for = $4, "
-	"attempts = attempts + 1, handled_at = clock_timestamp(), "
-	"next_attempt_at = CASE WHEN $2 IN ('failed', 'waiting') AND $5 AND attempts < $6 "
-	"THEN clock_timestamp() + least(interval '1 hour', interval '5 seconds' * pow(2, least(attempts, 12))) END "
+	"attempts = attempts + 1 - $7, handled_at = clock_timestamp(), "
+	"next_attempt_at = CASE WHEN $2 IN ('failed', 'waiting') AND $5 AND attempts - $7 < $6 "
+	"THEN clock_timestamp() + least(interval '1 hour', interval '5 seconds' * pow(2, least(attempts - $7, 12))) END "
 	"WHERE id = $1",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT4OID);
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT4OID, INT4OID);
 
 static const char *
 conclude(const Inbox *inbox, const char *state, const char *reason, const char *waiting_for,
 		 bool again)
 {
-	RUN(set_state, arg_uuid(inbox->id), arg_text(state), arg_text(reason), arg_text(waiting_for),
-		arg_bool(again), arg_int4(MAX_RETRIES));
+	bool as_stored = inbox->fresh && !again && waiting_for == NULL && reason == inbox->reason &&
+					 strcmp(state, expected_state(inbox)) == 0;
+
+	if (!as_stored)
+		RUN(set_state, arg_uuid(inbox->id), arg_text(state), arg_text(reason),
+			arg_text(waiting_for), arg_bool(again), arg_int4(MAX_RETRIES),
+			arg_int4(inbox->fresh ? 1 : 0));
 	if (again)
 		worker_wake_at_commit();
 	return state;
