@@ -296,6 +296,10 @@ typedef struct Provider
 	List *(*authorize)(const ProviderAccount *account, const ProviderRequest *request,
 					   const char *wire_key, List *headers);
 
+	/*
+	 * secrets are for signature.h to use: most have been made ready before and
+	 * have no text any more.
+	 */
 	SignatureResult (*verify)(const void *payload, size_t length, const WebhookHeaders *headers,
 							  const SignatureSecret *secrets, int secret_count, int64 now,
 							  WebhookTolerance tolerance, int *matched);
