@@ -33,9 +33,32 @@ CREATE INDEX webhook_events_received ON billing.webhook_events (received_at) WHE
 
 SELECT pg_extension_config_dump('billing.webhook_events', '');
 
+-- What verify_webhook() and handle_webhook() keep of accounts and settings is
+-- forgotten by every session when a change is committed, and by the own session
+-- at once.  Always: also for rows that come by replication.
+CREATE FUNCTION billing.webhook_keys_changed() RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'billing_webhook_keys_changed';
+COMMENT ON FUNCTION billing.webhook_keys_changed() IS
+	'Trigger of provider_accounts and settings: every session forgets what it keeps of them to check webhooks.';
+CREATE TRIGGER webhook_keys_changed AFTER INSERT OR UPDATE OR DELETE ON billing.provider_accounts
+	FOR EACH ROW EXECUTE FUNCTION billing.webhook_keys_changed();
+CREATE TRIGGER webhook_keys_truncated AFTER TRUNCATE ON billing.provider_accounts
+	FOR EACH STATEMENT EXECUTE FUNCTION billing.webhook_keys_changed();
+CREATE TRIGGER webhook_keys_changed AFTER INSERT OR UPDATE OR DELETE ON billing.settings
+	FOR EACH ROW EXECUTE FUNCTION billing.webhook_keys_changed();
+CREATE TRIGGER webhook_keys_truncated AFTER TRUNCATE ON billing.settings
+	FOR EACH STATEMENT EXECUTE FUNCTION billing.webhook_keys_changed();
+ALTER TABLE billing.provider_accounts ENABLE ALWAYS TRIGGER webhook_keys_changed;
+ALTER TABLE billing.provider_accounts ENABLE ALWAYS TRIGGER webhook_keys_truncated;
+ALTER TABLE billing.settings ENABLE ALWAYS TRIGGER webhook_keys_changed;
+ALTER TABLE billing.settings ENABLE ALWAYS TRIGGER webhook_keys_truncated;
+
+-- Not SECURITY DEFINER, which would cost as much as the signature: the right to
+-- call it is the gate, and it takes the owner's identity itself when it has to
+-- read a table.
 CREATE FUNCTION billing.verify_webhook(provider text, payload text, headers jsonb, account text DEFAULT NULL) RETURNS boolean
-LANGUAGE c STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+LANGUAGE c STABLE
 AS 'MODULE_PATHNAME', 'billing_verify_webhook';
 COMMENT ON FUNCTION billing.verify_webhook(text, text, jsonb, text) IS
 	'Is this the provider''s signature over exactly these bytes, and recent? payload: the raw body. headers: {name: value or [values]}, '
@@ -43,8 +66,7 @@ COMMENT ON FUNCTION billing.verify_webhook(text, text, jsonb, text) IS
 	'JB005 unknown provider, JB006 no webhook secret is configured.';
 
 CREATE FUNCTION billing.verify_webhook(provider text, payload bytea, headers jsonb, account text DEFAULT NULL) RETURNS boolean
-LANGUAGE c STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+LANGUAGE c STABLE
 AS 'MODULE_PATHNAME', 'billing_verify_webhook';
 COMMENT ON FUNCTION billing.verify_webhook(text, bytea, jsonb, text) IS
 	'verify_webhook() for a body as bytes.';

@@ -25,6 +25,7 @@
 #include "operations.h"
 #include "subjects.h"
 #include "unit.h"
+#include "webhook_keys.h"
 
 #define RETRY_BATCH      50
 #define MAX_RETRIES      20
@@ -33,43 +34,29 @@
 
 /* ---- headers ---- */
 
-/* Names of headers have no case; a name that is sent twice is one list (RFC 9110, 5.3). */
-typedef struct HeaderSearch
+static char *
+joined_texts(JsonbValue *value)
 {
-	const Jsonb *headers;
-	const char *name;
-	char *value;
-} HeaderSearch;
+	StringInfoData joined;
+	Jsonb *list = JsonbValueToJsonb(value);
 
-static void
-match_header(const char *key, const JsonbValue *value, void *context)
-{
-	HeaderSearch *search = context;
-
-	if (search->value != NULL || pg_strcasecmp(key, search->name) != 0)
-		return;
-	if (value->type == jbvBinary)
-	{
-		StringInfoData joined;
-		Jsonb *list = JsonbValueToJsonb(unconstify(JsonbValue *, value));
-
-		initStringInfo(&joined);
-		for (int i = 0; i < json_length(list, ""); i++)
-			appendStringInfo(&joined, "%s%s", i == 0 ? "" : ",",
-							 json_text(list, psprintf("%d", i)));
-		search->value = joined.data;
-	}
-	else
-		search->value = json_scalar_text(value);
+	initStringInfo(&joined);
+	for (int i = 0; i < json_length(list, ""); i++)
+		appendStringInfo(&joined, "%s%s", i == 0 ? "" : ",", json_text(list, psprintf("%d", i)));
+	return joined.data;
 }
 
+/* Names of headers have no case; a name that is sent twice is one list (RFC 9110, 5.3). */
 static const char *
 lookup_header(const char *name, void *context)
 {
-	HeaderSearch search = {.headers = context, .name = name};
+	char *text = NULL;
+	int position = 0;
+	JsonbValue value;
 
-	json_visit(search.headers, match_header, &search);
-	return search.value;
+	while (text == NULL && json_next_named(context, name, &position, &value))
+		text = value.type == jbvBinary ? joined_texts(&value) : json_scalar_text(&value);
+	return text;
 }
 
 static WebhookHeaders
@@ -109,44 +96,49 @@ signature_rank(SignatureResult result)
 	return 0;
 }
 
+/* An unknown provider or account is told apart from one without a secret. */
+static void
+require_account(const char *provider, const char *account)
+{
+	Identity identity = identity_take_owner();
+
+	db_open();
+	account_get(provider, account != NULL ? account : "default");
+	db_close();
+	identity_give_back(identity);
+}
+
 /*
  * Without a named account every one of the provider is tried; the one whose
- * secret verifies names itself.
+ * secret verifies names itself.  verified: as long as webhook_keys.h says.
  */
 static SignatureResult
 verify(const char *provider, const char *payload, size_t length, const Jsonb *headers,
-	   const char *account, Account **verified)
+	   const char *account, const Account **verified)
 {
 	WebhookHeaders lookup = headers_of(headers);
-	WebhookTolerance tolerance = {
-		.past = (int) setting_seconds("webhook_tolerance", 300),
-		.future = (int) setting_seconds("webhook_tolerance_future", 300),
-	};
-	int64 now = GetCurrentTimestamp() / USECS_PER_SEC +
-				(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+	TimestampTz now = GetCurrentTimestamp();
+	const WebhookTerms *terms = webhook_keys_open(now);
+	int64 unix_now = now / USECS_PER_SEC + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
 	SignatureResult best = SIGNATURE_NO_SECRET;
-	ListCell *cell;
-	List *accounts;
+	WebhookAccount webhook;
+	int position = 0;
 
-	accounts = accounts_for_webhook(provider, account);
-	/* an unknown provider or account is told apart from one without a secret */
-	if (accounts == NIL)
-		account_get(provider, account != NULL ? account : "default");
-	foreach (cell, accounts)
+	*verified = NULL;
+	while (best != SIGNATURE_OK && webhook_keys_next(provider, account, now, &position, &webhook))
 	{
-		WebhookAccount *webhook = lfirst(cell);
-		SignatureResult result = webhook->account->module->verify(
-			payload, length, &lookup, webhook->secrets, webhook->secret_count, now, tolerance,
-			NULL);
+		SignatureResult result = webhook.account->module->verify(
+			payload, length, &lookup, webhook.secrets, webhook.secret_count, unix_now,
+			terms->tolerance, NULL);
 
 		if (signature_rank(result) >= signature_rank(best))
 		{
 			best = result;
-			*verified = webhook->account;
+			*verified = webhook.account;
 		}
-		if (result == SIGNATURE_OK)
-			break;
 	}
+	if (*verified == NULL)
+		require_account(provider, account);
 	return best;
 }
 
@@ -188,7 +180,7 @@ require_signature(SignatureResult result, const char *provider)
 static void
 check_size(size_t length)
 {
-	int64 limit = setting_int("max_webhook_size", 1024 * 1024);
+	int64 limit = webhook_keys_open(GetCurrentTimestamp())->max_size;
 
 	if ((int64) length > limit)
 		ereport(ERROR, (errcode(ERRCODE_JB_TOO_LARGE),
@@ -406,9 +398,9 @@ webhook_handle(const char *provider, const char *payload, size_t length, const J
 	WebhookResult result;
 
 	check_size(length);
-	require_signature(
-		verify(provider, payload, length, headers, account, unconstify(Account **, &inbox.account)),
-		provider);
+	require_signature(verify(provider, payload, length, headers, account, &inbox.account),
+					  provider);
+	inbox.account = account_copy(inbox.account);
 	lookup = headers_of(headers);
 	identify(&inbox, payload, length, &lookup);
 	result.event_id = inbox.identity.id;
@@ -509,16 +501,14 @@ webhooks_retry(void)
 SQL_FUNCTION(billing_verify_webhook)
 {
 	char *provider = ARG_TEXT(0);
-	Jsonb *headers = ARG_JSON(2);
-	Account *account = NULL;
+	const Account *account;
 	SignatureResult result;
 
-	db_open();
 	check_given("provider", provider != NULL);
 	check_given("payload", !PG_ARGISNULL(1));
-	result = verify(provider, PAYLOAD_BYTES(1), PAYLOAD_LENGTH(1), headers, ARG_TEXT(3), &account);
+	result = verify(provider, PAYLOAD_BYTES(1), PAYLOAD_LENGTH(1), ARG_JSON(2), ARG_TEXT(3),
+					&account);
 	require_secret(result, provider);
-	db_close();
 	PG_RETURN_BOOL(result == SIGNATURE_OK);
 }
 
