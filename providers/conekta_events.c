@@ -33,7 +33,8 @@ typedef struct EventRule
 {
 	const char *type; /* one that ends in ".*" stands for all that begin so */
 	EventEffect effect;
-	const char *says; /* of EFFECT_NONE: why; of a chargeback: its state where it does not say it itself */
+	const char
+		*says; /* of EFFECT_NONE: why; of a chargeback: its state where it does not say it itself */
 } EventRule;
 
 /* Every type there is, in the order in which the provider's events are described. */

@@ -266,8 +266,8 @@ normalise_pem(Slice *text, char pem[PEM_MAXIMUM], size_t *length)
  */
 struct SignatureKey
 {
-	CryptoHmacKey *whole;   /* the bytes of the text */
-	CryptoHmacKey *decoded; /* what follows "whsec_", as base64 */
+	CryptoHmacKey *whole;                /* the bytes of the text */
+	CryptoHmacKey *decoded;              /* what follows "whsec_", as base64 */
 	CryptoRsaKey *rsa[RSA_KEYS_MAXIMUM]; /* the public keys in PEM, one after the other */
 	int rsa_count;
 };

@@ -129,9 +129,8 @@ static WebhookResult
 ask(const Account *account, const Hint *hint, const pg_uuid_t *id)
 {
 	const char *object_type = object_type_name(hint->reading.subject->type);
-	WebhookResult result = note(account, hint,
-								psprintf("unsigned:%s:%s", hint->type, uuid_text(id)), "applied",
-								ASKED);
+	WebhookResult result = note(
+		account, hint, psprintf("unsigned:%s:%s", hint->type, uuid_text(id)), "applied", ASKED);
 
 	refresh_doubtful(object_type, id, account->provider, account->account);
 	return result;
@@ -157,8 +156,8 @@ webhook_take_unsigned(const char *provider, const char *payload, size_t length,
 	pg_uuid_t *id = NULL;
 	Account *knows;
 
-	if (accounts == NIL || !read_hint(((Account *) linitial(accounts))->module, payload, length,
-									  headers, &hint))
+	if (accounts == NIL ||
+		!read_hint(((Account *) linitial(accounts))->module, payload, length, headers, &hint))
 		return false;
 	knows = account_of_object(&hint, accounts, &id);
 	*result = knows != NULL ? ask(knows, &hint, id)
