@@ -453,10 +453,24 @@ read_charge(const Jsonb *charge, PaymentIntentSnapshot *intent)
 }
 
 static const char *const received[] = {"succeeded", "partially_refunded", "refunded", NULL};
+static const char *const reversed[] = {"reversed", NULL};
 
-/* Of all charges that were paid: an order may be split into several.  NO_AMOUNT: none says so. */
+static bool
+was_received(const char *status)
+{
+	return is_one_of(conekta_payment_status(status), received);
+}
+
+/* An order does not always say that a shop took back what was paid there; its charge does. */
+static bool
+was_reversed(const char *status)
+{
+	return is_one_of(status, reversed);
+}
+
+/* Of the charges in such a state: an order may be split into several.  NO_AMOUNT: there is none. */
 static int64
-sum_received(const Jsonb *order)
+sum_of_charges(const Jsonb *order, bool (*counts)(const char *status))
 {
 	int count = json_length(order, "charges.data");
 	int64 sum = NO_AMOUNT;
@@ -466,9 +480,7 @@ sum_received(const Jsonb *order)
 		char *at = psprintf("charges.data.%d", i);
 		int64 amount = amount_at(order, psprintf("%s.amount", at));
 
-		if (amount == NO_AMOUNT ||
-			!is_one_of(conekta_payment_status(json_text(order, psprintf("%s.status", at))),
-					   received))
+		if (amount == NO_AMOUNT || !counts(json_text(order, psprintf("%s.status", at))))
 			continue;
 		if (sum == NO_AMOUNT)
 			sum = amount;
@@ -482,18 +494,21 @@ static void
 read_amounts(const Jsonb *order, const Jsonb *charge, PaymentIntentSnapshot *intent)
 {
 	int64 charged = charge == NULL ? NO_AMOUNT : amount_at(charge, "amount");
-	int64 paid = sum_received(order);
+	int64 paid = sum_of_charges(order, was_received);
 
 	intent->as_asked = true;
 	intent->currency = currency_at(order, "currency");
 	intent->amount = amount_at(order, "amount");
-	intent->amount_refunded = positive(amount_at(order, "amount_refunded"));
+	intent->amount_refunded = Max(positive(amount_at(order, "amount_refunded")),
+								  sum_of_charges(order, was_reversed));
 	intent->amount_capturable = 0;
 	intent->amount_received = 0;
 	if (charged == NO_AMOUNT)
 		charged = intent->amount;
-	if (is_one_of(intent->status, received))
-		intent->amount_received = paid != NO_AMOUNT ? paid : charged;
+	if (paid != NO_AMOUNT)
+		intent->amount_received = paid;
+	else if (is_one_of(intent->status, received))
+		intent->amount_received = charged;
 	else if (conekta_same(intent->status, "requires_capture"))
 		intent->amount_capturable = charged;
 }

@@ -76,7 +76,7 @@ doubt_object(const ProviderSnapshot *glimpse, const News *news)
 
 /* False: it is about an object that is not known here (yet). */
 static bool
-settle_doubt(const EventDoubt *doubt, const News *news, const char **waiting_for)
+settle_doubt(const EventDoubt *doubt, const News *news, const char **waiting_for, bool *asked)
 {
 	const ProviderSnapshot *glimpse = doubt->glimpse;
 	pg_uuid_t *id = doubt_object(glimpse, news);
@@ -95,7 +95,10 @@ settle_doubt(const EventDoubt *doubt, const News *news, const char **waiting_for
 		return false;
 	}
 	if (disagrees(glimpse, id, news))
+	{
 		refresh_doubtful(object_type_name(glimpse->type), id, news->provider, news->account);
+		*asked = true;
+	}
 	return true;
 }
 
@@ -109,7 +112,7 @@ QUERY(
 	UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID);
 
 static void
-call_roll(const EventRoll *roll, const News *news)
+call_roll(const EventRoll *roll, const News *news, bool *asked)
 {
 	pg_uuid_t *customer = ref_object("customer", roll->customer, news->provider, news->account);
 	int count = list_length(roll->subscriptions);
@@ -123,12 +126,13 @@ call_roll(const EventRoll *roll, const News *news)
 	RUN(not_on_roll, arg_uuid(customer), arg_text(news->provider), arg_text(news->account),
 		arg_time(news->as_of), arg_text_array(present, count));
 	missing = rows_keep();
+	*asked |= rows_count(missing) > 0;
 	for (int64 i = 0; i < rows_count(missing); i++)
 		refresh_doubtful("subscription", rows_uuid(missing, i, 1), news->provider, news->account);
 }
 
 const char *
-doubts_settle(const EventReading *reading, const News *news)
+doubts_settle(const EventReading *reading, const News *news, bool *asked)
 {
 	const char *waiting_for = NULL;
 	ListCell *cell;
@@ -137,10 +141,10 @@ doubts_settle(const EventReading *reading, const News *news)
 	{
 		const char *unknown = NULL;
 
-		if (!settle_doubt(lfirst(cell), news, &unknown) && waiting_for == NULL)
+		if (!settle_doubt(lfirst(cell), news, &unknown, asked) && waiting_for == NULL)
 			waiting_for = unknown;
 	}
 	if (reading->roll != NULL)
-		call_roll(reading->roll, news);
+		call_roll(reading->roll, news, asked);
 	return waiting_for;
 }

@@ -293,6 +293,7 @@ typedef struct Application
 	const char *ignored;
 	const char *waiting_for;
 	bool any_applied;
+	bool asked; /* what it leaves open the provider is asked for */
 } Application;
 
 /*
@@ -346,7 +347,7 @@ apply(void *context)
 	}
 	apply_notices(a, reading.notices, &news);
 	if (a->waiting_for == NULL)
-		a->waiting_for = doubts_settle(&reading, &news);
+		a->waiting_for = doubts_settle(&reading, &news, &a->asked);
 }
 
 /*
@@ -394,8 +395,11 @@ apply_event(Inbox *inbox)
 		return conclude(inbox, "waiting", "an object that is not known here", a.waiting_for, true);
 	if (a.ignored != NULL)
 		return conclude(inbox, "ignored", a.ignored, NULL, false);
-	return conclude(inbox, "applied", a.any_applied ? NULL : "nothing newer than what is here",
-					NULL, false);
+	if (a.any_applied)
+		return conclude(inbox, "applied", NULL, NULL, false);
+	return conclude(inbox, "applied",
+					a.asked ? "the provider is asked" : "nothing newer than what is here", NULL,
+					false);
 }
 
 WebhookResult

@@ -33,10 +33,11 @@ extern bool webhook_take_unsigned(const char *provider, const char *payload, siz
 
 /*
  * doubts.c: asks the provider for what an event leaves open, after its
- * snapshots are applied.  Returns the provider's id of an object that is not
+ * snapshots are applied, and notes in *asked that it did (or will be, by a
+ * request that waits).  Returns the provider's id of an object that is not
  * known here, NULL when there is none.
  */
-extern const char *doubts_settle(const EventReading *reading, const News *news);
+extern const char *doubts_settle(const EventReading *reading, const News *news, bool *asked);
 
 /* Our object that a snapshot is about, by the provider's ids alone; NULL: unknown. */
 extern pg_uuid_t *doubt_object(const ProviderSnapshot *glimpse, const News *news);
