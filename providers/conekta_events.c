@@ -279,10 +279,14 @@ read_blocked(const Jsonb *object, bool livemode, EventReading *reading)
 	char *id = json_text(object, conekta_same(json_text(object, "object"), "payment_source")
 									 ? "id"
 									 : "payment_source_id");
+	ProviderSnapshot *source;
 
-	if (id != NULL)
-		reading->snapshots = list_make1(
-			conekta_gone_snapshot(BILLING_PAYMENT_METHOD, id, livemode));
+	if (id == NULL)
+		return;
+	source = snapshot_new(BILLING_PAYMENT_METHOD, id, livemode);
+	source->partial = true;
+	source->payment_method.unusable = "card_blocked";
+	reading->snapshots = list_make1(source);
 }
 
 static bool

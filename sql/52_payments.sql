@@ -40,6 +40,7 @@ CREATE TABLE billing.payment_intents
 	refunded_elsewhere bigint NOT NULL DEFAULT 0 CHECK (refunded_elsewhere >= 0),
 	asked_amount bigint CHECK (asked_amount >= 0),
 	asked_currency text REFERENCES billing.currencies (code),
+	refunds_told_at timestamptz,
 	method text CHECK (method ~ '^[a-z][a-z0-9_]*$'),
 	payment_method_id uuid REFERENCES billing.payment_methods (id),
 	capture_method text NOT NULL DEFAULT 'automatic' CHECK (capture_method IN ('automatic', 'manual')),
@@ -79,6 +80,7 @@ COMMENT ON COLUMN billing.payment_intents.refunded_elsewhere IS
 COMMENT ON COLUMN billing.payment_intents.asked_amount IS
 	'What we asked for, where the provider has told another amount or currency, in minor units of asked_currency; NULL: it never has. What '
 	'is paid is booked as told.';
+COMMENT ON COLUMN billing.payment_intents.refunds_told_at IS 'When the provider last told the sum of what was given back.';
 COMMENT ON COLUMN billing.payment_intents.installments IS 'Monthly instalments that the customer''s bank makes of it; we get one payment.';
 COMMENT ON COLUMN billing.payment_intents.client_secret IS 'Encrypted; shown by client_config() only, gone when the payment is over.';
 COMMENT ON COLUMN billing.payment_intents.next_action IS

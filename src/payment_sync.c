@@ -394,21 +394,6 @@ mirror(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *ne
 		arg_time(news->as_of));
 }
 
-QUERY(add_charge,
-	  "UPDATE billing.payment_intents SET charges = charges || $2 "
-	  "WHERE id = $1 AND $2 <> ALL (charges)",
-	  UUIDOID, TEXTOID);
-
-/* The latest attempt; refunds and disputes are told by it. */
-static void
-note_charge(const PaymentIntent *p, const char *charge, const News *news)
-{
-	if (charge == NULL)
-		return;
-	RUN(add_charge, arg_uuid(p->id), arg_text(charge));
-	ref_put("charge", p->id, charge, news);
-}
-
 QUERY(keep_browser,
 	  "UPDATE billing.payment_intents SET client_secret = coalesce(client_secret, $2), "
 	  "next_action = CASE WHEN status = 'requires_action' THEN coalesce(next_action, $3) END "
@@ -480,9 +465,10 @@ take_refunded(const PaymentIntent *p, const PaymentIntentSnapshot *told, const N
 	PaymentIntent *now = payment_intent_load(p->id);
 
 	if (told->amount_refunded != NO_AMOUNT)
-		refunds_told(p->id, amount_from_wire(news->provider, p->currency, told->amount_refunded));
+		refunds_told(p->id, amount_from_wire(news->provider, p->currency, told->amount_refunded),
+					 news->as_of);
 	else if (told->status != NULL && strcmp(told->status, "refunded") == 0)
-		refunds_told(p->id, now->amount_received);
+		refunds_told(p->id, now->amount_received, news->as_of);
 	refunds_settle(p->id);
 }
 
@@ -495,6 +481,8 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	const char *status;
 	bool arrives;
 
+	if (snapshot->partial)
+		return payment_details_apply(snapshot, news, waiting_for);
 	/* two webhooks at once: the second one sees what the first one made of it */
 	if (p != NULL && news_lock_customer(news, p->customer_id))
 		p = payment_intent_load(id);
@@ -512,7 +500,8 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		keep_for_browser(p, told);
 		return SNAPSHOT_STALE;
 	}
-	note_charge(p, told->charge, news);
+	if (told->charge != NULL)
+		payment_note_charge(p, told->charge, news);
 	p = check_asked(p, snapshot, news);
 	mirror(p, told, news, status);
 	if (strcmp(p->status, status) != 0)
@@ -530,12 +519,11 @@ QUERY(
 	"WHERE id = $1 AND invoice_id IS NULL",
 	UUIDOID, UUIDOID);
 
-void
+bool
 payment_intent_link_invoice(const char *payment_intent, const pg_uuid_t *invoice_id,
 							const News *news)
 {
 	pg_uuid_t *id = ref_object("payment_intent", payment_intent, news->provider, news->account);
 
-	if (id != NULL)
-		RUN(link_invoice, arg_uuid(id), arg_uuid(invoice_id));
+	return id != NULL && RUN(link_invoice, arg_uuid(id), arg_uuid(invoice_id)) > 0;
 }

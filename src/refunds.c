@@ -119,16 +119,32 @@ QUERY(
 	"JOIN billing.provider_refs AS r ON r.object_id = f.id AND r.object_type = 'refund' "
 	"WHERE f.payment_intent_id = $1 AND f.status IN ('pending', 'succeeded')",
 	UUIDOID);
-QUERY(set_elsewhere,
-	  "UPDATE billing.payment_intents SET refunded_elsewhere = $2, updated_at = now() "
-	  "WHERE id = $1 AND refunded_elsewhere <> $2",
-	  UUIDOID, INT8OID);
+/*
+ * Which of the refunds that we know the provider's sum of a second contains:
+ * those that there were, and that had not failed by then.
+ */
+#define SECOND(time) "date_trunc('second', " time ")"
+QUERY(refunds_then,
+	  "SELECT coalesce(sum(f.amount), 0)::bigint FROM billing.refunds AS f "
+	  "JOIN billing.provider_refs AS r ON r.object_id = f.id AND r.object_type = 'refund' "
+	  "WHERE f.payment_intent_id = $1 AND f.created_at < " SECOND(
+		  "$2") " + interval '1 second' "
+				"AND (f.status IN ('pending', 'succeeded') OR r.as_of > $2)",
+	  UUIDOID, TIMESTAMPTZOID);
+/* Providers date by the second: of two sums of one the greater counts. */
+QUERY(
+	set_elsewhere,
+	"UPDATE billing.payment_intents SET refunded_elsewhere = $2, refunds_told_at = $3, updated_at = now() "
+	"WHERE id = $1 AND (refunds_told_at IS NULL OR " SECOND("refunds_told_at") " < " SECOND(
+		"$3") " OR (" SECOND("refunds_told_at") " = " SECOND("$3") " AND refunded_elsewhere < $2))",
+	UUIDOID, INT8OID, TIMESTAMPTZOID);
 
-void
-refunds_told(const pg_uuid_t *payment_intent_id, int64 amount)
+bool
+refunds_told(const pg_uuid_t *payment_intent_id, int64 amount, TimestampTz as_of)
 {
-	RUN(known_refunds, arg_uuid(payment_intent_id));
-	RUN(set_elsewhere, arg_uuid(payment_intent_id), arg_int(Max(amount - row_int(0, 1), 0)));
+	RUN(refunds_then, arg_uuid(payment_intent_id), arg_time(as_of));
+	return RUN(set_elsewhere, arg_uuid(payment_intent_id), arg_int(Max(amount - row_int(0, 1), 0)),
+			   arg_time(as_of)) > 0;
 }
 
 QUERY(
@@ -468,7 +484,7 @@ QUERY(
 	adopt_refund,
 	"INSERT INTO billing.refunds (id, payment_intent_id, customer_id, organization_id, provider, account, livemode, "
 	"status, amount, currency, reason, created_at) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10, coalesce($11, now()))",
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10, $11)",
 	UUIDOID, UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, TEXTOID, TEXTOID,
 	TIMESTAMPTZOID);
 
@@ -501,7 +517,8 @@ adopt(const ProviderSnapshot *snapshot, const News *news, const char **waiting_f
 	RUN(adopt_refund, arg_uuid(id), arg_uuid(p->id), arg_uuid(p->customer_id),
 		arg_text(p->organization_id), arg_text(p->provider), arg_text(p->account),
 		arg_bool(p->livemode), arg_int(amount_from_wire(news->provider, p->currency, told->amount)),
-		arg_text(p->currency), arg_text(told->reason), arg_time(told->created_at));
+		arg_text(p->currency), arg_text(told->reason),
+		arg_time(told->created_at != 0 ? told->created_at : news->as_of));
 	event_record("refund.created", "refund", id, p->organization_id, NULL, "pending");
 	return refund_load(id);
 }
@@ -534,8 +551,10 @@ QUERY(
 QUERY(
 	explain_elsewhere,
 	"UPDATE billing.payment_intents SET refunded_elsewhere = greatest(refunded_elsewhere - $2, 0) "
-	"WHERE id = $1 AND refunded_elsewhere > 0",
-	UUIDOID, INT8OID);
+	"WHERE id = $1 AND refunded_elsewhere > 0 "
+	"AND ($3 IS NULL OR $3 < " SECOND("refunds_told_at") " + interval '1 second') "
+														 "AND ($4 OR $5 > refunds_told_at)",
+	UUIDOID, INT8OID, TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID);
 
 static void
 mirror(const Refund *f, const RefundSnapshot *told, const News *news, const char *status)
@@ -545,9 +564,10 @@ mirror(const Refund *f, const RefundSnapshot *told, const News *news, const char
 					   : amount_from_wire(news->provider, f->currency, told->amount);
 	bool given = strcmp(status, "pending") == 0 || strcmp(status, "succeeded") == 0;
 
-	/* the provider may have told the sum before it told this refund */
-	if (f->provider_id == NULL && given)
-		RUN(explain_elsewhere, arg_uuid(f->payment_intent_id), arg_int(amount));
+	/* the provider may have told the sum before it told this refund, also of one that failed since */
+	if (f->provider_id == NULL)
+		RUN(explain_elsewhere, arg_uuid(f->payment_intent_id), arg_int(amount),
+			arg_time(told->created_at), arg_bool(given), arg_time(news->as_of));
 	RUN(mirror_refund, arg_uuid(f->id), arg_text(status),
 		arg_bool(told->requires_action && strcmp(status, "pending") == 0), arg_int(amount),
 		arg_text(told->reason),

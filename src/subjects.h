@@ -163,8 +163,8 @@ extern pg_uuid_t *payment_intent_for_checkout(const Customer *customer, const Ac
 /* The page on which it would have been paid is closed. */
 extern void payment_intent_abandon(const pg_uuid_t *id, const char *reason);
 
-/* payment_sync.c: an invoice is told with its payment; nothing happens when that is not known. */
-extern void payment_intent_link_invoice(const char *payment_intent, const pg_uuid_t *invoice_id,
+/* payment_sync.c: an invoice is told with its payment; false when that is not known or has one. */
+extern bool payment_intent_link_invoice(const char *payment_intent, const pg_uuid_t *invoice_id,
 										const News *news);
 extern Description payment_intent_describe(const OutboxRow *row);
 extern void payment_intent_refused(const OutboxRow *row, const CallResult *result);

@@ -242,7 +242,7 @@ my @LINES = (
 	[ 'customer.deleted', \&customer_line, {}, "SELECT deleted_at IS NOT NULL FROM billing.customers WHERE id = :id", 't' ],
 	[ 'customer.payment_source.card.blocked', sub {
 		is(deliver($_[0], { object => 'payment_source', id => id_at('payment_method', $card), type => 'card', parent_id => id_at('customer', $customer) }), 'applied', "$_[0] is applied");
-		isnt(sql("SELECT state FROM billing.payment_methods WHERE id = '$card'"), 'attached', "$_[0]: it cannot be charged any more");
+		is(sql("SELECT state, error_code FROM billing.payment_methods WHERE id = '$card'"), 'failed|card_blocked', "$_[0]: it cannot be charged any more");
 	} ],
 	[ 'plan.created', sub { is(deliver($_[0], (@{ control('objects/plans?provider=conekta') })[0]), 'applied', "$_[0] of ours is applied") } ],
 	[ 'plan.updated', \&ignored_line, { object => 'plan', id => 'gold-plan', amount => 1 }, qr/^applied nothing newer/ ],
