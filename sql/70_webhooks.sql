@@ -25,6 +25,8 @@ CREATE TABLE billing.webhook_events
 ALTER TABLE billing.webhook_events ALTER COLUMN raw_body SET STORAGE EXTERNAL;
 COMMENT ON TABLE billing.webhook_events IS
 	'The inbox: every webhook with a good signature, once. raw_body is encrypted and removed after the setting raw_body_retention.';
+COMMENT ON COLUMN billing.webhook_events.event_id IS
+	'The provider''s; of what could not be read its hash, of what nobody signed unsigned:<type>:<our id of its object>, which stands for all of them.';
 COMMENT ON COLUMN billing.webhook_events.waiting_for IS 'The provider''s id of an object that we do not know yet.';
 COMMENT ON COLUMN billing.webhook_events.reason IS 'Why it is ignored, waiting or failed.';
 COMMENT ON COLUMN billing.webhook_events.applied_at IS
@@ -81,7 +83,8 @@ AS 'MODULE_PATHNAME', 'billing_handle_webhook';
 COMMENT ON FUNCTION billing.handle_webhook(text, text, jsonb, text) IS
 	'Checks the signature, stores the event and applies it, once. status: applied, ignored, waiting (for an object that is not known '
 	'yet), failed (kept with its reason and tried again) or duplicate. Answer the provider 200 for each of them. Errors, to be answered '
-	'400: JB001 signature wrong or missing, JB002 signed too long ago or ahead, JB013 body too large; nothing is stored for these.';
+	'400: JB001 signature wrong or missing, JB002 signed too long ago or ahead, JB013 body too large; nothing is stored for these. An '
+	'account whose options say so takes a webhook without a signature: it makes us ask the provider for its object, and says nothing else.';
 
 CREATE FUNCTION billing.handle_webhook(provider text, payload bytea, headers jsonb, account text DEFAULT NULL,
 	OUT event_id text, OUT type text, OUT status text)

@@ -26,6 +26,9 @@
 /* enough for a public key of 16384 bits with its armour */
 #define PEM_MAXIMUM 4096
 
+/* public keys in one secret: a company has several only while it changes them */
+#define RSA_KEYS_MAXIMUM 8
+
 /* the decoded form of a whsec_ secret; the scheme allows 24 to 64 bytes */
 #define STANDARD_KEY_MAXIMUM 512
 
@@ -224,24 +227,29 @@ append_key(Slice inside, char *pem, size_t size, size_t *used)
 	return *used > before;
 }
 
-/* Panels and .env files hand the key out on one line or with literal "\n". */
+/*
+ * Panels and .env files hand the key out on one line or with literal "\n".
+ * The text goes on behind it.
+ */
 static bool
-normalise_pem(Slice text, char pem[PEM_MAXIMUM], size_t *length)
+normalise_pem(Slice *text, char pem[PEM_MAXIMUM], size_t *length)
 {
 	static const char begin[] = "-----BEGIN PUBLIC KEY-----";
 	static const char end[] = "-----END PUBLIC KEY-----";
 	Slice inside;
-	const char *start = find(text, begin);
+	const char *start = find(*text, begin);
 	const char *stop;
 	size_t used;
 
 	if (start == NULL)
 		return false;
 	inside.text = start + strlen(begin);
-	inside.length = text.length - (inside.text - text.text);
+	inside.length = text->length - (inside.text - text->text);
 	stop = find(inside, end);
 	if (stop == NULL)
 		return false;
+	text->length -= stop + strlen(end) - text->text;
+	text->text = stop + strlen(end);
 	inside.length = stop - inside.text;
 
 	used = snprintf(pem, PEM_MAXIMUM, "%s\n", begin);
@@ -258,9 +266,10 @@ normalise_pem(Slice text, char pem[PEM_MAXIMUM], size_t *length)
  */
 struct SignatureKey
 {
-	CryptoHmacKey *whole;   /* the bytes of the text */
-	CryptoHmacKey *decoded; /* what follows "whsec_", as base64 */
-	CryptoRsaKey *rsa;      /* the public key in PEM */
+	CryptoHmacKey *whole;                /* the bytes of the text */
+	CryptoHmacKey *decoded;              /* what follows "whsec_", as base64 */
+	CryptoRsaKey *rsa[RSA_KEYS_MAXIMUM]; /* the public keys in PEM, one after the other */
+	int rsa_count;
 };
 
 /* The part after "whsec_" as a key of Standard Webhooks; false: the library failed. */
@@ -281,14 +290,23 @@ make_decoded(Slice text, SignatureKey *made)
 	return made->decoded != NULL;
 }
 
+/* A key that is damaged is left out; false: the library failed. */
 static bool
 make_rsa(Slice text, SignatureKey *made)
 {
 	char pem[PEM_MAXIMUM];
 	size_t length;
 
-	return !normalise_pem(text, pem, &length) ||
-		   crypto_rsa_key_new(pem, length, &made->rsa) != CRYPTO_FAILED;
+	while (made->rsa_count < RSA_KEYS_MAXIMUM && normalise_pem(&text, pem, &length))
+	{
+		CryptoRsaKey *key = NULL;
+
+		if (crypto_rsa_key_new(pem, length, &key) == CRYPTO_FAILED)
+			return false;
+		if (key != NULL)
+			made->rsa[made->rsa_count++] = key;
+	}
+	return true;
 }
 
 SignatureKey *
@@ -316,7 +334,8 @@ signature_key_free(SignatureKey *key)
 		return;
 	crypto_hmac_key_free(key->whole);
 	crypto_hmac_key_free(key->decoded);
-	crypto_rsa_key_free(key->rsa);
+	for (int i = 0; i < key->rsa_count; i++)
+		crypto_rsa_key_free(key->rsa[i]);
 	free(key);
 }
 
@@ -627,12 +646,12 @@ digest_try_secret(const SignatureSecret *secret, const void *body, size_t body_l
 	CryptoPart part = {body, body_length};
 	SignatureKey *own;
 	const SignatureKey *key = borrow_key(secret, &own);
-	CryptoVerdict verdict = CRYPTO_FAILED;
+	CryptoVerdict verdict = key == NULL ? CRYPTO_FAILED : CRYPTO_BAD_KEY;
 
-	if (key != NULL && key->rsa == NULL)
-		verdict = CRYPTO_BAD_KEY;
-	else if (key != NULL)
-		verdict = crypto_rsa_key_verify(key->rsa, &part, 1, signature, signature_length);
+	for (int i = 0; key != NULL && i < key->rsa_count && verdict != CRYPTO_VERIFIED &&
+					verdict != CRYPTO_FAILED;
+		 i++)
+		verdict = crypto_rsa_key_verify(key->rsa[i], &part, 1, signature, signature_length);
 	signature_key_free(own);
 	return verdict;
 }

@@ -44,9 +44,10 @@ typedef enum SignatureResult
 typedef struct SignatureKey SignatureKey;
 
 /*
- * A webhook secret as the provider shows it, prefix included; for Conekta a
- * public key in PEM.  Several are tried in order while a secret is rotated;
- * empty and blank ones are skipped, because they would verify anything.
+ * A webhook secret as the provider shows it, prefix included; for Conekta
+ * public keys in PEM, all that are active, one after the other.  Several are
+ * tried in order while a secret is rotated; empty and blank ones are skipped,
+ * because they would verify anything.
  */
 typedef struct SignatureSecret
 {

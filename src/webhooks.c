@@ -177,6 +177,13 @@ require_signature(SignatureResult result, const char *provider)
 					errhidestmt(true)));
 }
 
+/* Nothing was signed, or there is nothing to check it by; a wrong signature is neither. */
+static bool
+is_unsigned(SignatureResult result)
+{
+	return result == SIGNATURE_MISSING || result == SIGNATURE_NO_SECRET;
+}
+
 static void
 check_size(size_t length)
 {
@@ -310,6 +317,7 @@ typedef struct Application
 	const char *ignored;
 	const char *waiting_for;
 	bool any_applied;
+	bool asked; /* what it leaves open the provider is asked for */
 } Application;
 
 /*
@@ -362,6 +370,8 @@ apply(void *context)
 		}
 	}
 	apply_notices(a, reading.notices, &news);
+	if (a->waiting_for == NULL)
+		a->waiting_for = doubts_settle(&reading, &news, &a->asked);
 }
 
 /*
@@ -409,8 +419,11 @@ apply_event(Inbox *inbox)
 		return conclude(inbox, "waiting", "an object that is not known here", a.waiting_for, true);
 	if (a.ignored != NULL)
 		return conclude(inbox, "ignored", a.ignored, NULL, false);
-	return conclude(inbox, "applied", a.any_applied ? NULL : "nothing newer than what is here",
-					NULL, false);
+	if (a.any_applied)
+		return conclude(inbox, "applied", NULL, NULL, false);
+	return conclude(inbox, "applied",
+					a.asked ? "the provider is asked" : "nothing newer than what is here", NULL,
+					false);
 }
 
 WebhookResult
@@ -419,13 +432,17 @@ webhook_handle(const char *provider, const char *payload, size_t length, const J
 {
 	WebhookHeaders lookup;
 	Inbox inbox = {0};
+	SignatureResult signature;
 	WebhookResult result;
 
 	check_size(length);
-	require_signature(verify(provider, payload, length, headers, account, &inbox.account),
-					  provider);
-	inbox.account = account_copy(inbox.account);
 	lookup = headers_of(headers);
+	signature = verify(provider, payload, length, headers, account, &inbox.account);
+	if (is_unsigned(signature) &&
+		webhook_take_unsigned(provider, payload, length, &lookup, account, &result))
+		return result;
+	require_signature(signature, provider);
+	inbox.account = account_copy(inbox.account);
 	identify(&inbox, payload, length, &lookup);
 	result.event_id = inbox.identity.id;
 	result.type = inbox.identity.type;

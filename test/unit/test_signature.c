@@ -529,6 +529,38 @@ test_conekta_keys(void)
 	ok(matched == 2, "conekta: the key that verifies is named");
 }
 
+static const char another_public_key[] =
+	"-----BEGIN PUBLIC KEY-----\n"
+	"MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAy8zVXpFXxsVWH7P0EdFn\n"
+	"gVqAML6GU0/cVMv8CcnmiWAWJjQ6PJAh7AxKL5RrRzkF+gWoYFAFuTaYHNs4Vpw1\n"
+	"K4PzUy392P+Z6CpP0on2dQc+2GlfRazDyd5+erEcZ8gjsLTvScogfN0nz/SXNc2U\n"
+	"3ReRwhNkc9eOC24+aYMNH4BiCdC3gyp6IgQkL4b4sj66JksHjklBezyHSJrQhgW+\n"
+	"6YUdhVF8y9vorF415yrTypeKfYa/owt2dyOwn5WdH+gScVunTIP993F5zEbMpRWK\n"
+	"2SSRFGC0/XDerSKL2H5elnRQMJGjtdMjwU7SSRSBVOvGwRly9xmaCaglnGfrFWu6\n"
+	"lQIDAQAB\n"
+	"-----END PUBLIC KEY-----\n";
+
+/* As they are told where a company has several active keys. */
+static void
+test_conekta_several_keys(void)
+{
+	const ConektaVector *v = &conekta_vectors[0];
+	char text[8192];
+
+	snprintf(text, sizeof(text), "%s\n%s", another_public_key, conekta_public_key);
+	is(conekta(v->digest, v->body, text), SIGNATURE_OK, "conekta: the second key of a secret");
+	snprintf(text, sizeof(text), "%s%s", conekta_public_key, another_public_key);
+	is(conekta(v->digest, v->body, text), SIGNATURE_OK, "conekta: the first key of a secret");
+	is(conekta(v->digest, v->body, another_public_key), SIGNATURE_MISMATCH,
+	   "conekta: a key that did not sign");
+	snprintf(text, sizeof(text), "%s\\n%s", another_public_key, conekta_public_key);
+	is(conekta(v->digest, v->body, text), SIGNATURE_OK,
+	   "conekta: keys with a literal \\n between them");
+	text[100] = '*';
+	is(conekta(v->digest, v->body, text), SIGNATURE_OK,
+	   "conekta: a damaged key takes nothing from the one behind it");
+}
+
 static void
 test_reasons(void)
 {
@@ -556,6 +588,7 @@ main(void)
 	test_conekta_vectors();
 	test_conekta_digests();
 	test_conekta_keys();
+	test_conekta_several_keys();
 	test_reasons();
 	return done_testing();
 }
