@@ -110,17 +110,6 @@ conekta_identify_event(const Jsonb *payload, const WebhookHeaders *headers, Even
 	return true;
 }
 
-/* An update lists the former values of what it changed. */
-static void
-read_previous_status(const Jsonb *payload, List *snapshots)
-{
-	ProviderSnapshot *snapshot = linitial(snapshots);
-
-	if (snapshot->type == BILLING_SUBSCRIPTION)
-		snapshot->subscription.previous_status = conekta_subscription_status(
-			json_text(payload, "data.previous_attributes.status"));
-}
-
 /*
  * The whole charge was taken back.  Our orders have one charge that succeeds,
  * so that what is true of it is true of the payment.
@@ -220,6 +209,4 @@ conekta_read_event(const Jsonb *payload, EventReading *reading)
 										 json_bool(payload, "livemode", false));
 	if (reading->snapshots == NIL)
 		reading->ignored = "no object that could be read";
-	else
-		read_previous_status(payload, reading->snapshots);
 }

@@ -105,8 +105,10 @@ read_objects(const Jsonb *body)
 	{
 		ProviderSnapshot *snapshot = sandbox_snapshot(json_part(body, psprintf("objects.%d", i)));
 
-		if (snapshot != NULL)
-			snapshots = lappend(snapshots, snapshot);
+		if (snapshot == NULL)
+			continue;
+		snapshot->position = json_text(body, "position");
+		snapshots = lappend(snapshots, snapshot);
 	}
 	return snapshots;
 }
@@ -239,9 +241,12 @@ read_event(const Jsonb *payload, EventReading *reading)
 	reading->snapshots = NIL;
 	reading->ignored = NULL;
 	if (snapshot == NULL)
+	{
 		reading->ignored = "the event is about nothing that is kept here";
-	else
-		reading->snapshots = list_make1(snapshot);
+		return;
+	}
+	snapshot->position = json_text(payload, "id");
+	reading->snapshots = list_make1(snapshot);
 }
 
 /* ------------------------------------------------------------------------

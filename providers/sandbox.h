@@ -403,6 +403,9 @@ extern Jsonb *sandbox_state_write(const SandboxState *state);
 /* "sub_sbx_<reference without dashes>_00000017" */
 extern const char *sandbox_new_id(SandboxState *state, const char *prefix);
 
+/* Where the state stands among the events: an answer tells it, as an event does by its id. */
+extern const char *sandbox_position(const SandboxState *state);
+
 /* By id or reference, NULL when there is none. */
 extern SandboxMethod *sandbox_method(const SandboxState *state, const char *id);
 extern SandboxSubscription *sandbox_subscription(const SandboxState *state, const char *id);

@@ -111,7 +111,7 @@ created_object(const SandboxState *state, Operation operation, const char *refer
 }
 
 /* The answer that a request of the core got, whatever generation its key had. */
-static const Jsonb *
+static const SandboxAnswer *
 answer_of_request(const SandboxState *state, const char *request)
 {
 	ListCell *cell;
@@ -123,7 +123,7 @@ answer_of_request(const SandboxState *state, const char *request)
 
 		if (answer->status == 200 && strncmp(answer->wire_key, request, length) == 0 &&
 			answer->wire_key[length] == ':')
-			return json_part(answer->body, "objects");
+			return answer;
 	}
 	return NULL;
 }
@@ -134,18 +134,23 @@ look_up(const SandboxState *state, const Jsonb *question)
 	const char *operation = json_text(question, "operation");
 	const char *reference = json_text(question, "reference");
 	const char *request = json_text(question, "request");
-	const Jsonb *objects = request == NULL ? NULL : answer_of_request(state, request);
+	const SandboxAnswer *answer = request == NULL ? NULL : answer_of_request(state, request);
 	const Jsonb *object = NULL;
 	JsonBuilder builder;
 
-	if (objects == NULL && operation != NULL && reference != NULL)
+	if (answer == NULL && operation != NULL && reference != NULL)
 		object = created_object(state, operation_by_name(operation), reference);
 
 	json_open(&builder);
-	json_add_bool(&builder, "found", objects != NULL || object != NULL);
-	json_add_json(&builder, "objects", objects);
-	if (object != NULL)
+	json_add_bool(&builder, "found", answer != NULL || object != NULL);
+	if (answer != NULL)
 	{
+		json_add_json(&builder, "objects", json_part(answer->body, "objects"));
+		json_add_text(&builder, "position", json_text(answer->body, "position"));
+	}
+	else if (object != NULL)
+	{
+		json_add_text(&builder, "position", sandbox_position(state));
 		json_open_array(&builder, "objects");
 		json_append_json(&builder, object);
 		json_close_array(&builder);
@@ -256,13 +261,15 @@ dispatch(Sandbox *sandbox, const char *operation_text, const Jsonb *arguments, S
 		handlers[operation](sandbox, arguments, reply);
 }
 
+/* position: where what is told stands among the events; NULL for an answer that tells nothing. */
 static Jsonb *
-reply_body(const SandboxReply *reply)
+reply_body(const SandboxReply *reply, const char *position)
 {
 	JsonBuilder builder;
 	ListCell *cell;
 
 	json_open(&builder);
+	json_add_text(&builder, "position", position);
 	json_open_array(&builder, "objects");
 	foreach (cell, reply->objects)
 		json_append_json(&builder, lfirst(cell));
@@ -317,7 +324,9 @@ answer_request(Sandbox *sandbox, const ProviderRequest *request, const char *wir
 		dispatch(sandbox, request->path + 1, arguments, &reply);
 
 	answer.status = reply.status;
-	answer.body = reply_body(&reply);
+	/* after the events of what was done, and before those of what comes next */
+	sandbox->state.counter++;
+	answer.body = reply_body(&reply, sandbox_position(&sandbox->state));
 	if (answer.status == 200 || answer.status == 402)
 	{
 		SandboxAnswer *kept = palloc(sizeof(SandboxAnswer));
@@ -346,7 +355,7 @@ answer_fault(const char *fault)
 	else
 		return answer;
 	answer.status = reply.status;
-	answer.body = reply_body(&reply);
+	answer.body = reply_body(&reply, NULL);
 	return answer;
 }
 

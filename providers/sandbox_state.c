@@ -64,12 +64,24 @@ compact_reference(const SandboxState *state)
 	return compact;
 }
 
+static const char *
+newest_id(const SandboxState *state, const char *prefix)
+{
+	return psprintf("%s_sbx_%s_%08lld", prefix, compact_reference(state),
+					(long long) state->counter);
+}
+
 const char *
 sandbox_new_id(SandboxState *state, const char *prefix)
 {
 	state->counter++;
-	return psprintf("%s_sbx_%s_%08lld", prefix, compact_reference(state),
-					(long long) state->counter);
+	return newest_id(state, prefix);
+}
+
+const char *
+sandbox_position(const SandboxState *state)
+{
+	return newest_id(state, "evt");
 }
 
 /* ------------------------------------------------------------------------

@@ -68,7 +68,6 @@ typedef struct SubscriptionSnapshot
 	const char *item;            /* provider's id of that item, where there is one */
 	const char *status;          /* one of ours, design.md section 5 */
 	const char *provider_status; /* the provider's word */
-	const char *previous_status; /* one of ours: before the change that is told, where it says so */
 	int64 quantity;              /* 0: not told */
 	const char *currency;
 	TimestampTz current_period_start;
@@ -235,6 +234,12 @@ typedef struct ProviderSnapshot
 	 * All that a provider tells of a kind of object has it, or none.
 	 */
 	TimestampTz as_of;
+	/*
+	 * Where this state stands in the provider's own order of events, as a text
+	 * that sorts by its bytes; NULL where it keeps none.  Of two states of one
+	 * time the greater position is the later one, whatever they are.
+	 */
+	const char *position;
 	union
 	{
 		CustomerSnapshot customer;
@@ -253,5 +258,8 @@ typedef struct ProviderSnapshot
 
 /* A snapshot in which nothing is told yet, every amount NO_AMOUNT. */
 extern ProviderSnapshot *snapshot_new(BillingObject type, const char *provider_id, bool livemode);
+
+/* The same for two snapshots that tell the same state (snapshot_digest.c). */
+extern int64 snapshot_digest(const ProviderSnapshot *snapshot);
 
 #endif /* JANUA_SNAPSHOT_H */

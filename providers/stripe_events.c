@@ -146,25 +146,6 @@ stripe_identify_event(const Jsonb *payload, const WebhookHeaders *headers, Event
 	return true;
 }
 
-/* An update lists the former values of what it changed; the rest is as it was. */
-static void
-read_previous_status(const Jsonb *payload, SubscriptionSnapshot *subscription)
-{
-	const char *const previous = "data.previous_attributes";
-	const char *status = json_text(payload, psprintf("%s.status", previous));
-	char *pause = psprintf("%s.pause_collection", previous);
-
-	if (!json_has(payload, previous))
-		return;
-	if (status == NULL)
-		status = json_text(payload, "data.object.status");
-	if (!json_has(payload, pause))
-		pause = "data.object.pause_collection";
-	subscription->previous_status = stripe_collection_paused(status, json_part(payload, pause))
-										? "paused"
-										: status;
-}
-
 /* Types that say what the object does not. */
 static void
 read_type(const char *type, ProviderSnapshot *snapshot)
@@ -215,8 +196,6 @@ read_object(const Jsonb *payload, const Jsonb *object, const EventRule *rule, Ev
 	}
 	if (rule->effect == EFFECT_GONE)
 		stripe_mark_gone(snapshot);
-	if (snapshot->type == BILLING_SUBSCRIPTION)
-		read_previous_status(payload, &snapshot->subscription);
 	read_type(rule->type, snapshot);
 	reading->snapshots = list_make1(snapshot);
 }

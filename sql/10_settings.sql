@@ -96,6 +96,8 @@ INSERT INTO billing.settings (name, value, kind, description, builtin) VALUES
 	 'how far ahead of our clock the signed time of a webhook may be', true),
 	('max_webhook_size', '1048576', 'integer',
 	 'largest body of a webhook in bytes', true),
+	('webhook_patience', '1 hour', 'interval',
+	 'how long a webhook may wait for an object that is not known here before the view attention reports it', true),
 	('raw_body_retention', '90 days', 'interval',
 	 'how long the raw (encrypted) bodies of webhooks are kept', true),
 	('outbox_retention', '90 days', 'interval',

@@ -88,8 +88,10 @@ CREATE TABLE billing.provider_refs
 	provider_id text NOT NULL,
 	livemode boolean NOT NULL,
 	as_of timestamptz NOT NULL,
-	as_of_terminal boolean NOT NULL DEFAULT false,
-	as_of_event text NOT NULL DEFAULT '',
+	as_of_stage integer NOT NULL DEFAULT 0,
+	as_of_event text COLLATE "C" NOT NULL DEFAULT '',
+	as_of_digest bigint NOT NULL DEFAULT 0,
+	in_doubt boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (object_id, object_type, provider, account),
 	UNIQUE (provider_id, object_type, provider, account)
 );
@@ -97,7 +99,10 @@ COMMENT ON TABLE billing.provider_refs IS
 	'The provider''s ids of our objects, and how recent our knowledge of them is. The only place where such an id lives. No foreign '
 	'key leads to provider_accounts: it would make every session lock the one row of the account.';
 COMMENT ON COLUMN billing.provider_refs.as_of IS
-	'Provider''s time of what was applied last; with as_of_terminal and as_of_event the order in which news count.';
+	'Provider''s time of what was applied last. Of one time: as_of_stage (how far the object had come), then as_of_event (the webhook, '
+	'"" for an answer to our own call) is the order in which news count; as_of_digest tells whether two of them say the same.';
+COMMENT ON COLUMN billing.provider_refs.in_doubt IS
+	'Webhooks of one second told different things and their order is not certain: the provider was asked for the object.';
 
 CREATE TABLE billing.provider_currencies
 (

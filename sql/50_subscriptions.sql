@@ -9,14 +9,14 @@ CREATE TABLE billing.subscription_transitions
 	PRIMARY KEY (from_state, to_state)
 );
 COMMENT ON TABLE billing.subscription_transitions IS
-	'Which state of a subscription may follow which. canceled and incomplete_expired are final.';
+	'Which state of a subscription may follow which, in one step or in several: the news between may come later. canceled and incomplete_expired are final.';
 INSERT INTO billing.subscription_transitions (from_state, to_state) VALUES
 	('incomplete', 'active'), ('incomplete', 'trialing'), ('incomplete', 'incomplete_expired'), ('incomplete', 'canceled'),
 	('incomplete', 'past_due'), ('incomplete', 'unpaid'), ('incomplete', 'paused'),
 	('trialing', 'active'), ('trialing', 'past_due'), ('trialing', 'paused'), ('trialing', 'canceled'), ('trialing', 'unpaid'),
 	('active', 'past_due'), ('active', 'paused'), ('active', 'canceled'), ('active', 'trialing'), ('active', 'unpaid'),
 	('past_due', 'active'), ('past_due', 'unpaid'), ('past_due', 'canceled'), ('past_due', 'paused'), ('past_due', 'trialing'),
-	('unpaid', 'active'), ('unpaid', 'canceled'), ('unpaid', 'past_due'), ('unpaid', 'paused'),
+	('unpaid', 'active'), ('unpaid', 'trialing'), ('unpaid', 'canceled'), ('unpaid', 'past_due'), ('unpaid', 'paused'),
 	('paused', 'active'), ('paused', 'past_due'), ('paused', 'trialing'), ('paused', 'unpaid'), ('paused', 'canceled');
 
 CREATE TABLE billing.subscriptions

@@ -7,15 +7,15 @@ CREATE TABLE billing.payment_intent_transitions
 	PRIMARY KEY (from_state, to_state)
 );
 COMMENT ON TABLE billing.payment_intent_transitions IS
-	'Which state of a payment intent may follow which. Nothing follows money that has arrived but its return; money that arrives late '
-	'follows a cancellation.';
+	'Which state of a payment intent may follow which, in one step or in several: the news between may come later. Nothing follows '
+	'money that has arrived but its return; money that arrives late follows a cancellation.';
 INSERT INTO billing.payment_intent_transitions (from_state, to_state)
 SELECT f.from_state, t.to_state
 FROM (VALUES
 	('pending', 'requires_action processing requires_capture succeeded failed canceled'),
 	('requires_action', 'pending processing requires_capture succeeded failed canceled'),
-	('processing', 'requires_action requires_capture succeeded failed canceled'),
-	('requires_capture', 'processing succeeded failed canceled'),
+	('processing', 'pending requires_action requires_capture succeeded failed canceled'),
+	('requires_capture', 'pending requires_action processing succeeded failed canceled'),
 	('failed', 'pending requires_action processing requires_capture succeeded canceled'),
 	('canceled', 'succeeded')) AS f (from_state, to_states)
 CROSS JOIN LATERAL string_to_table(f.to_states, ' ') AS t (to_state);

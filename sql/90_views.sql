@@ -199,7 +199,8 @@ UNION ALL
 		   format('%s of %s is about %s, which is not known here', e.type, e.provider, e.waiting_for),
 		   'was it made by another application with the same account?'
 	FROM billing.webhook_events AS e
-	WHERE e.state = 'waiting' AND e.received_at < now() - interval '1 hour'
+	WHERE e.state = 'waiting'
+		AND e.received_at < now() - (SELECT coalesce(p.value, '1 hour')::interval FROM billing.settings AS p WHERE p.name = 'webhook_patience')
 UNION ALL
 	SELECT s.created_at, 'error', 'second live subscription', 'subscription', s.id, s.organization_id,
 		   format('plan %s in group %s at %s', p.plan, s.plan_group, s.provider),

@@ -423,7 +423,7 @@ note_ref(const ProviderSnapshot *snapshot, const pg_uuid_t *id, bool exists, con
 		*waiting_for = snapshot->provider_id;
 		return SNAPSHOT_UNKNOWN;
 	}
-	return ref_advance(snapshot, id, news, TIE_BY_ARRIVAL) ? SNAPSHOT_APPLIED : SNAPSHOT_STALE;
+	return ref_advance(snapshot, id, news, STAGE(0, 0)) ? SNAPSHOT_APPLIED : SNAPSHOT_STALE;
 }
 
 Applied

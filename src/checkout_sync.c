@@ -305,6 +305,20 @@ stage(const char *status)
 											   : 3;
 }
 
+/*
+ * How far it has come, for what is told of one second (refs.h).  After a
+ * payment that failed the buyer may try again.
+ */
+static int
+stage_of(const CheckoutSessionSnapshot *told)
+{
+	bool paid = told->payment_status != NULL && strcmp(told->payment_status, "unpaid") != 0;
+
+	if (strcmp(told->status, "failed") == 0)
+		return STAGE(2, 1);
+	return STAGE(stage(told->status), strcmp(told->status, "complete") == 0 && paid ? 1 : 0);
+}
+
 static bool
 may_become(const CheckoutSession *session, const char *told)
 {
@@ -470,8 +484,7 @@ checkout_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 	now.status = status;
 	if (!may_become(session, status))
 		return SNAPSHOT_STALE;
-	if (!ref_advance(snapshot, session->id, news,
-					 stage(status) >= stage(session->status) ? TIE_FOLLOWS : TIE_PRECEDES))
+	if (!ref_advance(snapshot, session->id, news, stage_of(&now)))
 	{
 		keep_secrets(session, told);
 		return SNAPSHOT_STALE;

@@ -199,7 +199,7 @@ customer_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 		*waiting_for = snapshot->provider_id;
 		return SNAPSHOT_UNKNOWN;
 	}
-	if (!ref_advance(snapshot, id, news, TIE_BY_ARRIVAL))
+	if (!ref_advance(snapshot, id, news, STAGE(0, 0)))
 		return SNAPSHOT_STALE;
 	if (snapshot->deleted)
 	{

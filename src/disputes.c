@@ -360,13 +360,31 @@ record_funds(const Dispute *d, const DisputeSnapshot *told)
 					 d->status);
 }
 
-/* Within one second what moves towards the end follows. */
-static Tie
-tie_of(const Dispute *d, const DisputeSnapshot *told)
+/* How far it has come, for what is told of one second (refs.h). */
+static int
+stage_of(const char *status)
 {
-	if (told->status == NULL || strcmp(d->status, told->status) == 0)
-		return TIE_BY_ARRIVAL;
-	return awaits_response(d) ? TIE_FOLLOWS : TIE_BY_ARRIVAL;
+	static const struct
+	{
+		const char *status;
+		int stage;
+	} stages[] = {
+		{"warning_needs_response", STAGE(0, 0)},
+		{"warning_under_review", STAGE(0, 1)},
+		{"needs_response", STAGE(1, 0)},
+		{"under_review", STAGE(1, 1)},
+		{"warning_closed", STAGE(2, 0)},
+		{"prevented", STAGE(2, 1)},
+		{"won", STAGE(2, 2)},
+		{"lost", STAGE(2, 3)},
+	};
+
+	for (size_t i = 0; i < lengthof(stages); i++)
+	{
+		if (strcmp(stages[i].status, status) == 0)
+			return stages[i].stage;
+	}
+	return STAGE(0, 0);
 }
 
 Applied
@@ -387,7 +405,7 @@ dispute_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 	record_funds(d, told);
 	if ((strcmp(status, d->status) != 0 &&
 		 RUN(transition_allowed, arg_text(d->status), arg_text(status)) == 0) ||
-		!ref_advance(snapshot, d->id, news, tie_of(d, told)))
+		!ref_advance(snapshot, d->id, news, stage_of(status)))
 	{
 		/* that money has moved stays true, however late it is told */
 		RUN(move_funds, arg_uuid(d->id), arg_bool(told->funds_withdrawn),

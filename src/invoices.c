@@ -290,6 +290,20 @@ may_become(const char *status, const char *told)
 	return strcmp(status, "draft") == 0 || strcmp(told, "draft") != 0;
 }
 
+/* How far it has come, for what is told of one second (refs.h): each attempt to collect is a part. */
+static int
+stage_of(const char *status, int attempts)
+{
+	static const char *const ends[] = {"uncollectible", "void", "paid"};
+
+	for (size_t i = 0; i < lengthof(ends); i++)
+	{
+		if (strcmp(status, ends[i]) == 0)
+			return STAGE(60 + (int) i, 0);
+	}
+	return strcmp(status, "open") == 0 ? STAGE(1 + Min(attempts, 50), 0) : STAGE(0, 0);
+}
+
 /*
  * An invoice follows its customer and, where it has one, its subscription: a
  * webhook that is faster than both waits for them.
@@ -360,7 +374,7 @@ invoice_gone(const ProviderSnapshot *snapshot, const News *news)
 	if (id == NULL || !invoice_load(id, &invoice))
 		return SNAPSHOT_STALE;
 	news_lock_customer(news, invoice.customer_id);
-	if (!ref_advance(snapshot, id, news, TIE_FOLLOWS))
+	if (!ref_advance(snapshot, id, news, stage_of("void", 0)))
 		return SNAPSHOT_STALE;
 	if (RUN(end_draft, arg_uuid(id)) > 0)
 		event_record("invoice.void", "invoice", id, row_text(0, 1), "draft", "void");
@@ -401,8 +415,7 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 		attempts = row_int4(0, 2);
 	}
 	if (!may_become(before, told->status) ||
-		!ref_advance(snapshot, id, news,
-					 told->attempt_count >= attempts ? TIE_FOLLOWS : TIE_PRECEDES))
+		!ref_advance(snapshot, id, news, stage_of(told->status, told->attempt_count)))
 		return SNAPSHOT_STALE;
 	put(id, told, news, customer, subscription, organization_id);
 	payment_intent_link_invoice(told->payment_intent, id, news);

@@ -304,7 +304,7 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	if (news->own_id == NULL &&
 		(!outbox_lock_customer(method.customer_id) || !payment_method_load(id, &method)))
 		return SNAPSHOT_UNKNOWN;
-	if (!ref_advance(snapshot, id, news, TIE_BY_ARRIVAL))
+	if (!ref_advance(snapshot, id, news, STAGE(0, 0)))
 		return SNAPSHOT_STALE;
 	if (snapshot->deleted || told->customer == NULL)
 	{

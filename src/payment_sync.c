@@ -312,27 +312,24 @@ next_status(const PaymentIntent *p, const PaymentIntentSnapshot *told)
 	return RUN(transition_allowed, arg_text(p->status), arg_text(status)) > 0 ? status : NULL;
 }
 
-/* How far a payment has come: of two states of one second the later one follows. */
+/*
+ * How far it has come, for what is told of one second (refs.h).  A failed
+ * payment may be tried again.
+ */
 static int
-progress(const char *status)
+stage_of(const char *status)
 {
-	static const char *const order[] = {"pending",          "requires_action", "processing",
-										"requires_capture", "failed",          "canceled"};
+	static const char *const middle[] = {"requires_action", "processing", "requires_capture",
+										 "failed"};
 
-	for (size_t i = 0; i < lengthof(order); i++)
+	for (size_t i = 0; i < lengthof(middle); i++)
 	{
-		if (strcmp(status, order[i]) == 0)
-			return (int) i;
+		if (strcmp(status, middle[i]) == 0)
+			return STAGE(1, (int) i);
 	}
-	return (int) lengthof(order);
-}
-
-static Tie
-tie_of(const PaymentIntent *p, const char *status)
-{
-	if (strcmp(p->status, status) == 0)
-		return TIE_BY_ARRIVAL;
-	return progress(status) > progress(p->status) ? TIE_FOLLOWS : TIE_PRECEDES;
+	return strcmp(status, "pending") == 0    ? STAGE(0, 0)
+		   : strcmp(status, "canceled") == 0 ? STAGE(2, 0)
+											 : STAGE(3, 0);
 }
 
 QUERY(
@@ -467,7 +464,7 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		return SNAPSHOT_STALE;
 	arrives = payment_arrived(status) && !payment_arrived(p->status);
 	/* older news do not overwrite newer ones, but money is money */
-	if (!ref_advance(snapshot, p->id, news, tie_of(p, status)) && !arrives)
+	if (!ref_advance(snapshot, p->id, news, stage_of(status)) && !arrives)
 	{
 		keep_for_browser(p, told);
 		return SNAPSHOT_STALE;

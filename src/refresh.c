@@ -3,7 +3,8 @@
  * refresh.c
  *	  Asks a provider anew for an object.
  *
- * For when a webhook was lost or somebody doubts what is here.  What the
+ * For when a webhook was lost or somebody doubts what is here, or webhooks of
+ * one second contradict each other.  What the
  * provider answers is applied like all it says; a type that can be asked for
  * is a row in the table.
  *
@@ -66,6 +67,41 @@ fetch(const Refreshable *kind, const pg_uuid_t *id, const pg_uuid_t *customer_id
 		json_open(&b);
 		outbox_enqueue(account_get(rows_text(rows, i, 1), rows_text(rows, i, 2)), kind->operation,
 					   id, customer_id, json_close(&b), NULL);
+	}
+}
+
+/* What is not sent yet will ask after all that we were told until now. */
+QUERY(
+	asked_soon,
+	"SELECT FROM billing.outbox WHERE object_id = $1 AND operation = $2 AND provider = $3 AND account = $4 "
+	"AND state IN ('queued', 'waiting') LIMIT 1",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID);
+
+static void
+ask_again(const Refreshable *kind, const pg_uuid_t *id, const Account *account)
+{
+	JsonBuilder b;
+	const Jsonb *nothing;
+	const char *alternative;
+
+	json_open(&b);
+	nothing = json_close(&b);
+	if (account_supports(account, kind->operation, nothing, &alternative) != SUPPORTED ||
+		RUN(asked_soon, arg_uuid(id), arg_text(operation_name(kind->operation)),
+			arg_text(account->provider), arg_text(account->account)) > 0 ||
+		query_run(kind->customer, (const Arg[]){arg_uuid(id)}) == 0 || row_null(0, 1))
+		return;
+	outbox_enqueue(account, kind->operation, id, row_uuid(0, 1), nothing, NULL);
+}
+
+void
+refresh_doubtful(const char *object_type, const pg_uuid_t *object_id, const char *provider,
+				 const char *account)
+{
+	for (size_t i = 0; i < lengthof(refreshables); i++)
+	{
+		if (strcmp(refreshables[i].object_type, object_type) == 0)
+			ask_again(&refreshables[i], object_id, account_get(provider, account));
 	}
 }
 

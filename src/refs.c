@@ -5,11 +5,14 @@
  *
  * News about an object arrives twice and out of order: as the answer to our
  * own call and as webhooks.  This file decides what is newer; the subjects
- * only ask.
+ * only ask.  Providers date to the second, and more than one thing happens in a
+ * second: what the order cannot decide for certain is asked of the provider.
  *
  *-------------------------------------------------------------------------
  */
 #include "refs.h"
+
+#include "subjects.h"
 
 QUERY(find_ref,
 	  "SELECT provider_id FROM billing.provider_refs "
@@ -113,25 +116,45 @@ news_lock_customer(const News *news, const pg_uuid_t *customer_id)
 					 (const Arg[]){arg_uuid(customer_id)}) > 0;
 }
 
+/* More than any stage of a subject: a terminal state is not left again. */
+#define TERMINAL_STAGE STAGE(100, 0)
+
 /*
- * Answers win a tie: requests about one object are sent one after the other,
- * so the later answer is the newer one, and a webhook of the same second is
- * most likely about what the answer told, or about what was there before.
+ * The part of life is the stage without its step.  What has a position of the
+ * provider's own (always beside stage 0) is ordered by that.
  */
+#define PART(row)  row ".as_of_stage / 100"
+#define WHEN(row)  row ".as_of, " PART(row)
+#define WHERE(row) row ".as_of_stage, " row ".as_of_event"
 QUERY(
 	advance_ref,
 	"INSERT INTO billing.provider_refs AS r (object_type, object_id, provider, account, provider_id, "
-	"livemode, as_of, as_of_terminal, as_of_event) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+	"livemode, as_of, as_of_stage, as_of_event, as_of_digest) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
 	"ON CONFLICT (object_id, object_type, provider, account) DO UPDATE "
 	"SET provider_id = excluded.provider_id, as_of = excluded.as_of, "
-	"as_of_terminal = excluded.as_of_terminal, as_of_event = excluded.as_of_event "
-	"WHERE (r.as_of, r.as_of_terminal) < (excluded.as_of, excluded.as_of_terminal) "
-	"OR ((r.as_of, r.as_of_terminal) = (excluded.as_of, excluded.as_of_terminal) "
-	"AND (excluded.as_of_event = '' OR coalesce($10, r.as_of_event <> ''))) "
-	"RETURNING xmax = 0 AND EXISTS (SELECT FROM billing.webhook_events WHERE waiting_for = $5 AND provider = $3)",
-	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, BOOLOID, TEXTOID,
+	"as_of_stage = excluded.as_of_stage, as_of_event = excluded.as_of_event, as_of_digest = excluded.as_of_digest, "
+	"in_doubt = $11 AND (" WHEN("r") ") = (" WHEN(
+		"excluded") ") AND r.as_of_digest <> excluded.as_of_digest "
+					"WHERE (" WHEN("r") ") < (" WHEN(
+						"excluded") ") "
+									"OR ((" WHEN("r") ") = (" WHEN(
+										"excluded") ") "
+													"AND CASE WHEN excluded.as_of_event = '' THEN true "
+													"WHEN r.as_of_event = '' THEN r.as_of_stage < excluded.as_of_stage "
+													"ELSE (" WHERE("r") ") < (" WHERE(
+														"excluded") ") END) "
+																	"RETURNING in_doubt, "
+																	"xmax = 0 AND EXISTS (SELECT FROM billing.webhook_events WHERE waiting_for = $5 AND provider = $3)",
+	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID, TEXTOID, INT8OID,
 	BOOLOID);
+
+/* It is older than what we have, as far as one can tell. */
+QUERY(doubt_ref,
+	  "UPDATE billing.provider_refs AS r SET in_doubt = true "
+	  "WHERE object_type = $1 AND object_id = $2 AND provider = $3 AND account = $4 "
+	  "AND (" WHEN("r") ") = ($5, $6 / 100) AND as_of_event <> $7 AND as_of_digest <> $8",
+	  TEXTOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID, TEXTOID, INT8OID);
 
 /* Webhooks that came before the object was known are due now; seldom there are any. */
 QUERY(wake_waiting_events,
@@ -140,19 +163,39 @@ QUERY(wake_waiting_events,
 	  TEXTOID, TEXTOID);
 
 bool
-ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id, const News *news, Tie tie)
+ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id, const News *news,
+			int stage)
 {
+	const char *type = object_type_name(snapshot->type);
 	TimestampTz as_of = snapshot->as_of != 0 ? snapshot->as_of : news->as_of;
+	const char *event = snapshot->position != NULL ? snapshot->position : news->event_id;
+	int64 digest = snapshot_digest(snapshot);
+	bool webhook = news->event_id[0] != '\0';
+	bool advanced;
+	bool in_doubt;
 
-	if (RUN(advance_ref, arg_text(object_type_name(snapshot->type)), arg_uuid(object_id),
-			arg_text(news->provider), arg_text(news->account), arg_text(snapshot->provider_id),
-			arg_bool(news->livemode), arg_time(as_of), arg_bool(snapshot->terminal),
-			arg_text(news->event_id),
-			tie == TIE_BY_ARRIVAL ? arg_null() : arg_bool(tie == TIE_FOLLOWS)) == 0)
-		return false;
-	if (row_bool(0, 1))
-		RUN(wake_waiting_events, arg_text(snapshot->provider_id), arg_text(news->provider));
-	return true;
+	if (snapshot->position != NULL)
+		stage = 0;
+	else if (snapshot->terminal)
+		stage += TERMINAL_STAGE;
+	advanced = RUN(advance_ref, arg_text(type), arg_uuid(object_id), arg_text(news->provider),
+				   arg_text(news->account), arg_text(snapshot->provider_id),
+				   arg_bool(news->livemode), arg_time(as_of), arg_int4(stage), arg_text(event),
+				   arg_int(digest), arg_bool(webhook && snapshot->position == NULL)) > 0;
+	if (!advanced)
+		in_doubt = webhook && snapshot->position == NULL &&
+				   RUN(doubt_ref, arg_text(type), arg_uuid(object_id), arg_text(news->provider),
+					   arg_text(news->account), arg_time(as_of), arg_int4(stage), arg_text(event),
+					   arg_int(digest)) > 0;
+	else
+	{
+		in_doubt = row_bool(0, 1);
+		if (row_bool(0, 2))
+			RUN(wake_waiting_events, arg_text(snapshot->provider_id), arg_text(news->provider));
+	}
+	if (in_doubt)
+		refresh_doubtful(type, object_id, news->provider, news->account);
+	return advanced;
 }
 
 QUERY(

@@ -50,23 +50,23 @@ extern pg_uuid_t *snapshot_object(const ProviderSnapshot *snapshot, const News *
 extern bool news_lock_customer(const News *news, const pg_uuid_t *customer_id);
 
 /*
- * What a webhook is worth that is of the same second as what we have.  Ids of
- * events say nothing about their order; the subject may know better.
+ * How far an object has come in its life.  Of two states that are told of one
+ * second a later part of life is the later one; within one part the greater
+ * step most likely is, and where the two differ the provider is asked.
  */
-typedef enum Tie
-{
-	TIE_BY_ARRIVAL, /* goes over an older webhook, not over an answer to our own call */
-	TIE_FOLLOWS,    /* it came out of the state that we have */
-	TIE_PRECEDES    /* it did not */
-} Tie;
+#define STAGE(part, step) ((part) *100 + (step))
 
 /*
  * Notes that the object is as fresh as the news, and the provider's id with
  * it.  False when what we have is newer: then nothing may be overwritten.
- * Order: time, then terminal before not, then tie; answers win a tie.
+ *
+ * Order: time; part of life, where a terminal state comes last; an answer
+ * before webhooks of no greater step (what we ask is asked after what we were
+ * told); step; id of the event.  It is a total order of webhooks, so that they
+ * may come in any.
  */
 extern bool ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id,
-						const News *news, Tie tie);
+						const News *news, int stage);
 
 /* Only the id, for objects without states of their own (a subscription's item). */
 extern void ref_put(const char *object_type, const pg_uuid_t *object_id, const char *provider_id,

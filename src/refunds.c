@@ -515,6 +515,15 @@ may_become(const char *status, const char *told)
 	return strcmp(told, "pending") != 0;
 }
 
+/* How far it has come, for what is told of one second (refs.h). A bank may send it back. */
+static int
+stage_of(const char *status)
+{
+	return strcmp(status, "pending") == 0     ? STAGE(0, 0)
+		   : strcmp(status, "succeeded") == 0 ? STAGE(1, 0)
+											  : STAGE(2, 0);
+}
+
 QUERY(
 	mirror_refund,
 	"UPDATE billing.refunds SET status = $2, requires_action = $3, amount = coalesce($4, amount), "
@@ -557,7 +566,6 @@ refund_apply(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 	Refund *f = refund_load(id);
 	const char *status;
-	bool same;
 
 	if (f != NULL && news_lock_customer(news, f->customer_id))
 		f = refund_load(id);
@@ -566,9 +574,7 @@ refund_apply(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	if (f == NULL)
 		return SNAPSHOT_UNKNOWN;
 	status = told->status != NULL ? told->status : f->status;
-	same = strcmp(f->status, status) == 0;
-	if (!may_become(f->status, status) ||
-		!ref_advance(snapshot, f->id, news, same ? TIE_BY_ARRIVAL : TIE_FOLLOWS))
+	if (!may_become(f->status, status) || !ref_advance(snapshot, f->id, news, stage_of(status)))
 		return SNAPSHOT_STALE;
 	mirror(f, told, news, status);
 	return SNAPSHOT_APPLIED;

@@ -383,6 +383,22 @@ QUERY(keep_browser,
 	  "WHERE id = $1 AND status NOT IN ('succeeded', 'canceled')",
 	  UUIDOID, BYTEAOID);
 
+/* How far it has come, for what is told of one second (refs.h). */
+static int
+stage_of(const char *status)
+{
+	static const char *const middle[] = {"requires_action", "processing", "failed"};
+
+	if (is_over(status))
+		return STAGE(2, 0);
+	for (size_t i = 0; i < lengthof(middle); i++)
+	{
+		if (strcmp(status, middle[i]) == 0)
+			return STAGE(1, (int) i);
+	}
+	return STAGE(0, 0);
+}
+
 Applied
 setup_intent_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
@@ -402,9 +418,7 @@ setup_intent_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 	status = told->status != NULL ? told->status : s->status;
 	same = strcmp(s->status, status) == 0;
 	secret = seal_text("setup_intents.client_secret", s->id, told->client_secret);
-	if ((is_over(s->status) && !same) ||
-		!ref_advance(snapshot, s->id, news,
-					 same || !is_over(status) ? TIE_BY_ARRIVAL : TIE_FOLLOWS))
+	if ((is_over(s->status) && !same) || !ref_advance(snapshot, s->id, news, stage_of(status)))
 	{
 		RUN(keep_browser, arg_uuid(s->id), arg_bytes(secret));
 		return SNAPSHOT_STALE;

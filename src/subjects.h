@@ -190,6 +190,13 @@ extern void dispute_refused(const OutboxRow *row, const CallResult *result);
 extern Applied dispute_apply(const ProviderSnapshot *snapshot, const News *news,
 							 const char **waiting_for);
 
+/*
+ * refresh.c: the provider is asked for an object of which webhooks told
+ * different things.  Does nothing where it cannot be asked, or will be anyway.
+ */
+extern void refresh_doubtful(const char *object_type, const pg_uuid_t *object_id,
+							 const char *provider, const char *account);
+
 /* checkout.c: a subscription that the buyer makes in a checkout; returns its id, not the session's. */
 typedef struct CheckoutSale
 {

@@ -462,18 +462,26 @@ keep_secret(const Subscription *s, const SubscriptionSnapshot *told)
 			arg_bytes(seal_text("subscriptions.client_secret", s->id, told->client_secret)));
 }
 
-/*
- * Several changes in one second, such as a renewal and its declined payment: a
- * change of status follows the status that it says it came from.
- */
-static Tie
-tie_of(const Subscription *s, const SubscriptionSnapshot *told)
+/* How far it has come, for what is told of one second (refs.h). */
+static int
+stage_of(const char *status)
 {
-	if (strcmp(s->status, told->status) == 0)
-		return TIE_BY_ARRIVAL;
-	if (told->previous_status == NULL)
-		return TIE_FOLLOWS;
-	return strcmp(s->status, told->previous_status) == 0 ? TIE_FOLLOWS : TIE_PRECEDES;
+	static const struct
+	{
+		const char *status;
+		int stage;
+	} stages[] = {
+		{"incomplete", STAGE(0, 0)},         {"trialing", STAGE(1, 0)}, {"active", STAGE(2, 0)},
+		{"past_due", STAGE(2, 1)},           {"unpaid", STAGE(2, 2)},   {"paused", STAGE(2, 3)},
+		{"incomplete_expired", STAGE(3, 0)}, {"canceled", STAGE(3, 1)},
+	};
+
+	for (size_t i = 0; i < lengthof(stages); i++)
+	{
+		if (strcmp(stages[i].status, status) == 0)
+			return stages[i].stage;
+	}
+	return STAGE(0, 0);
 }
 
 QUERY(status_known,
@@ -519,7 +527,7 @@ subscription_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 	same = strcmp(s->status, told.status) == 0;
 	if (!same && RUN(transition_allowed, arg_text(s->status), arg_text(told.status)) == 0)
 		return SNAPSHOT_STALE;
-	if (!ref_advance(snapshot, s->id, news, tie_of(s, &told)))
+	if (!ref_advance(&known, s->id, news, stage_of(told.status)))
 	{
 		keep_secret(s, &told);
 		return SNAPSHOT_STALE;

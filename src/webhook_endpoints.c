@@ -513,7 +513,7 @@ webhook_endpoint_apply(const ProviderSnapshot *snapshot, const News *news, const
 	}
 	if (told->secret != NULL)
 		account_keep_webhook_secret(news->provider, news->account, told->secret);
-	if (!ref_advance(snapshot, id, news, TIE_BY_ARRIVAL))
+	if (!ref_advance(snapshot, id, news, STAGE(0, 0)))
 		return SNAPSHOT_STALE;
 	if (snapshot->deleted)
 		endpoint_mark_deleted(id);

@@ -3,7 +3,7 @@
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
 
-SELECT plan(86);
+SELECT plan(90);
 
 
 -- Stripe-Signature as Stripe makes it, for this body at this time.
@@ -171,5 +171,16 @@ SELECT is((SELECT status FROM billing.handle_webhook('stripe', event('evt_eu', '
 	jsonb_build_object('Stripe-Signature', signature(convert_to(event('evt_eu', 'product.created', '{"object": "product", "id": "prod_1"}'), 'UTF8'), 'whsec_europe')))) IS NOT NULL, true, 'without an account every one of the provider is tried');
 SELECT is((SELECT account FROM billing.webhook_events WHERE event_id = 'evt_eu'), 'europe', 'the one whose secret verifies is that of the webhook');
 SELECT ok(NOT billing.verify_webhook('stripe', 'x', jsonb_build_object('Stripe-Signature', signature('x', 'whsec_europe')), 'default'), 'with an account only that one is tried');
+
+-- ---------------------------------------------------------------------------
+-- What waits too long
+
+SELECT billing.configure_provider('stripe', webhook_secret => 'whsec_first');
+SELECT is((deliver(event('evt_lost', 'invoice.paid', '{"object": "invoice", "id": "in_lost", "status": "paid", "currency": "usd", "customer": "cus_lost"}', 90))).status, 'waiting', 'an invoice of nobody');
+SELECT is((SELECT count(*) FROM billing.attention WHERE what = 'webhook waits' AND detail LIKE '%cus_lost%'), 0::bigint, 'a webhook that waits for its object is nobody''s business');
+UPDATE billing.webhook_events SET received_at = now() - interval '61 minutes' WHERE event_id = 'evt_lost';
+SELECT is((SELECT count(*) FROM billing.attention WHERE what = 'webhook waits' AND detail LIKE '%cus_lost%'), 1::bigint, 'for an hour');
+UPDATE billing.settings SET value = '1 day' WHERE name = 'webhook_patience';
+SELECT is((SELECT count(*) FROM billing.attention WHERE what = 'webhook waits' AND detail LIKE '%cus_lost%'), 0::bigint, 'or for as long as the setting says');
 
 SELECT * FROM finish();
