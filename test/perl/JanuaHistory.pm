@@ -137,13 +137,23 @@ sub play
 
 # ---- delivery ----
 
-# The body of an event as this account gets it, and its headers.
-sub signed
+# The body of an event as an account gets it that has these ids for our names.
+sub body_for
 {
-	my ($self, $event, $references, $secret) = @_;
+	my ($self, $event, $references) = @_;
 	my $body = $event->{body};
 
 	$body =~ s/REF:(\w+)/$references->{$1} || die "there is no $1\n"/ge;
+	return $body;
+}
+
+# The same, and the headers that it comes with.
+sub signed
+{
+	my ($self, $event, $references, $secret) = @_;
+	my $body = $self->body_for($event, $references);
+
+	$self->{bodies_for} = $references;
 	return ($body, $self->headers($event, $body, $secret));
 }
 
