@@ -179,6 +179,16 @@ read_refunds(const Jsonb *charge, bool livemode, EventReading *reading)
 		reading->ignored = "each refund has events of its own";
 }
 
+/* What is detached is nobody's any more; whose it was is told beside it. */
+static void
+read_gone(const Jsonb *payload, ProviderSnapshot *snapshot)
+{
+	stripe_mark_gone(snapshot);
+	if (snapshot->type == BILLING_PAYMENT_METHOD && snapshot->payment_method.customer == NULL)
+		snapshot->payment_method.customer = stripe_id_at(payload,
+														 "data.previous_attributes.customer");
+}
+
 static void
 read_object(const Jsonb *payload, const Jsonb *object, const EventRule *rule, EventReading *reading)
 {
@@ -195,7 +205,7 @@ read_object(const Jsonb *payload, const Jsonb *object, const EventRule *rule, Ev
 		return;
 	}
 	if (rule->effect == EFFECT_GONE)
-		stripe_mark_gone(snapshot);
+		read_gone(payload, snapshot);
 	read_type(rule->type, snapshot);
 	reading->snapshots = list_make1(snapshot);
 }
