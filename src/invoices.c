@@ -384,7 +384,8 @@ invoice_gone(const ProviderSnapshot *snapshot, const News *news)
 Applied
 invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
-	const InvoiceSnapshot *told = &snapshot->invoice;
+	InvoiceSnapshot now = snapshot->invoice;
+	const InvoiceSnapshot *told = &now;
 	pg_uuid_t *id;
 	pg_uuid_t *customer;
 	pg_uuid_t *subscription;
@@ -393,8 +394,11 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 	int attempts = 0;
 	const char *type;
 
-	if (snapshot->deleted)
+	if (snapshot->deleted && told->customer == NULL)
 		return invoice_gone(snapshot, news);
+	/* told in full it is kept, so that what was told before and comes later finds it */
+	if (snapshot->deleted)
+		now.status = "void";
 	if (told->status == NULL || told->currency == NULL ||
 		!find_parties(told, news, &customer, &subscription, waiting_for))
 	{
