@@ -349,7 +349,7 @@ QUERY(
 	"cancellation_reason = coalesce($15, cancellation_reason), invoice_id = coalesce($16, invoice_id), "
 	"subscription_id = coalesce($17, subscription_id), "
 	"checkout_session_id = coalesce($18, checkout_session_id), receipt_url = coalesce($19, receipt_url), "
-	"paid_at = CASE WHEN $21 THEN coalesce($20, paid_at, $24) ELSE paid_at END, updated_at = now() WHERE id = $1",
+	"paid_at = CASE WHEN $21 THEN least(paid_at, coalesce($20, $24)) ELSE paid_at END, updated_at = now() WHERE id = $1",
 	UUIDOID, TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID, UUIDOID, BYTEAOID, BYTEAOID,
 	TIMESTAMPTZOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, UUIDOID, UUIDOID, BYTEAOID,
 	TIMESTAMPTZOID, BOOLOID, BOOLOID, BOOLOID, TIMESTAMPTZOID);
@@ -394,19 +394,27 @@ mirror(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *ne
 		arg_time(news->as_of));
 }
 
-QUERY(add_charge,
-	  "UPDATE billing.payment_intents SET charges = charges || $2 "
-	  "WHERE id = $1 AND $2 <> ALL (charges)",
-	  UUIDOID, TEXTOID);
+QUERY(arrived_earlier,
+	  "UPDATE billing.payment_intents SET paid_at = $2 WHERE id = $1 AND paid_at > $2", UUIDOID,
+	  TIMESTAMPTZOID);
+QUERY(
+	add_charge,
+	"UPDATE billing.payment_intents SET charges = ARRAY(SELECT c FROM unnest(charges || $2) AS c ORDER BY c) "
+	"WHERE id = $1 AND $2 <> ALL (charges)",
+	UUIDOID, TEXTOID);
 
-/* The latest attempt; refunds and disputes are told by it. */
+/*
+ * What stays true of a payment however late it is told: that there was such an
+ * attempt, and when the money arrived, if that was before what we know.
+ */
 static void
-note_charge(const PaymentIntent *p, const char *charge, const News *news)
+note_past(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
 {
-	if (charge == NULL)
-		return;
-	RUN(add_charge, arg_uuid(p->id), arg_text(charge));
-	ref_put("charge", p->id, charge, news);
+	if (told->charge != NULL)
+		RUN(add_charge, arg_uuid(p->id), arg_text(told->charge));
+	if (told->status != NULL && payment_arrived(told->status))
+		RUN(arrived_earlier, arg_uuid(p->id),
+			arg_time(told->paid_at != 0 ? told->paid_at : news->as_of));
 }
 
 QUERY(keep_browser,
@@ -459,6 +467,7 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		p = adopt(snapshot, news, waiting_for);
 	if (p == NULL)
 		return SNAPSHOT_UNKNOWN;
+	note_past(p, told, news);
 	status = next_status(p, told);
 	if (status == NULL)
 		return SNAPSHOT_STALE;
@@ -469,7 +478,9 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		keep_for_browser(p, told);
 		return SNAPSHOT_STALE;
 	}
-	note_charge(p, told->charge, news);
+	/* the latest attempt: refunds and disputes are told by it */
+	if (told->charge != NULL)
+		ref_put("charge", p->id, told->charge, news);
 	mirror(p, told, news, status);
 	if (strcmp(p->status, status) != 0)
 		event_record(psprintf("payment_intent.%s", status), "payment_intent", p->id,
