@@ -168,6 +168,8 @@ extern void stripe_mark_gone(ProviderSnapshot *snapshot);
 
 /* The id at path, where Stripe gives either the id or the whole object. */
 extern char *stripe_id_at(const Jsonb *object, const char *path);
+/* "" where the member is there and null. */
+extern char *stripe_id_or_none_at(const Jsonb *object, const char *path);
 
 /* A subscription whose collection is paused: to us it is paused. */
 extern bool stripe_collection_paused(const char *status, const Jsonb *pause_collection);

@@ -163,7 +163,7 @@ stripe_read_setup_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 	setup->provider_status = json_text(object, "status");
 	setup->status = intent_status(object, "last_setup_error");
 	snapshot->terminal = is_one_of(setup->status, final);
-	setup->payment_method = stripe_id_at(object, "payment_method");
+	setup->payment_method = stripe_id_or_none_at(object, "payment_method");
 	setup->client_secret = json_text(object, "client_secret");
 	setup->next_action = read_next_action(object);
 	setup->error_code = json_text(object, "last_setup_error.decline_code");
@@ -171,13 +171,15 @@ stripe_read_setup_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 		setup->error_code = json_text(object, "last_setup_error.code");
 }
 
-/* The type of the method, from wherever it is told; a transfer in pesos is SPEI's. */
+/*
+ * The type of the method, from wherever it is told; a transfer in pesos is
+ * SPEI's.  Not from the error of an attempt: the next one may be made by another.
+ */
 static const char *
 method_of(const Jsonb *object, const char *currency)
 {
 	static const char *const places[] = {"latest_charge.payment_method_details.type",
-										 "payment_method.type",
-										 "last_payment_error.payment_method.type"};
+										 "payment_method.type"};
 	const char *type = NULL;
 
 	for (size_t i = 0; type == NULL && i < lengthof(places); i++)
@@ -231,7 +233,7 @@ stripe_read_payment_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 	intent->amount_capturable = amount_at(object, "amount_capturable");
 	intent->amount_received = amount_at(object, "amount_received");
 	intent->method = method_of(object, intent->currency);
-	intent->payment_method = stripe_id_at(object, "payment_method");
+	intent->payment_method = stripe_id_or_none_at(object, "payment_method");
 	intent->charge = stripe_id_at(object, "latest_charge");
 	intent->client_secret = json_text(object, "client_secret");
 	intent->next_action = read_next_action(object);
