@@ -104,6 +104,21 @@ COMMENT ON COLUMN billing.provider_refs.as_of IS
 COMMENT ON COLUMN billing.provider_refs.in_doubt IS
 	'Webhooks of one second told different things and their order is not certain: the provider was asked for the object.';
 
+CREATE TABLE billing.waiting_links
+(
+	holder_id uuid NOT NULL,
+	holder_type text NOT NULL,
+	object_type text NOT NULL,
+	provider text NOT NULL,
+	account text NOT NULL,
+	provider_id text NOT NULL,
+	PRIMARY KEY (holder_id, object_type)
+);
+COMMENT ON TABLE billing.waiting_links IS
+	'What an object of ours was told to belong to and is not known here yet: the payment method of a subscription that was told first. '
+	'The link is made when the object appears.';
+CREATE INDEX waiting_links_target ON billing.waiting_links (provider_id);
+
 CREATE TABLE billing.provider_currencies
 (
 	provider text NOT NULL REFERENCES billing.providers (name),
@@ -214,6 +229,7 @@ SELECT pg_extension_config_dump('billing.providers', 'WHERE NOT builtin');
 SELECT pg_extension_config_dump('billing.provider_currencies', 'WHERE NOT builtin');
 SELECT pg_extension_config_dump('billing.provider_accounts', 'WHERE NOT builtin');
 SELECT pg_extension_config_dump('billing.provider_refs', '');
+SELECT pg_extension_config_dump('billing.waiting_links', '');
 
 CREATE FUNCTION billing.configure_provider(
 	provider text,

@@ -12,6 +12,7 @@
  */
 #include "refs.h"
 
+#include "links.h"
 #include "subjects.h"
 
 QUERY(find_ref,
@@ -145,7 +146,8 @@ QUERY(
 													"ELSE (" WHERE("r") ") < (" WHERE(
 														"excluded") ") END) "
 																	"RETURNING in_doubt, "
-																	"xmax = 0 AND EXISTS (SELECT FROM billing.webhook_events WHERE waiting_for = $5 AND provider = $3)",
+																	"xmax = 0 AND EXISTS (SELECT FROM billing.webhook_events WHERE waiting_for = $5 AND provider = $3), "
+																	"xmax = 0 AND EXISTS (SELECT FROM billing.waiting_links WHERE provider_id = $5 AND provider = $3)",
 	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID, TEXTOID, INT8OID,
 	BOOLOID);
 
@@ -189,9 +191,13 @@ ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id, const 
 					   arg_int(digest)) > 0;
 	else
 	{
+		bool links = row_bool(0, 3);
+
 		in_doubt = row_bool(0, 1);
 		if (row_bool(0, 2))
 			RUN(wake_waiting_events, arg_text(snapshot->provider_id), arg_text(news->provider));
+		if (links)
+			links_make(type, snapshot->provider_id, object_id, news);
 	}
 	if (in_doubt)
 		refresh_doubtful(type, object_id, news->provider, news->account);
