@@ -31,6 +31,14 @@ is_one_of(const char *word, const char *const *words)
 }
 
 char *
+text_or_none_at(const Jsonb *object, const char *path)
+{
+	char *text = json_text(object, path);
+
+	return text == NULL && json_has(object, path) ? pstrdup("") : text;
+}
+
+char *
 currency_at(const Jsonb *object, const char *path)
 {
 	char *currency = json_text(object, path);

@@ -17,6 +17,9 @@ extern bool same_text(const char *a, const char *b);
 /* Is the word in the list, which ends with NULL?  NULL is in none. */
 extern bool is_one_of(const char *word, const char *const *words);
 
+/* Text at path; "" (told to be none) where the member is there and null, NULL where it is not there. */
+extern char *text_or_none_at(const Jsonb *object, const char *path);
+
 /* Of an object of the provider's: the currency in upper case, NULL when it is not told. */
 extern char *currency_at(const Jsonb *object, const char *path);
 

@@ -72,7 +72,7 @@ read_customer(const Jsonb *object, ProviderSnapshot *snapshot)
 
 	snapshot->reference = json_text(object, "external_id");
 	customer->email = json_text(object, "email");
-	customer->name = json_text(object, "name");
+	customer->name = text_or_none_at(object, "name");
 	customer->default_payment_method = json_text(object, "default_payment_method_id");
 	if (json_text(object, "deleted_at") != NULL)
 		polar_mark_deleted(snapshot);

@@ -42,6 +42,7 @@ extern const char *object_type_name(BillingObject type); /* "customer", ... */
 
 typedef struct CustomerSnapshot
 {
+	/* "": told to have none */
 	const char *email;
 	const char *name;
 	const char *phone;
@@ -82,7 +83,7 @@ typedef struct SubscriptionSnapshot
 	bool pause_at_period_end;
 	TimestampTz resumes_at;
 	const char *pending_price;  /* provider's id: from the next period on, or once it is paid for */
-	const char *payment_method; /* provider's id of the default method */
+	const char *payment_method; /* provider's id of the default method; "": told to have none */
 	const char *client_secret;  /* to be shown by client_config() only */
 } SubscriptionSnapshot;
 
@@ -117,7 +118,7 @@ typedef struct SetupIntentSnapshot
 	const char *customer; /* provider's id */
 	const char *status;   /* pending, requires_action, processing, succeeded, failed, canceled */
 	const char *provider_status;
-	const char *payment_method; /* provider's id */
+	const char *payment_method; /* provider's id; "": told to have none */
 	const char *client_secret;
 	const Jsonb *next_action; /* as of a payment intent */
 	const char *error_code;
@@ -140,7 +141,7 @@ typedef struct PaymentIntentSnapshot
 	int64 amount_received;
 	int64 amount_refunded;
 	const char *method;         /* card, oxxo, spei, us_bank_account, sepa_debit, ... */
-	const char *payment_method; /* provider's id */
+	const char *payment_method; /* provider's id; "": told to have none */
 	const char *charge;         /* provider's id of the latest charge */
 	const char *client_secret;
 	const Jsonb *next_action; /* NULL: none (any more) */

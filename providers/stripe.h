@@ -168,6 +168,8 @@ extern void stripe_mark_gone(ProviderSnapshot *snapshot);
 
 /* The id at path, where Stripe gives either the id or the whole object. */
 extern char *stripe_id_at(const Jsonb *object, const char *path);
+/* "" where the member is there and null. */
+extern char *stripe_id_or_none_at(const Jsonb *object, const char *path);
 
 /* The id of the subscription that an invoice is for, NULL for none. */
 extern char *stripe_invoice_subscription(const Jsonb *invoice);

@@ -315,11 +315,22 @@ typedef struct Event
 {
 	const EventRule *rule;
 	const Jsonb *object;
-	bool livemode; /* for objects that do not say it themselves */
+	const Jsonb *former; /* of members that have changed; NULL: not told */
+	bool livemode;       /* for objects that do not say it themselves */
 } Event;
 
 /* Why nothing is left to apply. */
 #define UNREADABLE "no object that could be read"
+
+/* What is detached is nobody's any more; whose it was is told beside it. */
+static void
+read_gone(const Event *event, ProviderSnapshot *snapshot)
+{
+	stripe_mark_gone(snapshot);
+	if (snapshot->type == BILLING_PAYMENT_METHOD && snapshot->payment_method.customer == NULL &&
+		event->former != NULL)
+		snapshot->payment_method.customer = stripe_id_at(event->former, "customer");
+}
 
 static void
 read_object(const Event *event, EventReading *reading)
@@ -338,7 +349,7 @@ read_object(const Event *event, EventReading *reading)
 		return;
 	}
 	if (rule->effect == EFFECT_GONE)
-		stripe_mark_gone(snapshot);
+		read_gone(event, snapshot);
 	read_type(rule->type, snapshot);
 	reading->snapshots = list_make1(snapshot);
 	if (rule->notice != NULL)
@@ -446,6 +457,7 @@ stripe_read_event(const Jsonb *payload, EventReading *reading)
 	char *type = json_text(payload, "type");
 	Event event = {
 		.object = json_part(payload, "data.object"),
+		.former = json_part(payload, "data.previous_attributes"),
 		.livemode = json_bool(payload, "livemode", false),
 	};
 

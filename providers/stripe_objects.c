@@ -28,14 +28,22 @@ stripe_id_at(const Jsonb *object, const char *path)
 	return id != NULL ? id : json_text(object, psprintf("%s.id", path));
 }
 
+char *
+stripe_id_or_none_at(const Jsonb *object, const char *path)
+{
+	char *id = stripe_id_at(object, path);
+
+	return id == NULL ? text_or_none_at(object, path) : id;
+}
+
 static void
 read_customer(const Jsonb *object, ProviderSnapshot *snapshot)
 {
 	CustomerSnapshot *customer = &snapshot->customer;
 
-	customer->email = json_text(object, "email");
-	customer->name = json_text(object, "name");
-	customer->phone = json_text(object, "phone");
+	customer->email = text_or_none_at(object, "email");
+	customer->name = text_or_none_at(object, "name");
+	customer->phone = text_or_none_at(object, "phone");
 	customer->default_payment_method = stripe_id_at(object,
 													"invoice_settings.default_payment_method");
 }
@@ -142,7 +150,7 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	subscription->ended_at = json_unix_time(object, "ended_at");
 	/* a change that waits for its payment */
 	subscription->pending_price = stripe_id_at(object, "pending_update.subscription_items.0.price");
-	subscription->payment_method = stripe_id_at(object, "default_payment_method");
+	subscription->payment_method = stripe_id_or_none_at(object, "default_payment_method");
 	subscription->client_secret = confirmation_secret(object);
 }
 

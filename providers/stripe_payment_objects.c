@@ -174,7 +174,7 @@ stripe_read_setup_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 	setup->provider_status = json_text(object, "status");
 	setup->status = intent_status(object, "last_setup_error");
 	snapshot->terminal = is_one_of(setup->status, final);
-	setup->payment_method = stripe_id_at(object, "payment_method");
+	setup->payment_method = stripe_id_or_none_at(object, "payment_method");
 	setup->client_secret = json_text(object, "client_secret");
 	setup->next_action = read_next_action(object);
 	setup->error_code = json_text(object, "last_setup_error.decline_code");
@@ -189,12 +189,14 @@ method_in(const char *type, const char *currency)
 	return same_text(type, "customer_balance") && same_text(currency, "MXN") ? "spei" : type;
 }
 
-/* The type of the method, from wherever it is told. */
+/*
+ * The type of the method, from wherever it is told.  Not from the error of an
+ * attempt: the next one may be made by another.
+ */
 static const char *
 method_of(const Jsonb *object, const Jsonb *charge, const char *currency)
 {
-	static const char *const places[] = {"payment_method.type",
-										 "last_payment_error.payment_method.type"};
+	static const char *const places[] = {"payment_method.type"};
 	const char *type = charge == NULL ? NULL : json_text(charge, "payment_method_details.type");
 
 	for (size_t i = 0; type == NULL && i < lengthof(places); i++)
@@ -273,7 +275,7 @@ stripe_read_payment_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 	intent->amount_capturable = amount_at(object, "amount_capturable");
 	intent->amount_received = amount_at(object, "amount_received");
 	intent->method = method_of(object, charge, intent->currency);
-	intent->payment_method = stripe_id_at(object, "payment_method");
+	intent->payment_method = stripe_id_or_none_at(object, "payment_method");
 	intent->charge = json_text(object, "latest_charge");
 	intent->client_secret = json_text(object, "client_secret");
 	intent->next_action = read_next_action(object);

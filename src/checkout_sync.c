@@ -386,11 +386,17 @@ QUERY(
 	"url = CASE WHEN $2 IN ('open', 'processing') THEN coalesce($5, url) END, "
 	"client_secret = CASE WHEN $2 IN ('open', 'processing') THEN coalesce($6, client_secret) END, "
 	"amount_total = coalesce($7, amount_total), expires_at = coalesce($8, expires_at), "
-	"completed_at = CASE WHEN $2 = 'complete' THEN coalesce(completed_at, $9) ELSE completed_at END, "
+	"completed_at = CASE WHEN $2 = 'complete' THEN least(completed_at, $9) ELSE completed_at END, "
 	"payment_intent_id = coalesce($10, payment_intent_id), subscription_id = coalesce($11, subscription_id), "
 	"setup_intent_id = coalesce($12, setup_intent_id), updated_at = now() WHERE id = $1",
 	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID, BYTEAOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 	UUIDOID, UUIDOID, UUIDOID);
+
+/* A later state may have been told first. */
+QUERY(
+	completed_earlier,
+	"UPDATE billing.checkout_sessions SET completed_at = $2 WHERE id = $1 AND coalesce(completed_at > $2, true)",
+	UUIDOID, TIMESTAMPTZOID);
 
 static Arg
 arg_total(const CheckoutSession *session, const CheckoutSessionSnapshot *told)
@@ -482,6 +488,8 @@ checkout_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 		return not_ours(snapshot, news, waiting_for);
 	status = told->status != NULL ? told->status : snapshot->deleted ? "canceled" : session->status;
 	now.status = status;
+	if (strcmp(status, "complete") == 0)
+		RUN(completed_earlier, arg_uuid(session->id), arg_time(news->as_of));
 	if (!may_become(session, status))
 		return SNAPSHOT_STALE;
 	if (!ref_advance(snapshot, session->id, news, stage_of(&now)))

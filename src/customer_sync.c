@@ -152,11 +152,11 @@ QUERY(
 	customer_changing,
 	"SELECT FROM billing.outbox WHERE object_id = $1 AND operation IN ('customer.create', 'customer.update') LIMIT 1",
 	UUIDOID);
-QUERY(
-	mirror_customer,
-	"UPDATE billing.customers SET email = coalesce($2, email), email_hash = coalesce($3, email_hash), "
-	"name = coalesce($4, name), phone = coalesce($5, phone), updated_at = now() WHERE id = $1",
-	UUIDOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID);
+QUERY(mirror_customer,
+	  "UPDATE billing.customers SET email = nullif(coalesce($2, email), ''), "
+	  "email_hash = nullif(coalesce($3, email_hash), ''), name = nullif(coalesce($4, name), ''), "
+	  "phone = nullif(coalesce($5, phone), ''), updated_at = now() WHERE id = $1",
+	  UUIDOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID);
 QUERY(
 	mirror_default_method,
 	"WITH target AS (SELECT m.id FROM billing.payment_methods AS m JOIN billing.provider_refs AS r "
@@ -168,6 +168,17 @@ QUERY(
 	"SELECT id, (SELECT count(*) FROM cleared) FROM target",
 	UUIDOID, TEXTOID, TEXTOID, TEXTOID);
 QUERY(make_default, "UPDATE billing.payment_methods SET is_default = true WHERE id = $1", UUIDOID);
+
+/* Not told is NULL, told to be none is empty. */
+static Arg
+arg_told(const char *told, bytea *value)
+{
+	if (told == NULL || *told != '\0')
+		return arg_bytes(value);
+	value = palloc(VARHDRSZ);
+	SET_VARSIZE(value, VARHDRSZ);
+	return arg_bytes(value);
+}
 
 /*
  * What somebody changed at the provider is taken over, unless a change of ours
@@ -181,9 +192,11 @@ mirror_data(const pg_uuid_t *id, const CustomerSnapshot *told)
 		return;
 	if (RUN(customer_changing, arg_uuid(id)) > 0)
 		return;
-	RUN(mirror_customer, arg_uuid(id), arg_bytes(seal_text("customers.email", id, told->email)),
-		arg_bytes(email_hash(told->email)), arg_bytes(seal_text("customers.name", id, told->name)),
-		arg_bytes(seal_text("customers.phone", id, told->phone)));
+	RUN(mirror_customer, arg_uuid(id),
+		arg_told(told->email, seal_text("customers.email", id, told->email)),
+		arg_told(told->email, email_hash(told->email)),
+		arg_told(told->name, seal_text("customers.name", id, told->name)),
+		arg_told(told->phone, seal_text("customers.phone", id, told->phone)));
 }
 
 Applied

@@ -319,24 +319,22 @@ adopt(const ProviderSnapshot *snapshot, const News *news, const char **waiting_f
 	return dispute_load(id);
 }
 
+QUERY(mirror_dispute,
+	  "UPDATE billing.disputes SET status = $2, provider_status = coalesce($3, provider_status), "
+	  "amount = coalesce($4, amount), reason = coalesce($5, reason), "
+	  "evidence_due_by = coalesce($6, evidence_due_by), "
+	  "error_code = NULL, updated_at = now() WHERE id = $1",
+	  UUIDOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TIMESTAMPTZOID);
+/* It was so at this time at the latest: the earliest that is told counts. */
 QUERY(
-	mirror_dispute,
-	"UPDATE billing.disputes SET status = $2, provider_status = coalesce($3, provider_status), "
-	"amount = coalesce($4, amount), reason = coalesce($5, reason), "
-	"evidence_due_by = coalesce($6, evidence_due_by), "
-	"evidence_submitted_at = CASE WHEN $7 THEN coalesce(evidence_submitted_at, $10) ELSE evidence_submitted_at END, "
-	"funds_withdrawn_at = CASE WHEN $8 THEN coalesce(funds_withdrawn_at, $10) ELSE funds_withdrawn_at END, "
-	"funds_reinstated_at = CASE WHEN $9 THEN coalesce(funds_reinstated_at, $10) ELSE funds_reinstated_at END, "
-	"error_code = NULL, updated_at = now() WHERE id = $1",
-	UUIDOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TIMESTAMPTZOID, BOOLOID, BOOLOID, BOOLOID,
-	TIMESTAMPTZOID);
-QUERY(
-	move_funds,
-	"UPDATE billing.disputes SET funds_withdrawn_at = CASE WHEN $2 THEN coalesce(funds_withdrawn_at, $4) "
-	"ELSE funds_withdrawn_at END, "
-	"funds_reinstated_at = CASE WHEN $3 THEN coalesce(funds_reinstated_at, $4) ELSE funds_reinstated_at END, "
-	"updated_at = now() WHERE id = $1",
-	UUIDOID, BOOLOID, BOOLOID, TIMESTAMPTZOID);
+	note_past,
+	"UPDATE billing.disputes SET evidence_submitted_at = CASE WHEN $2 THEN least(evidence_submitted_at, $5) "
+	"ELSE evidence_submitted_at END, "
+	"funds_withdrawn_at = CASE WHEN $3 THEN least(funds_withdrawn_at, $5) ELSE funds_withdrawn_at END, "
+	"funds_reinstated_at = CASE WHEN $4 THEN least(funds_reinstated_at, $5) ELSE funds_reinstated_at END, "
+	"updated_at = now() WHERE id = $1 AND ($2 AND coalesce(evidence_submitted_at > $5, true) "
+	"OR $3 AND coalesce(funds_withdrawn_at > $5, true) OR $4 AND coalesce(funds_reinstated_at > $5, true))",
+	UUIDOID, BOOLOID, BOOLOID, BOOLOID, TIMESTAMPTZOID);
 
 static void
 mirror(const Dispute *d, const DisputeSnapshot *told, const News *news, const char *status)
@@ -345,8 +343,7 @@ mirror(const Dispute *d, const DisputeSnapshot *told, const News *news, const ch
 		told->amount == NO_AMOUNT
 			? arg_null()
 			: arg_int(amount_from_wire(news->provider, d->currency, told->amount)),
-		arg_text(told->reason), arg_time(told->evidence_due_by), arg_bool(told->evidence_submitted),
-		arg_bool(told->funds_withdrawn), arg_bool(told->funds_reinstated), arg_time(news->as_of));
+		arg_text(told->reason), arg_time(told->evidence_due_by));
 }
 
 static void
@@ -403,15 +400,13 @@ dispute_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 		return SNAPSHOT_UNKNOWN;
 	status = told->status != NULL ? told->status : d->status;
 	record_funds(d, told);
+	/* that money has moved stays true, however late it is told */
+	RUN(note_past, arg_uuid(d->id), arg_bool(told->evidence_submitted),
+		arg_bool(told->funds_withdrawn), arg_bool(told->funds_reinstated), arg_time(news->as_of));
 	if ((strcmp(status, d->status) != 0 &&
 		 RUN(transition_allowed, arg_text(d->status), arg_text(status)) == 0) ||
 		!ref_advance(snapshot, d->id, news, stage_of(status)))
-	{
-		/* that money has moved stays true, however late it is told */
-		RUN(move_funds, arg_uuid(d->id), arg_bool(told->funds_withdrawn),
-			arg_bool(told->funds_reinstated), arg_time(news->as_of));
 		return SNAPSHOT_STALE;
-	}
 	mirror(d, told, news, status);
 	if (strcmp(d->status, status) != 0)
 		event_record(psprintf("dispute.%s", status), "dispute", d->id, d->organization_id,

@@ -254,7 +254,7 @@ QUERY(
 	"amount_remaining = excluded.amount_remaining, attempt_count = excluded.attempt_count, "
 	"period_start = coalesce(excluded.period_start, i.period_start), "
 	"period_end = coalesce(excluded.period_end, i.period_end), due_at = excluded.due_at, "
-	"paid_at = coalesce(excluded.paid_at, i.paid_at), next_attempt_at = excluded.next_attempt_at, "
+	"paid_at = least(excluded.paid_at, i.paid_at), next_attempt_at = excluded.next_attempt_at, "
 	"hosted_url = coalesce(excluded.hosted_url, i.hosted_url), pdf_url = coalesce(excluded.pdf_url, i.pdf_url), "
 	"error_code = coalesce(excluded.error_code, CASE WHEN excluded.status = 'open' AND i.status = 'open' THEN i.error_code END), "
 	"updated_at = now()",
@@ -327,14 +327,22 @@ find_parties(const InvoiceSnapshot *told, const News *news, pg_uuid_t **customer
 	return *subscription != NULL;
 }
 
+QUERY(paid_earlier, "UPDATE billing.invoices SET paid_at = $2 WHERE id = $1 AND paid_at > $2",
+	  UUIDOID, TIMESTAMPTZOID);
+
+/* Where it does not say when: the first news that it is paid tell it best. */
+static TimestampTz
+paid_at(const InvoiceSnapshot *told, const News *news)
+{
+	if (told->paid_at == 0 && strcmp(told->status, "paid") == 0)
+		return news->as_of;
+	return told->paid_at;
+}
+
 static void
 put(const pg_uuid_t *id, const InvoiceSnapshot *told, const News *news, const pg_uuid_t *customer,
 	const pg_uuid_t *subscription, const char *organization_id)
 {
-	TimestampTz paid_at = told->paid_at;
-
-	if (paid_at == 0 && strcmp(told->status, "paid") == 0)
-		paid_at = news->as_of;
 	RUN(put_invoice, arg_uuid(id), arg_uuid(customer), arg_text(organization_id),
 		arg_uuid(subscription), arg_text(news->provider), arg_text(news->account),
 		arg_bool(news->livemode), arg_text(told->status), arg_text(told->number),
@@ -342,7 +350,7 @@ put(const pg_uuid_t *id, const InvoiceSnapshot *told, const News *news, const pg
 		arg_told(told, news, told->tax), arg_due(told, news, told->amount_due),
 		arg_due(told, news, told->amount_paid), arg_due(told, news, told->amount_remaining),
 		arg_int4(told->attempt_count), arg_time(told->period_start), arg_time(told->period_end),
-		arg_time(told->due_at), arg_time(paid_at), arg_time(told->next_attempt_at),
+		arg_time(told->due_at), arg_time(paid_at(told, news)), arg_time(told->next_attempt_at),
 		arg_time(told->created_at != 0 ? told->created_at : news->as_of),
 		arg_bytes(seal_text("invoices.hosted_url", id, told->hosted_url)),
 		arg_bytes(seal_text("invoices.pdf_url", id, told->pdf_url)), arg_text(told->error_code));
@@ -384,7 +392,8 @@ invoice_gone(const ProviderSnapshot *snapshot, const News *news)
 Applied
 invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
-	const InvoiceSnapshot *told = &snapshot->invoice;
+	InvoiceSnapshot now = snapshot->invoice;
+	const InvoiceSnapshot *told = &now;
 	pg_uuid_t *id;
 	pg_uuid_t *customer;
 	pg_uuid_t *subscription;
@@ -393,8 +402,11 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 	int attempts = 0;
 	const char *type;
 
-	if (snapshot->deleted)
+	if (snapshot->deleted && told->customer == NULL)
 		return invoice_gone(snapshot, news);
+	/* told in full it is kept, so that what was told before and comes later finds it */
+	if (snapshot->deleted)
+		now.status = "void";
 	if (told->status == NULL || told->currency == NULL ||
 		!find_parties(told, news, &customer, &subscription, waiting_for))
 	{
@@ -416,7 +428,10 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 	}
 	if (!may_become(before, told->status) ||
 		!ref_advance(snapshot, id, news, stage_of(told->status, told->attempt_count)))
+	{
+		RUN(paid_earlier, arg_uuid(id), arg_time(paid_at(told, news)));
 		return SNAPSHOT_STALE;
+	}
 	put(id, told, news, customer, subscription, organization_id);
 	payment_intent_link_invoice(told->payment_intent, id, news);
 	type = event_type(before, attempts, told);

@@ -234,10 +234,10 @@ payment_method_list_done(const OutboxRow *row, const CallResult *result)
 QUERY(
 	mirror_method,
 	"UPDATE billing.payment_methods SET state = $9, token = NULL, mandate = NULL, error_code = unusable, "
-	"type = coalesce($2, type), reference = coalesce($8, reference), "
+	"type = coalesce($2, type), reference = CASE WHEN NOT $10 THEN coalesce($8, reference) END, "
 	"brand = coalesce($3, brand), last4 = coalesce($4, last4), exp_month = coalesce($5, exp_month), "
 	"exp_year = coalesce($6, exp_year), wallet = coalesce($7, wallet), updated_at = now() WHERE id = $1",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT2OID, INT2OID, TEXTOID, BYTEAOID, TEXTOID);
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT2OID, INT2OID, TEXTOID, BYTEAOID, TEXTOID, BOOLOID);
 QUERY(insert_found,
 	  "INSERT INTO billing.payment_methods (id, customer_id, provider, account, livemode, state) "
 	  "VALUES ($1, $2, $3, $4, $5, 'pending')",
@@ -332,12 +332,14 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 {
 	const PaymentMethodSnapshot *told = &snapshot->payment_method;
 	pg_uuid_t *id = snapshot_object(snapshot, news);
+	bool gone = snapshot->deleted || told->customer == NULL;
 	Method method;
 	const char *state;
 
 	if (snapshot->partial)
 		return apply_usable(snapshot, news, waiting_for);
-	if (id == NULL && (snapshot->deleted || told->customer == NULL))
+	/* one that is gone before we heard of it is kept as such where we know whose it was */
+	if (id == NULL && told->customer == NULL)
 		return SNAPSHOT_STALE;
 	if (id == NULL)
 		id = adopt_method(snapshot, news, waiting_for);
@@ -349,19 +351,19 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		return SNAPSHOT_UNKNOWN;
 	if (!ref_advance(snapshot, id, news, STAGE(0, 0)))
 		return SNAPSHOT_STALE;
-	if (snapshot->deleted || told->customer == NULL)
-	{
-		detach_row(id, &method);
-		return SNAPSHOT_APPLIED;
-	}
-	state = method.unusable != NULL ? "failed" : "attached";
+	state = gone ? method.state : method.unusable != NULL ? "failed" : "attached";
 	RUN(mirror_method, arg_uuid(id), arg_text(told->type), arg_text(told->brand),
 		arg_text(told->last4), arg_int2(told->exp_month), arg_int2(told->exp_year),
 		arg_text(told->wallet),
 		arg_bytes(told->reference == NULL
 					  ? NULL
 					  : seal_text("payment_methods.reference", id, json_string(told->reference))),
-		arg_text(state));
+		arg_text(state), arg_bool(gone));
+	if (gone)
+	{
+		detach_row(id, &method);
+		return SNAPSHOT_APPLIED;
+	}
 	if (strcmp(method.state, state) != 0 || news->own_id == NULL)
 		event_record(strcmp(method.state, state) != 0 ? psprintf("payment_method.%s", state)
 													  : "payment_method.updated",

@@ -339,20 +339,20 @@ QUERY(
 	"greatest(amount_capturable, coalesce($4, amount)) ELSE 0 END), "
 	"amount_received = coalesce($6, CASE WHEN $21 THEN greatest(amount_received, coalesce($4, amount)) "
 	"ELSE amount_received END), "
-	"method = coalesce($7, method), payment_method_id = coalesce($8, payment_method_id), "
+	"method = coalesce($7, method), payment_method_id = CASE WHEN $25 THEN $8 ELSE payment_method_id END, "
 	"client_secret = CASE WHEN $22 THEN NULL ELSE coalesce($9, client_secret) END, "
 	"next_action = CASE WHEN $2 <> 'requires_action' THEN NULL ELSE coalesce($10, next_action) END, "
 	"terms = CASE WHEN $22 THEN NULL ELSE terms END, "
-	"expires_at = coalesce($11, expires_at), installments = coalesce($12, installments), "
+	"expires_at = CASE WHEN $2 = 'requires_action' THEN $11 END, installments = coalesce($12, installments), "
 	"error_code = CASE WHEN $2 = 'failed' THEN coalesce($13, error_code) WHEN $23 THEN $13 ELSE error_code END, "
-	"decline_code = CASE WHEN $2 = 'failed' THEN coalesce($14, decline_code) WHEN $23 THEN $14 ELSE decline_code END, "
-	"cancellation_reason = coalesce($15, cancellation_reason), invoice_id = coalesce($16, invoice_id), "
+	"decline_code = CASE WHEN $2 = 'failed' AND $13 IS NULL THEN decline_code WHEN $2 = 'failed' THEN $14 WHEN $23 THEN $14 ELSE decline_code END, "
+	"cancellation_reason = CASE WHEN $2 = 'canceled' THEN coalesce($15, cancellation_reason) END, invoice_id = coalesce($16, invoice_id), "
 	"subscription_id = coalesce($17, subscription_id), "
 	"checkout_session_id = coalesce($18, checkout_session_id), receipt_url = coalesce($19, receipt_url), "
-	"paid_at = CASE WHEN $21 THEN coalesce($20, paid_at, $24) ELSE paid_at END, updated_at = now() WHERE id = $1",
+	"paid_at = CASE WHEN $21 THEN least(paid_at, coalesce($20, $24)) ELSE paid_at END, updated_at = now() WHERE id = $1",
 	UUIDOID, TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID, UUIDOID, BYTEAOID, BYTEAOID,
 	TIMESTAMPTZOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, UUIDOID, UUIDOID, BYTEAOID,
-	TIMESTAMPTZOID, BOOLOID, BOOLOID, BOOLOID, TIMESTAMPTZOID);
+	TIMESTAMPTZOID, BOOLOID, BOOLOID, BOOLOID, TIMESTAMPTZOID, BOOLOID);
 
 /* Amounts come in the provider's units and are kept in ours. */
 static Arg
@@ -391,7 +391,25 @@ mirror(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *ne
 		arg_bytes(seal_text("payment_intents.receipt_url", p->id, told->receipt_url)),
 		arg_time(told->paid_at), arg_bool(arrived),
 		arg_bool(arrived || strcmp(status, "canceled") == 0), arg_bool(told->status != NULL),
-		arg_time(news->as_of));
+		arg_time(news->as_of), arg_bool(told->payment_method != NULL));
+}
+
+QUERY(arrived_earlier,
+	  "UPDATE billing.payment_intents SET paid_at = $2 WHERE id = $1 AND paid_at > $2", UUIDOID,
+	  TIMESTAMPTZOID);
+
+/*
+ * What stays true of a payment however late it is told: that there was such an
+ * attempt, and when the money arrived, if that was before what we know.
+ */
+static void
+note_past(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
+{
+	if (told->charge != NULL)
+		payment_add_charge(p, told->charge);
+	if (told->status != NULL && payment_arrived(told->status))
+		RUN(arrived_earlier, arg_uuid(p->id),
+			arg_time(told->paid_at != 0 ? told->paid_at : news->as_of));
 }
 
 QUERY(keep_browser,
@@ -490,6 +508,7 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		p = adopt(snapshot, news, waiting_for);
 	if (p == NULL)
 		return SNAPSHOT_UNKNOWN;
+	note_past(p, told, news);
 	status = next_status(p, told);
 	if (status == NULL)
 		return SNAPSHOT_STALE;
@@ -500,6 +519,7 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		keep_for_browser(p, told);
 		return SNAPSHOT_STALE;
 	}
+	/* the latest attempt: refunds and disputes are told by it */
 	if (told->charge != NULL)
 		payment_note_charge(p, told->charge, news);
 	p = check_asked(p, snapshot, news);

@@ -371,13 +371,13 @@ adopt(const ProviderSnapshot *snapshot, const News *news, const char **waiting_f
 QUERY(
 	mirror_setup,
 	"UPDATE billing.setup_intents SET status = $2, provider_status = coalesce($3, provider_status), "
-	"payment_method_id = coalesce($4, payment_method_id), "
+	"payment_method_id = CASE WHEN $9 THEN $4 ELSE payment_method_id END, "
 	"client_secret = CASE WHEN $8 THEN NULL ELSE coalesce($5, client_secret) END, "
 	"next_action = CASE WHEN $2 = 'requires_action' THEN coalesce($6, next_action) END, "
 	"terms = CASE WHEN $8 THEN NULL ELSE terms END, "
 	"error_code = CASE WHEN $2 = 'failed' THEN coalesce($7, error_code) ELSE $7 END, updated_at = now() "
 	"WHERE id = $1",
-	UUIDOID, TEXTOID, TEXTOID, UUIDOID, BYTEAOID, BYTEAOID, TEXTOID, BOOLOID);
+	UUIDOID, TEXTOID, TEXTOID, UUIDOID, BYTEAOID, BYTEAOID, TEXTOID, BOOLOID, BOOLOID);
 QUERY(keep_browser,
 	  "UPDATE billing.setup_intents SET client_secret = coalesce(client_secret, $2) "
 	  "WHERE id = $1 AND status NOT IN ('succeeded', 'canceled')",
@@ -428,7 +428,8 @@ setup_intent_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 		arg_bytes(secret),
 		arg_bytes(seal_text("setup_intents.next_action", s->id,
 							told->next_action == NULL ? NULL : json_string(told->next_action))),
-		arg_text(told->error_code), arg_bool(is_over(status)));
+		arg_text(told->error_code), arg_bool(is_over(status)),
+		arg_bool(told->payment_method != NULL));
 	if (!same)
 		event_record(psprintf("setup_intent.%s", status), "setup_intent", s->id, s->organization_id,
 					 s->status, status);

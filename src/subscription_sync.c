@@ -418,14 +418,14 @@ QUERY(
 	"cancel_at_period_end = $10 OR EXISTS (SELECT FROM billing.scheduled_changes AS h "
 	"WHERE h.subscription_id = $1 AND h.state = 'pending'), "
 	"cancel_at = $11, canceled_at = $12, pause_at_period_end = $17, resumes_at = $18, pending_price_id = $19, "
-	"ended_at = $13, payment_method_id = coalesce($14, payment_method_id), "
+	"ended_at = $13, payment_method_id = CASE WHEN $20 THEN $14 ELSE payment_method_id END, "
 	"client_secret = CASE WHEN $2 = 'incomplete' THEN coalesce($15, client_secret) END, "
 	"error_code = CASE WHEN $2 IN ('active', 'trialing') THEN NULL ELSE error_code END, "
 	"conflict = conflict OR (superseded_by IS NOT NULL AND $16), "
 	"updated_at = now() WHERE id = $1",
 	UUIDOID, TEXTOID, TEXTOID, UUIDOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 	TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, BYTEAOID,
-	BOOLOID, BOOLOID, TIMESTAMPTZOID, UUIDOID);
+	BOOLOID, BOOLOID, TIMESTAMPTZOID, UUIDOID, BOOLOID);
 
 static void
 mirror(const Subscription *s, const SubscriptionSnapshot *told, const News *news)
@@ -446,7 +446,8 @@ mirror(const Subscription *s, const SubscriptionSnapshot *told, const News *news
 		arg_uuid(ref_object("payment_method", told->payment_method, news->provider, news->account)),
 		arg_bytes(seal_text("subscriptions.client_secret", s->id, told->client_secret)),
 		arg_bool(live_status(told->status)), arg_bool(told->pause_at_period_end),
-		arg_time(told->resumes_at), arg_uuid(told_price(told->pending_price, news)));
+		arg_time(told->resumes_at), arg_uuid(told_price(told->pending_price, news)),
+		arg_bool(told->payment_method != NULL));
 	if (ended != 0)
 		scheduled_changes_drop(s->id);
 }
