@@ -130,8 +130,9 @@ typedef struct SetupIntentSnapshot
  */
 typedef struct PaymentIntentSnapshot
 {
-	const char *customer;        /* provider's id */
-	const char *status;          /* one of ours, design.md section 5 */
+	bool as_asked;        /* what we asked for is what is paid: another amount is worth a look */
+	const char *customer; /* provider's id */
+	const char *status;   /* one of ours, design.md section 5 */
 	const char *provider_status; /* the provider's word */
 	const char *currency;
 	int64 amount;

@@ -4,7 +4,7 @@
 CREATE TABLE billing.access_levels
 (
 	level text NOT NULL CHECK (level IN ('admin', 'app', 'webhook', 'report', 'tenant')),
-	kind text NOT NULL CHECK (kind IN ('routine', 'table')),
+	kind text NOT NULL CHECK (kind IN ('routine', 'table', 'entry')),
 	object name NOT NULL,
 	privileges text NOT NULL CHECK (privileges IN ('EXECUTE', 'SELECT', 'UPDATE', 'INSERT, UPDATE')),
 	columns name[],
@@ -13,7 +13,8 @@ CREATE TABLE billing.access_levels
 COMMENT ON TABLE billing.access_levels IS
 	'What each level of grant_access() may do: admin (configures and repairs), app (the application), webhook (takes webhooks in), report '
 	'(reads, without personal data), tenant (reads what belongs to one organisation).';
-COMMENT ON COLUMN billing.access_levels.object IS 'Name in schema billing; of a routine, with all its overloads.';
+COMMENT ON COLUMN billing.access_levels.kind IS 'routine and table: of schema billing; entry: a routine of schema billing_webhooks.';
+COMMENT ON COLUMN billing.access_levels.object IS 'Name in its schema; of a routine, with all its overloads.';
 COMMENT ON COLUMN billing.access_levels.columns IS 'NULL: the whole table.';
 
 CREATE TABLE billing.access_grants
@@ -99,10 +100,15 @@ DECLARE
 BEGIN
 	EXECUTE format('GRANT USAGE ON SCHEMA billing TO %I', grant_level.role);
 	FOR granted IN
-		SELECT 'EXECUTE' AS privileges, 'ROUTINE ' || p.oid::regprocedure AS object
+		SELECT DISTINCT 'USAGE' AS privileges, 'SCHEMA billing_webhooks' AS object
 		FROM billing.access_levels AS l
-		JOIN pg_proc AS p ON p.proname = l.object AND p.pronamespace = 'billing'::regnamespace
-		WHERE l.level = grant_level.level AND l.kind = 'routine'
+		WHERE l.level = grant_level.level AND l.kind = 'entry'
+		UNION ALL
+		SELECT 'EXECUTE', 'ROUTINE ' || p.oid::regprocedure
+		FROM billing.access_levels AS l
+		JOIN pg_proc AS p ON p.proname = l.object
+			AND p.pronamespace = CASE l.kind WHEN 'routine' THEN 'billing' WHEN 'entry' THEN 'billing_webhooks' END::regnamespace
+		WHERE l.level = grant_level.level AND l.kind IN ('routine', 'entry')
 		UNION ALL
 		SELECT (SELECT string_agg(trim(w) || coalesce(c.list, ''), ', ') FROM string_to_table(l.privileges, ',') AS w),
 			   'TABLE ' || format('billing.%I', l.object)
@@ -164,8 +170,8 @@ END
 $$;
 COMMENT ON FUNCTION billing.grant_access(name, text) IS
 	'Gives a role a level; it may have several. admin: configures providers, plans and access, repairs what is stuck. app: everything that '
-	'the application does. webhook: verify_webhook() and handle_webhook(). report: reads, without personal data. tenant: reads what belongs '
-	'to the organisation that the setting janua_billing.organization_id names. Whoever sets that setting chooses the organisation: the '
+	'the application does. webhook: verify_webhook() and handle_webhook(), and the schema billing_webhooks, for PostgREST. report: reads, '
+	'without personal data. tenant: reads what belongs to the organisation that the setting janua_billing.organization_id names. Whoever sets that setting chooses the organisation: the '
 	'application sets it, and lets nobody run commands of his own as such a role. For superusers and roles with level admin. Errors: '
 	'22023 unknown level, 42704 no such role.';
 
@@ -183,6 +189,8 @@ BEGIN
 	EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA billing FROM %I', revoke_access.role);
 	EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA billing FROM %I', revoke_access.role);
 	EXECUTE format('REVOKE ALL ON SCHEMA billing FROM %I', revoke_access.role);
+	EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA billing_webhooks FROM %I', revoke_access.role);
+	EXECUTE format('REVOKE ALL ON SCHEMA billing_webhooks FROM %I', revoke_access.role);
 	FOR kept IN SELECT g.level FROM billing.access_grants AS g WHERE g.role_name = revoke_access.role
 	LOOP
 		PERFORM billing.grant_level(revoke_access.role, kept);
@@ -288,3 +296,9 @@ FROM (VALUES
 	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters installment_terms refund_rules')
 ) AS v (privileges, objects)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
+
+-- What is on the web is for the roles that take webhooks in, and for no other level.
+INSERT INTO billing.access_levels (level, kind, object, privileges)
+SELECT 'webhook', 'entry', p.proname, 'EXECUTE'
+FROM pg_proc AS p
+WHERE p.pronamespace = 'billing_webhooks'::regnamespace;

@@ -29,17 +29,17 @@ BEGIN
 		SELECT quote_ident(r.rolname)
 		FROM (SELECT c.relacl FROM pg_class AS c WHERE c.relnamespace = 'billing'::regnamespace
 			  UNION ALL
-			  SELECT p.proacl FROM pg_proc AS p WHERE p.pronamespace = 'billing'::regnamespace
+			  SELECT p.proacl FROM pg_proc AS p WHERE p.pronamespace IN ('billing'::regnamespace, 'billing_webhooks'::regnamespace)
 			  UNION ALL
-			  SELECT n.nspacl FROM pg_namespace AS n WHERE n.nspname = 'billing') AS o (acl)
+			  SELECT n.nspacl FROM pg_namespace AS n WHERE n.nspname IN ('billing', 'billing_webhooks')) AS o (acl)
 		CROSS JOIN LATERAL aclexplode(o.acl) AS a
 		JOIN pg_roles AS r ON r.oid = a.grantee
 		WHERE r.rolname <> 'janua_billing'
 	LOOP
-		EXECUTE format('REVOKE ALL ON SCHEMA billing FROM %s', grantee);
+		EXECUTE format('REVOKE ALL ON SCHEMA billing, billing_webhooks FROM %s', grantee);
 		EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA billing FROM %s', grantee);
 		EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA billing FROM %s', grantee);
-		EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA billing FROM %s', grantee);
+		EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA billing, billing_webhooks FROM %s', grantee);
 	END LOOP;
 END
 $$;

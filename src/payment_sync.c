@@ -415,6 +415,49 @@ keep_for_browser(const PaymentIntent *p, const PaymentIntentSnapshot *told)
 							told->next_action == NULL ? NULL : json_string(told->next_action))));
 }
 
+/* What is paid, or is to be paid, in the provider's units. */
+static int64
+told_money(const PaymentIntentSnapshot *told)
+{
+	bool arrived = told->status != NULL && payment_arrived(told->status);
+
+	return arrived && told->amount_received != NO_AMOUNT ? told->amount_received : told->amount;
+}
+
+/* A part of what was authorised may be captured: that is less than was asked for, and right. */
+QUERY(note_difference,
+	  "UPDATE billing.payment_intents SET asked_amount = coalesce(asked_amount, amount), "
+	  "asked_currency = coalesce(asked_currency, currency), currency = $3, updated_at = now() "
+	  "WHERE id = $1 AND (currency <> $3 OR (asked_amount IS NULL AND amount <> $2 "
+	  "AND NOT (capture_method = 'manual' AND $2 < amount)))",
+	  UUIDOID, INT8OID, TEXTOID);
+
+/*
+ * Where what we asked for is what is paid, another amount or currency is
+ * booked as it is told, and what we asked for is kept beside it, for a person
+ * to look at (the view attention).  A webhook that says so is not the last
+ * word: the provider is asked.
+ */
+static PaymentIntent *
+check_asked(PaymentIntent *p, const ProviderSnapshot *snapshot, const News *news)
+{
+	const PaymentIntentSnapshot *told = &snapshot->payment_intent;
+	const char *currency = told->currency != NULL ? told->currency : p->currency;
+	pg_uuid_t *reference = uuid_parse(snapshot->reference);
+	int64 money = told_money(told);
+
+	if (!told->as_asked || money == NO_AMOUNT || reference == NULL ||
+		!uuid_equal(reference, p->id) ||
+		RUN(note_difference, arg_uuid(p->id),
+			arg_int(amount_from_wire(news->provider, currency, money)), arg_text(currency)) == 0)
+		return p;
+	event_record("payment_intent.amount_differs", "payment_intent", p->id, p->organization_id,
+				 p->status, p->status);
+	if (news->event_id[0] != '\0')
+		refresh_doubtful("payment_intent", p->id, news->provider, news->account);
+	return payment_intent_load(p->id);
+}
+
 /* All that came back, as the provider counts it. */
 static void
 take_refunded(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
@@ -459,6 +502,7 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	}
 	if (told->charge != NULL)
 		payment_note_charge(p, told->charge, news);
+	p = check_asked(p, snapshot, news);
 	mirror(p, told, news, status);
 	if (strcmp(p->status, status) != 0)
 		event_record(psprintf("payment_intent.%s", status), "payment_intent", p->id,

@@ -197,6 +197,9 @@ extern Applied dispute_apply(const ProviderSnapshot *snapshot, const News *news,
 extern void refresh_doubtful(const char *object_type, const pg_uuid_t *object_id,
 							 const char *provider, const char *account);
 
+/* Is that a type of object that some provider can be asked for? */
+extern bool refresh_possible(const char *object_type);
+
 /* checkout.c: a subscription that the buyer makes in a checkout; returns its id, not the session's. */
 typedef struct CheckoutSale
 {

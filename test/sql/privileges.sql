@@ -18,16 +18,16 @@ FROM (SELECT 'relation' AS kind, c.relname::text AS name, c.relacl AS acl
 	  FROM pg_class AS c WHERE c.relnamespace = 'billing'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S')
 	  UNION ALL
 	  SELECT 'routine', p.oid::regprocedure::text, coalesce(p.proacl, acldefault('f', p.proowner))
-	  FROM pg_proc AS p WHERE p.pronamespace = 'billing'::regnamespace
+	  FROM pg_proc AS p WHERE p.pronamespace IN ('billing'::regnamespace, 'billing_webhooks'::regnamespace)
 	  UNION ALL
-	  SELECT 'schema', n.nspname::text, n.nspacl FROM pg_namespace AS n WHERE n.nspname = 'billing') AS o
+	  SELECT 'schema', n.nspname::text, n.nspacl FROM pg_namespace AS n WHERE n.nspname IN ('billing', 'billing_webhooks')) AS o
 WHERE EXISTS (SELECT FROM aclexplode(o.acl) AS a WHERE a.grantee <> 'janua_billing'::regrole);
 
 -- Functions with the owner's rights, and those whose body is parsed when it runs, have a search_path of their own.
 SELECT p.oid::regprocedure
 FROM pg_proc AS p
 JOIN pg_language AS l ON l.oid = p.prolang
-WHERE p.pronamespace = 'billing'::regnamespace AND (p.prosecdef OR l.lanname = 'plpgsql')
+WHERE p.pronamespace IN ('billing'::regnamespace, 'billing_webhooks'::regnamespace) AND (p.prosecdef OR l.lanname = 'plpgsql')
 	AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false);
 
 -- A function is IMMUTABLE only where that was thought about.
@@ -44,7 +44,7 @@ WHERE c.relnamespace = 'billing'::regnamespace AND c.relkind IN ('r', 'p', 'v')
 UNION ALL
 SELECT p.oid::regprocedure::text
 FROM pg_proc AS p
-WHERE p.pronamespace = 'billing'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL;
+WHERE p.pronamespace IN ('billing'::regnamespace, 'billing_webhooks'::regnamespace) AND obj_description(p.oid, 'pg_proc') IS NULL;
 
 -- Every table with rows of organisations has row level security.
 SELECT c.oid::regclass
@@ -56,7 +56,8 @@ WHERE c.relnamespace = 'billing'::regnamespace AND c.relkind IN ('r', 'p') AND N
 SELECT l.level, l.object
 FROM billing.access_levels AS l
 WHERE NOT EXISTS (SELECT FROM pg_proc AS p
-				  WHERE l.kind = 'routine' AND p.pronamespace = 'billing'::regnamespace AND p.proname = l.object)
+				  WHERE (l.kind, p.pronamespace) IN (('routine', 'billing'::regnamespace), ('entry', 'billing_webhooks'::regnamespace))
+					  AND p.proname = l.object)
 	AND NOT EXISTS (SELECT FROM pg_class AS c
 					WHERE l.kind = 'table' AND c.relnamespace = 'billing'::regnamespace AND c.relname = l.object);
 SELECT p.proname
@@ -79,6 +80,14 @@ SELECT billing.grant_access('regress_report', 'report');
 SELECT billing.grant_access('regress_tenant', 'tenant');
 RESET ROLE;
 SELECT role_name, level FROM billing.access_grants ORDER BY role_name;
+
+-- What is on the web: three functions, for those who take webhooks in.
+SELECT r.rolname, p.oid::regprocedure
+FROM pg_roles AS r
+CROSS JOIN pg_proc AS p
+WHERE r.rolname LIKE 'regress\_%' AND NOT r.rolsuper AND p.pronamespace = 'billing_webhooks'::regnamespace
+	AND (has_schema_privilege(r.rolname, 'billing_webhooks', 'USAGE') OR has_function_privilege(r.rolname, p.oid, 'EXECUTE'))
+ORDER BY 1, 2::text COLLATE "C";
 
 -- Whoever can decrypt reads no key, no frozen request and no raw body.
 SELECT r.rolname, a.attrelid::regclass, a.attname
