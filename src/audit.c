@@ -222,7 +222,9 @@ add_texts(JsonBuilder *builder, const char *name, ArrayType *array)
 	json_open_array(builder, name);
 	for (int i = 0; i < count; i++)
 	{
-		if (!nulls[i])
+		if (nulls[i])
+			json_append_null(builder);
+		else
 			json_append_text(builder, TextDatumGetCString(values[i]));
 	}
 	json_close_array(builder);
