@@ -1,4 +1,4 @@
--- Who or what changed which object. 94_audit_triggers.sql has the tables that
+-- Who or what changed which object. 96_audit_triggers.sql has the tables that
 -- are audited, src/audit.c what writes here.
 
 -- Only the trigger writes it, and what may stand in action and cause is decided

@@ -3,7 +3,7 @@
  * audit.c
  *	  Who or what changed which object, before and after.
  *
- * A trigger on each table that is audited (sql/94_audit_triggers.sql says
+ * A trigger on each table that is audited (sql/96_audit_triggers.sql says
  * which, and what of it is not shown) writes a row of billing.audit_log in the
  * transaction of the change.  It is in C because it runs with every row that a
  * webhook touches: an UPDATE that changed nothing worth telling costs a

@@ -3,7 +3,7 @@
  * audit.h
  *	  Who or what changed which object: the rows of billing.audit_log.
  *
- * The triggers of sql/94_audit_triggers.sql write them.  What a trigger cannot
+ * The triggers of sql/96_audit_triggers.sql write them.  What a trigger cannot
  * know is why: whoever carries something out on behalf of a webhook, of the
  * answer to a request or of a duty says so here.
  *
