@@ -1,6 +1,6 @@
 -- Who or what changed which object: billing.audit_log.
 \ir helpers.psql
-SELECT plan(56);
+SELECT plan(57);
 
 -- What was done by a call last; the worker may be writing beside us.
 CREATE FUNCTION newest() RETURNS billing.audit_log
@@ -195,6 +195,10 @@ SET janua_billing.restoring = on;
 UPDATE billing.settings SET value = '1 minute' WHERE name = 'retry_cap';
 RESET janua_billing.restoring;
 SELECT is((SELECT count(*) FROM billing.audit_log WHERE object_key = 'retry_cap'), 1::bigint, 'what is loaded brings its history along');
+SET row_security = off;
+UPDATE billing.settings SET value = '2 minutes' WHERE name = 'retry_cap';
+SELECT is((SELECT count(*) FROM billing.audit_log WHERE object_key = 'retry_cap'), 1::bigint, 'as does what pg_dump has written');
+RESET row_security;
 SET ROLE audit_app;
 SET row_security = off;
 SELECT billing.create_customer('sly');
