@@ -663,6 +663,15 @@ json_append_int(JsonBuilder *builder, int64 value)
 }
 
 void
+json_append_null(JsonBuilder *builder)
+{
+	JsonbValue null;
+
+	null.type = jbvNull;
+	pushJsonbValue(&builder->state, WJB_ELEM, &null);
+}
+
+void
 json_append_json(JsonBuilder *builder, const Jsonb *value)
 {
 	if (value != NULL)

@@ -98,6 +98,7 @@ extern void json_close_object(JsonBuilder *builder);
 extern void json_open_array(JsonBuilder *builder, const char *key);
 extern void json_append_text(JsonBuilder *builder, const char *value);
 extern void json_append_int(JsonBuilder *builder, int64 value);
+extern void json_append_null(JsonBuilder *builder);
 extern void json_append_json(JsonBuilder *builder, const Jsonb *value);
 extern void json_close_array(JsonBuilder *builder);
 extern Jsonb *json_close(JsonBuilder *builder);

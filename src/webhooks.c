@@ -15,6 +15,7 @@
 
 #include "access/xact.h"
 #include "accounts.h"
+#include "audit.h"
 #include "check.h"
 #include "crypto.h"
 #include "errors.h"
@@ -374,6 +375,14 @@ apply(void *context)
 		a->waiting_for = doubts_settle(&reading, &news, &a->asked);
 }
 
+static void
+apply_as_cause(void *context)
+{
+	const Application *a = context;
+
+	audit_caused(AUDIT_WEBHOOK, a->inbox->identity.id, apply, context);
+}
+
 /*
  * Two webhooks that bring the same new object at once meet at its unique id:
  * the second one finds the object when it looks again.
@@ -381,12 +390,12 @@ apply(void *context)
 static bool
 try_apply(Application *a, char **sqlstate, char **message)
 {
-	if (guarded(apply, a, sqlstate, message))
+	if (guarded(apply_as_cause, a, sqlstate, message))
 		return true;
 	if (strcmp(*sqlstate, UNIQUE_VIOLATION) != 0)
 		return false;
 	*a = (Application){.inbox = a->inbox};
-	return guarded(apply, a, sqlstate, message);
+	return guarded(apply_as_cause, a, sqlstate, message);
 }
 
 /*
