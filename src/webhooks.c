@@ -25,62 +25,12 @@
 #include "operations.h"
 #include "subjects.h"
 #include "unit.h"
+#include "webhook_headers.h"
 
 #define RETRY_BATCH      50
 #define MAX_RETRIES      20
 #define RAW_BODY_COLUMN  "webhook_events.raw_body"
 #define UNIQUE_VIOLATION "23505"
-
-/* ---- headers ---- */
-
-/* Names of headers have no case; a name that is sent twice is one list (RFC 9110, 5.3). */
-typedef struct HeaderSearch
-{
-	const Jsonb *headers;
-	const char *name;
-	char *value;
-} HeaderSearch;
-
-static void
-match_header(const char *key, const JsonbValue *value, void *context)
-{
-	HeaderSearch *search = context;
-
-	if (search->value != NULL || pg_strcasecmp(key, search->name) != 0)
-		return;
-	if (value->type == jbvBinary)
-	{
-		StringInfoData joined;
-		Jsonb *list = JsonbValueToJsonb(unconstify(JsonbValue *, value));
-
-		initStringInfo(&joined);
-		for (int i = 0; i < json_length(list, ""); i++)
-			appendStringInfo(&joined, "%s%s", i == 0 ? "" : ",",
-							 json_text(list, psprintf("%d", i)));
-		search->value = joined.data;
-	}
-	else
-		search->value = json_scalar_text(value);
-}
-
-static const char *
-lookup_header(const char *name, void *context)
-{
-	HeaderSearch search = {.headers = context, .name = name};
-
-	json_visit(search.headers, match_header, &search);
-	return search.value;
-}
-
-static WebhookHeaders
-headers_of(const Jsonb *headers)
-{
-	if (headers == NULL || !JB_ROOT_IS_OBJECT(headers))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("headers is not an object"),
-				 errhint("Pass the request's headers as {\"name\": \"value\"}.")));
-	return (WebhookHeaders){lookup_header, unconstify(Jsonb *, headers)};
-}
 
 /* ---- signature ---- */
 
@@ -117,7 +67,7 @@ static SignatureResult
 verify(const char *provider, const char *payload, size_t length, const Jsonb *headers,
 	   const char *account, Account **verified)
 {
-	WebhookHeaders lookup = headers_of(headers);
+	WebhookHeaders lookup = webhook_headers_of(headers);
 	WebhookTolerance tolerance = {
 		.past = (int) setting_seconds("webhook_tolerance", 300),
 		.future = (int) setting_seconds("webhook_tolerance_future", 300),
@@ -392,7 +342,7 @@ webhook_handle(const char *provider, const char *payload, size_t length, const J
 	require_signature(
 		verify(provider, payload, length, headers, account, unconstify(Account **, &inbox.account)),
 		provider);
-	lookup = headers_of(headers);
+	lookup = webhook_headers_of(headers);
 	identify(&inbox, payload, length, &lookup);
 	result.event_id = inbox.identity.id;
 	result.type = inbox.identity.type;
