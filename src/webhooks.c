@@ -32,6 +32,9 @@
 #define RAW_BODY_COLUMN  "webhook_events.raw_body"
 #define UNIQUE_VIOLATION "23505"
 
+/* Ids are in indexes, whose entries are limited; the providers' have 20 to 60 bytes. */
+#define MAX_ID_LENGTH 255
+
 /* ---- signature ---- */
 
 /* What several accounts say: the best news counts. */
@@ -171,6 +174,12 @@ body_digest(const char *payload, size_t length)
 	return hex;
 }
 
+static bool
+too_long(const char *id)
+{
+	return id != NULL && strlen(id) > MAX_ID_LENGTH;
+}
+
 /* Who it is; an unreadable body is known by its hash. */
 static void
 identify(Inbox *inbox, const char *payload, size_t length, const WebhookHeaders *headers)
@@ -181,6 +190,8 @@ identify(Inbox *inbox, const char *payload, size_t length, const WebhookHeaders 
 	if (inbox->payload != NULL &&
 		!inbox->account->module->identify_event(inbox->payload, headers, identity))
 		inbox->reason = "not an event of this provider";
+	else if (inbox->payload != NULL && (too_long(identity->id) || too_long(identity->type)))
+		inbox->reason = "its id or type is too long";
 	if (inbox->reason != NULL)
 	{
 		inbox->unreadable = true;
@@ -239,10 +250,29 @@ conclude(const Inbox *inbox, const char *state, const char *reason, const char *
 typedef struct Application
 {
 	const Inbox *inbox;
+	const char *unusable; /* why nothing of it can be applied, now or later */
 	const char *ignored;
 	const char *waiting_for;
 	bool any_applied;
 } Application;
+
+/* What stands in an event that is read and still says nothing that can be kept. */
+static const char *
+trouble_with(const EventReading *reading, const News *news)
+{
+	ListCell *cell;
+
+	if (reading->snapshots != NIL && news->as_of == 0)
+		return "it does not say when it happened";
+	foreach (cell, reading->snapshots)
+	{
+		const ProviderSnapshot *snapshot = lfirst(cell);
+
+		if (too_long(snapshot->provider_id))
+			return "an id in it is too long";
+	}
+	return NULL;
+}
 
 /* All snapshots of an event or none. */
 static void
@@ -262,6 +292,9 @@ apply(void *context)
 
 	inbox->account->module->read_event(inbox->payload, &reading);
 	a->ignored = reading.ignored;
+	a->unusable = trouble_with(&reading, &news);
+	if (a->unusable != NULL)
+		return;
 	foreach (cell, reading.snapshots)
 	{
 		const ProviderSnapshot *snapshot = lfirst(cell);
@@ -275,7 +308,10 @@ apply(void *context)
 			case SNAPSHOT_STALE:
 				break;
 			case SNAPSHOT_UNKNOWN:
-				a->waiting_for = waiting_for;
+				if (too_long(waiting_for))
+					a->unusable = "an id in it is too long";
+				else
+					a->waiting_for = waiting_for;
 				return;
 		}
 	}
@@ -322,6 +358,8 @@ apply_event(Inbox *inbox)
 		return conclude(inbox, "ignored", inbox->reason, NULL, false);
 	if (!try_apply(&a, &sqlstate, &message))
 		return conclude_error(inbox, inbox->identity.id, sqlstate, message);
+	if (a.unusable != NULL)
+		return conclude(inbox, "failed", a.unusable, NULL, false);
 	if (a.waiting_for != NULL)
 		return conclude(inbox, "waiting", "an object that is not known here", a.waiting_for, true);
 	if (a.ignored != NULL)
@@ -352,7 +390,7 @@ webhook_handle(const char *provider, const char *payload, size_t length, const J
 
 /* ---- once more ---- */
 
-#define EVENT_COLUMNS "id, provider, account, event_id, type, provider_time, raw_body"
+#define EVENT_COLUMNS "id, provider, account, event_id, raw_body"
 
 QUERY(due_event,
 	  "SELECT " EVENT_COLUMNS
@@ -369,7 +407,8 @@ static const char *
 reapply(Rows rows, int64 i)
 {
 	Inbox inbox = {0};
-	bytea *sealed = rows_bytes(rows, i, 7);
+	bytea *sealed = rows_bytes(rows, i, 5);
+	WebhookHeaders headers;
 	size_t length;
 	char *payload;
 
@@ -378,13 +417,9 @@ reapply(Rows rows, int64 i)
 	if (sealed == NULL)
 		return conclude(&inbox, "failed", "its body is no longer kept", NULL, false);
 	payload = unseal(RAW_BODY_COLUMN, inbox.id, sealed, &length);
-	inbox.payload = json_parse(payload, length, &inbox.reason);
-	inbox.unreadable = inbox.reason != NULL || strcmp(rows_text(rows, i, 5), "unreadable") == 0;
+	headers = webhook_headers_kept(rows_text(rows, i, 4));
+	identify(&inbox, payload, length, &headers);
 	inbox.identity.id = rows_text(rows, i, 4);
-	inbox.identity.type = rows_text(rows, i, 5);
-	inbox.identity.time = rows_time(rows, i, 6);
-	if (inbox.unreadable && inbox.reason == NULL)
-		inbox.reason = "not an event of this provider";
 	return apply_event(&inbox);
 }
 
@@ -487,11 +522,11 @@ SQL_FUNCTION(billing_replay_webhook)
 	if (RUN(find_event, arg_text(event_id), arg_text(ARG_TEXT(1)), arg_text(ARG_TEXT(2))) == 0)
 		unknown_object("webhook event", event_id, "billing.webhook_events lists them.");
 	rows = rows_keep();
-	if (rows_int(rows, 0, 8) > 1)
+	if (rows_int(rows, 0, 6) > 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("event \"%s\" is known to several accounts", event_id),
 						errhint("Pass provider and account.")));
-	if (rows_null(rows, 0, 7))
+	if (rows_null(rows, 0, 5))
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_STATE),
 				 errmsg("the body of event \"%s\" is no longer kept", event_id),
