@@ -321,31 +321,35 @@ json_string_at(const Jsonb *json, const char *path)
 	return find(json, path, &value) && value.type == jbvString ? json_scalar_text(&value) : NULL;
 }
 
-/* Goes through the number's text because a cast of numeric raises errors. */
+static int
+compare(Numeric a, Numeric b)
+{
+	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(a), NumericGetDatum(b)));
+}
+
+/*
+ * Compared before it is cast, because a cast raises errors; and not by way of
+ * its text, of which "1e131071" has 131,072 digits in 8 bytes.
+ */
 bool
 json_int(const Jsonb *json, const char *path, int64 *value)
 {
 	JsonbValue number;
-	char *text;
-	char *end;
-	int64 parsed;
-	bool fits;
+	Numeric numeric;
+	int64 rounded;
 
 	if (!find(json, path, &number) || number.type != jbvNumeric)
 		return false;
 
-	text = json_scalar_text(&number);
-	errno = 0;
-	parsed = strtoi64(text, &end, 10);
-	fits = errno == 0 && end != text;
-	if (fits && *end == '.')
-		fits = end[1 + strspn(end + 1, "0")] == '\0';
-	else if (*end != '\0')
-		fits = false;
-	if (fits)
-		*value = parsed;
-	pfree(text);
-	return fits;
+	numeric = number.val.numeric;
+	if (compare(numeric, int64_to_numeric(PG_INT64_MAX)) > 0 ||
+		compare(numeric, int64_to_numeric(PG_INT64_MIN)) < 0)
+		return false;
+	rounded = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(numeric)));
+	if (compare(numeric, int64_to_numeric(rounded)) != 0)
+		return false;
+	*value = rounded;
+	return true;
 }
 
 bool

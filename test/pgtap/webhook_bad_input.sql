@@ -4,7 +4,7 @@
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
 
-SELECT plan(575);
+SELECT plan(582);
 
 -- ---------------------------------------------------------------------------
 -- Signing
@@ -226,6 +226,8 @@ LANGUAGE sql AS $$
 		('values of other types', event(p, '"evt_types"', data => customer(p, more => '"name":["Zacarias"],"email":{"a":1},"phone":true,"metadata":"x","livemode":"no"')), 'applied'),
 		('no time', event(p, '"evt_no_time"', created => NULL, data => customer(p)), 'failed: (it does not say when it happened|not an event of this provider)'),
 		('a time in milliseconds', event(p, '"evt_ms"', created => '1900000000000', data => customer(p)), 'failed: (it does not say when it happened|not an event of this provider)'),
+		('the time zero', event(p, '"evt_zero"', created => '0', data => customer(p)), 'applied: nothing newer than what is here|failed: not an event of this provider'),
+		('a time before 1970', event(p, '"evt_before"', created => '-86400', data => customer(p)), 'applied: nothing newer than what is here|failed: not an event of this provider'),
 		('a time out of range', event(p, '"evt_far"', created => '99999999999999999', data => customer(p)), 'failed: (it does not say when it happened|not an event of this provider)'),
 		('a time above int64', event(p, '"evt_farther"', created => '1e30', data => customer(p)), 'failed: (it does not say when it happened|not an event of this provider)'),
 		('a fractional time', event(p, '"evt_fraction"', created => '1900000000.5', data => customer(p)), 'failed: (it does not say when it happened|not an event of this provider)'),
@@ -278,6 +280,13 @@ SELECT is((SELECT count(*) FROM billing.webhook_events), :stored::bigint, 'and n
 UPDATE billing.settings SET value = '2000000' WHERE name = 'max_webhook_size';
 SELECT survives(provider, 'the setting max_webhook_size is the limit', of_size(provider, 1048577), 'applied') FROM parties;
 UPDATE billing.settings SET value = '1048576' WHERE name = 'max_webhook_size';
+
+-- Few bytes that stand for many digits.
+SET statement_timeout = '5 s';
+SELECT survives('stripe', '50,000 numbers of 131,072 digits are read at once', event('stripe', '"evt_digits"', '"charge.dispute.created"',
+	data => '{"object":{"object":"dispute","id":"dp_digits","payment_intent":"pi_none","status":"lost","currency":"mxn","amount":1,"balance_transactions":[' || repeat('{"amount":1e131071},', 50000) || '{}]}}'),
+	'waiting: an object that is not known here');
+RESET statement_timeout;
 
 -- ---------------------------------------------------------------------------
 -- What is not signed is refused, whatever it is, and leaves nothing
