@@ -193,7 +193,7 @@ LANGUAGE sql AS $$
 		('100,000 brackets in a string', event(p, '"evt_brackets"', data => customer(p, more => format('"name":"%s"', repeat('[', 100000)))), 'applied'),
 		('500 arrays beside the event', event(p, '"evt_500"', data => customer(p), more => '"x":' || repeat('[', 500) || repeat(']', 500)), 'applied'),
 		('a member twice, the same', event(p, '"evt_twice"', data => customer(p), more => '"more":1,"more":1'), 'applied'),
-		('a type twice: the last one counts', event(p, '"evt_type_twice"', data => customer(p), more => '"type":"nothing.known"'), 'ignored: no effect on our rows'),
+		('a type twice: the last one counts', event(p, '"evt_type_twice"', data => customer(p), more => '"type":"nothing.known"'), 'ignored: (no effect on our rows|a type of event .*)'),
 		('data twice: the last one counts', event(p, '"evt_data_twice"', data => customer(p), more => '"data":7'), '(ignored: no object that could be read|failed: not an event of this provider)'),
 		('an escaped NUL in a name', event(p, '"evt_nul"', data => customer(p, more => '"name":"A\u0000B"')), 'applied'),
 		('an escaped NUL in a name of a member', event(p, '"evt_nul_key"', data => customer(p, more => '"a\u0000b":1')), 'applied'),
@@ -212,8 +212,8 @@ LANGUAGE sql AS $$
 		('a number with a leading zero', event(p, data => customer(p), more => '"x":01'), 'failed: it is not JSON'),
 		('a comment', '/* */' || event(p, data => customer(p)), 'failed: it is not JSON'),
 		('no type', event(p, type => NULL, data => customer(p)), 'failed: not an event of this provider'),
-		('an unknown type', event(p, '"evt_unknown"', '"nothing.known"', data => customer(p)), 'ignored: no effect on our rows'),
-		('an empty type', event(p, '"evt_no_type"', '""', data => customer(p)), 'ignored: no effect on our rows'),
+		('an unknown type', event(p, '"evt_unknown"', '"nothing.known"', data => customer(p)), 'ignored: (no effect on our rows|a type of event .*)'),
+		('an empty type', event(p, '"evt_no_type"', '""', data => customer(p)), 'ignored: (no effect on our rows|a type of event .*)'),
 		('no data', event(p, '"evt_no_data"'), '(ignored: no object that could be read|failed: not an event of this provider)'),
 		('an unknown version of the API', event(p, '"evt_version"', data => customer(p), more => '"api_version":"2099-12-31.unheard"'), 'applied'),
 		('an object that nobody knows', event(p, '"evt_stranger"', data => customer(p, '"cus_stranger"')), 'waiting: an object that is not known here'),
@@ -250,7 +250,7 @@ LANGUAGE sql AS $$
 	UNION ALL SELECT 'the type is ' || value, convert_to(event(p, format('"evt_type_%s"', n), type => value, data => customer(p)), 'UTF8'), 'failed: not an event of this provider'
 		FROM unnest(ARRAY['null', '7', 'true', '["customer.updated"]', '{"a":1}']) WITH ORDINALITY AS v (value, n)
 	UNION ALL SELECT 'the type is ' || length || ' bytes long', convert_to(event(p, format('"evt_type_of_%s"', length), type => format('"%s"', repeat('a', length)), data => customer(p)), 'UTF8'),
-		CASE WHEN length > 255 THEN 'failed: its id or type is too long' ELSE 'ignored: no effect on our rows' END
+		CASE WHEN length > 255 THEN 'failed: its id or type is too long' ELSE 'ignored: (no effect on our rows|a type of event .*)' END
 		FROM unnest(ARRAY[255, 256, 900000]) AS length
 $$;
 
