@@ -15,6 +15,8 @@
  *	  headers		{name: value} that go with every request
  *	  three_ds_mode	strict, not_strict or smart; else as Conekta has it
  *	  usd_orders	true: the contract allows orders in USD
+ *	  verify		api: webhooks without a signature are taken, as hints what to
+ *					ask the API for; a company without a webhook key sends such
  *
  * What goes over the wire is described where it is written
  * (conekta_requests.c, conekta_orders.c) and read (conekta_responses.c,
@@ -65,6 +67,12 @@ check_header(const char *name, const JsonbValue *value, void *context)
 		check->trouble = "options.headers holds an authorization, which is what secret_key is for";
 }
 
+static bool
+conekta_accepts_unsigned(const Jsonb *options)
+{
+	return conekta_same(json_text(options, "verify"), "api");
+}
+
 static const char *
 check_options(const Jsonb *options)
 {
@@ -80,6 +88,8 @@ check_options(const Jsonb *options)
 	}
 	if (language != NULL && strcmp(language, "es") != 0 && strcmp(language, "en") != 0)
 		return "options.language is es or en";
+	if (json_has(options, "verify") && !conekta_accepts_unsigned(options))
+		return "options.verify is api, or left out: then only what is signed is taken";
 	if (headers != NULL)
 		json_visit(headers, check_header, &check);
 	return check.trouble;
@@ -142,6 +152,7 @@ static const Provider conekta_provider = {
 	.read_lookup = conekta_read_lookup,
 	.authorize = conekta_authorize,
 	.verify = conekta_verify,
+	.accepts_unsigned = conekta_accepts_unsigned,
 	.identify_event = conekta_identify_event,
 	.read_event = conekta_read_event,
 };

@@ -115,9 +115,9 @@ extern void conekta_build_endpoint(const ProviderCall *call, ProviderRequest *re
 extern void conekta_build_endpoint_lookup(const ProviderCall *call, ProviderRequest *request);
 extern void conekta_take_endpoint(const ProviderCall *call, const Jsonb *body, CallResult *result);
 
-/* The active webhook key that is not in carry {old}; false when there is none. */
-extern bool conekta_take_webhook_key(const ProviderCall *call, const Jsonb *list,
-									 CallResult *result);
+/* The active webhook keys that are not in carry {old}; false when there is none. */
+extern bool conekta_take_webhook_keys(const ProviderCall *call, const Jsonb *list,
+									  CallResult *result);
 
 /* conekta_responses.c */
 extern void conekta_read_response(const ProviderCall *call, const HttpResponse *response,
@@ -176,6 +176,12 @@ extern ProviderSnapshot *conekta_endpoint_snapshot(const Jsonb *object, bool liv
 extern List *conekta_charge_snapshots(const Jsonb *charge, const char *order, bool livemode,
 									  List *snapshots);
 extern ProviderSnapshot *conekta_chargeback_snapshot(const Jsonb *chargeback, bool livemode);
+
+/* Fills in what follows from a chargeback's status, Conekta's word; NULL: it does not say. */
+extern void conekta_set_chargeback_state(ProviderSnapshot *snapshot, const char *status);
+
+/* Our word for the status of a payment or a charge; NULL for one that is not known. */
+extern const char *conekta_payment_status(const char *status);
 
 /* What is known of an object that is not there any more. */
 extern ProviderSnapshot *conekta_gone_snapshot(BillingObject type, const char *id, bool livemode);

@@ -4,13 +4,15 @@
  *	  Webhook endpoints and the keys that sign their events: requests and
  *	  answers.
  *
- * The keys belong to the company, not to the endpoint.  A new endpoint is told
- * with the newest active key, which is made when there is none; a rotation
- * makes a new one and retires those that were there.
+ * The keys belong to the company, not to the endpoint, and any active one may
+ * sign.  A new endpoint is told with all active keys, of which one is made when
+ * there is none; a rotation makes a new one and retires those that were there.
  *
  *-------------------------------------------------------------------------
  */
 #include "conekta.h"
+
+#include "lib/stringinfo.h"
 
 /* The most that a list gives at once. */
 #define LIST "limit=250"
@@ -178,11 +180,10 @@ plan_retirement(const ProviderCall *call, int done, CallResult *result)
 	result->next_step = call->step + 1;
 }
 
-/* The endpoint with the key that its events are signed by. */
+/* The endpoint with the keys that its events are signed by; pem: NULL when there is none. */
 static void
-take_key(const ProviderCall *call, const Jsonb *key, CallResult *result)
+take_keys(const ProviderCall *call, const char *pem, CallResult *result)
 {
-	char *pem = key == NULL ? NULL : json_text(key, "public_key");
 	Jsonb *endpoint = json_part(call->carry, "endpoint");
 	ProviderSnapshot *snapshot = endpoint == NULL
 									 ? NULL
@@ -202,31 +203,34 @@ take_key(const ProviderCall *call, const Jsonb *key, CallResult *result)
 		plan_retirement(call, 0, result);
 }
 
-bool
-conekta_take_webhook_key(const ProviderCall *call, const Jsonb *list, CallResult *result)
+/* Those that sign, one after the other; but not those that a rotation is about to retire. */
+static char *
+active_keys(const ProviderCall *call, const Jsonb *list)
 {
 	int count = json_length(list, "data");
-	TimestampTz newest = 0;
-	int found = -1;
+	StringInfoData pems;
 
+	initStringInfo(&pems);
 	for (int i = 0; i < count; i++)
 	{
 		char *at = psprintf("data.%d", i);
-		TimestampTz created = json_unix_time(list, psprintf("%s.created_at", at));
+		char *pem = json_text(list, psprintf("%s.public_key", at));
 
-		if (!json_bool(list, psprintf("%s.active", at), false) ||
-			conekta_listed(call->carry, "old", json_text(list, psprintf("%s.id", at))))
-			continue;
-		if (found < 0 || created >= newest)
-		{
-			newest = created;
-			found = i;
-		}
+		if (pem != NULL && json_bool(list, psprintf("%s.active", at), false) &&
+			!conekta_listed(call->carry, "old", json_text(list, psprintf("%s.id", at))))
+			appendStringInfo(&pems, "%s%s", pems.len == 0 ? "" : "\n", pem);
 	}
-	if (found < 0)
-		return false;
-	take_key(call, json_part(list, psprintf("data.%d", found)), result);
-	return true;
+	return pems.len == 0 ? NULL : pems.data;
+}
+
+bool
+conekta_take_webhook_keys(const ProviderCall *call, const Jsonb *list, CallResult *result)
+{
+	char *pems = active_keys(call, list);
+
+	if (pems != NULL)
+		take_keys(call, pems, result);
+	return pems != NULL;
 }
 
 /* Step 1: a key that is active will do, but not for a rotation. */
@@ -242,7 +246,7 @@ plan_key(const ProviderCall *call, const Jsonb *list, CallResult *result)
 		conekta_unreadable(result);
 		return;
 	}
-	if (!rotates && conekta_take_webhook_key(call, list, result))
+	if (!rotates && conekta_take_webhook_keys(call, list, result))
 		return;
 	json_open(&carry);
 	json_add_json(&carry, "endpoint", json_part(call->carry, "endpoint"));
@@ -268,7 +272,7 @@ conekta_take_endpoint(const ProviderCall *call, const Jsonb *body, CallResult *r
 	else if (call->step == 1)
 		plan_key(call, body, result);
 	else if (call->step == 2)
-		take_key(call, body, result);
+		take_keys(call, json_text(body, "public_key"), result);
 	else
 	{
 		result->outcome = OUTCOME_DONE;

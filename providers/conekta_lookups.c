@@ -325,7 +325,7 @@ read_keys(const ProviderCall *call, const Jsonb *list, CallResult *result)
 
 	if (old == NULL)
 	{
-		if (!conekta_take_webhook_key(call, list, result) && is_complete(list, result))
+		if (!conekta_take_webhook_keys(call, list, result) && is_complete(list, result))
 			result->outcome = OUTCOME_ABSENT;
 		return;
 	}

@@ -12,6 +12,8 @@
  */
 #include "conekta.h"
 
+#include "common/int.h"
+
 /* ------------------------------------------------------------------------
  * Values
  * ------------------------------------------------------------------------
@@ -220,8 +222,8 @@ refund_snapshot(const Jsonb *refund, const Jsonb *charge, const char *order, boo
 	return snapshot;
 }
 
-ProviderSnapshot *
-conekta_chargeback_snapshot(const Jsonb *chargeback, bool livemode)
+void
+conekta_set_chargeback_state(ProviderSnapshot *snapshot, const char *status)
 {
 	static const Word words[] = {{"won", "won"},
 								 {"covered", "won"},
@@ -233,24 +235,32 @@ conekta_chargeback_snapshot(const Jsonb *chargeback, bool livemode)
 								 {"under_review", "under_review"},
 								 {"represented", "under_review"}};
 	static const char *const answered[] = {"represented", "rt_sent", NULL};
+	DisputeSnapshot *dispute = &snapshot->dispute;
+
+	dispute->provider_status = status;
+	dispute->status = TRANSLATE(status, words);
+	if (dispute->status == NULL)
+		dispute->status = "under_review";
+	dispute->evidence_submitted = is_one_of(status, answered);
+	dispute->funds_withdrawn = conekta_same(dispute->status, "lost");
+	dispute->funds_reinstated = conekta_same(dispute->status, "won");
+	snapshot->terminal = dispute->funds_withdrawn || dispute->funds_reinstated;
+}
+
+ProviderSnapshot *
+conekta_chargeback_snapshot(const Jsonb *chargeback, bool livemode)
+{
 	ProviderSnapshot *snapshot = new_snapshot(BILLING_DISPUTE, chargeback, livemode);
 	DisputeSnapshot *dispute;
 
 	if (snapshot == NULL)
 		return NULL;
+	conekta_set_chargeback_state(snapshot, json_text(chargeback, "status"));
 	dispute = &snapshot->dispute;
-	dispute->provider_status = json_text(chargeback, "status");
-	dispute->status = TRANSLATE(dispute->provider_status, words);
-	if (dispute->status == NULL)
-		dispute->status = "under_review";
 	dispute->charge = json_text(chargeback, "charge_id");
 	dispute->reason = json_text(chargeback, "reason");
-	dispute->evidence_submitted = is_one_of(dispute->provider_status, answered);
 	dispute->evidence_due_by = json_unix_time(chargeback, "evidence_due_by");
 	dispute->created_at = json_unix_time(chargeback, "created_at");
-	dispute->funds_withdrawn = conekta_same(dispute->status, "lost");
-	dispute->funds_reinstated = conekta_same(dispute->status, "won");
-	snapshot->terminal = dispute->funds_withdrawn || dispute->funds_reinstated;
 	return snapshot;
 }
 
@@ -375,6 +385,12 @@ static const Word payment_words[] = {{"pending_payment", "requires_action"},
 									 {"partially_paid", "processing"},
 									 {"processing", "processing"}};
 
+const char *
+conekta_payment_status(const char *status)
+{
+	return TRANSLATE(status, payment_words);
+}
+
 /* The newest, which is the one that counts: an order is charged again after a decline. */
 static Jsonb *
 latest_charge(const Jsonb *order)
@@ -436,20 +452,62 @@ read_charge(const Jsonb *charge, PaymentIntentSnapshot *intent)
 	}
 }
 
+static const char *const received[] = {"succeeded", "partially_refunded", "refunded", NULL};
+static const char *const reversed[] = {"reversed", NULL};
+
+static bool
+was_received(const char *status)
+{
+	return is_one_of(conekta_payment_status(status), received);
+}
+
+/* An order does not always say that a shop took back what was paid there; its charge does. */
+static bool
+was_reversed(const char *status)
+{
+	return is_one_of(status, reversed);
+}
+
+/* Of the charges in such a state: an order may be split into several.  NO_AMOUNT: there is none. */
+static int64
+sum_of_charges(const Jsonb *order, bool (*counts)(const char *status))
+{
+	int count = json_length(order, "charges.data");
+	int64 sum = NO_AMOUNT;
+
+	for (int i = 0; i < count; i++)
+	{
+		char *at = psprintf("charges.data.%d", i);
+		int64 amount = amount_at(order, psprintf("%s.amount", at));
+
+		if (amount == NO_AMOUNT || !counts(json_text(order, psprintf("%s.status", at))))
+			continue;
+		if (sum == NO_AMOUNT)
+			sum = amount;
+		else if (pg_add_s64_overflow(sum, amount, &sum))
+			return NO_AMOUNT;
+	}
+	return sum;
+}
+
 static void
 read_amounts(const Jsonb *order, const Jsonb *charge, PaymentIntentSnapshot *intent)
 {
-	static const char *const received[] = {"succeeded", "partially_refunded", "refunded", NULL};
 	int64 charged = charge == NULL ? NO_AMOUNT : amount_at(charge, "amount");
+	int64 paid = sum_of_charges(order, was_received);
 
+	intent->as_asked = true;
 	intent->currency = currency_at(order, "currency");
 	intent->amount = amount_at(order, "amount");
-	intent->amount_refunded = positive(amount_at(order, "amount_refunded"));
+	intent->amount_refunded = Max(positive(amount_at(order, "amount_refunded")),
+								  sum_of_charges(order, was_reversed));
 	intent->amount_capturable = 0;
 	intent->amount_received = 0;
 	if (charged == NO_AMOUNT)
 		charged = intent->amount;
-	if (is_one_of(intent->status, received))
+	if (paid != NO_AMOUNT)
+		intent->amount_received = paid;
+	else if (is_one_of(intent->status, received))
 		intent->amount_received = charged;
 	else if (conekta_same(intent->status, "requires_capture"))
 		intent->amount_capturable = charged;

@@ -9,7 +9,8 @@
  *	  polar_changes.c		... those that make or change something
  *	  polar_responses.c		answers become outcomes
  *	  polar_lookups.c		... those of look-ups
- *	  polar_objects.c		Polar's objects and events become snapshots
+ *	  polar_objects.c		Polar's objects become snapshots
+ *	  polar_events.c		and so do its webhooks
  *
  * No other file of the extension includes this header.
  *
@@ -174,6 +175,11 @@ extern List *polar_snapshots(BillingObject type, const Jsonb *object);
 
 /* What is known of an object that Polar does not know any more, by then at the latest. */
 extern ProviderSnapshot *polar_gone_snapshot(BillingObject type, const char *id, TimestampTz as_of);
+
+/* It is no more. */
+extern void polar_mark_deleted(ProviderSnapshot *snapshot);
+
+/* polar_events.c */
 
 /* The types of events that are read, for a webhook endpoint. */
 extern const char *const *polar_event_types(int *count);

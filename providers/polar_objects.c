@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * polar_objects.c
- *	  Polar's objects and events become snapshots.
+ *	  Polar's objects become snapshots.
  *
  * An object does not say of what kind it is, so the caller does.  The same
- * readers serve the answers to our own calls and the objects inside of events.
+ * readers serve the answers to our own calls and the objects inside of events
+ * (polar_events.c).
  *
  * The order is Polar's invoice and its payment in one: each becomes a
  * snapshot with the same id, of which the kind is a part.  Polar is the seller
@@ -53,8 +54,8 @@ find_word(const Word *words, size_t count, const char *theirs)
 
 #define FIND_WORD(words, theirs) find_word(words, lengthof(words), theirs)
 
-static void
-mark_deleted(ProviderSnapshot *snapshot)
+void
+polar_mark_deleted(ProviderSnapshot *snapshot)
 {
 	snapshot->deleted = true;
 	snapshot->terminal = true;
@@ -74,7 +75,7 @@ read_customer(const Jsonb *object, ProviderSnapshot *snapshot)
 	customer->name = text_or_none_at(object, "name");
 	customer->default_payment_method = json_text(object, "default_payment_method_id");
 	if (json_text(object, "deleted_at") != NULL)
-		mark_deleted(snapshot);
+		polar_mark_deleted(snapshot);
 }
 
 static void
@@ -529,154 +530,11 @@ polar_gone_snapshot(BillingObject type, const char *id, TimestampTz as_of)
 
 	snapshot->as_of = as_of;
 
-	mark_deleted(snapshot);
+	polar_mark_deleted(snapshot);
 	if (type == BILLING_CHECKOUT_SESSION)
 	{
 		snapshot->checkout_session.kind = "link";
 		snapshot->checkout_session.status = "canceled";
 	}
 	return snapshot;
-}
-
-/* ------------------------------------------------------------------------
- * Events
- * ------------------------------------------------------------------------
- */
-typedef struct EventRule
-{
-	const char *type;
-	BillingObject object;
-	bool gone; /* the event shows what it was: it is no more */
-} EventRule;
-
-/*
- * What moves our rows.  The status always comes from the object, never from
- * the name of the event: subscription.canceled, for one, is not the end but
- * the decision to end, and the subscription in it is still active.
- */
-static const EventRule event_rules[] = {
-	{"checkout.created", BILLING_CHECKOUT_SESSION, false},
-	{"checkout.updated", BILLING_CHECKOUT_SESSION, false},
-	{"checkout.expired", BILLING_CHECKOUT_SESSION, false},
-	{"customer.created", BILLING_CUSTOMER, false},
-	{"customer.updated", BILLING_CUSTOMER, false},
-	{"customer.deleted", BILLING_CUSTOMER, true},
-	{"order.created", BILLING_PAYMENT_INTENT, false},
-	{"order.updated", BILLING_PAYMENT_INTENT, false},
-	{"order.paid", BILLING_PAYMENT_INTENT, false},
-	{"order.refunded", BILLING_PAYMENT_INTENT, false},
-	{"subscription.created", BILLING_SUBSCRIPTION, false},
-	{"subscription.updated", BILLING_SUBSCRIPTION, false},
-	{"subscription.active", BILLING_SUBSCRIPTION, false},
-	{"subscription.canceled", BILLING_SUBSCRIPTION, false},
-	{"subscription.uncanceled", BILLING_SUBSCRIPTION, false},
-	{"subscription.cycled", BILLING_SUBSCRIPTION, false},
-	{"subscription.revoked", BILLING_SUBSCRIPTION, false},
-	{"subscription.past_due", BILLING_SUBSCRIPTION, false},
-	{"subscription.paused", BILLING_SUBSCRIPTION, false},
-	{"subscription.resumed", BILLING_SUBSCRIPTION, false},
-	{"refund.created", BILLING_REFUND, false},
-	{"refund.updated", BILLING_REFUND, false},
-	{"product.created", BILLING_PRICE, false},
-	{"product.updated", BILLING_PRICE, false},
-};
-
-const char *const *
-polar_event_types(int *count)
-{
-	static const char *types[lengthof(event_rules)];
-
-	for (size_t i = 0; i < lengthof(event_rules); i++)
-		types[i] = event_rules[i].type;
-	*count = lengthof(event_rules);
-	return types;
-}
-
-static const EventRule *
-find_rule(const char *type)
-{
-	for (size_t i = 0; type != NULL && i < lengthof(event_rules); i++)
-	{
-		if (strcmp(event_rules[i].type, type) == 0)
-			return &event_rules[i];
-	}
-	return NULL;
-}
-
-/*
- * The id is only in the header; it is the same when the event is delivered
- * again.
- */
-bool
-polar_identify_event(const Jsonb *payload, const WebhookHeaders *headers, EventIdentity *identity)
-{
-	memset(identity, 0, sizeof(*identity));
-	identity->id = webhook_header(headers, "webhook-id");
-	identity->type = json_text(payload, "type");
-	identity->time = json_rfc3339_time(payload, "timestamp");
-	if (identity->id == NULL || *identity->id == '\0' || identity->type == NULL ||
-		identity->time == 0 || json_part(payload, "data") == NULL)
-		return false;
-	return true;
-}
-
-/* An order does not say when it was paid; the event does. */
-static void
-note_paid_at(const Jsonb *payload, List *snapshots)
-{
-	TimestampTz time = json_rfc3339_time(payload, "timestamp");
-	ListCell *cell;
-
-	foreach (cell, snapshots)
-	{
-		ProviderSnapshot *snapshot = lfirst(cell);
-
-		if (snapshot->type == BILLING_PAYMENT_INTENT)
-			snapshot->payment_intent.paid_at = time;
-		else if (snapshot->type == BILLING_INVOICE)
-			snapshot->invoice.paid_at = time;
-	}
-}
-
-/* What is gone need not say when it was changed for the last time. */
-static void
-mark_gone(const Jsonb *payload, ProviderSnapshot *snapshot)
-{
-	mark_deleted(snapshot);
-	snapshot->as_of = Max(snapshot->as_of, json_rfc3339_time(payload, "timestamp"));
-}
-
-static const char *
-reason_to_ignore(const char *type)
-{
-	/* it repeats what the events of the subscriptions tell one by one */
-	if (same_text(type, "customer.state_changed"))
-		return "a summary of what other events tell";
-	return "no effect on our rows";
-}
-
-void
-polar_read_event(const Jsonb *payload, EventReading *reading)
-{
-	char *type = json_text(payload, "type");
-	const EventRule *rule = find_rule(type);
-	Jsonb *object = json_part(payload, "data");
-
-	memset(reading, 0, sizeof(*reading));
-	if (rule == NULL)
-	{
-		reading->ignored = reason_to_ignore(type);
-		return;
-	}
-	if (object != NULL)
-		reading->snapshots = polar_snapshots(rule->object, object);
-	if (reading->snapshots == NIL)
-	{
-		reading->ignored = "no object that could be read";
-		return;
-	}
-	if (rule->gone)
-		mark_gone(payload, llast(reading->snapshots));
-	if (same_text(type, "order.paid"))
-		note_paid_at(payload, reading->snapshots);
 }

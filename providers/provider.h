@@ -133,11 +133,66 @@ typedef struct EventIdentity
 	const char *sub_account; /* event of another (connected) account, NULL for our own */
 } EventIdentity;
 
+/*
+ * What an event says of an object that is no state of it: that a trial will
+ * end, that the bank fears fraud.  It becomes a row of billing.events, once for
+ * an event however often that is delivered or replayed.  docs/architecture.md
+ * lists the types.
+ */
+typedef struct EventNotice
+{
+	const char *type;     /* in our words, "<object>.<what>": "subscription.trial_will_end" */
+	BillingObject object; /* of a type that has a state, and customers */
+	const char *provider_id;
+	const char *charge; /* of a payment intent whose id is not told: provider's id of its charge */
+} EventNotice;
+
+/*
+ * An event that tells of an object only a part, or tells it in passing: what it
+ * says is not taken over, but the provider is asked for the object where it
+ * does not agree with what is here.
+ */
+typedef struct EventDoubt
+{
+	/*
+	 * The id (of a payment, perhaps only that of its charge), when it was so
+	 * (as_of; 0: asked for in any case), and of a payment the status, where it is told.
+	 */
+	const ProviderSnapshot *glimpse;
+	bool begins; /* an object that is not known here begins with what is told */
+} EventDoubt;
+
+/*
+ * All subscriptions of a customer that are active or trialing at the provider.
+ * One that is so here and not there is asked for; it is not ended by that alone.
+ */
+typedef struct EventRoll
+{
+	const char *customer; /* provider's id */
+	List *subscriptions;  /* of char *, provider's ids */
+} EventRoll;
+
 typedef struct EventReading
 {
-	List *snapshots;     /* of ProviderSnapshot *, in the order in which to apply them */
+	List *snapshots;       /* of ProviderSnapshot *, in the order in which to apply them */
+	List *notices;         /* of EventNotice *, written when the snapshots are applied */
+	List *doubts;          /* of EventDoubt *, looked at after the snapshots */
+	const EventRoll *roll; /* NULL: none is called */
+	/*
+	 * The one object that it is about, of which nothing but type and id is
+	 * used: where nobody vouches for the event (accepts_unsigned), the provider
+	 * is asked for it.  NULL: none that could be asked for.
+	 */
+	const ProviderSnapshot *subject;
 	const char *ignored; /* why there is nothing to apply; NULL otherwise */
 } EventReading;
+
+/* Adds a doubt about what is told in part. */
+extern void event_doubt(EventReading *reading, const ProviderSnapshot *glimpse, bool begins);
+
+/* Adds a notice about an object that the provider calls so, and returns it. */
+extern EventNotice *event_notice(EventReading *reading, const char *type, BillingObject object,
+								 const char *provider_id);
 
 /* ------------------------------------------------------------------------
  * Embedded providers: no network, the worker keeps their state
@@ -277,9 +332,20 @@ typedef struct Provider
 	List *(*authorize)(const ProviderAccount *account, const ProviderRequest *request,
 					   const char *wire_key, List *headers);
 
+	/*
+	 * secrets are for signature.h to use: most have been made ready before and
+	 * have no text any more.
+	 */
 	SignatureResult (*verify)(const void *payload, size_t length, const WebhookHeaders *headers,
 							  const SignatureSecret *secrets, int secret_count, int64 now,
 							  WebhookTolerance tolerance, int *matched);
+
+	/*
+	 * Does an account with these options take webhooks without a signature?
+	 * Nothing of such a webhook is trusted: the provider is asked for the object
+	 * that it names.  May be NULL: never.
+	 */
+	bool (*accepts_unsigned)(const Jsonb *options);
 
 	/* false: the body is not an event of this provider. */
 	bool (*identify_event)(const Jsonb *payload, const WebhookHeaders *headers,

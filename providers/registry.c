@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * registry.c
- *	  Finds providers and operations by name; makes empty snapshots.
+ *	  Finds providers and operations by name; makes empty snapshots, notices and
+ *	  doubts.
  *
  * Each provider's file registers itself when the library is loaded (a
  * constructor, so before _PG_init); nothing is registered later.
@@ -179,4 +180,26 @@ snapshot_new(BillingObject type, const char *provider_id, bool livemode)
 			break;
 	}
 	return snapshot;
+}
+
+EventNotice *
+event_notice(EventReading *reading, const char *type, BillingObject object, const char *provider_id)
+{
+	EventNotice *notice = palloc0(sizeof(EventNotice));
+
+	notice->type = type;
+	notice->object = object;
+	notice->provider_id = provider_id;
+	reading->notices = lappend(reading->notices, notice);
+	return notice;
+}
+
+void
+event_doubt(EventReading *reading, const ProviderSnapshot *glimpse, bool begins)
+{
+	EventDoubt *doubt = palloc0(sizeof(EventDoubt));
+
+	doubt->glimpse = glimpse;
+	doubt->begins = begins;
+	reading->doubts = lappend(reading->doubts, doubt);
 }

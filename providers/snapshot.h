@@ -60,6 +60,7 @@ typedef struct PaymentMethodSnapshot
 	const char *wallet;     /* apple_pay, google_pay, ... */
 	bool is_default;        /* told to be the default now */
 	const Jsonb *reference; /* of a cash_recurrent, spei_recurrent: as next_action below */
+	const char *unusable;   /* only of a partial one: why it cannot be charged; NULL: it can be */
 } PaymentMethodSnapshot;
 
 typedef struct SubscriptionSnapshot
@@ -81,7 +82,7 @@ typedef struct SubscriptionSnapshot
 	TimestampTz ended_at;
 	bool pause_at_period_end;
 	TimestampTz resumes_at;
-	const char *pending_price;  /* provider's id: from the next period on */
+	const char *pending_price;  /* provider's id: from the next period on, or once it is paid for */
 	const char *payment_method; /* provider's id of the default method; "": told to have none */
 	const char *client_secret;  /* to be shown by client_config() only */
 } SubscriptionSnapshot;
@@ -109,6 +110,7 @@ typedef struct InvoiceSnapshot
 	const char *payment_intent; /* provider's id */
 	const char *hosted_url;     /* where the customer can pay or see it */
 	const char *pdf_url;
+	const char *error_code; /* why a draft cannot be made final */
 } InvoiceSnapshot;
 
 typedef struct SetupIntentSnapshot
@@ -129,8 +131,9 @@ typedef struct SetupIntentSnapshot
  */
 typedef struct PaymentIntentSnapshot
 {
-	const char *customer;        /* provider's id */
-	const char *status;          /* one of ours, design.md section 5 */
+	bool as_asked;        /* what we asked for is what is paid: another amount is worth a look */
+	const char *customer; /* provider's id */
+	const char *status;   /* one of ours, design.md section 5 */
 	const char *provider_status; /* the provider's word */
 	const char *currency;
 	int64 amount;
@@ -153,6 +156,7 @@ typedef struct PaymentIntentSnapshot
 	const char *receipt_url;
 	TimestampTz paid_at;
 	TimestampTz created_at;
+	TimestampTz charged_at; /* only of a partial one: when the charge was tried */
 } PaymentIntentSnapshot;
 
 typedef struct RefundSnapshot
@@ -227,6 +231,12 @@ typedef struct ProviderSnapshot
 	const char *reference; /* our uuid out of the metadata, NULL when there is none */
 	bool has_livemode;     /* the provider says which mode it is of */
 	bool livemode;
+	/*
+	 * Tells something beside the state, whose news it is not: of a payment
+	 * intent what a charge of it or an invoice says, of a payment method
+	 * whether it can be charged.  Nothing of the object is ordered by it.
+	 */
+	bool partial;
 	bool deleted;  /* gone at the provider */
 	bool terminal; /* a state that is not left again: wins a tie of times */
 	/*

@@ -171,8 +171,19 @@ extern char *stripe_id_at(const Jsonb *object, const char *path);
 /* "" where the member is there and null. */
 extern char *stripe_id_or_none_at(const Jsonb *object, const char *path);
 
+/* The id of the subscription that an invoice is for, NULL for none. */
+extern char *stripe_invoice_subscription(const Jsonb *invoice);
+
 /* A subscription whose collection is paused: to us it is paused. */
 extern bool stripe_collection_paused(const char *status, const Jsonb *pause_collection);
+
+/*
+ * What objects tell of others beside their state; NULL when they name none:
+ * a charge and an invoice's payment of a payment intent, a mandate of a method.
+ */
+extern ProviderSnapshot *stripe_charge_snapshot(const Jsonb *charge, bool livemode);
+extern ProviderSnapshot *stripe_invoice_payment_snapshot(const Jsonb *object, bool livemode);
+extern ProviderSnapshot *stripe_mandate_snapshot(const Jsonb *mandate, bool livemode);
 
 extern void stripe_read_setup_intent(const Jsonb *object, ProviderSnapshot *snapshot);
 extern void stripe_read_payment_intent(const Jsonb *object, ProviderSnapshot *snapshot);

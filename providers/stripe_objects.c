@@ -76,6 +76,28 @@ item_time(const Jsonb *object, const char *name)
 	return time != 0 ? time : json_unix_time(object, name);
 }
 
+/* Prices were called plans, and a subscription may have had one itself. */
+static char *
+item_price(const Jsonb *object)
+{
+	static const char *const places[] = {"items.data.0.price", "items.data.0.plan", "plan"};
+	char *price = NULL;
+
+	for (size_t i = 0; price == NULL && i < lengthof(places); i++)
+		price = stripe_id_at(object, places[i]);
+	return price;
+}
+
+/* For the browser that pays the first invoice: formerly it was its payment's. */
+static char *
+confirmation_secret(const Jsonb *object)
+{
+	char *secret = json_text(object, "latest_invoice.confirmation_secret.client_secret");
+
+	return secret != NULL ? secret
+						  : json_text(object, "latest_invoice.payment_intent.client_secret");
+}
+
 /*
  * A subscription whose collection is paused goes on as active at Stripe; to
  * us it is paused, and provider_status tells how to resume it.
@@ -113,8 +135,9 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	read_subscription_status(object, snapshot);
 	subscription->customer = stripe_id_at(object, "customer");
 	subscription->item = json_text(object, "items.data.0.id");
-	subscription->price = stripe_id_at(object, "items.data.0.price");
-	if (json_int(object, "items.data.0.quantity", &quantity))
+	subscription->price = item_price(object);
+	if (json_int(object, "items.data.0.quantity", &quantity) ||
+		json_int(object, "quantity", &quantity))
 		subscription->quantity = quantity;
 	subscription->currency = currency_at(object, "currency");
 	subscription->current_period_start = item_time(object, "current_period_start");
@@ -125,12 +148,13 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	subscription->cancel_at = json_unix_time(object, "cancel_at");
 	subscription->canceled_at = json_unix_time(object, "canceled_at");
 	subscription->ended_at = json_unix_time(object, "ended_at");
+	/* a change that waits for its payment */
+	subscription->pending_price = stripe_id_at(object, "pending_update.subscription_items.0.price");
 	subscription->payment_method = stripe_id_or_none_at(object, "default_payment_method");
-	subscription->client_secret = json_text(object,
-											"latest_invoice.confirmation_secret.client_secret");
+	subscription->client_secret = confirmation_secret(object);
 }
 
-/* The sum of total_taxes; not told when the list is missing or the sum overflows. */
+/* The sum of the taxes, in the list that was called otherwise before 2025; not told when it overflows. */
 static int64
 tax_of(const Jsonb *object)
 {
@@ -139,7 +163,9 @@ tax_of(const Jsonb *object)
 	int count;
 
 	if (taxes == NULL)
-		return NO_AMOUNT;
+		taxes = json_part(object, "total_tax_amounts");
+	if (taxes == NULL)
+		return amount_at(object, "tax");
 	count = json_length(taxes, "");
 	for (int i = 0; i < count; i++)
 	{
@@ -173,19 +199,28 @@ payment_of(const Jsonb *object)
 	return intent != NULL ? intent : stripe_id_at(object, "payment_intent");
 }
 
+char *
+stripe_invoice_subscription(const Jsonb *invoice)
+{
+	char *subscription = stripe_id_at(invoice, "parent.subscription_details.subscription");
+
+	return subscription != NULL ? subscription : stripe_id_at(invoice, "subscription");
+}
+
 static void
 read_invoice(const Jsonb *object, ProviderSnapshot *snapshot)
 {
 	static const char *const final[] = {"paid", "void", NULL};
+	static const char *const others[] = {"draft", "open", "uncollectible", NULL};
 	InvoiceSnapshot *invoice = &snapshot->invoice;
 
 	invoice->customer = stripe_id_at(object, "customer");
-	invoice->subscription = stripe_id_at(object, "parent.subscription_details.subscription");
-	if (invoice->subscription == NULL)
-		invoice->subscription = stripe_id_at(object, "subscription");
+	invoice->subscription = stripe_invoice_subscription(object);
 	invoice->number = json_text(object, "number");
 	invoice->status = json_text(object, "status");
 	snapshot->terminal = is_one_of(invoice->status, final);
+	if (!snapshot->terminal && !is_one_of(invoice->status, others))
+		invoice->status = NULL;
 	invoice->currency = currency_at(object, "currency");
 	invoice->total = amount_at(object, "total");
 	invoice->tax = tax_of(object);
@@ -201,6 +236,7 @@ read_invoice(const Jsonb *object, ProviderSnapshot *snapshot)
 	invoice->next_attempt_at = json_unix_time(object, "next_payment_attempt");
 	invoice->created_at = json_unix_time(object, "created");
 	invoice->payment_intent = payment_of(object);
+	invoice->error_code = json_text(object, "last_finalization_error.code");
 	invoice->hosted_url = json_text(object, "hosted_invoice_url");
 	invoice->pdf_url = json_text(object, "invoice_pdf");
 }
@@ -279,6 +315,25 @@ stripe_snapshot(const Jsonb *object, bool livemode)
 		return snapshot;
 	}
 	return NULL;
+}
+
+/* Only a mandate that is active lets its method be charged. */
+ProviderSnapshot *
+stripe_mandate_snapshot(const Jsonb *mandate, bool livemode)
+{
+	char *method = stripe_id_at(mandate, "payment_method");
+	char *status = json_text(mandate, "status");
+	ProviderSnapshot *snapshot;
+
+	if (method == NULL || status == NULL)
+		return NULL;
+	snapshot = snapshot_new(BILLING_PAYMENT_METHOD, method,
+							json_bool(mandate, "livemode", livemode));
+	snapshot->has_livemode = json_has(mandate, "livemode");
+	snapshot->partial = true;
+	if (same_text(status, "inactive"))
+		snapshot->payment_method.unusable = "mandate_inactive";
+	return snapshot;
 }
 
 ProviderSnapshot *

@@ -140,17 +140,28 @@ read_next_action(const Jsonb *object)
  * ------------------------------------------------------------------------
  */
 
-/* Without a method it waits for one: at first, or because an attempt has failed. */
+/*
+ * Without a method it waits for one: at first, or because an attempt has
+ * failed.  Methods were called sources before 2019-02-11.  A word that is not
+ * known is not told.
+ */
 static const char *
 intent_status(const Jsonb *object, const char *error)
 {
+	static const char *const without_method[] = {"requires_payment_method", "requires_source",
+												 NULL};
+	static const char *const acting[] = {"requires_action", "requires_source_action", NULL};
+	static const char *const ours[] = {"processing", "requires_capture", "succeeded", "canceled",
+									   NULL};
 	char *status = json_text(object, "status");
 
-	if (same_text(status, "requires_payment_method"))
+	if (is_one_of(status, without_method))
 		return json_part(object, error) != NULL ? "failed" : "pending";
 	if (same_text(status, "requires_confirmation"))
 		return "pending";
-	return status;
+	if (is_one_of(status, acting))
+		return "requires_action";
+	return is_one_of(status, ours) ? status : NULL;
 }
 
 void
@@ -171,51 +182,80 @@ stripe_read_setup_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 		setup->error_code = json_text(object, "last_setup_error.code");
 }
 
+/* A transfer in pesos is SPEI's. */
+static const char *
+method_in(const char *type, const char *currency)
+{
+	return same_text(type, "customer_balance") && same_text(currency, "MXN") ? "spei" : type;
+}
+
 /*
- * The type of the method, from wherever it is told; a transfer in pesos is
- * SPEI's.  Not from the error of an attempt: the next one may be made by another.
+ * The type of the method, from wherever it is told.  Not from the error of an
+ * attempt: the next one may be made by another.
  */
 static const char *
-method_of(const Jsonb *object, const char *currency)
+method_of(const Jsonb *object, const Jsonb *charge, const char *currency)
 {
-	static const char *const places[] = {"latest_charge.payment_method_details.type",
-										 "payment_method.type"};
-	const char *type = NULL;
+	const char *type = charge == NULL ? NULL : json_text(charge, "payment_method_details.type");
 
-	for (size_t i = 0; type == NULL && i < lengthof(places); i++)
-		type = json_text(object, places[i]);
+	if (type == NULL)
+		type = json_text(object, "payment_method.type");
 	if (type == NULL && json_length(object, "allowed_payment_method_types") == 1)
 		type = json_text(object, "allowed_payment_method_types.0");
 	if (type == NULL && json_length(object, "payment_method_types") == 1)
 		type = json_text(object, "payment_method_types.0");
-	if (same_text(type, "customer_balance") && same_text(currency, "MXN"))
-		return "spei";
-	return type;
+	return method_in(type, currency);
 }
 
-/* The charge, where it came along: what was paid back, the receipt, the plan. */
+/*
+ * What was paid back of a charge.  Of one that was never captured, or not as a
+ * whole, what was let go counts as refunded, too: there the refunds tell.
+ */
+static int64
+refunded_of(const Jsonb *charge)
+{
+	int64 captured = amount_at(charge, "amount_captured");
+
+	if (!json_bool(charge, "captured", true) ||
+		(captured != NO_AMOUNT && captured != amount_at(charge, "amount")))
+		return NO_AMOUNT;
+	return amount_at(charge, "amount_refunded");
+}
+
+/* What was paid back, the receipt, the plan: in a payment, and in an event of the charge. */
 static void
-read_charge(const Jsonb *object, PaymentIntentSnapshot *intent)
+read_charge_details(const Jsonb *charge, PaymentIntentSnapshot *intent)
 {
 	int64 months;
 
-	if (json_part(object, "latest_charge") == NULL)
-		return;
-	intent->amount_refunded = amount_at(object, "latest_charge.amount_refunded");
-	intent->receipt_url = json_text(object, "latest_charge.receipt_url");
-	if (json_int(object, "latest_charge.payment_method_details.card.installments.plan.count",
-				 &months) &&
+	intent->charge = json_text(charge, "id");
+	intent->amount_refunded = refunded_of(charge);
+	intent->receipt_url = json_text(charge, "receipt_url");
+	if (json_int(charge, "payment_method_details.card.installments.plan.count", &months) &&
 		months > 0 && months <= PG_INT16_MAX)
 		intent->installments = (int) months;
+}
+
+/* The latest charge where it came along; before 2022-11-15 all of them did, the latest first. */
+static Jsonb *
+charge_in(const Jsonb *object)
+{
+	Jsonb *charge = json_part(object, "latest_charge");
+
+	return charge != NULL ? charge : json_part(object, "charges.data.0");
+}
+
+static void
+read_charge(const Jsonb *charge, PaymentIntentSnapshot *intent)
+{
+	read_charge_details(charge, intent);
 	if (!same_text(intent->status, "succeeded"))
 		return;
-	if (json_bool(object, "latest_charge.refunded", false))
-		intent->status = "refunded";
-	else if (intent->amount_refunded != NO_AMOUNT && intent->amount_refunded > 0)
-		intent->status = "partially_refunded";
+	if (intent->amount_refunded != NO_AMOUNT && intent->amount_refunded > 0)
+		intent->status = json_bool(charge, "refunded", false) ? "refunded" : "partially_refunded";
 	/* a card is charged when it is asked; the charge of a slow method is older than its money */
-	if (is(object, "latest_charge.payment_method_details.type", "card"))
-		intent->paid_at = json_unix_time(object, "latest_charge.created");
+	if (is(charge, "payment_method_details.type", "card"))
+		intent->paid_at = json_unix_time(charge, "created");
 }
 
 void
@@ -223,6 +263,7 @@ stripe_read_payment_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 {
 	static const char *const final[] = {"succeeded", "canceled", NULL};
 	PaymentIntentSnapshot *intent = &snapshot->payment_intent;
+	Jsonb *charge = charge_in(object);
 
 	intent->customer = stripe_id_at(object, "customer");
 	intent->provider_status = json_text(object, "status");
@@ -232,9 +273,9 @@ stripe_read_payment_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 	intent->amount = amount_at(object, "amount");
 	intent->amount_capturable = amount_at(object, "amount_capturable");
 	intent->amount_received = amount_at(object, "amount_received");
-	intent->method = method_of(object, intent->currency);
+	intent->method = method_of(object, charge, intent->currency);
 	intent->payment_method = stripe_id_or_none_at(object, "payment_method");
-	intent->charge = stripe_id_at(object, "latest_charge");
+	intent->charge = json_text(object, "latest_charge");
 	intent->client_secret = json_text(object, "client_secret");
 	intent->next_action = read_next_action(object);
 	intent->expires_at = json_unix_time(object, "next_action.oxxo_display_details.expires_after");
@@ -243,7 +284,54 @@ stripe_read_payment_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 	intent->cancellation_reason = json_text(object, "cancellation_reason");
 	intent->invoice = stripe_id_at(object, "invoice");
 	intent->created_at = json_unix_time(object, "created");
-	read_charge(object, intent);
+	if (charge != NULL)
+		read_charge(charge, intent);
+}
+
+/*
+ * A charge tells details of its payment, and no state: that is the payment's
+ * own.  A bank's word for a decline is the reason of the outcome.
+ */
+ProviderSnapshot *
+stripe_charge_snapshot(const Jsonb *charge, bool livemode)
+{
+	char *intent = stripe_id_at(charge, "payment_intent");
+	ProviderSnapshot *snapshot;
+	PaymentIntentSnapshot *told;
+
+	if (intent == NULL || json_text(charge, "id") == NULL)
+		return NULL;
+	snapshot = snapshot_new(BILLING_PAYMENT_INTENT, intent,
+							json_bool(charge, "livemode", livemode));
+	snapshot->has_livemode = json_has(charge, "livemode");
+	snapshot->partial = true;
+	told = &snapshot->payment_intent;
+	told->charged_at = json_unix_time(charge, "created");
+	told->currency = currency_at(charge, "currency");
+	told->method = method_in(json_text(charge, "payment_method_details.type"), told->currency);
+	told->error_code = json_text(charge, "failure_code");
+	if (is(charge, "outcome.type", "issuer_declined"))
+		told->decline_code = json_text(charge, "outcome.reason");
+	read_charge_details(charge, told);
+	return snapshot;
+}
+
+/* Which payment intent pays an invoice; NULL when it is paid otherwise. */
+ProviderSnapshot *
+stripe_invoice_payment_snapshot(const Jsonb *object, bool livemode)
+{
+	char *intent = stripe_id_at(object, "payment.payment_intent");
+	char *invoice = stripe_id_at(object, "invoice");
+	ProviderSnapshot *snapshot;
+
+	if (intent == NULL || invoice == NULL)
+		return NULL;
+	snapshot = snapshot_new(BILLING_PAYMENT_INTENT, intent,
+							json_bool(object, "livemode", livemode));
+	snapshot->has_livemode = json_has(object, "livemode");
+	snapshot->partial = true;
+	snapshot->payment_intent.invoice = invoice;
+	return snapshot;
 }
 
 /* ------------------------------------------------------------------------
@@ -254,6 +342,7 @@ void
 stripe_read_refund(const Jsonb *object, ProviderSnapshot *snapshot)
 {
 	static const char *const final[] = {"failed", "canceled", NULL};
+	static const char *const running[] = {"pending", "succeeded", NULL};
 	RefundSnapshot *refund = &snapshot->refund;
 
 	refund->payment_intent = stripe_id_at(object, "payment_intent");
@@ -265,6 +354,8 @@ stripe_read_refund(const Jsonb *object, ProviderSnapshot *snapshot)
 		refund->requires_action = true;
 	}
 	snapshot->terminal = is_one_of(refund->status, final);
+	if (!snapshot->terminal && !is_one_of(refund->status, running))
+		refund->status = NULL;
 	refund->currency = currency_at(object, "currency");
 	refund->amount = amount_at(object, "amount");
 	refund->reason = json_text(object, "reason");
@@ -272,15 +363,30 @@ stripe_read_refund(const Jsonb *object, ProviderSnapshot *snapshot)
 	refund->created_at = json_unix_time(object, "created");
 }
 
-/* An appeal is the same question asked again. */
+/*
+ * An appeal is the same question asked again.  Before 2022 an inquiry that a
+ * refund had settled was called so.  A word that is not known is not told.
+ */
 static const char *
 dispute_status(const char *word)
 {
+	static const char *const ours[] = {"warning_needs_response",
+									   "warning_under_review",
+									   "warning_closed",
+									   "needs_response",
+									   "under_review",
+									   "won",
+									   "lost",
+									   "prevented",
+									   NULL};
+
 	if (same_text(word, "appeal_needs_response"))
 		return "needs_response";
 	if (same_text(word, "appeal_under_review"))
 		return "under_review";
-	return word;
+	if (same_text(word, "charge_refunded"))
+		return "warning_closed";
+	return is_one_of(word, ours) ? word : NULL;
 }
 
 /* Money that was taken and given back stands in the transactions of the balance. */
@@ -342,10 +448,12 @@ static const char *
 session_status(const Jsonb *object)
 {
 	static const char *const failed[] = {"requires_payment_method", "canceled", NULL};
+	static const char *const ours[] = {"open", "complete", "expired", NULL};
+	char *status = json_text(object, "status");
 
-	return is_unpaid(object) && is_one_of(json_text(object, "payment_intent.status"), failed)
-			   ? "failed"
-			   : json_text(object, "status");
+	if (is_unpaid(object) && is_one_of(json_text(object, "payment_intent.status"), failed))
+		return "failed";
+	return is_one_of(status, ours) ? status : NULL;
 }
 
 /*

@@ -61,9 +61,13 @@ CREATE TABLE billing.payment_methods
 	expires_at timestamptz,
 	listed_by uuid,
 	error_code text,
+	unusable text CHECK (unusable <> ''),
+	unusable_as_of timestamptz,
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT now(),
-	updated_at timestamptz NOT NULL DEFAULT now()
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	CHECK (unusable IS NULL OR state <> 'attached'),
+	CHECK (unusable IS NULL OR unusable_as_of IS NOT NULL)
 );
 COMMENT ON TABLE billing.payment_methods IS
 	'Payment methods of customers: what a person needs to recognise one, never a number.';
@@ -74,7 +78,10 @@ COMMENT ON COLUMN billing.payment_methods.reference IS
 COMMENT ON COLUMN billing.payment_methods.mandate IS 'Encrypted: how the mandate for a debit was given; removed when it is attached.';
 COMMENT ON COLUMN billing.payment_methods.expires_at IS 'When a reference ends; a card has exp_month and exp_year.';
 COMMENT ON COLUMN billing.payment_methods.listed_by IS 'The request that last saw it in the provider''s list.';
-COMMENT ON COLUMN billing.payment_methods.error_code IS 'Why the provider did not take it.';
+COMMENT ON COLUMN billing.payment_methods.error_code IS 'Why the provider did not take it, or why it cannot be charged any more.';
+COMMENT ON COLUMN billing.payment_methods.unusable IS
+	'Why a method that the provider has cannot be charged, such as mandate_inactive: it is failed as long as that is so.';
+COMMENT ON COLUMN billing.payment_methods.unusable_as_of IS 'When the provider last said whether it can be charged.';
 CREATE INDEX payment_methods_customer ON billing.payment_methods (customer_id);
 
 CREATE UNIQUE INDEX payment_methods_one_default ON billing.payment_methods (customer_id) WHERE is_default;

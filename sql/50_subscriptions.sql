@@ -68,7 +68,7 @@ COMMENT ON COLUMN billing.subscriptions.access_until IS
 	'Of one that had to be canceled at the provider a while before its period ended: it gives access until then.';
 COMMENT ON COLUMN billing.subscriptions.pause_at_period_end IS 'It is paused when its period ends.';
 COMMENT ON COLUMN billing.subscriptions.resumes_at IS 'When a pause ends by itself; NULL: when it is resumed.';
-COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price from the next period on, where a change waits for it.';
+COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a change that waits: for the next period, or for its payment.';
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
 COMMENT ON COLUMN billing.subscriptions.error_code IS 'Why the provider refused or declined the last request about it.';
 COMMENT ON COLUMN billing.subscriptions.conflict IS

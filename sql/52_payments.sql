@@ -38,6 +38,10 @@ CREATE TABLE billing.payment_intents
 	amount_received bigint NOT NULL DEFAULT 0 CHECK (amount_received >= 0),
 	amount_refunded bigint NOT NULL DEFAULT 0 CHECK (amount_refunded >= 0),
 	refunded_elsewhere bigint NOT NULL DEFAULT 0 CHECK (refunded_elsewhere >= 0),
+	refunds_told bigint CHECK (refunds_told >= 0),
+	asked_amount bigint CHECK (asked_amount >= 0),
+	asked_currency text REFERENCES billing.currencies (code),
+	refunds_told_at timestamptz,
 	method text CHECK (method ~ '^[a-z][a-z0-9_]*$'),
 	payment_method_id uuid REFERENCES billing.payment_methods (id),
 	capture_method text NOT NULL DEFAULT 'automatic' CHECK (capture_method IN ('automatic', 'manual')),
@@ -63,7 +67,9 @@ CREATE TABLE billing.payment_intents
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
 	CHECK (status NOT IN ('succeeded', 'partially_refunded', 'refunded') OR paid_at IS NOT NULL),
-	CHECK (status <> 'refunded' OR amount_refunded > 0)
+	CHECK (status <> 'refunded' OR amount_refunded > 0),
+	CHECK ((refunds_told IS NULL) = (refunds_told_at IS NULL)),
+	CHECK ((asked_amount IS NULL) = (asked_currency IS NULL))
 );
 COMMENT ON TABLE billing.payment_intents IS
 	'Payments as the provider last told them. Amounts are minor units of the currency; refunds and disputes have tables of their own.';
@@ -73,6 +79,11 @@ COMMENT ON COLUMN billing.payment_intents.amount_refunded IS
 	'Given back: the succeeded rows of billing.refunds and refunded_elsewhere.';
 COMMENT ON COLUMN billing.payment_intents.refunded_elsewhere IS
 	'What the provider says was given back beyond the refunds that we know.';
+COMMENT ON COLUMN billing.payment_intents.refunds_told IS
+	'The sum of what was given back, as the provider last told it at refunds_told_at; refunded_elsewhere is counted from it.';
+COMMENT ON COLUMN billing.payment_intents.asked_amount IS
+	'What we asked for, where the provider has told another amount or currency, in minor units of asked_currency; NULL: it never has. What '
+	'is paid is booked as told.';
 COMMENT ON COLUMN billing.payment_intents.installments IS 'Monthly instalments that the customer''s bank makes of it; we get one payment.';
 COMMENT ON COLUMN billing.payment_intents.client_secret IS 'Encrypted; shown by client_config() only, gone when the payment is over.';
 COMMENT ON COLUMN billing.payment_intents.next_action IS

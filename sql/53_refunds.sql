@@ -77,6 +77,8 @@ CREATE TABLE billing.refunds
 	description bytea,
 	dispute_id uuid REFERENCES billing.disputes (id),
 	error_code text,
+	failed_at timestamptz,
+	provider_created_at timestamptz,
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now()
@@ -88,6 +90,8 @@ COMMENT ON COLUMN billing.refunds.amount IS 'What the customer gets back, tax in
 COMMENT ON COLUMN billing.refunds.description IS 'Encrypted.';
 COMMENT ON COLUMN billing.refunds.dispute_id IS 'Paid back because of this dispute.';
 COMMENT ON COLUMN billing.refunds.error_code IS 'Why the provider refused it, or why it failed later.';
+COMMENT ON COLUMN billing.refunds.failed_at IS 'When the provider said that it failed or was canceled.';
+COMMENT ON COLUMN billing.refunds.provider_created_at IS 'When it was made, by the provider''s clock.';
 CREATE INDEX refunds_payment ON billing.refunds (payment_intent_id);
 CREATE INDEX refunds_organization ON billing.refunds (organization_id, created_at);
 

@@ -12,7 +12,8 @@ CREATE TABLE billing.events
 	created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE billing.events IS
-	'Every change of state, written in the transaction that made it. The worker announces each by NOTIFY billing_events with '
+	'Every change of state, written in the transaction that made it, and what a provider says beside the states (a notice: before_state '
+	'and after_state are the same). The worker announces each by NOTIFY billing_events with '
 	'{seq, type, object, id, organization_id}. Read it by seq, but note that seq is given before commit: a lower one may appear later.';
 CREATE INDEX events_object ON billing.events (id);
 

@@ -217,6 +217,13 @@ UNION ALL
 	JOIN billing.plans AS p ON p.id = s.plan_id
 	WHERE s.status IN ('past_due', 'unpaid')
 UNION ALL
+	SELECT p.paid_at, 'error', 'payment differs from what was asked for', 'payment_intent', p.id, p.organization_id,
+		   format('%s %s were asked for at %s, %s %s were paid', p.asked_amount, p.asked_currency, p.provider, p.amount_received,
+				  p.currency),
+		   'it is booked as paid; refund what is too much by billing.create_refund()'
+	FROM billing.payment_intents AS p
+	WHERE (p.asked_amount <> p.amount_received OR p.asked_currency <> p.currency) AND p.status IN ('succeeded', 'partially_refunded')
+UNION ALL
 	SELECT d.created_at, 'error', 'dispute waits for an answer', 'dispute', d.id, d.organization_id,
 		   format('%s %s of payment intent %s at %s, %s', d.amount, d.currency, d.payment_intent_id, d.provider,
 				  coalesce(format('evidence is due by %s', d.evidence_due_by), 'no date is told')),

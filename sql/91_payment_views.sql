@@ -11,7 +11,7 @@ CREATE VIEW billing.payment_intent_details AS
 			   ELSE p.status
 		   END AS status_simple,
 		   p.provider, p.account, p.livemode, p.provider_status, r.provider_id AS provider_payment_id, h.provider_id AS provider_charge_id,
-		   p.amount, p.currency, p.amount_capturable, p.amount_received, p.amount_refunded, p.method, p.payment_method_id,
+		   p.amount, p.currency, p.amount_capturable, p.amount_received, p.amount_refunded, p.asked_amount, p.asked_currency, p.method, p.payment_method_id,
 		   p.capture_method, p.off_session, p.installments, p.invoice_id, p.subscription_id, p.checkout_session_id,
 		   a.action ->> 'type' AS action_type, a.action ->> 'url' AS action_url, a.action ->> 'reference' AS reference,
 		   a.action ->> 'barcode_url' AS barcode_url, a.action ->> 'clabe' AS clabe, a.action ->> 'bank' AS bank,

@@ -49,7 +49,8 @@ BEGIN
 		('dead_requests', h.dead = 0, h.dead::text,
 		 CASE WHEN h.dead > 0 THEN 'billing.attention lists them' END),
 		('webhook_secret', p.embedded OR a.webhook_secret IS NOT NULL,
-		 CASE WHEN p.embedded THEN 'not needed' WHEN a.webhook_secret IS NULL THEN 'missing' ELSE 'present' END,
+		 CASE WHEN p.embedded THEN 'not needed' WHEN a.webhook_secret IS NOT NULL THEN 'present'
+			  WHEN a.options ->> 'verify' = 'api' THEN 'missing: every webhook costs a request' ELSE 'missing' END,
 		 CASE WHEN NOT p.embedded AND a.webhook_secret IS NULL
 			  THEN format('SELECT billing.register_webhook(%L, %L, account => %L)', a.provider, url, a.account) END),
 		('webhook_endpoint',

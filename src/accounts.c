@@ -4,8 +4,9 @@
  *	  Our accounts at providers: which there are, and which one to use.
  *
  * Called by every subject that talks to a provider and by the delivery.  How
- * accounts come to be stands in account_setup.c.  Nothing is cached: a call
- * reads its account in one query, so that a changed key counts at once.
+ * accounts come to be stands in account_setup.c.  Nothing is kept: a call
+ * reads its account in one query, so that a changed key counts at once.  What
+ * webhooks are checked with is kept, in webhook_keys.c.
  *
  * An account is bound to one database of one cluster.  In a copy (a restored
  * dump, a logical subscriber) the binding names the original, and nothing is
@@ -69,6 +70,22 @@ account_read(Rows rows, int64 row)
 	account->bound_here = account->module->embedded != NULL ||
 						  (bound_to != NULL && strcmp(bound_to, database_binding()) == 0);
 	return account;
+}
+
+Account *
+account_copy(const Account *account)
+{
+	Account *copy = palloc(sizeof(Account));
+
+	*copy = *account;
+	copy->id = palloc(sizeof(pg_uuid_t));
+	memcpy(copy->id, account->id, sizeof(pg_uuid_t));
+	copy->provider = pstrdup(account->provider);
+	copy->account = pstrdup(account->account);
+	copy->base_url = pstrdup(account->base_url);
+	copy->options = palloc(VARSIZE(account->options));
+	memcpy(copy->options, account->options, VARSIZE(account->options));
+	return copy;
 }
 
 /* ------------------------------------------------------------------------
@@ -206,53 +223,6 @@ char *
 account_embedded_secret(const Account *account)
 {
 	return derived_secret(psprintf("webhook:%s:%s", account->provider, account->account));
-}
-
-QUERY(
-	webhook_accounts,
-	"SELECT " ACCOUNT_COLUMNS ", a.webhook_secret, "
-	"CASE WHEN a.previous_webhook_secret_until > clock_timestamp() THEN a.previous_webhook_secret END "
-	"FROM billing.provider_accounts AS a JOIN billing.providers AS p ON p.name = a.provider "
-	"WHERE a.provider = $1 AND ($2 IS NULL OR a.account = $2) "
-	"AND (p.embedded OR a.webhook_secret IS NOT NULL) "
-	"ORDER BY a.account",
-	TEXTOID, TEXTOID);
-
-static void
-add_secret(WebhookAccount *webhook, char *text)
-{
-	if (text == NULL)
-		return;
-	webhook->secrets[webhook->secret_count].text = text;
-	webhook->secrets[webhook->secret_count].length = strlen(text);
-	webhook->secret_count++;
-}
-
-List *
-accounts_for_webhook(const char *provider, const char *account)
-{
-	List *found = NIL;
-	int64 count = RUN(webhook_accounts, arg_text(provider), arg_text(account));
-
-	for (int64 i = 0; i < count; i++)
-	{
-		WebhookAccount *webhook = palloc0(sizeof(WebhookAccount));
-		const pg_uuid_t *id;
-
-		webhook->account = account_read(SPI_tuptable, i);
-		id = webhook->account->id;
-		if (webhook->account->module->embedded != NULL)
-			add_secret(webhook, account_embedded_secret(webhook->account));
-		else
-		{
-			add_secret(webhook,
-					   unseal_text("provider_accounts.webhook_secret", id, row_bytes(i, 10)));
-			add_secret(webhook, unseal_text("provider_accounts.previous_webhook_secret", id,
-											row_bytes(i, 11)));
-		}
-		found = lappend(found, webhook);
-	}
-	return found;
 }
 
 QUERY(

@@ -37,6 +37,9 @@ typedef struct Account
 /* ACCOUNT_COLUMNS, from column 1 on. */
 extern Account *account_read(Rows rows, int64 row);
 
+/* For longer than what it was read from. */
+extern Account *account_copy(const Account *account);
+
 /* The account; JB005 for an unknown provider, JB006 when it is not configured. */
 extern Account *account_get(const char *provider, const char *account);
 
@@ -66,15 +69,6 @@ extern ProviderAccount *account_public(const Account *account);
  * List of Account *.
  */
 extern List *accounts_runnable(void);
-
-/* All accounts of a provider that have a webhook secret; account NULL: any. */
-typedef struct WebhookAccount
-{
-	Account *account;
-	SignatureSecret secrets[2];
-	int secret_count;
-} WebhookAccount;
-extern List *accounts_for_webhook(const char *provider, const char *account);
 
 /* The secret that an embedded provider signs its webhooks with. */
 extern char *account_embedded_secret(const Account *account);

@@ -418,6 +418,9 @@ static Applied
 note_ref(const ProviderSnapshot *snapshot, const pg_uuid_t *id, bool exists, const News *news,
 		 const char **waiting_for)
 {
+	/* one that somebody else made tells nothing, now or later: its terms would not be ours */
+	if (!exists && snapshot->reference == NULL)
+		return SNAPSHOT_STALE;
 	if (!exists)
 	{
 		*waiting_for = snapshot->provider_id;

@@ -25,12 +25,16 @@
 /* below this an RSA key is no protection (NIST SP 800-131A) */
 #define RSA_MINIMUM_BITS 2048
 
+/* what SHA-256 takes at a time, and HMAC as its key (RFC 2104) */
+#define HMAC_BLOCK 64
+
 /* OpenSSL's EVP lengths are int; a PostgreSQL field ends at 1 GB anyway */
 #define MESSAGE_MAXIMUM ((size_t) INT_MAX / 2)
 
 /* per-process caches, made at first use */
 static EVP_MD *sha256 = NULL;
 static EVP_MAC_CTX *hmac_context = NULL;
+static EVP_MD_CTX *hash_context = NULL;
 static EVP_CIPHER *aes_gcm = NULL;
 static EVP_CIPHER_CTX *cipher_context = NULL;
 
@@ -141,6 +145,117 @@ crypto_hmac_sha256(const void *key, size_t key_length, const CryptoPart *parts, 
 
 	EVP_MAC_CTX_free(hmac_context);
 	hmac_context = NULL;
+	return finish(false);
+}
+
+/*
+ * The two hashes of HMAC (RFC 2104) after their first block, which is the key:
+ * every message goes on from copies of them.  In OpenSSL 3.0 this is at least
+ * as quick as a keyed EVP_MAC_CTX, which would keep the key beside them.
+ */
+struct CryptoHmacKey
+{
+	EVP_MD_CTX *inner;
+	EVP_MD_CTX *outer;
+};
+
+/* The hash of key XOR pad, as far as that. */
+static EVP_MD_CTX *
+hash_of_pad(const uint8_t block[HMAC_BLOCK], uint8_t pad)
+{
+	uint8_t padded[HMAC_BLOCK];
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	bool done;
+
+	for (int i = 0; i < HMAC_BLOCK; i++)
+		padded[i] = block[i] ^ pad;
+	done = context != NULL && EVP_DigestInit_ex2(context, sha256, NULL) == 1 &&
+		   EVP_DigestUpdate(context, padded, sizeof(padded)) == 1;
+	OPENSSL_cleanse(padded, sizeof(padded));
+	if (done)
+		return context;
+	EVP_MD_CTX_free(context);
+	return NULL;
+}
+
+/* A longer key counts as its hash, a shorter one is filled up with zeros. */
+static bool
+hmac_block(const void *key, size_t key_length, uint8_t block[HMAC_BLOCK])
+{
+	memset(block, 0, HMAC_BLOCK);
+	if (key_length > HMAC_BLOCK)
+		return EVP_Digest(key, key_length, block, NULL, sha256, NULL) == 1;
+	memcpy(block, key, key_length);
+	return true;
+}
+
+static bool
+hash_ready(void)
+{
+	if (sha256_ready() && hash_context == NULL)
+		hash_context = EVP_MD_CTX_new();
+	return hash_context != NULL;
+}
+
+CryptoHmacKey *
+crypto_hmac_key_new(const void *key, size_t key_length)
+{
+	CryptoHmacKey *made = key_length > 0 && hash_ready() ? OPENSSL_zalloc(sizeof(*made)) : NULL;
+	uint8_t block[HMAC_BLOCK];
+
+	if (made != NULL && hmac_block(key, key_length, block))
+	{
+		made->inner = hash_of_pad(block, 0x36);
+		made->outer = hash_of_pad(block, 0x5c);
+	}
+	OPENSSL_cleanse(block, sizeof(block));
+	if (made == NULL || made->inner == NULL || made->outer == NULL)
+	{
+		crypto_hmac_key_free(made);
+		made = NULL;
+	}
+	(void) finish(made != NULL);
+	return made;
+}
+
+void
+crypto_hmac_key_free(CryptoHmacKey *key)
+{
+	if (key == NULL)
+		return;
+	/* OpenSSL wipes the state of a hash that it frees */
+	EVP_MD_CTX_free(key->inner);
+	EVP_MD_CTX_free(key->outer);
+	OPENSSL_free(key);
+}
+
+static bool
+hash_parts(const CryptoPart *parts, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (parts[i].length > 0 &&
+			EVP_DigestUpdate(hash_context, parts[i].data, parts[i].length) != 1)
+			return false;
+	}
+	return true;
+}
+
+bool
+crypto_hmac_key_sign(const CryptoHmacKey *key, const CryptoPart *parts, int count,
+					 uint8_t out[CRYPTO_SHA256_SIZE])
+{
+	uint8_t inner[CRYPTO_SHA256_SIZE];
+
+	if (hash_ready() && EVP_MD_CTX_copy_ex(hash_context, key->inner) == 1 &&
+		hash_parts(parts, count) && EVP_DigestFinal_ex(hash_context, inner, NULL) == 1 &&
+		EVP_MD_CTX_copy_ex(hash_context, key->outer) == 1 &&
+		EVP_DigestUpdate(hash_context, inner, sizeof(inner)) == 1 &&
+		EVP_DigestFinal_ex(hash_context, out, NULL) == 1)
+		return true;
+
+	EVP_MD_CTX_free(hash_context);
+	hash_context = NULL;
 	return finish(false);
 }
 
@@ -269,12 +384,9 @@ read_public_key(const char *pem, size_t pem_length)
 }
 
 static CryptoVerdict
-verify_with_key(EVP_MD_CTX *context, EVP_PKEY *key, const CryptoPart *parts, int count,
-				const uint8_t *signature, size_t signature_length)
+verify_parts(EVP_MD_CTX *context, const CryptoPart *parts, int count, const uint8_t *signature,
+			 size_t signature_length)
 {
-	/* PKCS#1 v1.5 is OpenSSL's default padding for an RSA key */
-	if (EVP_DigestVerifyInit_ex(context, NULL, "SHA256", NULL, NULL, key, NULL) != 1)
-		return CRYPTO_FAILED;
 	for (int i = 0; i < count; i++)
 	{
 		if (parts[i].length > 0 &&
@@ -288,28 +400,78 @@ verify_with_key(EVP_MD_CTX *context, EVP_PKEY *key, const CryptoPart *parts, int
 	return CRYPTO_NOT_VERIFIED;
 }
 
+/* The context knows the key: each message starts from a copy of it. */
+struct CryptoRsaKey
+{
+	EVP_PKEY *key;
+	EVP_MD_CTX *context;
+};
+
+CryptoVerdict
+crypto_rsa_key_new(const char *pem, size_t pem_length, CryptoRsaKey **key)
+{
+	EVP_PKEY *read = read_public_key(pem, pem_length);
+	CryptoRsaKey *made;
+
+	*key = NULL;
+	/* the decoders may queue errors of formats that they tried in vain */
+	ERR_clear_error();
+	if (read == NULL)
+		return CRYPTO_BAD_KEY;
+	made = OPENSSL_zalloc(sizeof(*made));
+	if (made == NULL)
+		EVP_PKEY_free(read);
+	else
+	{
+		made->key = read;
+		made->context = EVP_MD_CTX_new();
+	}
+	/* PKCS#1 v1.5 is OpenSSL's default padding for an RSA key */
+	if (made == NULL || made->context == NULL ||
+		EVP_DigestVerifyInit_ex(made->context, NULL, "SHA256", NULL, NULL, read, NULL) != 1)
+	{
+		crypto_rsa_key_free(made);
+		ERR_clear_error();
+		return CRYPTO_FAILED;
+	}
+	*key = made;
+	return CRYPTO_VERIFIED;
+}
+
+void
+crypto_rsa_key_free(CryptoRsaKey *key)
+{
+	if (key == NULL)
+		return;
+	EVP_MD_CTX_free(key->context);
+	EVP_PKEY_free(key->key);
+	OPENSSL_free(key);
+}
+
+CryptoVerdict
+crypto_rsa_key_verify(const CryptoRsaKey *key, const CryptoPart *parts, int count,
+					  const uint8_t *signature, size_t signature_length)
+{
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	CryptoVerdict verdict = CRYPTO_FAILED;
+
+	if (context != NULL && EVP_MD_CTX_copy_ex(context, key->context) == 1)
+		verdict = verify_parts(context, parts, count, signature, signature_length);
+	EVP_MD_CTX_free(context);
+	ERR_clear_error();
+	return verdict;
+}
+
 CryptoVerdict
 crypto_rsa_sha256_verify(const char *pem, size_t pem_length, const CryptoPart *parts, int count,
 						 const uint8_t *signature, size_t signature_length)
 {
-	EVP_PKEY *key = read_public_key(pem, pem_length);
-	EVP_MD_CTX *context;
-	CryptoVerdict verdict = CRYPTO_FAILED;
+	CryptoRsaKey *key;
+	CryptoVerdict verdict = crypto_rsa_key_new(pem, pem_length, &key);
 
-	if (key == NULL)
-	{
-		ERR_clear_error();
-		return CRYPTO_BAD_KEY;
-	}
-
-	context = EVP_MD_CTX_new();
-	if (context != NULL)
-		verdict = verify_with_key(context, key, parts, count, signature, signature_length);
-	EVP_MD_CTX_free(context);
-	EVP_PKEY_free(key);
-
-	/* the key decoders may queue errors of formats that they tried in vain */
-	ERR_clear_error();
+	if (verdict == CRYPTO_VERIFIED)
+		verdict = crypto_rsa_key_verify(key, parts, count, signature, signature_length);
+	crypto_rsa_key_free(key);
 	return verdict;
 }
 
@@ -372,33 +534,46 @@ decode_group(const char group[4], int missing, uint8_t bytes[3])
 	return EVP_DecodeBlock(bytes, (const unsigned char *) padded, 4) == 3;
 }
 
+/*
+ * What does not encode back to itself is not the one canonical text: that also
+ * refuses padding inside, which EVP_DecodeBlock takes as zero bits, and the
+ * blanks that it skips.
+ */
+static bool
+encodes_to(const uint8_t *bytes, size_t count, const char *text)
+{
+	char again[CRYPTO_BASE64_SIZE(48)];
+
+	for (size_t at = 0; at < count; at += 48)
+	{
+		size_t taken = count - at < 48 ? count - at : 48;
+
+		if (!crypto_base64_encode(bytes + at, taken, again) ||
+			memcmp(text + at / 3 * 4, again, strlen(again)) != 0)
+			return false;
+	}
+	return true;
+}
+
 bool
 crypto_base64_decode(const char *text, size_t length, uint8_t *out, size_t *out_length)
 {
-	size_t written = 0;
+	size_t missing = 0;
+	int written;
 
 	*out_length = 0;
-	if (length % 4 != 0)
+	if (length == 0)
+		return true;
+	if (length % 4 != 0 || length > MESSAGE_MAXIMUM)
 		return false;
+	if (text[length - 1] == '=')
+		missing = text[length - 2] == '=' ? 2 : 1;
 
-	for (size_t at = 0; at < length; at += 4)
-	{
-		const char *group = text + at;
-		uint8_t bytes[3];
-		char again[CRYPTO_BASE64_SIZE(3)];
-		int missing = 0;
-
-		if (at + 4 == length && group[3] == '=')
-			missing = group[2] == '=' ? 2 : 1;
-
-		/* what does not encode back to itself is not the one canonical text */
-		if (!decode_group(group, missing, bytes) ||
-			!crypto_base64_encode(bytes, 3 - missing, again) || memcmp(group, again, 4) != 0)
-			return false;
-		memcpy(out + written, bytes, 3 - missing);
-		written += 3 - missing;
-	}
-	*out_length = written;
+	written = EVP_DecodeBlock(out, (const unsigned char *) text, (int) length);
+	if (written < 0 || (size_t) written != length / 4 * 3 ||
+		!encodes_to(out, (size_t) written - missing, text))
+		return false;
+	*out_length = (size_t) written - missing;
 	return true;
 }
 

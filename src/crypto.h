@@ -4,8 +4,9 @@
  *
  * Everything the extension asks of OpenSSL goes through these functions, so
  * that an upgrade or a replacement of the library concerns one file.  Plain C
- * values in and out: no postgres.h, no SQL, no memory handed over.  Buffers
- * belong to the caller and must not overlap.
+ * values in and out: no postgres.h, no SQL.  Buffers belong to the caller and
+ * must not overlap; the only memory handed over is that of a key made ready,
+ * which lives until it is freed.
  *
  * A function that returns bool returns false when OpenSSL refuses or fails;
  * outputs are then unspecified (never secret), nothing stays allocated and
@@ -62,6 +63,18 @@ extern bool crypto_hmac_sha256(const void *key, size_t key_length, const CryptoP
 							   int count, uint8_t out[CRYPTO_SHA256_SIZE]);
 
 /*
+ * A key of HMAC-SHA256 made ready: for many messages under one key, which then
+ * costs no more than their bytes.  It holds what the key became and not the
+ * key itself, so that who reads it can sign but has no secret to use elsewhere.
+ * NULL for an empty key or when OpenSSL fails.
+ */
+typedef struct CryptoHmacKey CryptoHmacKey;
+extern CryptoHmacKey *crypto_hmac_key_new(const void *key, size_t key_length);
+extern bool crypto_hmac_key_sign(const CryptoHmacKey *key, const CryptoPart *parts, int count,
+								 uint8_t out[CRYPTO_SHA256_SIZE]);
+extern void crypto_hmac_key_free(CryptoHmacKey *key); /* wipes it; NULL is fine */
+
+/*
  * AES-256-GCM with a fresh random nonce.  out takes plain_length +
  * CRYPTO_SEAL_OVERHEAD bytes: nonce, ciphertext, tag.  aad is authenticated
  * and not stored: "table.column" and the row's uuid, so that a value moved to
@@ -93,6 +106,17 @@ extern bool crypto_derive_key(const uint8_t key[CRYPTO_KEY_SIZE], const char *la
 extern CryptoVerdict crypto_rsa_sha256_verify(const char *pem, size_t pem_length,
 											  const CryptoPart *parts, int count,
 											  const uint8_t *signature, size_t signature_length);
+
+/*
+ * An RSA public key made ready: reading its PEM costs as much as verifying.
+ * CRYPTO_VERIFIED and *key, or CRYPTO_BAD_KEY, or CRYPTO_FAILED.
+ */
+typedef struct CryptoRsaKey CryptoRsaKey;
+extern CryptoVerdict crypto_rsa_key_new(const char *pem, size_t pem_length, CryptoRsaKey **key);
+extern CryptoVerdict crypto_rsa_key_verify(const CryptoRsaKey *key, const CryptoPart *parts,
+										   int count, const uint8_t *signature,
+										   size_t signature_length);
+extern void crypto_rsa_key_free(CryptoRsaKey *key); /* NULL is fine */
 
 /* Equality in a time that depends on length only. */
 extern bool crypto_equal(const void *a, const void *b, size_t length);

@@ -161,7 +161,8 @@ QUERY(
 	mirror_default_method,
 	"WITH target AS (SELECT m.id FROM billing.payment_methods AS m JOIN billing.provider_refs AS r "
 	"ON r.object_id = m.id AND r.object_type = 'payment_method' "
-	"WHERE m.customer_id = $1 AND r.provider_id = $2 AND r.provider = $3 AND r.account = $4 AND NOT m.is_default), "
+	"WHERE m.customer_id = $1 AND r.provider_id = $2 AND r.provider = $3 AND r.account = $4 AND NOT m.is_default "
+	"AND m.unusable IS NULL), "
 	"cleared AS (UPDATE billing.payment_methods SET is_default = false "
 	"WHERE customer_id = $1 AND is_default AND EXISTS (SELECT FROM target) RETURNING id) "
 	"SELECT id, (SELECT count(*) FROM cleared) FROM target",

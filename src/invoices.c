@@ -243,9 +243,9 @@ QUERY(
 	"INSERT INTO billing.invoices AS i (id, customer_id, organization_id, subscription_id, provider, account, "
 	"livemode, status, provider_number, billing_reason, currency, total, tax, amount_due, amount_paid, "
 	"amount_remaining, attempt_count, period_start, period_end, due_at, paid_at, next_attempt_at, issued_at, "
-	"hosted_url, pdf_url) "
+	"hosted_url, pdf_url, error_code) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, "
-	"$23, $24, $25) "
+	"$23, $24, $25, $26) "
 	"ON CONFLICT (id) DO UPDATE SET status = excluded.status, "
 	"subscription_id = coalesce(excluded.subscription_id, i.subscription_id), "
 	"provider_number = coalesce(excluded.provider_number, i.provider_number), "
@@ -256,11 +256,11 @@ QUERY(
 	"period_end = coalesce(excluded.period_end, i.period_end), due_at = excluded.due_at, "
 	"paid_at = least(excluded.paid_at, i.paid_at), next_attempt_at = excluded.next_attempt_at, "
 	"hosted_url = coalesce(excluded.hosted_url, i.hosted_url), pdf_url = coalesce(excluded.pdf_url, i.pdf_url), "
-	"error_code = CASE WHEN excluded.status = 'open' THEN i.error_code END, "
+	"error_code = coalesce(excluded.error_code, CASE WHEN excluded.status = 'open' AND i.status = 'open' THEN i.error_code END), "
 	"updated_at = now()",
 	UUIDOID, UUIDOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID,
 	TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID);
+	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, TEXTOID);
 
 /* Amounts come in the provider's units and are kept in ours; not told is NULL or 0. */
 static Arg
@@ -353,7 +353,7 @@ put(const pg_uuid_t *id, const InvoiceSnapshot *told, const News *news, const pg
 		arg_time(told->due_at), arg_time(paid_at(told, news)), arg_time(told->next_attempt_at),
 		arg_time(told->created_at != 0 ? told->created_at : news->as_of),
 		arg_bytes(seal_text("invoices.hosted_url", id, told->hosted_url)),
-		arg_bytes(seal_text("invoices.pdf_url", id, told->pdf_url)));
+		arg_bytes(seal_text("invoices.pdf_url", id, told->pdf_url)), arg_text(told->error_code));
 }
 
 /* What the application is told; NULL when nothing that it acts on has changed. */

@@ -460,6 +460,31 @@ rfc3339_text(TimestampTz time)
 					tm.tm_min, tm.tm_sec);
 }
 
+/* Keys come first, one behind the other; nothing is copied to look at them. */
+bool
+json_next_named(const Jsonb *object, const char *name, int *position, JsonbValue *value)
+{
+	JsonbContainer *container = &unconstify(Jsonb *, object)->root;
+	int count = (int) JsonContainerSize(container);
+	const char *keys = (const char *) &container->children[2 * count];
+	int name_length = (int) strlen(name);
+
+	while (*position < count)
+	{
+		int i = (*position)++;
+		int length = (int) getJsonbLength(container, i);
+		const char *key;
+
+		if (length != name_length)
+			continue;
+		key = keys + getJsonbOffset(container, i);
+		if (pg_strncasecmp(key, name, (size_t) length) == 0 &&
+			getKeyJsonValueFromContainer(container, key, length, value) != NULL)
+			return true;
+	}
+	return false;
+}
+
 void
 json_visit(const Jsonb *json, JsonVisitor visitor, void *context)
 {

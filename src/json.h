@@ -57,6 +57,13 @@ extern TimestampTz json_rfc3339_time(const Jsonb *json, const char *path);
 /* A timestamp as RFC 3339 in whole seconds UTC, palloc'd. */
 extern char *rfc3339_text(TimestampTz time);
 
+/*
+ * The next member whose name is this one in any case of ASCII letters, in the
+ * order of jsonb; *position begins with 0.  The value points into the object.
+ */
+extern bool json_next_named(const Jsonb *object, const char *name, int *position,
+							JsonbValue *value);
+
 /* Visits the members of the object, in the order of jsonb; nothing for other values. */
 typedef void (*JsonVisitor)(const char *key, const JsonbValue *value, void *context);
 extern void json_visit(const Jsonb *json, JsonVisitor visitor, void *context);

@@ -89,6 +89,7 @@ typedef enum RingState
 static struct
 {
 	int count; /* 0: nothing was read yet */
+	uint64 version;
 	Key keys[KEYS_MAX];
 	char path[MAXPGPATH];
 	FileMark mark;
@@ -153,6 +154,7 @@ ring_clear(void)
 {
 	crypto_wipe(ring.keys, sizeof(ring.keys));
 	ring.count = 0;
+	ring.version++;
 }
 
 static bool
@@ -347,16 +349,21 @@ ring_load(void)
 }
 
 static RingState
-ring_ready(void)
+ring_ready_at(TimestampTz now)
 {
-	TimestampTz age;
+	TimestampTz age = now - ring.checked_at;
 
 	if (ring.count == 0)
 		return ring_load();
-	age = GetCurrentTimestamp() - ring.checked_at;
 	if (age >= 0 && age < RECHECK_AFTER)
 		return RING_GOOD;
 	return ring_load();
+}
+
+static RingState
+ring_ready(void)
+{
+	return ring_ready_at(GetCurrentTimestamp());
 }
 
 /* Only the server's log names the file: where it lies is a superuser's business. */
@@ -382,6 +389,13 @@ ring_require(void)
 		 errhint(
 			 "It is a regular file outside the data directory, owned by the server's user, mode 0600; "
 			 "janua_billing.key_file names it.")));
+}
+
+uint64
+keys_version(TimestampTz now)
+{
+	(void) ring_ready_at(now);
+	return ring.version;
 }
 
 bool

@@ -39,6 +39,13 @@ extern char *derived_secret(const char *purpose);
 /* Is there a key file that can be used? Never raises. */
 extern bool keys_available(void);
 
+/*
+ * Another number when the key file is another one than at the last call, or
+ * cannot be used: who keeps what it opened forgets it then.  Never raises; looks
+ * at the file once a second.
+ */
+extern uint64 keys_version(TimestampTz now);
+
 /* The GUC key_file. Called once from _PG_init. */
 extern void keys_init(void);
 

@@ -84,7 +84,8 @@ payment_method_describe(const OutboxRow *row)
 	json_add_text(&b, "reference", uuid_text(row->object_id));
 	if (row->operation == OPERATION_PAYMENT_METHOD_ATTACH)
 		return describe_attach(row, &method, &b);
-	if (provider_id == NULL || strcmp(method.state, "attached") != 0)
+	if (provider_id == NULL || !payment_method_is_there(&method) ||
+		(row->operation != OPERATION_PAYMENT_METHOD_DETACH && method.unusable != NULL))
 		return (Description){OBSOLETE, NULL, "the payment method is not attached"};
 	json_add_text(&b, "payment_method", provider_id);
 	return (Description){READY, json_close(&b), NULL};
@@ -133,8 +134,9 @@ detach_row(const pg_uuid_t *id, const Method *method)
 					 method->state, "detached");
 }
 
+#define IS_THERE "(m.state = 'attached' OR (m.state = 'failed' AND m.unusable IS NOT NULL))"
 QUERY(attached_methods,
-	  "SELECT id FROM billing.payment_methods WHERE customer_id = $1 AND state = 'attached'",
+	  "SELECT m.id FROM billing.payment_methods AS m WHERE m.customer_id = $1 AND " IS_THERE,
 	  UUIDOID);
 
 void
@@ -193,8 +195,8 @@ QUERY(mark_listed,
 /* What became known since the list was asked for need not be in it. */
 QUERY(not_listed,
 	  "SELECT m.id FROM billing.payment_methods AS m JOIN billing.outbox AS o ON o.id = $2 "
-	  "WHERE m.customer_id = $1 AND m.provider = $3 AND m.account = $4 AND m.state = 'attached' "
-	  "AND m.listed_by IS DISTINCT FROM $2 AND m.created_at < o.created_at",
+	  "WHERE m.customer_id = $1 AND m.provider = $3 AND m.account = $4 AND " IS_THERE
+	  " AND m.listed_by IS DISTINCT FROM $2 AND m.created_at < o.created_at",
 	  UUIDOID, UUIDOID, TEXTOID, TEXTOID);
 
 /* A list may come in several pages: each marks what is on it, the last one ends the rest. */
@@ -231,12 +233,11 @@ payment_method_list_done(const OutboxRow *row, const CallResult *result)
 
 QUERY(
 	mirror_method,
-	"UPDATE billing.payment_methods SET state = CASE WHEN $9 THEN state ELSE 'attached' END, token = NULL, "
-	"mandate = NULL, error_code = NULL, type = coalesce($2, type), "
-	"reference = CASE WHEN NOT $9 THEN coalesce($8, reference) END, "
+	"UPDATE billing.payment_methods SET state = coalesce($9, state), token = NULL, mandate = NULL, error_code = unusable, "
+	"type = coalesce($2, type), reference = CASE WHEN $9 IS NOT NULL THEN coalesce($8, reference) END, "
 	"brand = coalesce($3, brand), last4 = coalesce($4, last4), exp_month = coalesce($5, exp_month), "
 	"exp_year = coalesce($6, exp_year), wallet = coalesce($7, wallet), updated_at = now() WHERE id = $1",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT2OID, INT2OID, TEXTOID, BYTEAOID, BOOLOID);
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT2OID, INT2OID, TEXTOID, BYTEAOID, TEXTOID);
 QUERY(insert_found,
 	  "INSERT INTO billing.payment_methods (id, customer_id, provider, account, livemode, state) "
 	  "VALUES ($1, $2, $3, $4, $5, 'pending')",
@@ -288,6 +289,44 @@ adopt_method(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	return id;
 }
 
+/*
+ * Whether it can be charged has an order of its own: the provider says it apart
+ * from the method (of its mandate, of a card that the bank blocked).  Of one
+ * second, what forbids counts.
+ */
+QUERY(
+	tell_usable,
+	"UPDATE billing.payment_methods SET unusable = $2, unusable_as_of = $3, "
+	"state = CASE WHEN state = 'attached' AND $2 IS NOT NULL THEN 'failed' "
+	"WHEN state = 'failed' AND unusable IS NOT NULL AND $2 IS NULL THEN 'attached' ELSE state END, "
+	"error_code = CASE WHEN $2 IS NOT NULL THEN $2 WHEN unusable IS NOT NULL THEN NULL ELSE error_code END, "
+	"is_default = is_default AND $2 IS NULL, updated_at = now() "
+	"WHERE id = $1 AND (coalesce(unusable_as_of, '-infinity') < $3 "
+	"OR (unusable_as_of = $3 AND unusable IS NULL AND $2 IS NOT NULL)) RETURNING state",
+	UUIDOID, TEXTOID, TIMESTAMPTZOID);
+
+static Applied
+apply_usable(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
+{
+	pg_uuid_t *id = ref_object("payment_method", snapshot->provider_id, news->provider,
+							   news->account);
+	Method method;
+	char *state;
+
+	*waiting_for = snapshot->provider_id;
+	if (id == NULL || !payment_method_load(id, &method) ||
+		!news_lock_customer(news, method.customer_id) || !payment_method_load(id, &method))
+		return SNAPSHOT_UNKNOWN;
+	if (RUN(tell_usable, arg_uuid(id), arg_text(snapshot->payment_method.unusable),
+			arg_time(news->as_of)) == 0)
+		return SNAPSHOT_STALE;
+	state = row_text(0, 1);
+	if (strcmp(state, method.state) != 0)
+		event_record(psprintf("payment_method.%s", state), "payment_method", id,
+					 method.organization_id, method.state, state);
+	return SNAPSHOT_APPLIED;
+}
+
 Applied
 payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
@@ -295,7 +334,10 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 	bool gone = snapshot->deleted || told->customer == NULL;
 	Method method;
+	const char *state;
 
+	if (snapshot->partial)
+		return apply_usable(snapshot, news, waiting_for);
 	/* one that is gone before we heard of it is kept as such where we know whose it was */
 	if (id == NULL && told->customer == NULL)
 		return SNAPSHOT_STALE;
@@ -309,22 +351,23 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		return SNAPSHOT_UNKNOWN;
 	if (!ref_advance(snapshot, id, news, STAGE(0, 0)))
 		return SNAPSHOT_STALE;
+	state = gone ? NULL : method.unusable != NULL ? "failed" : "attached";
 	RUN(mirror_method, arg_uuid(id), arg_text(told->type), arg_text(told->brand),
 		arg_text(told->last4), arg_int2(told->exp_month), arg_int2(told->exp_year),
 		arg_text(told->wallet),
 		arg_bytes(told->reference == NULL
 					  ? NULL
 					  : seal_text("payment_methods.reference", id, json_string(told->reference))),
-		arg_bool(gone));
+		arg_text(state));
 	if (gone)
 	{
 		detach_row(id, &method);
 		return SNAPSHOT_APPLIED;
 	}
-	if (strcmp(method.state, "attached") != 0 || news->own_id == NULL)
-		event_record(strcmp(method.state, "attached") != 0 ? "payment_method.attached"
-														   : "payment_method.updated",
-					 "payment_method", id, method.organization_id, method.state, "attached");
+	if (strcmp(method.state, state) != 0 || news->own_id == NULL)
+		event_record(strcmp(method.state, state) != 0 ? psprintf("payment_method.%s", state)
+													  : "payment_method.updated",
+					 "payment_method", id, method.organization_id, method.state, state);
 	if (told->is_default)
 		make_default(method.customer_id, id);
 	return SNAPSHOT_APPLIED;

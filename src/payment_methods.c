@@ -30,7 +30,7 @@ QUERY(find_attached,
 	  "SELECT m.id FROM billing.payment_methods AS m JOIN billing.provider_refs AS r "
 	  "ON r.object_id = m.id AND r.object_type = 'payment_method' "
 	  "WHERE m.customer_id = $1 AND r.provider_id = $2 AND r.provider = $3 AND r.account = $4 "
-	  "AND m.state = 'attached'",
+	  "AND (m.state = 'attached' OR (m.state = 'failed' AND m.unusable IS NOT NULL))",
 	  UUIDOID, TEXTOID, TEXTOID, TEXTOID);
 QUERY(
 	has_method,
@@ -254,7 +254,7 @@ SQL_FUNCTION(billing_attach_payment_method)
 
 QUERY(
 	load_method,
-	"SELECT m.customer_id, m.state, m.provider, m.account, m.is_default, c.organization_id, m.token, m.mandate "
+	"SELECT m.customer_id, m.state, m.provider, m.account, m.is_default, c.organization_id, m.token, m.mandate, m.unusable "
 	"FROM billing.payment_methods AS m JOIN billing.customers AS c ON c.id = m.customer_id WHERE m.id = $1",
 	UUIDOID);
 
@@ -271,7 +271,15 @@ payment_method_load(const pg_uuid_t *id, Method *method)
 	method->organization_id = row_text(0, 6);
 	method->token = row_text(0, 7);
 	method->mandate = row_bytes(0, 8);
+	method->unusable = row_text(0, 9);
 	return true;
+}
+
+bool
+payment_method_is_there(const Method *method)
+{
+	return strcmp(method->state, "attached") == 0 ||
+		   (strcmp(method->state, "failed") == 0 && method->unusable != NULL);
 }
 
 /* Loads it under the lock of its customer, so that its state stands still. */
@@ -308,7 +316,7 @@ SQL_FUNCTION(billing_detach_payment_method)
 
 	db_open();
 	method_load_locked(id, &method);
-	if (strcmp(method.state, "detached") != 0 && strcmp(method.state, "failed") != 0 &&
+	if ((payment_method_is_there(&method) || strcmp(method.state, "pending") == 0) &&
 		!outbox_under_way(id, OPERATION_PAYMENT_METHOD_DETACH))
 	{
 		json_open(&b);

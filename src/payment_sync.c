@@ -397,21 +397,11 @@ mirror(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *ne
 QUERY(arrived_earlier,
 	  "UPDATE billing.payment_intents SET paid_at = $2 WHERE id = $1 AND paid_at > $2", UUIDOID,
 	  TIMESTAMPTZOID);
-QUERY(
-	add_charge,
-	"UPDATE billing.payment_intents SET charges = ARRAY(SELECT c FROM unnest(charges || $2) AS c ORDER BY c) "
-	"WHERE id = $1 AND $2 <> ALL (charges)",
-	UUIDOID, TEXTOID);
 
-/*
- * What stays true of a payment however late it is told: that there was such an
- * attempt, and when the money arrived, if that was before what we know.
- */
+/* When the money arrived, if that was before what we know, stays true however late it is told. */
 static void
-note_past(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
+note_arrival(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
 {
-	if (told->charge != NULL)
-		RUN(add_charge, arg_uuid(p->id), arg_text(told->charge));
 	if (told->status != NULL && payment_arrived(told->status))
 		RUN(arrived_earlier, arg_uuid(p->id),
 			arg_time(told->paid_at != 0 ? told->paid_at : news->as_of));
@@ -438,6 +428,49 @@ keep_for_browser(const PaymentIntent *p, const PaymentIntentSnapshot *told)
 							told->next_action == NULL ? NULL : json_string(told->next_action))));
 }
 
+/* What is paid, or is to be paid, in the provider's units. */
+static int64
+told_money(const PaymentIntentSnapshot *told)
+{
+	bool arrived = told->status != NULL && payment_arrived(told->status);
+
+	return arrived && told->amount_received != NO_AMOUNT ? told->amount_received : told->amount;
+}
+
+/* A part of what was authorised may be captured: that is less than was asked for, and right. */
+QUERY(note_difference,
+	  "UPDATE billing.payment_intents SET asked_amount = coalesce(asked_amount, amount), "
+	  "asked_currency = coalesce(asked_currency, currency), currency = $3, updated_at = now() "
+	  "WHERE id = $1 AND (currency <> $3 OR (asked_amount IS NULL AND amount <> $2 "
+	  "AND NOT (capture_method = 'manual' AND $2 < amount)))",
+	  UUIDOID, INT8OID, TEXTOID);
+
+/*
+ * Where what we asked for is what is paid, another amount or currency is
+ * booked as it is told, and what we asked for is kept beside it, for a person
+ * to look at (the view attention).  A webhook that says so is not the last
+ * word: the provider is asked.
+ */
+static PaymentIntent *
+check_asked(PaymentIntent *p, const ProviderSnapshot *snapshot, const News *news)
+{
+	const PaymentIntentSnapshot *told = &snapshot->payment_intent;
+	const char *currency = told->currency != NULL ? told->currency : p->currency;
+	pg_uuid_t *reference = uuid_parse(snapshot->reference);
+	int64 money = told_money(told);
+
+	if (!told->as_asked || money == NO_AMOUNT || reference == NULL ||
+		!uuid_equal(reference, p->id) ||
+		RUN(note_difference, arg_uuid(p->id),
+			arg_int(amount_from_wire(news->provider, currency, money)), arg_text(currency)) == 0)
+		return p;
+	event_record("payment_intent.amount_differs", "payment_intent", p->id, p->organization_id,
+				 p->status, p->status);
+	if (news->event_id[0] != '\0')
+		refresh_doubtful("payment_intent", p->id, news->provider, news->account);
+	return payment_intent_load(p->id);
+}
+
 /* All that came back, as the provider counts it. */
 static void
 take_refunded(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
@@ -445,9 +478,10 @@ take_refunded(const PaymentIntent *p, const PaymentIntentSnapshot *told, const N
 	PaymentIntent *now = payment_intent_load(p->id);
 
 	if (told->amount_refunded != NO_AMOUNT)
-		refunds_told(p->id, amount_from_wire(news->provider, p->currency, told->amount_refunded));
+		refunds_told(p->id, amount_from_wire(news->provider, p->currency, told->amount_refunded),
+					 news->as_of);
 	else if (told->status != NULL && strcmp(told->status, "refunded") == 0)
-		refunds_told(p->id, now->amount_received);
+		refunds_told(p->id, now->amount_received, news->as_of);
 	refunds_settle(p->id);
 }
 
@@ -458,8 +492,11 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 	PaymentIntent *p = payment_intent_load(id);
 	const char *status;
+	bool newest;
 	bool arrives;
 
+	if (snapshot->partial)
+		return payment_details_apply(snapshot, news, waiting_for);
 	/* two webhooks at once: the second one sees what the first one made of it */
 	if (p != NULL && news_lock_customer(news, p->customer_id))
 		p = payment_intent_load(id);
@@ -467,20 +504,21 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		p = adopt(snapshot, news, waiting_for);
 	if (p == NULL)
 		return SNAPSHOT_UNKNOWN;
-	note_past(p, told, news);
+	note_arrival(p, told, news);
 	status = next_status(p, told);
+	newest = status != NULL && ref_advance(snapshot, p->id, news, stage_of(status));
+	if (told->charge != NULL)
+		payment_note_charge(p, told->charge, newest, news);
 	if (status == NULL)
 		return SNAPSHOT_STALE;
 	arrives = payment_arrived(status) && !payment_arrived(p->status);
 	/* older news do not overwrite newer ones, but money is money */
-	if (!ref_advance(snapshot, p->id, news, stage_of(status)) && !arrives)
+	if (!newest && !arrives)
 	{
 		keep_for_browser(p, told);
 		return SNAPSHOT_STALE;
 	}
-	/* the latest attempt: refunds and disputes are told by it */
-	if (told->charge != NULL)
-		ref_put("charge", p->id, told->charge, news);
+	p = check_asked(p, snapshot, news);
 	mirror(p, told, news, status);
 	if (strcmp(p->status, status) != 0)
 		event_record(psprintf("payment_intent.%s", status), "payment_intent", p->id,
@@ -497,12 +535,11 @@ QUERY(
 	"WHERE id = $1 AND invoice_id IS NULL",
 	UUIDOID, UUIDOID);
 
-void
+bool
 payment_intent_link_invoice(const char *payment_intent, const pg_uuid_t *invoice_id,
 							const News *news)
 {
 	pg_uuid_t *id = ref_object("payment_intent", payment_intent, news->provider, news->account);
 
-	if (id != NULL)
-		RUN(link_invoice, arg_uuid(id), arg_uuid(invoice_id));
+	return id != NULL && RUN(link_invoice, arg_uuid(id), arg_uuid(invoice_id)) > 0;
 }

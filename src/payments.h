@@ -139,10 +139,26 @@ extern void check_installments(const Account *account, int installments, int64 a
 extern bool payment_method_at_provider(const OutboxRow *row, const pg_uuid_t *method,
 									   char **provider_id);
 
+/* ---- payment_details.c ---- */
+
+/*
+ * An attempt, as the payment itself tells it.  newest: it is the latest one as
+ * far as is known; refunds and disputes are told by it.
+ */
+extern void payment_note_charge(const PaymentIntent *payment, const char *charge, bool newest,
+								const News *news);
+
+/* What is told of a payment beside its state: of its charges, and of its invoice. */
+extern Applied payment_details_apply(const ProviderSnapshot *snapshot, const News *news,
+									 const char **waiting_for);
+
 /* ---- refunds.c ---- */
 
-/* What the provider says was given back of a payment in all; minor units. */
-extern void refunds_told(const pg_uuid_t *payment_intent_id, int64 amount);
+/*
+ * What the provider says was given back of a payment in all, minor units, and
+ * when; false for one that is not newer than what is known: it changes nothing.
+ */
+extern bool refunds_told(const pg_uuid_t *payment_intent_id, int64 amount, TimestampTz as_of);
 
 /*
  * Computes what was given back of a payment and its status from the refunds;

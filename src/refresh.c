@@ -105,6 +105,17 @@ refresh_doubtful(const char *object_type, const pg_uuid_t *object_id, const char
 	}
 }
 
+bool
+refresh_possible(const char *object_type)
+{
+	for (size_t i = 0; i < lengthof(refreshables); i++)
+	{
+		if (strcmp(refreshables[i].object_type, object_type) == 0)
+			return true;
+	}
+	return false;
+}
+
 SQL_FUNCTION(billing_refresh)
 {
 	pg_uuid_t *id = ARG_UUID(0);

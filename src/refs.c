@@ -205,6 +205,11 @@ ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id, const 
 }
 
 QUERY(
+	has_ref,
+	"SELECT FROM billing.provider_refs WHERE object_id = $1 AND object_type = $2 AND provider = $3 "
+	"AND account = $4 AND provider_id = $5",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID);
+QUERY(
 	put_ref,
 	"INSERT INTO billing.provider_refs AS r (object_type, object_id, provider, account, provider_id, "
 	"livemode, as_of) VALUES ($1, $2, $3, $4, $5, $6, $7) "
@@ -217,6 +222,10 @@ void
 ref_put(const char *object_type, const pg_uuid_t *object_id, const char *provider_id,
 		const News *news)
 {
+	/* mostly it is there; to insert it in vain would lock its row, which is written to disk */
+	if (RUN(has_ref, arg_uuid(object_id), arg_text(object_type), arg_text(news->provider),
+			arg_text(news->account), arg_text(provider_id)) > 0)
+		return;
 	RUN(put_ref, arg_text(object_type), arg_uuid(object_id), arg_text(news->provider),
 		arg_text(news->account), arg_text(provider_id), arg_bool(news->livemode),
 		arg_time(news->as_of));

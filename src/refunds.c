@@ -119,17 +119,39 @@ QUERY(
 	"JOIN billing.provider_refs AS r ON r.object_id = f.id AND r.object_type = 'refund' "
 	"WHERE f.payment_intent_id = $1 AND f.status IN ('pending', 'succeeded')",
 	UUIDOID);
-QUERY(set_elsewhere,
-	  "UPDATE billing.payment_intents SET refunded_elsewhere = $2, updated_at = now() "
-	  "WHERE id = $1 AND refunded_elsewhere <> $2",
-	  UUIDOID, INT8OID);
+/* Providers date by the second: of two sums of one the greater counts. */
+QUERY(
+	tell_sum,
+	"UPDATE billing.payment_intents SET refunds_told = $2, refunds_told_at = $3, updated_at = now() "
+	"WHERE id = $1 AND (refunds_told_at IS NULL "
+	"OR date_trunc('second', refunds_told_at) < date_trunc('second', $3) "
+	"OR (date_trunc('second', refunds_told_at) = date_trunc('second', $3) AND refunds_told < $2))",
+	UUIDOID, INT8OID, TIMESTAMPTZOID);
 
-void
-refunds_told(const pg_uuid_t *payment_intent_id, int64 amount)
+bool
+refunds_told(const pg_uuid_t *payment_intent_id, int64 amount, TimestampTz as_of)
 {
-	RUN(known_refunds, arg_uuid(payment_intent_id));
-	RUN(set_elsewhere, arg_uuid(payment_intent_id), arg_int(Max(amount - row_int(0, 1), 0)));
+	return RUN(tell_sum, arg_uuid(payment_intent_id), arg_int(amount), arg_time(as_of)) > 0;
 }
+
+/*
+ * What the sum contains beyond the refunds that we know: those count that there
+ * were when it was told, and that had not failed before that second.  It is
+ * counted anew with each refund, so that sum and refunds may be told in any
+ * order.
+ */
+QUERY(
+	count_elsewhere,
+	"UPDATE billing.payment_intents AS p SET refunded_elsewhere = e.amount FROM (SELECT "
+	"greatest(o.refunds_told - coalesce((SELECT sum(f.amount) FROM billing.refunds AS f "
+	"JOIN billing.provider_refs AS r ON r.object_id = f.id AND r.object_type = 'refund' "
+	"WHERE f.payment_intent_id = o.id "
+	"AND coalesce(f.provider_created_at < date_trunc('second', o.refunds_told_at) + interval '1 second', true) "
+	"AND (f.status IN ('pending', 'succeeded') "
+	"OR f.failed_at >= date_trunc('second', o.refunds_told_at))), 0), 0)::bigint AS amount "
+	"FROM billing.payment_intents AS o WHERE o.id = $1 AND o.refunds_told IS NOT NULL) AS e "
+	"WHERE p.id = $1 AND p.refunded_elsewhere <> e.amount",
+	UUIDOID);
 
 QUERY(
 	settle_payment,
@@ -148,6 +170,7 @@ refunds_settle(const pg_uuid_t *payment_intent_id)
 	char *before;
 	char *after;
 
+	RUN(count_elsewhere, arg_uuid(payment_intent_id));
 	if (RUN(settle_payment, arg_uuid(payment_intent_id)) == 0)
 		return;
 	before = row_text(0, 1);
@@ -528,31 +551,23 @@ QUERY(
 	mirror_refund,
 	"UPDATE billing.refunds SET status = $2, requires_action = $3, amount = coalesce($4, amount), "
 	"reason = coalesce(reason, $5), dispute_id = coalesce($6, dispute_id), "
-	"error_code = CASE WHEN $2 IN ('failed', 'canceled') THEN coalesce($7, error_code) END, updated_at = now() "
+	"error_code = CASE WHEN $2 IN ('failed', 'canceled') THEN coalesce($7, error_code) END, "
+	"failed_at = CASE WHEN $2 IN ('failed', 'canceled') THEN least(failed_at, $9) END, "
+	"provider_created_at = coalesce($8, provider_created_at), updated_at = now() "
 	"WHERE id = $1",
-	UUIDOID, TEXTOID, BOOLOID, INT8OID, TEXTOID, UUIDOID, TEXTOID);
-QUERY(
-	explain_elsewhere,
-	"UPDATE billing.payment_intents SET refunded_elsewhere = greatest(refunded_elsewhere - $2, 0) "
-	"WHERE id = $1 AND refunded_elsewhere > 0",
-	UUIDOID, INT8OID);
-
+	UUIDOID, TEXTOID, BOOLOID, INT8OID, TEXTOID, UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 static void
 mirror(const Refund *f, const RefundSnapshot *told, const News *news, const char *status)
 {
 	int64 amount = told->amount == NO_AMOUNT || told->amount == 0
 					   ? f->amount
 					   : amount_from_wire(news->provider, f->currency, told->amount);
-	bool given = strcmp(status, "pending") == 0 || strcmp(status, "succeeded") == 0;
 
-	/* the provider may have told the sum before it told this refund */
-	if (f->provider_id == NULL && given)
-		RUN(explain_elsewhere, arg_uuid(f->payment_intent_id), arg_int(amount));
 	RUN(mirror_refund, arg_uuid(f->id), arg_text(status),
 		arg_bool(told->requires_action && strcmp(status, "pending") == 0), arg_int(amount),
 		arg_text(told->reason),
 		arg_uuid(ref_object("dispute", told->dispute, news->provider, news->account)),
-		arg_text(told->error_code));
+		arg_text(told->error_code), arg_time(told->created_at), arg_time(news->as_of));
 	if (strcmp(f->status, status) != 0)
 		event_record(psprintf("refund.%s", status), "refund", f->id, f->organization_id, f->status,
 					 status);

@@ -4,7 +4,8 @@
  *	  Business settings, the rows of billing.settings.
  *
  * They are read where they are needed and kept nowhere, so that a change
- * counts from the statement after it.  The table itself checks that a value
+ * counts from the statement after it (those of webhooks are kept, and forgotten
+ * with a change, in webhook_keys.c).  The table itself checks that a value
  * fits its kind.
  *
  *-------------------------------------------------------------------------

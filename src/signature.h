@@ -40,15 +40,20 @@ typedef enum SignatureResult
 	SIGNATURE_UNAVAILABLE /* the cryptographic library failed: try again */
 } SignatureResult;
 
+/* A secret made ready for every scheme that it can serve; see below. */
+typedef struct SignatureKey SignatureKey;
+
 /*
- * A webhook secret as the provider shows it, prefix included; for Conekta a
- * public key in PEM.  Several are tried in order while a secret is rotated;
- * empty and blank ones are skipped, because they would verify anything.
+ * A webhook secret as the provider shows it, prefix included; for Conekta
+ * public keys in PEM, all that are active, one after the other.  Several are
+ * tried in order while a secret is rotated; empty and blank ones are skipped,
+ * because they would verify anything.
  */
 typedef struct SignatureSecret
 {
 	const char *text;
-	size_t length; /* bytes */
+	size_t length;           /* bytes */
+	const SignatureKey *key; /* what was made of the text, which then may be gone; or NULL */
 } SignatureSecret;
 
 /* The three headers of Standard Webhooks. */
@@ -61,6 +66,14 @@ typedef struct SignatureStandardHeaders
 	const char *signatures; /* webhook-signature */
 	size_t signatures_length;
 } SignatureStandardHeaders;
+
+/*
+ * Makes a secret ready: who verifies many webhooks with it does that once and
+ * puts the result into SignatureSecret.key.  It keeps no text.  NULL for a
+ * blank secret, and when the library fails.
+ */
+extern SignatureKey *signature_key_new(const char *text, size_t length);
+extern void signature_key_free(SignatureKey *key); /* wipes it; NULL is fine */
 
 /*
  * Stripe-Signature: t=<unix>,v1=<hex>[,v1=<hex>...].  Any v1 under any secret

@@ -163,8 +163,8 @@ extern pg_uuid_t *payment_intent_for_checkout(const Customer *customer, const Ac
 /* The page on which it would have been paid is closed. */
 extern void payment_intent_abandon(const pg_uuid_t *id, const char *reason);
 
-/* payment_sync.c: an invoice is told with its payment; nothing happens when that is not known. */
-extern void payment_intent_link_invoice(const char *payment_intent, const pg_uuid_t *invoice_id,
+/* payment_sync.c: an invoice is told with its payment; false when that is not known or has one. */
+extern bool payment_intent_link_invoice(const char *payment_intent, const pg_uuid_t *invoice_id,
 										const News *news);
 extern Description payment_intent_describe(const OutboxRow *row);
 extern void payment_intent_refused(const OutboxRow *row, const CallResult *result);
@@ -196,6 +196,9 @@ extern Applied dispute_apply(const ProviderSnapshot *snapshot, const News *news,
  */
 extern void refresh_doubtful(const char *object_type, const pg_uuid_t *object_id,
 							 const char *provider, const char *account);
+
+/* Is that a type of object that some provider can be asked for? */
+extern bool refresh_possible(const char *object_type);
 
 /* checkout.c: a subscription that the buyer makes in a checkout; returns its id, not the session's. */
 typedef struct CheckoutSale
@@ -250,6 +253,13 @@ extern TimestampTz clock_now(const char *organization_id);
 /* events.c: a change of state, in the transaction that makes it. type is "<object>.<what>". */
 extern void event_record(const char *type, const char *object, const pg_uuid_t *id,
 						 const char *organization_id, const char *before, const char *after);
+
+/*
+ * What a webhook says of objects beside their states: a row of billing.events
+ * each, with the state that the object has.  All or none: NULL when all are
+ * written, else the provider's id of an object that is not known.
+ */
+extern const char *notices_record(const List *notices, const News *news);
 
 /* organizations.c: the setting organization_id. Called once from _PG_init. */
 extern void organizations_init(void);

@@ -261,11 +261,11 @@ subscription_refused(const OutboxRow *row, const CallResult *result)
 QUERY(transition_allowed,
 	  "SELECT FROM billing.subscription_transitions WHERE from_state = $1 AND to_state = $2",
 	  TEXTOID, TEXTOID);
-QUERY(
-	find_price_plan,
-	"SELECT p.id, p.plan_id, l.plan_group FROM billing.prices AS p JOIN billing.plans AS l ON l.id = p.plan_id "
-	"WHERE p.id = $1",
-	UUIDOID);
+QUERY(find_price, "SELECT id FROM billing.prices WHERE id = $1", UUIDOID);
+QUERY(find_price_at,
+	  "SELECT p.id FROM billing.provider_refs AS r JOIN billing.prices AS p ON p.id = r.object_id "
+	  "WHERE r.provider_id = $1 AND r.object_type = 'price' AND r.provider = $2 AND r.account = $3",
+	  TEXTOID, TEXTOID, TEXTOID);
 QUERY(store_secret, "UPDATE billing.subscriptions SET client_secret = $2 WHERE id = $1", UUIDOID,
 	  BYTEAOID);
 
@@ -273,13 +273,14 @@ QUERY(store_secret, "UPDATE billing.subscriptions SET client_secret = $2 WHERE i
 static pg_uuid_t *
 told_price(const char *price, const News *news)
 {
-	pg_uuid_t *id = ref_object("price", price, news->provider, news->account);
+	pg_uuid_t *ours;
 
-	if (id == NULL && price != NULL)
-		id = uuid_parse(price);
-	if (id == NULL || RUN(find_price_plan, arg_uuid(id)) == 0)
+	if (price == NULL)
 		return NULL;
-	return id;
+	if (RUN(find_price_at, arg_text(price), arg_text(news->provider), arg_text(news->account)) > 0)
+		return row_uuid(0, 1);
+	ours = uuid_parse(price);
+	return ours != NULL && RUN(find_price, arg_uuid(ours)) > 0 ? ours : NULL;
 }
 
 static bool
@@ -489,34 +490,42 @@ QUERY(status_known,
 	  "SELECT FROM billing.subscription_transitions WHERE from_state = $1 OR to_state = $1 LIMIT 1",
 	  TEXTOID);
 
-/* A state that nobody knows yet is as good as none. */
+/* A state that nobody knows yet is as good as none; the one that it has is known. */
 static ProviderSnapshot
-with_known_status(const ProviderSnapshot *snapshot)
+with_known_status(const ProviderSnapshot *snapshot, const Subscription *s)
 {
 	ProviderSnapshot known = *snapshot;
 	const char **status = &known.subscription.status;
 
-	if (*status != NULL && RUN(status_known, arg_text(*status)) == 0)
+	if (*status != NULL && (s == NULL || strcmp(*status, s->status) != 0) &&
+		RUN(status_known, arg_text(*status)) == 0)
 		*status = NULL;
 	if (*status == NULL && snapshot->deleted)
 		*status = "canceled";
 	return known;
 }
 
+QUERY(customer_of, "SELECT customer_id FROM billing.subscriptions WHERE id = $1", UUIDOID);
+
+/* Two webhooks at once: the second one sees what the first one made of it. */
+static Subscription *
+load_standing_still(const pg_uuid_t *id, const News *news)
+{
+	if (id == NULL || RUN(customer_of, arg_uuid(id)) == 0)
+		return NULL;
+	(void) news_lock_customer(news, row_uuid(0, 1));
+	return subscription_load(id);
+}
+
 Applied
 subscription_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
 	pg_uuid_t *id = snapshot_object(snapshot, news);
-	ProviderSnapshot known = with_known_status(snapshot);
+	Subscription *s = load_standing_still(id, news);
+	ProviderSnapshot known = with_known_status(snapshot, s);
 	SubscriptionSnapshot told = known.subscription;
-	Subscription *s = NULL;
 	bool same;
 
-	/* two webhooks at once: the second one sees what the first one made of it */
-	if (id != NULL)
-		s = subscription_load(id);
-	if (s != NULL && news_lock_customer(news, s->customer_id))
-		s = subscription_load(id);
 	if (s == NULL)
 		s = adopt(&known, news, waiting_for);
 	if (s == NULL)

@@ -25,6 +25,7 @@
 #include "operations.h"
 #include "subjects.h"
 #include "unit.h"
+#include "webhook_keys.h"
 
 #define RETRY_BATCH      50
 #define MAX_RETRIES      20
@@ -33,43 +34,29 @@
 
 /* ---- headers ---- */
 
-/* Names of headers have no case; a name that is sent twice is one list (RFC 9110, 5.3). */
-typedef struct HeaderSearch
+static char *
+joined_texts(JsonbValue *value)
 {
-	const Jsonb *headers;
-	const char *name;
-	char *value;
-} HeaderSearch;
+	StringInfoData joined;
+	Jsonb *list = JsonbValueToJsonb(value);
 
-static void
-match_header(const char *key, const JsonbValue *value, void *context)
-{
-	HeaderSearch *search = context;
-
-	if (search->value != NULL || pg_strcasecmp(key, search->name) != 0)
-		return;
-	if (value->type == jbvBinary)
-	{
-		StringInfoData joined;
-		Jsonb *list = JsonbValueToJsonb(unconstify(JsonbValue *, value));
-
-		initStringInfo(&joined);
-		for (int i = 0; i < json_length(list, ""); i++)
-			appendStringInfo(&joined, "%s%s", i == 0 ? "" : ",",
-							 json_text(list, psprintf("%d", i)));
-		search->value = joined.data;
-	}
-	else
-		search->value = json_scalar_text(value);
+	initStringInfo(&joined);
+	for (int i = 0; i < json_length(list, ""); i++)
+		appendStringInfo(&joined, "%s%s", i == 0 ? "" : ",", json_text(list, psprintf("%d", i)));
+	return joined.data;
 }
 
+/* Names of headers have no case; a name that is sent twice is one list (RFC 9110, 5.3). */
 static const char *
 lookup_header(const char *name, void *context)
 {
-	HeaderSearch search = {.headers = context, .name = name};
+	char *text = NULL;
+	int position = 0;
+	JsonbValue value;
 
-	json_visit(search.headers, match_header, &search);
-	return search.value;
+	while (text == NULL && json_next_named(context, name, &position, &value))
+		text = value.type == jbvBinary ? joined_texts(&value) : json_scalar_text(&value);
+	return text;
 }
 
 static WebhookHeaders
@@ -109,44 +96,49 @@ signature_rank(SignatureResult result)
 	return 0;
 }
 
+/* An unknown provider or account is told apart from one without a secret. */
+static void
+require_account(const char *provider, const char *account)
+{
+	Identity identity = identity_take_owner();
+
+	db_open();
+	account_get(provider, account != NULL ? account : "default");
+	db_close();
+	identity_give_back(identity);
+}
+
 /*
  * Without a named account every one of the provider is tried; the one whose
- * secret verifies names itself.
+ * secret verifies names itself.  verified: as long as webhook_keys.h says.
  */
 static SignatureResult
 verify(const char *provider, const char *payload, size_t length, const Jsonb *headers,
-	   const char *account, Account **verified)
+	   const char *account, const Account **verified)
 {
 	WebhookHeaders lookup = headers_of(headers);
-	WebhookTolerance tolerance = {
-		.past = (int) setting_seconds("webhook_tolerance", 300),
-		.future = (int) setting_seconds("webhook_tolerance_future", 300),
-	};
-	int64 now = GetCurrentTimestamp() / USECS_PER_SEC +
-				(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+	TimestampTz now = GetCurrentTimestamp();
+	const WebhookTerms *terms = webhook_keys_open(now);
+	int64 unix_now = now / USECS_PER_SEC + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
 	SignatureResult best = SIGNATURE_NO_SECRET;
-	ListCell *cell;
-	List *accounts;
+	WebhookAccount webhook;
+	int position = 0;
 
-	accounts = accounts_for_webhook(provider, account);
-	/* an unknown provider or account is told apart from one without a secret */
-	if (accounts == NIL)
-		account_get(provider, account != NULL ? account : "default");
-	foreach (cell, accounts)
+	*verified = NULL;
+	while (best != SIGNATURE_OK && webhook_keys_next(provider, account, now, &position, &webhook))
 	{
-		WebhookAccount *webhook = lfirst(cell);
-		SignatureResult result = webhook->account->module->verify(
-			payload, length, &lookup, webhook->secrets, webhook->secret_count, now, tolerance,
-			NULL);
+		SignatureResult result = webhook.account->module->verify(
+			payload, length, &lookup, webhook.secrets, webhook.secret_count, unix_now,
+			terms->tolerance, NULL);
 
 		if (signature_rank(result) >= signature_rank(best))
 		{
 			best = result;
-			*verified = webhook->account;
+			*verified = webhook.account;
 		}
-		if (result == SIGNATURE_OK)
-			break;
 	}
+	if (*verified == NULL)
+		require_account(provider, account);
 	return best;
 }
 
@@ -185,10 +177,17 @@ require_signature(SignatureResult result, const char *provider)
 					errhidestmt(true)));
 }
 
+/* Nothing was signed, or there is nothing to check it by; a wrong signature is neither. */
+static bool
+is_unsigned(SignatureResult result)
+{
+	return result == SIGNATURE_MISSING || result == SIGNATURE_NO_SECRET;
+}
+
 static void
 check_size(size_t length)
 {
-	int64 limit = setting_int("max_webhook_size", 1024 * 1024);
+	int64 limit = webhook_keys_open(GetCurrentTimestamp())->max_size;
 
 	if ((int64) length > limit)
 		ereport(ERROR, (errcode(ERRCODE_JB_TOO_LARGE),
@@ -207,6 +206,8 @@ typedef struct Inbox
 	Jsonb *payload;     /* NULL: unreadable */
 	const char *reason; /* why it is unreadable or not for us */
 	bool unreadable;
+	bool fresh;          /* stored a moment ago, as if all will go well */
+	bool applied_before; /* what it says once was written then */
 } Inbox;
 
 static const char *
@@ -248,37 +249,61 @@ identify(Inbox *inbox, const char *payload, size_t length, const WebhookHeaders 
 QUERY(
 	insert_event,
 	"INSERT INTO billing.webhook_events (id, provider, account, event_id, livemode, type, provider_time, state, "
-	"raw_body) VALUES ($1, $2, $3, $4, $5, $6, $7, 'received', $8) "
+	"reason, attempts, handled_at, applied_at, raw_body) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, clock_timestamp(), "
+	"CASE WHEN $8 = 'applied' THEN clock_timestamp() END, $10) "
 	"ON CONFLICT (provider, account, event_id) DO NOTHING",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID);
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID,
+	BYTEAOID);
 
-/* False: it is there already. Waits for another session that is just storing it. */
+/* What an event comes to when applying it brings no surprise. */
+static const char *
+expected_state(const Inbox *inbox)
+{
+	return inbox->unreadable ? "failed" : inbox->reason != NULL ? "ignored" : "applied";
+}
+
+/*
+ * False: it is there already. Waits for another session that is just storing it.
+ * The row is written before anything is applied, and in the state that it will
+ * most likely have in the end, so that most events write it once.
+ */
 static bool
 store(Inbox *inbox, const char *payload, size_t length)
 {
 	inbox->id = new_id();
+	inbox->fresh = true;
 	return RUN(insert_event, arg_uuid(inbox->id), arg_text(inbox->account->provider),
 			   arg_text(inbox->account->account), arg_text(inbox->identity.id),
 			   arg_bool(inbox->account->livemode), arg_text(inbox->identity.type),
-			   arg_time(inbox->identity.time),
+			   arg_time(inbox->identity.time), arg_text(expected_state(inbox)),
+			   arg_text(inbox->reason),
 			   arg_bytes(seal(RAW_BODY_COLUMN, inbox->id, payload, length))) > 0;
 }
 
+/* $7: the attempts that the row counts already for this one. */
 QUERY(
 	set_state,
 	"UPDATE billing.webhook_events SET state = $2, reason = $3, waiting_for = $4, "
-	"attempts = attempts + 1, handled_at = clock_timestamp(), "
-	"next_attempt_at = CASE WHEN $2 IN ('failed', 'waiting') AND $5 AND attempts < $6 "
-	"THEN clock_timestamp() + least(interval '1 hour', interval '5 seconds' * pow(2, least(attempts, 12))) END "
+	"attempts = attempts + 1 - $7, handled_at = clock_timestamp(), "
+	"applied_at = CASE WHEN $2 = 'applied' THEN coalesce(applied_at, clock_timestamp()) "
+	"WHEN $7 = 0 THEN applied_at END, "
+	"next_attempt_at = CASE WHEN $2 IN ('failed', 'waiting') AND $5 AND attempts - $7 < $6 "
+	"THEN clock_timestamp() + least(interval '1 hour', interval '5 seconds' * pow(2, least(attempts - $7, 12))) END "
 	"WHERE id = $1",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT4OID);
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT4OID, INT4OID);
 
 static const char *
 conclude(const Inbox *inbox, const char *state, const char *reason, const char *waiting_for,
 		 bool again)
 {
-	RUN(set_state, arg_uuid(inbox->id), arg_text(state), arg_text(reason), arg_text(waiting_for),
-		arg_bool(again), arg_int4(MAX_RETRIES));
+	bool as_stored = inbox->fresh && !again && waiting_for == NULL && reason == inbox->reason &&
+					 strcmp(state, expected_state(inbox)) == 0;
+
+	if (!as_stored)
+		RUN(set_state, arg_uuid(inbox->id), arg_text(state), arg_text(reason),
+			arg_text(waiting_for), arg_bool(again), arg_int4(MAX_RETRIES),
+			arg_int4(inbox->fresh ? 1 : 0));
 	if (again)
 		worker_wake_at_commit();
 	return state;
@@ -292,9 +317,24 @@ typedef struct Application
 	const char *ignored;
 	const char *waiting_for;
 	bool any_applied;
+	bool asked; /* what it leaves open the provider is asked for */
 } Application;
 
-/* All snapshots of an event or none. */
+/*
+ * A state that is told again changes nothing, a notice that is written again
+ * would be another one.  The object may have become known only by a snapshot of
+ * the same event.
+ */
+static void
+apply_notices(Application *a, const List *notices, const News *news)
+{
+	if (notices == NIL || a->inbox->applied_before)
+		return;
+	a->waiting_for = notices_record(notices, news);
+	a->any_applied |= a->waiting_for == NULL;
+}
+
+/* All snapshots and notices of an event or none. */
 static void
 apply(void *context)
 {
@@ -329,6 +369,9 @@ apply(void *context)
 				return;
 		}
 	}
+	apply_notices(a, reading.notices, &news);
+	if (a->waiting_for == NULL)
+		a->waiting_for = doubts_settle(&reading, &news, &a->asked);
 }
 
 /*
@@ -376,8 +419,11 @@ apply_event(Inbox *inbox)
 		return conclude(inbox, "waiting", "an object that is not known here", a.waiting_for, true);
 	if (a.ignored != NULL)
 		return conclude(inbox, "ignored", a.ignored, NULL, false);
-	return conclude(inbox, "applied", a.any_applied ? NULL : "nothing newer than what is here",
-					NULL, false);
+	if (a.any_applied)
+		return conclude(inbox, "applied", NULL, NULL, false);
+	return conclude(inbox, "applied",
+					a.asked ? "the provider is asked" : "nothing newer than what is here", NULL,
+					false);
 }
 
 WebhookResult
@@ -386,13 +432,17 @@ webhook_handle(const char *provider, const char *payload, size_t length, const J
 {
 	WebhookHeaders lookup;
 	Inbox inbox = {0};
+	SignatureResult signature;
 	WebhookResult result;
 
 	check_size(length);
-	require_signature(
-		verify(provider, payload, length, headers, account, unconstify(Account **, &inbox.account)),
-		provider);
 	lookup = headers_of(headers);
+	signature = verify(provider, payload, length, headers, account, &inbox.account);
+	if (is_unsigned(signature) &&
+		webhook_take_unsigned(provider, payload, length, &lookup, account, &result))
+		return result;
+	require_signature(signature, provider);
+	inbox.account = account_copy(inbox.account);
 	identify(&inbox, payload, length, &lookup);
 	result.event_id = inbox.identity.id;
 	result.type = inbox.identity.type;
@@ -402,7 +452,8 @@ webhook_handle(const char *provider, const char *payload, size_t length, const J
 
 /* ---- once more ---- */
 
-#define EVENT_COLUMNS "id, provider, account, event_id, type, provider_time, raw_body"
+#define EVENT_COLUMNS \
+	"id, provider, account, event_id, type, provider_time, raw_body, applied_at IS NOT NULL"
 
 QUERY(due_event,
 	  "SELECT " EVENT_COLUMNS
@@ -433,6 +484,7 @@ reapply(Rows rows, int64 i)
 	inbox.identity.id = rows_text(rows, i, 4);
 	inbox.identity.type = rows_text(rows, i, 5);
 	inbox.identity.time = rows_time(rows, i, 6);
+	inbox.applied_before = rows_bool(rows, i, 8);
 	if (inbox.unreadable && inbox.reason == NULL)
 		inbox.reason = "not an event of this provider";
 	return apply_event(&inbox);
@@ -490,16 +542,14 @@ webhooks_retry(void)
 SQL_FUNCTION(billing_verify_webhook)
 {
 	char *provider = ARG_TEXT(0);
-	Jsonb *headers = ARG_JSON(2);
-	Account *account = NULL;
+	const Account *account;
 	SignatureResult result;
 
-	db_open();
 	check_given("provider", provider != NULL);
 	check_given("payload", !PG_ARGISNULL(1));
-	result = verify(provider, PAYLOAD_BYTES(1), PAYLOAD_LENGTH(1), headers, ARG_TEXT(3), &account);
+	result = verify(provider, PAYLOAD_BYTES(1), PAYLOAD_LENGTH(1), ARG_JSON(2), ARG_TEXT(3),
+					&account);
 	require_secret(result, provider);
-	db_close();
 	PG_RETURN_BOOL(result == SIGNATURE_OK);
 }
 
@@ -537,7 +587,7 @@ SQL_FUNCTION(billing_replay_webhook)
 	if (RUN(find_event, arg_text(event_id), arg_text(ARG_TEXT(1)), arg_text(ARG_TEXT(2))) == 0)
 		unknown_object("webhook event", event_id, "billing.webhook_events lists them.");
 	rows = rows_keep();
-	if (rows_int(rows, 0, 8) > 1)
+	if (rows_int(rows, 0, 9) > 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("event \"%s\" is known to several accounts", event_id),
 						errhint("Pass provider and account.")));

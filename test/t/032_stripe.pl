@@ -377,7 +377,7 @@ for my $i (0 .. $#same)
 	is("$our->{method} $our->{path}\n$our->{body}", "$theirs[$i]{method} $theirs[$i]{path}\n$theirs[$i]{body}", "$same[$i][1] is what Stripe's client sends");
 }
 
-is(sql("SELECT string_agg(DISTINCT type, ' ') FROM billing.webhook_events WHERE state = 'waiting'"), 'payment_intent.created payment_intent.succeeded',
+is(sql("SELECT string_agg(DISTINCT type, ' ') FROM billing.webhook_events WHERE state = 'waiting'"), 'charge.succeeded payment_intent.created payment_intent.succeeded',
 	'every webhook has found its object, but those of the stranger who paid by the link');
 my $failed = sql("SELECT count(*) FROM billing.outbox WHERE state = 'dead'");
 is($failed, '0', 'no request has failed') or diag(sql("SELECT operation, error_type, error_code FROM billing.outbox WHERE state = 'dead'"));

@@ -73,6 +73,35 @@ test_hmac(void)
 	   "the kept context forgets the key before");
 }
 
+/* With one kept key: every message twice, in turns with another key. */
+static void
+test_hmac_keys(void)
+{
+	uint8_t bytes[300];
+	uint8_t macs[4][CRYPTO_SHA256_SIZE];
+	CryptoHmacKey *other = crypto_hmac_key_new("another key", 11);
+	bool same = true;
+
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t) random_bits();
+	for (size_t length = 1; length <= 131; length++)
+	{
+		CryptoHmacKey *key = crypto_hmac_key_new(bytes, length);
+		CryptoPart parts[] = {{bytes, 131 - length}, {NULL, 0}, {bytes + 100, 200}};
+
+		same = same && key != NULL && crypto_hmac_sha256(bytes, length, parts, 3, macs[0]) &&
+			   crypto_hmac_key_sign(key, parts, 3, macs[1]) &&
+			   crypto_hmac_key_sign(other, parts, 3, macs[2]) &&
+			   crypto_hmac_key_sign(key, parts, 3, macs[3]) && memcmp(macs[0], macs[1], 32) == 0 &&
+			   memcmp(macs[0], macs[3], 32) == 0 && memcmp(macs[0], macs[2], 32) != 0;
+		crypto_hmac_key_free(key);
+	}
+	ok(same, "a key made ready signs as the key itself, for keys of 1 to 131 bytes");
+	crypto_hmac_key_free(other);
+	ok(crypto_hmac_key_new("", 0) == NULL, "an empty key is not made ready");
+	crypto_hmac_key_free(NULL);
+}
+
 static void
 test_derive_key(void)
 {
@@ -310,6 +339,30 @@ test_rsa(void)
 }
 
 static void
+test_rsa_keys(void)
+{
+	const ConektaVector *v = &conekta_vectors[0];
+	uint8_t signature[400];
+	size_t length = 0;
+	CryptoPart part = {v->body, strlen(v->body)};
+	CryptoPart other = {"x", 1};
+	CryptoRsaKey *key;
+
+	crypto_base64_decode(v->digest, strlen(v->digest), signature, &length);
+	ok(crypto_rsa_key_new(conekta_public_key, strlen(conekta_public_key), &key) == CRYPTO_VERIFIED,
+	   "an RSA key is made ready");
+	ok(crypto_rsa_key_verify(key, &part, 1, signature, length) == CRYPTO_VERIFIED &&
+		   crypto_rsa_key_verify(key, &other, 1, signature, length) == CRYPTO_NOT_VERIFIED &&
+		   crypto_rsa_key_verify(key, &part, 1, signature, length - 1) == CRYPTO_NOT_VERIFIED &&
+		   crypto_rsa_key_verify(key, &part, 1, signature, length) == CRYPTO_VERIFIED,
+	   "it verifies again and again, also after what was wrong");
+	crypto_rsa_key_free(key);
+	ok(crypto_rsa_key_new(ec_key, strlen(ec_key), &key) == CRYPTO_BAD_KEY && key == NULL,
+	   "an EC key is not made ready");
+	crypto_rsa_key_free(NULL);
+}
+
+static void
 test_small_things(void)
 {
 	uint8_t bytes[] = {0x00, 0x0f, 0xa5, 0xff};
@@ -334,6 +387,7 @@ main(void)
 	seed_random();
 	test_sha256();
 	test_hmac();
+	test_hmac_keys();
 	test_derive_key();
 	test_gcm_known_answer();
 	test_seal_and_open();
@@ -341,6 +395,7 @@ main(void)
 	test_base64_cases();
 	test_base64_round_trip();
 	test_rsa();
+	test_rsa_keys();
 	test_small_things();
 	return done_testing();
 }

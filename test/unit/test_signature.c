@@ -39,15 +39,55 @@ secret_of(const char *text)
 	return secret;
 }
 
+/*
+ * The same secret made ready, its text gone.  Every check below is made with
+ * the text, and with the key twice: one message must not change it.
+ */
+static SignatureSecret
+ready(SignatureSecret secret)
+{
+	char *copy = malloc(secret.length + 1);
+	SignatureSecret made = {NULL, 0, NULL};
+
+	memcpy(copy, secret.text, secret.length);
+	made.key = signature_key_new(copy, secret.length);
+	memset(copy, 'x', secret.length);
+	free(copy);
+	return made;
+}
+
+static void
+drop(SignatureSecret secret)
+{
+	signature_key_free((SignatureKey *) secret.key);
+}
+
+/* What they all say; a result that no check wants when they differ. */
+static SignatureResult
+agreed(const SignatureResult results[3])
+{
+	if (results[0] == results[1] && results[1] == results[2])
+		return results[0];
+	printf("# with the text \"%s\", with a key \"%s\" and \"%s\"\n", signature_reason(results[0]),
+		   signature_reason(results[1]), signature_reason(results[2]));
+	return SIGNATURE_UNAVAILABLE;
+}
+
 /* ---- Stripe ---- */
 
 static SignatureResult
 stripe(const char *header, const char *body, const char *secret, int64_t now)
 {
-	SignatureSecret one = secret_of(secret);
+	SignatureSecret ways[3] = {secret_of(secret), ready(secret_of(secret))};
+	SignatureResult results[3];
 
-	return signature_verify_timestamped(header, strlen(header), body, strlen(body), &one, 1, now,
-										SIGNATURE_TOLERANCE, SIGNATURE_TOLERANCE, &matched);
+	ways[2] = ways[1];
+	for (int i = 0; i < 3; i++)
+		results[i] = signature_verify_timestamped(header, strlen(header), body, strlen(body),
+												  &ways[i], 1, now, SIGNATURE_TOLERANCE,
+												  SIGNATURE_TOLERANCE, &matched);
+	drop(ways[1]);
+	return agreed(results);
 }
 
 #define S1_T         "1700000000"
@@ -184,6 +224,15 @@ test_stripe_rotation(void)
 									4, v->t, 300, 300, &matched),
 	   SIGNATURE_OK, "stripe: an empty secret is skipped and the old one accepted");
 	ok(matched == 2, "stripe: the first secret that matches is named");
+
+	for (int i = 0; i < 4; i++)
+		secrets[i] = ready(secrets[i]);
+	is(signature_verify_timestamped(v->header, strlen(v->header), v->body, strlen(v->body), secrets,
+									4, v->t, 300, 300, &matched),
+	   SIGNATURE_OK, "stripe: so it is with secrets made ready");
+	ok(matched == 2, "stripe: of which the first that matches is named");
+	for (int i = 0; i < 4; i++)
+		drop(secrets[i]);
 }
 
 static void
@@ -219,13 +268,18 @@ static SignatureResult
 polar_at(const char *id, const char *timestamp, const char *signature, const char *body,
 		 const char *secret, int64_t now)
 {
-	SignatureSecret one = secret_of(secret);
+	SignatureSecret ways[3] = {secret_of(secret), ready(secret_of(secret))};
+	SignatureResult results[3];
 	SignatureStandardHeaders headers = {
 		id, strlen(id), timestamp, strlen(timestamp), signature, strlen(signature),
 	};
 
-	return signature_verify_standard(&headers, body, strlen(body), &one, 1, now, 300, 300,
-									 &matched);
+	ways[2] = ways[1];
+	for (int i = 0; i < 3; i++)
+		results[i] = signature_verify_standard(&headers, body, strlen(body), &ways[i], 1, now, 300,
+											   300, &matched);
+	drop(ways[1]);
+	return agreed(results);
 }
 
 static void
@@ -352,9 +406,15 @@ test_polar_keys(void)
 static SignatureResult
 conekta(const char *digest, const char *body, const char *key)
 {
-	SignatureSecret one = secret_of(key);
+	SignatureSecret ways[3] = {secret_of(key), ready(secret_of(key))};
+	SignatureResult results[3];
 
-	return signature_verify_digest(digest, strlen(digest), body, strlen(body), &one, 1, &matched);
+	ways[2] = ways[1];
+	for (int i = 0; i < 3; i++)
+		results[i] = signature_verify_digest(digest, strlen(digest), body, strlen(body), &ways[i],
+											 1, &matched);
+	drop(ways[1]);
+	return agreed(results);
 }
 
 static void
@@ -469,6 +529,38 @@ test_conekta_keys(void)
 	ok(matched == 2, "conekta: the key that verifies is named");
 }
 
+static const char another_public_key[] =
+	"-----BEGIN PUBLIC KEY-----\n"
+	"MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAy8zVXpFXxsVWH7P0EdFn\n"
+	"gVqAML6GU0/cVMv8CcnmiWAWJjQ6PJAh7AxKL5RrRzkF+gWoYFAFuTaYHNs4Vpw1\n"
+	"K4PzUy392P+Z6CpP0on2dQc+2GlfRazDyd5+erEcZ8gjsLTvScogfN0nz/SXNc2U\n"
+	"3ReRwhNkc9eOC24+aYMNH4BiCdC3gyp6IgQkL4b4sj66JksHjklBezyHSJrQhgW+\n"
+	"6YUdhVF8y9vorF415yrTypeKfYa/owt2dyOwn5WdH+gScVunTIP993F5zEbMpRWK\n"
+	"2SSRFGC0/XDerSKL2H5elnRQMJGjtdMjwU7SSRSBVOvGwRly9xmaCaglnGfrFWu6\n"
+	"lQIDAQAB\n"
+	"-----END PUBLIC KEY-----\n";
+
+/* As they are told where a company has several active keys. */
+static void
+test_conekta_several_keys(void)
+{
+	const ConektaVector *v = &conekta_vectors[0];
+	char text[8192];
+
+	snprintf(text, sizeof(text), "%s\n%s", another_public_key, conekta_public_key);
+	is(conekta(v->digest, v->body, text), SIGNATURE_OK, "conekta: the second key of a secret");
+	snprintf(text, sizeof(text), "%s%s", conekta_public_key, another_public_key);
+	is(conekta(v->digest, v->body, text), SIGNATURE_OK, "conekta: the first key of a secret");
+	is(conekta(v->digest, v->body, another_public_key), SIGNATURE_MISMATCH,
+	   "conekta: a key that did not sign");
+	snprintf(text, sizeof(text), "%s\\n%s", another_public_key, conekta_public_key);
+	is(conekta(v->digest, v->body, text), SIGNATURE_OK,
+	   "conekta: keys with a literal \\n between them");
+	text[100] = '*';
+	is(conekta(v->digest, v->body, text), SIGNATURE_OK,
+	   "conekta: a damaged key takes nothing from the one behind it");
+}
+
 static void
 test_reasons(void)
 {
@@ -496,6 +588,7 @@ main(void)
 	test_conekta_vectors();
 	test_conekta_digests();
 	test_conekta_keys();
+	test_conekta_several_keys();
 	test_reasons();
 	return done_testing();
 }

@@ -1,0 +1,144 @@
+/*-------------------------------------------------------------------------
+ *
+ * payment_details.c
+ *	  What a provider tells of a payment beside its state: of the charges that
+ *	  were tried for it, and which invoice it pays.
+ *
+ * A charge has webhooks of its own, which come before and after those of the
+ * payment.  They never change its state and nothing of the payment is ordered
+ * by them: of several charges the latest counts by the time when it was tried,
+ * so that the row is the same whichever webhook comes first.  Called by
+ * payment_sync.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "payments.h"
+
+#include "keys.h"
+#include "wire_amounts.h"
+
+/* ---- the latest charge ---- */
+
+QUERY(add_charge,
+	  "UPDATE billing.payment_intents SET charges = ARRAY("
+	  "SELECT c.id FROM unnest(charges || $2) AS c (id) ORDER BY c.id) "
+	  "WHERE id = $1 AND $2 <> ALL (charges)",
+	  UUIDOID, TEXTOID);
+
+/* Which one is the latest the payment says with more authority: its word goes over a charge of the same time. */
+QUERY(
+	advance_charge,
+	"INSERT INTO billing.provider_refs AS r (object_type, object_id, provider, account, provider_id, livemode, as_of) "
+	"VALUES ('charge', $1, $2, $3, $4, $5, $6) "
+	"ON CONFLICT (object_id, object_type, provider, account) DO UPDATE "
+	"SET provider_id = excluded.provider_id, as_of = excluded.as_of "
+	"WHERE r.provider_id <> excluded.provider_id "
+	"AND (r.as_of < excluded.as_of OR (r.as_of = excluded.as_of AND $7))",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, BOOLOID);
+
+static bool
+note_charge(const PaymentIntent *p, const char *charge, TimestampTz as_of, bool by_payment,
+			const News *news)
+{
+	bool added = RUN(add_charge, arg_uuid(p->id), arg_text(charge)) > 0;
+
+	return RUN(advance_charge, arg_uuid(p->id), arg_text(news->provider), arg_text(news->account),
+			   arg_text(charge), arg_bool(news->livemode), arg_time(as_of),
+			   arg_bool(by_payment)) > 0 ||
+		   added;
+}
+
+void
+payment_note_charge(const PaymentIntent *payment, const char *charge, bool newest, const News *news)
+{
+	(void) note_charge(payment, charge, news->as_of, newest, news);
+}
+
+/* ---- what it tells ---- */
+
+QUERY(
+	fill_details,
+	"UPDATE billing.payment_intents SET method = coalesce($2, method), "
+	"installments = coalesce($3, installments), receipt_url = coalesce(receipt_url, $4), updated_at = now() "
+	"WHERE id = $1 AND (method IS DISTINCT FROM coalesce($2, method) "
+	"OR installments IS DISTINCT FROM coalesce($3, installments) OR (receipt_url IS NULL AND $4 IS NOT NULL))",
+	UUIDOID, TEXTOID, INT4OID, BYTEAOID);
+
+/*
+ * The payment tells its error itself: the charge's is for what it leaves out,
+ * as long as nothing has been tried since.
+ */
+QUERY(
+	fill_error,
+	"UPDATE billing.payment_intents AS p SET error_code = coalesce(p.error_code, $2), "
+	"decline_code = coalesce(p.decline_code, $3), updated_at = now() "
+	"WHERE p.id = $1 AND p.status IN ('pending', 'failed') "
+	"AND ((p.error_code IS NULL AND $2 IS NOT NULL) OR (p.decline_code IS NULL AND $3 IS NOT NULL)) "
+	"AND EXISTS (SELECT FROM billing.provider_refs AS r WHERE r.object_id = p.id "
+	"AND r.object_type = 'payment_intent' AND r.provider = $4 AND r.account = $5 AND r.as_of <= $6)",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+
+static bool
+take_details(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
+{
+	bool filled = RUN(fill_details, arg_uuid(p->id), arg_text(told->method),
+					  told->installments > 0 ? arg_int4(told->installments) : arg_null(),
+					  arg_bytes(
+						  seal_text("payment_intents.receipt_url", p->id, told->receipt_url))) > 0;
+
+	return RUN(fill_error, arg_uuid(p->id), arg_text(told->error_code),
+			   arg_text(told->decline_code), arg_text(news->provider), arg_text(news->account),
+			   arg_time(news->as_of)) > 0 ||
+		   filled;
+}
+
+/* It may be told before the money has arrived, and counts from then on. */
+static bool
+take_sum(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
+{
+	bool changed;
+
+	if (told->amount_refunded == NO_AMOUNT)
+		return false;
+	changed = refunds_told(
+		p->id, amount_from_wire(news->provider, p->currency, told->amount_refunded), news->as_of);
+	if (changed)
+		refunds_settle(p->id);
+	return changed;
+}
+
+static bool
+take_charge(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
+{
+	bool changed = note_charge(p, told->charge, told->charged_at, false, news);
+	char *latest = ref_find("charge", p->id, news->provider, news->account);
+
+	if (strcmp(latest, told->charge) != 0)
+		return changed;
+	changed |= take_details(p, told, news);
+	changed |= take_sum(p, told, news);
+	return changed;
+}
+
+Applied
+payment_details_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
+{
+	const PaymentIntentSnapshot *told = &snapshot->payment_intent;
+	pg_uuid_t *id = ref_object("payment_intent", snapshot->provider_id, news->provider,
+							   news->account);
+	PaymentIntent *p = payment_intent_load(id);
+	pg_uuid_t *invoice = ref_object("invoice", told->invoice, news->provider, news->account);
+	bool changed = false;
+
+	*waiting_for = p == NULL ? snapshot->provider_id : told->invoice;
+	if (p == NULL || (told->invoice != NULL && invoice == NULL))
+		return SNAPSHOT_UNKNOWN;
+	/* two webhooks at once: the second one sees what the first one made of it */
+	if (news_lock_customer(news, p->customer_id))
+		p = payment_intent_load(id);
+	if (invoice != NULL)
+		changed = payment_intent_link_invoice(snapshot->provider_id, invoice, news);
+	if (told->charge != NULL)
+		changed |= take_charge(p, told, news);
+	return changed ? SNAPSHOT_APPLIED : SNAPSHOT_STALE;
+}
