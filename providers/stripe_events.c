@@ -315,7 +315,7 @@ typedef struct Event
 {
 	const EventRule *rule;
 	const Jsonb *object;
-	const Jsonb *before; /* former values of what has changed; NULL: not told */
+	const Jsonb *former; /* of members that have changed; NULL: not told */
 	bool livemode;       /* for objects that do not say it themselves */
 } Event;
 
@@ -328,8 +328,8 @@ read_gone(const Event *event, ProviderSnapshot *snapshot)
 {
 	stripe_mark_gone(snapshot);
 	if (snapshot->type == BILLING_PAYMENT_METHOD && snapshot->payment_method.customer == NULL &&
-		event->before != NULL)
-		snapshot->payment_method.customer = stripe_id_at(event->before, "customer");
+		event->former != NULL)
+		snapshot->payment_method.customer = stripe_id_at(event->former, "customer");
 }
 
 static void
@@ -457,7 +457,7 @@ stripe_read_event(const Jsonb *payload, EventReading *reading)
 	char *type = json_text(payload, "type");
 	Event event = {
 		.object = json_part(payload, "data.object"),
-		.before = json_part(payload, "data.previous_attributes"),
+		.former = json_part(payload, "data.previous_attributes"),
 		.livemode = json_bool(payload, "livemode", false),
 	};
 

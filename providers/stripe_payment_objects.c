@@ -196,10 +196,11 @@ method_in(const char *type, const char *currency)
 static const char *
 method_of(const Jsonb *object, const Jsonb *charge, const char *currency)
 {
+	static const char *const places[] = {"payment_method.type"};
 	const char *type = charge == NULL ? NULL : json_text(charge, "payment_method_details.type");
 
-	if (type == NULL)
-		type = json_text(object, "payment_method.type");
+	for (size_t i = 0; type == NULL && i < lengthof(places); i++)
+		type = json_text(object, places[i]);
 	if (type == NULL && json_length(object, "allowed_payment_method_types") == 1)
 		type = json_text(object, "allowed_payment_method_types.0");
 	if (type == NULL && json_length(object, "payment_method_types") == 1)

@@ -36,11 +36,17 @@ QUERY(
 	"AND (r.as_of < excluded.as_of OR (r.as_of = excluded.as_of AND $7))",
 	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, BOOLOID);
 
+bool
+payment_add_charge(const PaymentIntent *payment, const char *charge)
+{
+	return RUN(add_charge, arg_uuid(payment->id), arg_text(charge)) > 0;
+}
+
 static bool
 note_charge(const PaymentIntent *p, const char *charge, TimestampTz as_of, bool by_payment,
 			const News *news)
 {
-	bool added = RUN(add_charge, arg_uuid(p->id), arg_text(charge)) > 0;
+	bool added = payment_add_charge(p, charge);
 
 	return RUN(advance_charge, arg_uuid(p->id), arg_text(news->provider), arg_text(news->account),
 			   arg_text(charge), arg_bool(news->livemode), arg_time(as_of),
@@ -49,9 +55,9 @@ note_charge(const PaymentIntent *p, const char *charge, TimestampTz as_of, bool 
 }
 
 void
-payment_note_charge(const PaymentIntent *payment, const char *charge, bool newest, const News *news)
+payment_note_charge(const PaymentIntent *payment, const char *charge, const News *news)
 {
-	(void) note_charge(payment, charge, news->as_of, newest, news);
+	(void) note_charge(payment, charge, news->as_of, true, news);
 }
 
 /* ---- what it tells ---- */

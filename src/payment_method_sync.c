@@ -233,11 +233,11 @@ payment_method_list_done(const OutboxRow *row, const CallResult *result)
 
 QUERY(
 	mirror_method,
-	"UPDATE billing.payment_methods SET state = coalesce($9, state), token = NULL, mandate = NULL, error_code = unusable, "
-	"type = coalesce($2, type), reference = CASE WHEN $9 IS NOT NULL THEN coalesce($8, reference) END, "
+	"UPDATE billing.payment_methods SET state = $9, token = NULL, mandate = NULL, error_code = unusable, "
+	"type = coalesce($2, type), reference = CASE WHEN NOT $10 THEN coalesce($8, reference) END, "
 	"brand = coalesce($3, brand), last4 = coalesce($4, last4), exp_month = coalesce($5, exp_month), "
 	"exp_year = coalesce($6, exp_year), wallet = coalesce($7, wallet), updated_at = now() WHERE id = $1",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT2OID, INT2OID, TEXTOID, BYTEAOID, TEXTOID);
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT2OID, INT2OID, TEXTOID, BYTEAOID, TEXTOID, BOOLOID);
 QUERY(insert_found,
 	  "INSERT INTO billing.payment_methods (id, customer_id, provider, account, livemode, state) "
 	  "VALUES ($1, $2, $3, $4, $5, 'pending')",
@@ -351,14 +351,14 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		return SNAPSHOT_UNKNOWN;
 	if (!ref_advance(snapshot, id, news, STAGE(0, 0)))
 		return SNAPSHOT_STALE;
-	state = gone ? NULL : method.unusable != NULL ? "failed" : "attached";
+	state = gone ? method.state : method.unusable != NULL ? "failed" : "attached";
 	RUN(mirror_method, arg_uuid(id), arg_text(told->type), arg_text(told->brand),
 		arg_text(told->last4), arg_int2(told->exp_month), arg_int2(told->exp_year),
 		arg_text(told->wallet),
 		arg_bytes(told->reference == NULL
 					  ? NULL
 					  : seal_text("payment_methods.reference", id, json_string(told->reference))),
-		arg_text(state));
+		arg_text(state), arg_bool(gone));
 	if (gone)
 	{
 		detach_row(id, &method);

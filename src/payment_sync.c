@@ -398,10 +398,15 @@ QUERY(arrived_earlier,
 	  "UPDATE billing.payment_intents SET paid_at = $2 WHERE id = $1 AND paid_at > $2", UUIDOID,
 	  TIMESTAMPTZOID);
 
-/* When the money arrived, if that was before what we know, stays true however late it is told. */
+/*
+ * What stays true of a payment however late it is told: that there was such an
+ * attempt, and when the money arrived, if that was before what we know.
+ */
 static void
-note_arrival(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
+note_past(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
 {
+	if (told->charge != NULL)
+		payment_add_charge(p, told->charge);
 	if (told->status != NULL && payment_arrived(told->status))
 		RUN(arrived_earlier, arg_uuid(p->id),
 			arg_time(told->paid_at != 0 ? told->paid_at : news->as_of));
@@ -492,7 +497,6 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 	PaymentIntent *p = payment_intent_load(id);
 	const char *status;
-	bool newest;
 	bool arrives;
 
 	if (snapshot->partial)
@@ -504,20 +508,20 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 		p = adopt(snapshot, news, waiting_for);
 	if (p == NULL)
 		return SNAPSHOT_UNKNOWN;
-	note_arrival(p, told, news);
+	note_past(p, told, news);
 	status = next_status(p, told);
-	newest = status != NULL && ref_advance(snapshot, p->id, news, stage_of(status));
-	if (told->charge != NULL)
-		payment_note_charge(p, told->charge, newest, news);
 	if (status == NULL)
 		return SNAPSHOT_STALE;
 	arrives = payment_arrived(status) && !payment_arrived(p->status);
 	/* older news do not overwrite newer ones, but money is money */
-	if (!newest && !arrives)
+	if (!ref_advance(snapshot, p->id, news, stage_of(status)) && !arrives)
 	{
 		keep_for_browser(p, told);
 		return SNAPSHOT_STALE;
 	}
+	/* the latest attempt: refunds and disputes are told by it */
+	if (told->charge != NULL)
+		payment_note_charge(p, told->charge, news);
 	p = check_asked(p, snapshot, news);
 	mirror(p, told, news, status);
 	if (strcmp(p->status, status) != 0)

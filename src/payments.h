@@ -141,12 +141,11 @@ extern bool payment_method_at_provider(const OutboxRow *row, const pg_uuid_t *me
 
 /* ---- payment_details.c ---- */
 
-/*
- * An attempt, as the payment itself tells it.  newest: it is the latest one as
- * far as is known; refunds and disputes are told by it.
- */
-extern void payment_note_charge(const PaymentIntent *payment, const char *charge, bool newest,
-								const News *news);
+/* An attempt that there was, sooner or later; false: it was known. */
+extern bool payment_add_charge(const PaymentIntent *payment, const char *charge);
+
+/* The latest attempt, as the payment itself tells it; refunds and disputes are told by it. */
+extern void payment_note_charge(const PaymentIntent *payment, const char *charge, const News *news);
 
 /* What is told of a payment beside its state: of its charges, and of its invoice. */
 extern Applied payment_details_apply(const ProviderSnapshot *snapshot, const News *news,

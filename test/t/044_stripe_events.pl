@@ -104,7 +104,8 @@ sub charge
 		receipt_url => "https://pay.stripe.com/receipts/$id", %{ $more || {} } };
 }
 
-sub refund { return { object => 'refund', id => $_[0], payment_intent => $_[1], amount => 1000, currency => 'usd', status => $_[2], created => $time } }
+# Made at a time, or now.
+sub refund { return { object => 'refund', id => $_[0], payment_intent => $_[1], amount => 1000, currency => 'usd', status => $_[2], created => $_[3] || $time } }
 
 sub dispute { return { object => 'dispute', id => $_[0], charge => "ch_of_$_[1]", payment_intent => $_[1], amount => 5000, currency => 'usd', status => $_[2] } }
 
@@ -222,9 +223,10 @@ rests('charge.updated', { object => 'charge', id => 'ch_old' }, 'a charge of no 
 # money that goes back
 my $paid_back = 'status, amount_refunded, refunded_elsewhere';
 moves('charge.refunded', charge('ch_of_pi_1', 'pi_1', { amount_refunded => 1000 }), row('payment_intent', 'pi_1', $paid_back), 'partially_refunded|1000|1000');
-moves('refund.created', refund('re_1', 'pi_1', 'pending'), row('refund', 're_1', 'status, amount'), 'pending|1000');
-moves('refund.updated', refund('re_1', 'pi_1', 'succeeded'), row('refund', 're_1', 'status'), 'succeeded');
-moves('refund.failed', { %{ refund('re_1', 'pi_1', 'failed') }, failure_reason => 'lost_or_stolen_card' }, row('refund', 're_1', 'status, error_code'), 'failed|lost_or_stolen_card');
+my $summed = $time;
+moves('refund.created', refund('re_1', 'pi_1', 'pending', $summed), row('refund', 're_1', 'status, amount'), 'pending|1000');
+moves('refund.updated', refund('re_1', 'pi_1', 'succeeded', $summed), row('refund', 're_1', 'status'), 'succeeded');
+moves('refund.failed', { %{ refund('re_1', 'pi_1', 'failed', $summed) }, failure_reason => 'lost_or_stolen_card' }, row('refund', 're_1', 'status, error_code'), 'failed|lost_or_stolen_card');
 moves('charge.refund.updated', refund('re_2', 'pi_1', 'succeeded'), row('payment_intent', 'pi_1', $paid_back), 'partially_refunded|1000|0');
 
 moves('charge.dispute.created', dispute('du_1', 'pi_1', 'needs_response'), row('dispute', 'du_1', 'status, funds_withdrawn_at IS NULL'), 'needs_response|t');
