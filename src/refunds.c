@@ -574,6 +574,10 @@ mirror(const Refund *f, const RefundSnapshot *told, const News *news, const char
 	refunds_settle(f->payment_intent_id);
 }
 
+/* That it failed may be told again before it is told for the first time. */
+QUERY(failed_earlier, "UPDATE billing.refunds SET failed_at = $2 WHERE id = $1 AND failed_at > $2",
+	  UUIDOID, TIMESTAMPTZOID);
+
 Applied
 refund_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
@@ -589,6 +593,9 @@ refund_apply(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	if (f == NULL)
 		return SNAPSHOT_UNKNOWN;
 	status = told->status != NULL ? told->status : f->status;
+	if (stage_of(status) == stage_of("failed") && strcmp(f->status, status) == 0 &&
+		RUN(failed_earlier, arg_uuid(f->id), arg_time(news->as_of)) > 0)
+		refunds_settle(f->payment_intent_id);
 	if (!may_become(f->status, status) || !ref_advance(snapshot, f->id, news, stage_of(status)))
 		return SNAPSHOT_STALE;
 	mirror(f, told, news, status);
