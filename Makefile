@@ -33,7 +33,7 @@ help:
 	@echo 'make test      build it and run every test'
 	@echo 'make bench     measure it against plain SQL in a throw-away server'
 	@echo 'make lint      check layout, warnings and the rules of the house'
-	@echo 'make fuzz      fuzz the parsers (FUZZ_SECONDS=60 for each)'
+	@echo 'make fuzz      fuzz what reads bytes from outside (FUZZ_SECONDS=60 for each)'
 	@echo 'make clean     remove what was built'
 	@echo
 	@echo 'demo, test, bench, lint and fuzz install missing packages first (tools/setup).'

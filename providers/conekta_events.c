@@ -153,8 +153,8 @@ conekta_identify_event(const Jsonb *payload, const WebhookHeaders *headers, Even
 	memset(identity, 0, sizeof(*identity));
 	if (word == NULL || strcmp(word, "event") != 0)
 		return false;
-	identity->id = json_text(payload, "id");
-	identity->type = json_text(payload, "type");
+	identity->id = json_string_at(payload, "id");
+	identity->type = json_string_at(payload, "type");
 	if (identity->id == NULL || *identity->id == '\0' || identity->type == NULL)
 		return false;
 	identity->time = json_unix_time(payload, "created_at");

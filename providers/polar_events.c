@@ -113,7 +113,7 @@ polar_identify_event(const Jsonb *payload, const WebhookHeaders *headers, EventI
 {
 	memset(identity, 0, sizeof(*identity));
 	identity->id = webhook_header(headers, "webhook-id");
-	identity->type = json_text(payload, "type");
+	identity->type = json_string_at(payload, "type");
 	identity->time = json_rfc3339_time(payload, "timestamp");
 	if (identity->id == NULL || *identity->id == '\0' || identity->type == NULL ||
 		identity->time == 0 || json_part(payload, "data") == NULL)

@@ -127,7 +127,8 @@ typedef struct EventIdentity
 {
 	const char *id;
 	const char *type;
-	TimestampTz time; /* when the provider says it happened */
+	TimestampTz
+		time; /* when the provider says it happened; 0: not told, nothing of it is applied */
 	bool livemode;
 	bool has_livemode;
 	const char *sub_account; /* event of another (connected) account, NULL for our own */

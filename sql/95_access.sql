@@ -54,7 +54,7 @@ BEGIN
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys',
 									 'idempotency_keys',
-									 'events', 'sandbox_clocks']
+									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
 		EXECUTE format('CREATE POLICY organization ON billing.%I USING (billing.sees_all_organizations() '
@@ -245,7 +245,7 @@ FROM (VALUES
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),
-	('{report}', 'outbox_finished worker_status provider_health attention'),
+	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices plan_features features meters usage_events subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)

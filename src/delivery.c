@@ -18,6 +18,7 @@
  */
 #include "delivery.h"
 
+#include "audit.h"
 #include "common/pg_prng.h"
 #include "embedded.h"
 #include "freeze.h"
@@ -171,6 +172,7 @@ typedef struct Preparation
 	int64 index;
 	const Account *account;
 	Description description;
+	void (*prepare)(void *context);
 } Preparation;
 
 /*
@@ -229,6 +231,15 @@ prepare(void *context)
 											  : freeze_request(row->id, &delivery->request);
 }
 
+/* What is seen only now, such as a payment method that was refused, the request brings about. */
+static void
+prepare_as_cause(void *context)
+{
+	const Preparation *p = context;
+
+	audit_caused(AUDIT_REQUEST, uuid_text(rows_uuid(p->rows, p->index, 1)), p->prepare, context);
+}
+
 static Delivery *
 delivery_new(void)
 {
@@ -279,13 +290,14 @@ give_up(const pg_uuid_t *id, const char *sqlstate, const char *message)
 static bool
 prepare_delivery(Delivery *delivery, Rows rows, int64 index, const Account *account)
 {
-	Preparation p = {.delivery = delivery, .rows = rows, .index = index, .account = account};
+	Preparation p = {
+		.delivery = delivery, .rows = rows, .index = index, .account = account, .prepare = prepare};
 	MemoryContext old = MemoryContextSwitchTo(delivery->memory);
 	char *sqlstate;
 	char *message;
 	bool ok;
 
-	ok = guarded(prepare, &p, &sqlstate, &message);
+	ok = guarded(prepare_as_cause, &p, &sqlstate, &message);
 	MemoryContextSwitchTo(old);
 	if (!ok)
 	{
@@ -643,11 +655,11 @@ load_stored(Rows rows, int64 i)
 {
 	Delivery *delivery = delivery_new();
 	MemoryContext old = MemoryContextSwitchTo(delivery->memory);
-	Preparation p = {.delivery = delivery, .rows = rows, .index = i};
+	Preparation p = {.delivery = delivery, .rows = rows, .index = i, .prepare = prepare_stored};
 	pg_uuid_t *id = rows_uuid(rows, i, 1);
 	char *sqlstate;
 	char *message;
-	bool ok = guarded(prepare_stored, &p, &sqlstate, &message);
+	bool ok = guarded(prepare_as_cause, &p, &sqlstate, &message);
 
 	MemoryContextSwitchTo(old);
 	RUN(take_over, arg_uuid(id), arg_uuid(&lease_token));

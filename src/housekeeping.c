@@ -11,6 +11,7 @@
  */
 #include "db.h"
 
+#include "audit.h"
 #include "commands/async.h"
 #include "housekeeping.h"
 #include "json.h"
@@ -98,6 +99,7 @@ prune(void *context)
 	RUN(prune_portals,
 		arg_datum(Float8GetDatum(setting_seconds("outbox_retention", 90 * days)), false),
 		arg_int(PRUNE_BATCH));
+	audit_prune(PRUNE_BATCH);
 }
 
 void

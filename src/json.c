@@ -36,7 +36,7 @@
 /* Above the limits of http.c and of handle_webhook; keeps lengths in an int. */
 #define MAX_BYTES (64 * 1024 * 1024)
 
-#define ESCAPED_NUL         "\\u0000"
+#define ESCAPE_PREFIX       "\\u"
 #define ESCAPED_REPLACEMENT "\\ufffd"
 #define ESCAPE_LENGTH       6
 
@@ -94,26 +94,60 @@ nested_too_deep(const char *bytes, size_t length)
 	return false;
 }
 
+/* The four hexadecimal digits of an escape; -1 when they are none. */
+static int
+escaped_unit(const char *escape)
+{
+	int unit = 0;
+
+	if (escape[0] != '\\' || escape[1] != 'u')
+		return -1;
+	for (int i = 2; i < ESCAPE_LENGTH; i++)
+	{
+		static const char digits[] = "0123456789abcdef";
+		const char *digit = escape[i] == '\0'
+								? NULL
+								: strchr(digits, pg_ascii_tolower((unsigned char) escape[i]));
+
+		if (digit == NULL)
+			return -1;
+		unit = unit * 16 + (int) (digit - digits);
+	}
+	return unit;
+}
+
+#define IS_HIGH_SURROGATE(unit) ((unit) >= 0xd800 && (unit) <= 0xdbff)
+#define IS_LOW_SURROGATE(unit)  ((unit) >= 0xdc00 && (unit) <= 0xdfff)
+
 /*
- * jsonb cannot hold a NUL, providers may send one in a name.  The escape that
- * stands for it is replaced where it really is one: "\\u0000" with two
- * backslashes is a backslash followed by text.  Both escapes are six bytes, so
- * the text is changed in place.
+ * jsonb cannot hold a NUL, providers may send one in a name; nor half a pair of
+ * surrogates, which is what JavaScript leaves of a name that it cut in the
+ * middle of an emoji.  The escape is replaced where it really is one:
+ * "\\u0000" with two backslashes is a backslash followed by text.  Both escapes
+ * are six bytes, so the text is changed in place.
  */
 static void
-replace_escaped_nuls(char *text)
+replace_unstorable_escapes(char *text)
 {
 	char *at = text;
 
-	while ((at = strstr(at, ESCAPED_NUL)) != NULL)
+	while ((at = strstr(at, ESCAPE_PREFIX)) != NULL)
 	{
 		int backslashes = 1;
+		int unit = escaped_unit(at);
 
 		while (at - backslashes >= text && at[-backslashes] == '\\')
 			backslashes++;
-		if (backslashes % 2 == 1)
-			memcpy(at, ESCAPED_REPLACEMENT, ESCAPE_LENGTH);
-		at += ESCAPE_LENGTH;
+		if (unit < 0 || backslashes % 2 == 0)
+			at += strlen(ESCAPE_PREFIX);
+		else if (IS_HIGH_SURROGATE(unit) && IS_LOW_SURROGATE(escaped_unit(at + ESCAPE_LENGTH)))
+			at += 2 * ESCAPE_LENGTH;
+		else
+		{
+			if (unit == 0 || IS_HIGH_SURROGATE(unit) || IS_LOW_SURROGATE(unit))
+				memcpy(at, ESCAPED_REPLACEMENT, ESCAPE_LENGTH);
+			at += ESCAPE_LENGTH;
+		}
 	}
 }
 
@@ -188,7 +222,7 @@ json_parse(const char *bytes, size_t length, const char **reason)
 	}
 
 	text = pnstrdup(bytes, length);
-	replace_escaped_nuls(text);
+	replace_unstorable_escapes(text);
 	json = parse_text(text, reason);
 	pfree(text);
 	return json;
@@ -224,12 +258,18 @@ step_into(JsonbContainer *container, const char *key, int key_length, JsonbValue
 	return true;
 }
 
-/* The value at path; false when there is none.  An empty path is the root. */
+/*
+ * The value at path; false when there is none.  An empty path is the root.  A
+ * NULL has nothing at any path: it is what json_part() said of a member that is
+ * no object, and nobody has to look before he asks on.
+ */
 static bool
 find(const Jsonb *json, const char *path, JsonbValue *found)
 {
 	Jsonb *root = unconstify(Jsonb *, json);
 
+	if (root == NULL)
+		return false;
 	if (JB_ROOT_IS_SCALAR(root))
 		return *path == '\0' && JsonbExtractScalar(&root->root, found);
 
@@ -273,31 +313,43 @@ json_text(const Jsonb *json, const char *path)
 	return find(json, path, &value) ? json_scalar_text(&value) : NULL;
 }
 
-/* Goes through the number's text because a cast of numeric raises errors. */
+char *
+json_string_at(const Jsonb *json, const char *path)
+{
+	JsonbValue value;
+
+	return find(json, path, &value) && value.type == jbvString ? json_scalar_text(&value) : NULL;
+}
+
+static int
+compare(Numeric a, Numeric b)
+{
+	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(a), NumericGetDatum(b)));
+}
+
+/*
+ * Compared before it is cast, because a cast raises errors; and not by way of
+ * its text, of which "1e131071" has 131,072 digits in 8 bytes.
+ */
 bool
 json_int(const Jsonb *json, const char *path, int64 *value)
 {
 	JsonbValue number;
-	char *text;
-	char *end;
-	int64 parsed;
-	bool fits;
+	Numeric numeric;
+	int64 rounded;
 
 	if (!find(json, path, &number) || number.type != jbvNumeric)
 		return false;
 
-	text = json_scalar_text(&number);
-	errno = 0;
-	parsed = strtoi64(text, &end, 10);
-	fits = errno == 0 && end != text;
-	if (fits && *end == '.')
-		fits = end[1 + strspn(end + 1, "0")] == '\0';
-	else if (*end != '\0')
-		fits = false;
-	if (fits)
-		*value = parsed;
-	pfree(text);
-	return fits;
+	numeric = number.val.numeric;
+	if (compare(numeric, int64_to_numeric(PG_INT64_MAX)) > 0 ||
+		compare(numeric, int64_to_numeric(PG_INT64_MIN)) < 0)
+		return false;
+	rounded = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(numeric)));
+	if (compare(numeric, int64_to_numeric(rounded)) != 0)
+		return false;
+	*value = rounded;
+	return true;
 }
 
 bool
@@ -339,6 +391,9 @@ json_length(const Jsonb *json, const char *path)
 	return (int) JsonContainerSize(value.val.binary.data);
 }
 
+/* Seconds of 2000 in year 10000, where the four digits of RFC 3339 end. */
+#define SECONDS_AFTER_9999 ((int64) (date2j(10000, 1, 1) - POSTGRES_EPOCH_JDATE) * SECS_PER_DAY)
+
 TimestampTz
 json_unix_time(const Jsonb *json, const char *path)
 {
@@ -347,6 +402,7 @@ json_unix_time(const Jsonb *json, const char *path)
 	int64 microseconds;
 
 	if (!json_int(json, path, &seconds) || pg_sub_s64_overflow(seconds, epoch_distance, &seconds) ||
+		seconds >= SECONDS_AFTER_9999 ||
 		pg_mul_s64_overflow(seconds, USECS_PER_SEC, &microseconds) ||
 		!IS_VALID_TIMESTAMP(microseconds))
 		return 0;
@@ -493,7 +549,7 @@ json_visit(const Jsonb *json, JsonVisitor visitor, void *context)
 	JsonbValue value;
 	char *key = NULL;
 
-	if (!JB_ROOT_IS_OBJECT(json))
+	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
 		return;
 
 	iterator = JsonbIteratorInit(&unconstify(Jsonb *, json)->root);
@@ -660,6 +716,15 @@ json_append_int(JsonBuilder *builder, int64 value)
 	number.type = jbvNumeric;
 	number.val.numeric = int64_to_numeric(value);
 	pushJsonbValue(&builder->state, WJB_ELEM, &number);
+}
+
+void
+json_append_null(JsonBuilder *builder)
+{
+	JsonbValue null;
+
+	null.type = jbvNull;
+	pushJsonbValue(&builder->state, WJB_ELEM, &null);
 }
 
 void

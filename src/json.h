@@ -5,8 +5,9 @@
  *
  * PostgreSQL has the parser; this is only the short way to say "the text at
  * data.object.id" and "an object with these members".  Paths are keys joined
- * by dots, array elements by their number ("items.data.0.id").  Values are
- * palloc'd in the current memory context.
+ * by dots, array elements by their number ("items.data.0.id").  Reading from NULL
+ * (a part that was not there) finds nothing.  Values are palloc'd in the current
+ * memory context.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,13 +23,16 @@
  * Parses bytes from outside.  Returns NULL and a reason (a constant or
  * palloc'd text without any of the input's content) when they are not UTF-8,
  * not JSON, nested too deep or hold a number out of range; never raises an
- * ERROR for bad input.  An escaped NUL (\u0000), which jsonb refuses, is read
- * as U+FFFD.  Duplicate keys: the last one wins, as in jsonb.
+ * ERROR for bad input.  An escaped NUL (\u0000) and half a pair of escaped
+ * surrogates, which jsonb refuses, are read as U+FFFD.  Duplicate keys: the last one wins, as in jsonb.
  */
 extern Jsonb *json_parse(const char *bytes, size_t length, const char **reason);
 
 /* Text at path; numbers and booleans as their text; NULL when absent or null. */
 extern char *json_text(const Jsonb *json, const char *path);
+
+/* String at path; NULL when absent or anything else. */
+extern char *json_string_at(const Jsonb *json, const char *path);
 
 /* Integer at path: false when absent, null, fractional or out of int64. */
 extern bool json_int(const Jsonb *json, const char *path, int64 *value);
@@ -45,7 +49,11 @@ extern bool json_has(const Jsonb *json, const char *path);
 /* Number of elements of the array at path ("" = the root); 0 when it is none. */
 extern int json_length(const Jsonb *json, const char *path);
 
-/* Unix seconds at path as timestamp; 0 (DT "absent" here) when absent. */
+/*
+ * Unix seconds at path as timestamp; 0 (DT "absent" here) when absent or after
+ * the year 9999: then they are milliseconds, which would be newer than all news
+ * to come.
+ */
 extern TimestampTz json_unix_time(const Jsonb *json, const char *path);
 
 /*
@@ -98,6 +106,7 @@ extern void json_close_object(JsonBuilder *builder);
 extern void json_open_array(JsonBuilder *builder, const char *key);
 extern void json_append_text(JsonBuilder *builder, const char *value);
 extern void json_append_int(JsonBuilder *builder, int64 value);
+extern void json_append_null(JsonBuilder *builder);
 extern void json_append_json(JsonBuilder *builder, const Jsonb *value);
 extern void json_close_array(JsonBuilder *builder);
 extern Jsonb *json_close(JsonBuilder *builder);

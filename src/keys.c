@@ -554,6 +554,28 @@ unseals(const char *column, const pg_uuid_t *id, const bytea *sealed)
 	return true;
 }
 
+bool
+sealed_alike(const char *column, const pg_uuid_t *id, const bytea *a, const bytea *b)
+{
+	const char *reason;
+	size_t length = 0;
+	char *plain[2] = {NULL, NULL};
+	bool alike;
+
+	/* sealing adds the same to everything: what differs in length is not the same */
+	if (VARSIZE_ANY_EXHDR(a) != VARSIZE_ANY_EXHDR(b) || !keys_available())
+		return false;
+	plain[0] = try_unseal(column, id, a, &length, &reason);
+	plain[1] = try_unseal(column, id, b, &length, &reason);
+	alike = plain[0] != NULL && plain[1] != NULL && memcmp(plain[0], plain[1], length) == 0;
+	for (int i = 0; i < 2; i++)
+	{
+		if (plain[i] != NULL)
+			crypto_wipe(plain[i], length);
+	}
+	return alike;
+}
+
 /* ------------------------------------------------------------------------
  * What is derived from the first key
  * ------------------------------------------------------------------------

@@ -27,6 +27,9 @@ extern char *unseal_text(const char *column, const pg_uuid_t *id, const bytea *s
 /* Does it open?  For checks that must not raise. */
 extern bool unseals(const char *column, const pg_uuid_t *id, const bytea *sealed);
 
+/* Do both open, and to the same?  False, never an ERROR, when one does not. */
+extern bool sealed_alike(const char *column, const pg_uuid_t *id, const bytea *a, const bytea *b);
+
 /* Keyed hash for look-ups and comparisons: 32 bytes, different per purpose. */
 extern bytea *keyed_hash(const char *purpose, const char *text);
 

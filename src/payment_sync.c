@@ -492,10 +492,28 @@ take_refunded(const PaymentIntent *p, const PaymentIntentSnapshot *told, const N
 	refunds_settle(p->id);
 }
 
+QUERY(
+	status_known,
+	"SELECT FROM billing.payment_intent_transitions WHERE from_state = $1 OR to_state = $1 LIMIT 1",
+	TEXTOID);
+
+/* A state that nobody knows yet is as good as none. */
+static ProviderSnapshot
+with_known_status(const ProviderSnapshot *snapshot)
+{
+	ProviderSnapshot known = *snapshot;
+	const char **status = &known.payment_intent.status;
+
+	if (*status != NULL && RUN(status_known, arg_text(*status)) == 0)
+		*status = NULL;
+	return known;
+}
+
 Applied
 payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
-	const PaymentIntentSnapshot *told = &snapshot->payment_intent;
+	ProviderSnapshot known = with_known_status(snapshot);
+	const PaymentIntentSnapshot *told = &known.payment_intent;
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 	PaymentIntent *p = payment_intent_load(id);
 	const char *status;
@@ -507,7 +525,7 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	if (p != NULL && news_lock_customer(news, p->customer_id))
 		p = payment_intent_load(id);
 	if (p == NULL)
-		p = adopt(snapshot, news, waiting_for);
+		p = adopt(&known, news, waiting_for);
 	if (p == NULL)
 		return SNAPSHOT_UNKNOWN;
 	note_past(p, told, news);

@@ -15,6 +15,7 @@
  */
 #include "scheduled_changes.h"
 
+#include "audit.h"
 #include "check.h"
 #include "errors.h"
 #include "json.h"
@@ -229,6 +230,14 @@ carry_out(void *context)
 		arg_text(renewed ? "renewed_before" : NULL));
 }
 
+static void
+carry_out_as_cause(void *context)
+{
+	const DueChange *change = context;
+
+	audit_caused(AUDIT_WORKER, uuid_text(change->id), carry_out, context);
+}
+
 /* True when it is done with. */
 static bool
 carry_out_one(DueChange *change)
@@ -236,7 +245,7 @@ carry_out_one(DueChange *change)
 	char *sqlstate;
 	char *message;
 
-	if (guarded(carry_out, change, &sqlstate, &message))
+	if (guarded(carry_out_as_cause, change, &sqlstate, &message))
 		return true;
 	if (sqlstate_passes(sqlstate))
 		return false;

@@ -12,6 +12,7 @@
 
 #include <math.h>
 
+#include "audit.h"
 #include "common/pg_prng.h"
 #include "freeze.h"
 #include "json.h"
@@ -384,9 +385,18 @@ declined(Delivery *delivery, FinishList *finished)
 	finish_later(finished, delivery);
 }
 
-static void
-settle(Delivery *delivery, FinishList *finished)
+typedef struct Settlement
 {
+	Delivery *delivery;
+	FinishList *finished;
+} Settlement;
+
+static void
+settle(void *context)
+{
+	Delivery *delivery = ((Settlement *) context)->delivery;
+	FinishList *finished = ((Settlement *) context)->finished;
+
 	interpret(delivery);
 	check_mode_of_answer(delivery);
 	switch (delivery->result.outcome)
@@ -484,9 +494,10 @@ settle_list(void *context)
 	foreach (cell, deliveries)
 	{
 		Delivery *delivery = lfirst(cell);
+		Settlement settlement = {delivery, &finished};
 
 		keys[foreach_current_index(cell)] = delivery->row.ordering_key;
-		settle(delivery, &finished);
+		audit_caused(AUDIT_REQUEST, uuid_text(delivery->row.id), settle, &settlement);
 	}
 	finish_all(&finished);
 	outbox_promote(uuid_array(keys, count));

@@ -8,6 +8,7 @@
 #include "unit.h"
 
 #include "access/xact.h"
+#include "audit.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
@@ -113,9 +114,25 @@ unit_commit(void)
 	MemoryContextSwitchTo(caller_memory);
 }
 
+typedef struct Duty
+{
+	void (*work)(void *context);
+	void *context;
+} Duty;
+
+/* Also in a session of CALL run_worker(): what it changes nobody has asked for by name. */
+static void
+do_duty(void *context)
+{
+	const Duty *duty = context;
+
+	audit_caused(AUDIT_WORKER, NULL, duty->work, duty->context);
+}
+
 bool
 unit_run(void (*work)(void *context), void *context, const char *duty)
 {
+	Duty todo = {work, context};
 	char *sqlstate;
 	char *message;
 	bool done;
@@ -124,7 +141,7 @@ unit_run(void (*work)(void *context), void *context, const char *duty)
 		return false;
 	/* what the work allocates for its caller outlives the unit */
 	MemoryContextSwitchTo(caller_memory);
-	done = guarded(work, context, &sqlstate, &message);
+	done = guarded(do_duty, &todo, &sqlstate, &message);
 	if (!done)
 		ereport(LOG, (errmsg("billing could not %s: %s", duty, message)));
 	unit_commit();

@@ -15,6 +15,7 @@
 
 #include "access/xact.h"
 #include "accounts.h"
+#include "audit.h"
 #include "check.h"
 #include "crypto.h"
 #include "errors.h"
@@ -25,6 +26,7 @@
 #include "operations.h"
 #include "subjects.h"
 #include "unit.h"
+#include "webhook_headers.h"
 #include "webhook_keys.h"
 
 #define RETRY_BATCH      50
@@ -32,42 +34,8 @@
 #define RAW_BODY_COLUMN  "webhook_events.raw_body"
 #define UNIQUE_VIOLATION "23505"
 
-/* ---- headers ---- */
-
-static char *
-joined_texts(JsonbValue *value)
-{
-	StringInfoData joined;
-	Jsonb *list = JsonbValueToJsonb(value);
-
-	initStringInfo(&joined);
-	for (int i = 0; i < json_length(list, ""); i++)
-		appendStringInfo(&joined, "%s%s", i == 0 ? "" : ",", json_text(list, psprintf("%d", i)));
-	return joined.data;
-}
-
-/* Names of headers have no case; a name that is sent twice is one list (RFC 9110, 5.3). */
-static const char *
-lookup_header(const char *name, void *context)
-{
-	char *text = NULL;
-	int position = 0;
-	JsonbValue value;
-
-	while (text == NULL && json_next_named(context, name, &position, &value))
-		text = value.type == jbvBinary ? joined_texts(&value) : json_scalar_text(&value);
-	return text;
-}
-
-static WebhookHeaders
-headers_of(const Jsonb *headers)
-{
-	if (headers == NULL || !JB_ROOT_IS_OBJECT(headers))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("headers is not an object"),
-				 errhint("Pass the request's headers as {\"name\": \"value\"}.")));
-	return (WebhookHeaders){lookup_header, unconstify(Jsonb *, headers)};
-}
+/* Ids are in indexes, whose entries are limited; the providers' have 20 to 60 bytes. */
+#define MAX_ID_LENGTH 255
 
 /* ---- signature ---- */
 
@@ -116,7 +84,7 @@ static SignatureResult
 verify(const char *provider, const char *payload, size_t length, const Jsonb *headers,
 	   const char *account, const Account **verified)
 {
-	WebhookHeaders lookup = headers_of(headers);
+	WebhookHeaders lookup = webhook_headers_of(headers);
 	TimestampTz now = GetCurrentTimestamp();
 	const WebhookTerms *terms = webhook_keys_open(now);
 	int64 unix_now = now / USECS_PER_SEC + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
@@ -222,6 +190,12 @@ body_digest(const char *payload, size_t length)
 	return hex;
 }
 
+static bool
+too_long(const char *id)
+{
+	return id != NULL && strlen(id) > MAX_ID_LENGTH;
+}
+
 /* Who it is; an unreadable body is known by its hash. */
 static void
 identify(Inbox *inbox, const char *payload, size_t length, const WebhookHeaders *headers)
@@ -232,6 +206,8 @@ identify(Inbox *inbox, const char *payload, size_t length, const WebhookHeaders 
 	if (inbox->payload != NULL &&
 		!inbox->account->module->identify_event(inbox->payload, headers, identity))
 		inbox->reason = "not an event of this provider";
+	else if (inbox->payload != NULL && (too_long(identity->id) || too_long(identity->type)))
+		inbox->reason = "its id or type is too long";
 	if (inbox->reason != NULL)
 	{
 		inbox->unreadable = true;
@@ -314,6 +290,7 @@ conclude(const Inbox *inbox, const char *state, const char *reason, const char *
 typedef struct Application
 {
 	const Inbox *inbox;
+	const char *unusable; /* why nothing of it can be applied, now or later */
 	const char *ignored;
 	const char *waiting_for;
 	bool any_applied;
@@ -334,6 +311,24 @@ apply_notices(Application *a, const List *notices, const News *news)
 	a->any_applied |= a->waiting_for == NULL;
 }
 
+/* What stands in an event that is read and still says nothing that can be kept. */
+static const char *
+trouble_with(const EventReading *reading, const News *news)
+{
+	ListCell *cell;
+
+	if (reading->snapshots != NIL && news->as_of == 0)
+		return "it does not say when it happened";
+	foreach (cell, reading->snapshots)
+	{
+		const ProviderSnapshot *snapshot = lfirst(cell);
+
+		if (too_long(snapshot->provider_id))
+			return "an id in it is too long";
+	}
+	return NULL;
+}
+
 /* All snapshots and notices of an event or none. */
 static void
 apply(void *context)
@@ -352,6 +347,9 @@ apply(void *context)
 
 	inbox->account->module->read_event(inbox->payload, &reading);
 	a->ignored = reading.ignored;
+	a->unusable = trouble_with(&reading, &news);
+	if (a->unusable != NULL)
+		return;
 	foreach (cell, reading.snapshots)
 	{
 		const ProviderSnapshot *snapshot = lfirst(cell);
@@ -365,13 +363,24 @@ apply(void *context)
 			case SNAPSHOT_STALE:
 				break;
 			case SNAPSHOT_UNKNOWN:
-				a->waiting_for = waiting_for;
+				if (too_long(waiting_for))
+					a->unusable = "an id in it is too long";
+				else
+					a->waiting_for = waiting_for;
 				return;
 		}
 	}
 	apply_notices(a, reading.notices, &news);
 	if (a->waiting_for == NULL)
 		a->waiting_for = doubts_settle(&reading, &news, &a->asked);
+}
+
+static void
+apply_as_cause(void *context)
+{
+	const Application *a = context;
+
+	audit_caused(AUDIT_WEBHOOK, a->inbox->identity.id, apply, context);
 }
 
 /*
@@ -381,12 +390,12 @@ apply(void *context)
 static bool
 try_apply(Application *a, char **sqlstate, char **message)
 {
-	if (guarded(apply, a, sqlstate, message))
+	if (guarded(apply_as_cause, a, sqlstate, message))
 		return true;
 	if (strcmp(*sqlstate, UNIQUE_VIOLATION) != 0)
 		return false;
 	*a = (Application){.inbox = a->inbox};
-	return guarded(apply, a, sqlstate, message);
+	return guarded(apply_as_cause, a, sqlstate, message);
 }
 
 /*
@@ -415,6 +424,8 @@ apply_event(Inbox *inbox)
 		return conclude(inbox, "ignored", inbox->reason, NULL, false);
 	if (!try_apply(&a, &sqlstate, &message))
 		return conclude_error(inbox, inbox->identity.id, sqlstate, message);
+	if (a.unusable != NULL)
+		return conclude(inbox, "failed", a.unusable, NULL, false);
 	if (a.waiting_for != NULL)
 		return conclude(inbox, "waiting", "an object that is not known here", a.waiting_for, true);
 	if (a.ignored != NULL)
@@ -436,7 +447,7 @@ webhook_handle(const char *provider, const char *payload, size_t length, const J
 	WebhookResult result;
 
 	check_size(length);
-	lookup = headers_of(headers);
+	lookup = webhook_headers_of(headers);
 	signature = verify(provider, payload, length, headers, account, &inbox.account);
 	if (is_unsigned(signature) &&
 		webhook_take_unsigned(provider, payload, length, &lookup, account, &result))
@@ -452,8 +463,7 @@ webhook_handle(const char *provider, const char *payload, size_t length, const J
 
 /* ---- once more ---- */
 
-#define EVENT_COLUMNS \
-	"id, provider, account, event_id, type, provider_time, raw_body, applied_at IS NOT NULL"
+#define EVENT_COLUMNS "id, provider, account, event_id, raw_body, applied_at IS NOT NULL"
 
 QUERY(due_event,
 	  "SELECT " EVENT_COLUMNS
@@ -470,7 +480,8 @@ static const char *
 reapply(Rows rows, int64 i)
 {
 	Inbox inbox = {0};
-	bytea *sealed = rows_bytes(rows, i, 7);
+	bytea *sealed = rows_bytes(rows, i, 5);
+	WebhookHeaders headers;
 	size_t length;
 	char *payload;
 
@@ -479,14 +490,10 @@ reapply(Rows rows, int64 i)
 	if (sealed == NULL)
 		return conclude(&inbox, "failed", "its body is no longer kept", NULL, false);
 	payload = unseal(RAW_BODY_COLUMN, inbox.id, sealed, &length);
-	inbox.payload = json_parse(payload, length, &inbox.reason);
-	inbox.unreadable = inbox.reason != NULL || strcmp(rows_text(rows, i, 5), "unreadable") == 0;
+	headers = webhook_headers_kept(rows_text(rows, i, 4));
+	identify(&inbox, payload, length, &headers);
 	inbox.identity.id = rows_text(rows, i, 4);
-	inbox.identity.type = rows_text(rows, i, 5);
-	inbox.identity.time = rows_time(rows, i, 6);
-	inbox.applied_before = rows_bool(rows, i, 8);
-	if (inbox.unreadable && inbox.reason == NULL)
-		inbox.reason = "not an event of this provider";
+	inbox.applied_before = rows_bool(rows, i, 6);
 	return apply_event(&inbox);
 }
 
@@ -587,11 +594,11 @@ SQL_FUNCTION(billing_replay_webhook)
 	if (RUN(find_event, arg_text(event_id), arg_text(ARG_TEXT(1)), arg_text(ARG_TEXT(2))) == 0)
 		unknown_object("webhook event", event_id, "billing.webhook_events lists them.");
 	rows = rows_keep();
-	if (rows_int(rows, 0, 9) > 1)
+	if (rows_int(rows, 0, 7) > 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("event \"%s\" is known to several accounts", event_id),
 						errhint("Pass provider and account.")));
-	if (rows_null(rows, 0, 7))
+	if (rows_null(rows, 0, 5))
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_STATE),
 				 errmsg("the body of event \"%s\" is no longer kept", event_id),

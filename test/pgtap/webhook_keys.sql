@@ -1,5 +1,5 @@
 -- What verify_webhook() keeps in its session, and when it forgets it. Other
--- sessions: test/isolation/specs/webhook_keys.spec; the key file: test/t/044_webhook_keys.pl.
+-- sessions: test/isolation/specs/webhook_keys.spec; the key file: test/t/049_webhook_keys.pl.
 \ir helpers.psql
 CREATE EXTENSION pgcrypto SCHEMA public;
 

@@ -38,7 +38,7 @@ UPDATE billing.settings SET value = '400 seconds' WHERE name = 'webhook_toleranc
 UPDATE billing.currencies SET retired = true WHERE code = 'CLP';
 
 SELECT billing.create_customer('dumped', email => 'dumped.person@example.com', name => 'Dumped Person Ltd', country => 'DE',
-	phone => '+49301234567', address => '{"line1": "Dumped Street 7", "city": "Berlin", "postal_code": "10115", "country": "DE"}',
+	phone => '+49301234567', description => 'Dumped Note', metadata => '{"note": "Dumped Metadata"}', address => '{"line1": "Dumped Street 7", "city": "Berlin", "postal_code": "10115", "country": "DE"}',
 	tax_ids => '[{"type": "eu_vat", "value": "DE136695976"}]', currency => 'USD', idempotency_key => 'dumped-1');
 SELECT billing.attach_payment_method(billing.find_customer('dumped'), 'pm_card_visa');
 SQL
@@ -85,7 +85,8 @@ sub contents
 SELECT 'accounts', provider, account, CASE WHEN provider <> 'sandbox' THEN id END, livemode, base_url, encode(secret_key, 'hex'),
 	encode(webhook_secret, 'hex'), bound_to, stopped_reason
 FROM billing.provider_accounts ORDER BY 2, 3;
-SELECT 'sequences', (SELECT last_value FROM billing.outbox_seq), (SELECT last_value FROM billing.events_seq_seq);
+SELECT 'sequences', (SELECT last_value FROM billing.outbox_seq), (SELECT last_value FROM billing.events_seq_seq),
+	(SELECT last_value FROM billing.audit_log_seq_seq);
 SELECT 'person', organization_id, email, name, phone, address, tax_ids FROM billing.customer_details ORDER BY 2;
 SELECT 'plans', to_jsonb(p)::text FROM billing.get_plans() AS p ORDER BY 2;
 SELECT 'default plan', billing.feature_limit('nobody', 'users');
@@ -108,6 +109,15 @@ sub same_contents
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return is(join("\n", (map { "missing: $_" } @missing), map { "added: $_" } @added), '', $name);
 }
+
+# What is not even encrypted elsewhere is not in the audit log either.
+my $audit = $node->safe_psql('postgres', 'SELECT to_jsonb(l)::text FROM billing.audit_log AS l ORDER BY l.seq');
+for my $value (@personal, 'refused@example.com', 'queued1@example.com', 'Queued One', 'Dumped Note', 'Dumped Metadata', 'pm_card_visa', '"4242"')
+{
+	ok(index($audit, $value) < 0 && index($audit, unpack('H*', $value)) < 0, "not in the audit log: $value");
+}
+like($audit, qr/"cause": "webhook"/, 'which has what webhooks did');
+like($audit, qr/"cause": "request"/, 'and what requests did');
 
 my $original = contents($node, 'postgres');
 my $base = $node->basedir;
@@ -148,6 +158,11 @@ like($stderr, qr/JB012: .*HINT:  /s, 'nor can the copy be adopted');
 $other->command_ok([ 'cp', $node->basedir . '/keys/janua_billing.key', $other->basedir . '/keys/janua_billing.key' ],
 	'the key file is put there');
 same_contents($other, 'elsewhere', $original, 'with the key file everything is there');
+
+# What is changed in a copy goes on in the log that came with it.
+$node->safe_psql('from_custom', q{UPDATE billing.settings SET value = 'MXN' WHERE name = 'default_currency'});
+is($node->safe_psql('from_custom', q{SELECT before, after, seq > (SELECT max(o.seq) FROM billing.audit_log AS o WHERE o.seq < l.seq)
+	FROM billing.audit_log AS l ORDER BY seq DESC LIMIT 1}), '{"value": "EUR"}|{"value": "MXN"}|t', 'the audit log goes on where it ended');
 
 # ---------------------------------------------------------------------------
 # The copy is quiet, then it is adopted.

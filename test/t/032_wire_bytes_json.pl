@@ -72,6 +72,8 @@ sub objects { return @{ $simulator->control("objects/$_[1]?" . join '&', "provid
 sub hear
 {
 	hand_over($node, $simulator);
+	# where two events of one second contradict each other, or one tells a part only, the provider is asked
+	poll_until(sub { sql("SELECT count(*) FROM billing.outbox WHERE operation LIKE '%.fetch'") eq '0' }, 'every object that is in doubt was asked for');
 	new_requests();
 }
 
