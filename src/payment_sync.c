@@ -14,6 +14,7 @@
 #include "payments.h"
 
 #include "keys.h"
+#include "links.h"
 #include "wire_amounts.h"
 
 /* ---- to the provider ---- */
@@ -378,14 +379,15 @@ mirror(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *ne
 	RUN(mirror_payment, arg_uuid(p->id), arg_text(status), arg_text(told->provider_status),
 		arg_told(p, news, told->amount), arg_told(p, news, told->amount_capturable),
 		arg_told(p, news, told->amount_received), arg_text(told->method),
-		arg_ref("payment_method", told->payment_method, news),
+		arg_uuid(link_find("payment_method", told->payment_method, "payment_intent", p->id, news)),
 		arg_bytes(seal_text("payment_intents.client_secret", p->id, told->client_secret)),
 		arg_bytes(seal_text("payment_intents.next_action", p->id,
 							action == NULL ? NULL : json_string(action))),
 		arg_time(told->expires_at),
 		told->installments > 0 ? arg_int4(told->installments) : arg_null(),
 		arg_text(told->error_code), arg_text(told->decline_code),
-		arg_text(told->cancellation_reason), arg_ref("invoice", told->invoice, news),
+		arg_text(told->cancellation_reason),
+		arg_uuid(link_find("invoice", told->invoice, "payment_intent", p->id, news)),
 		arg_ref("subscription", told->subscription, news),
 		arg_ref("checkout_session", told->checkout_session, news),
 		arg_bytes(seal_text("payment_intents.receipt_url", p->id, told->receipt_url)),

@@ -122,10 +122,9 @@ QUERY(
 /* Providers date by the second: of two sums of one the greater counts. */
 QUERY(
 	tell_sum,
-	"UPDATE billing.payment_intents SET refunds_told = $2, refunds_told_at = $3, updated_at = now() "
-	"WHERE id = $1 AND (refunds_told_at IS NULL "
-	"OR date_trunc('second', refunds_told_at) < date_trunc('second', $3) "
-	"OR (date_trunc('second', refunds_told_at) = date_trunc('second', $3) AND refunds_told < $2))",
+	"UPDATE billing.payment_intents SET refunds_told = $2, refunds_told_at = date_trunc('second', $3), "
+	"updated_at = now() WHERE id = $1 AND (refunds_told_at IS NULL "
+	"OR (refunds_told_at, refunds_told) < (date_trunc('second', $3), $2))",
 	UUIDOID, INT8OID, TIMESTAMPTZOID);
 
 bool
@@ -140,18 +139,17 @@ refunds_told(const pg_uuid_t *payment_intent_id, int64 amount, TimestampTz as_of
  * counted anew with each refund, so that sum and refunds may be told in any
  * order.
  */
-QUERY(
-	count_elsewhere,
-	"UPDATE billing.payment_intents AS p SET refunded_elsewhere = e.amount FROM (SELECT "
-	"greatest(o.refunds_told - coalesce((SELECT sum(f.amount) FROM billing.refunds AS f "
-	"JOIN billing.provider_refs AS r ON r.object_id = f.id AND r.object_type = 'refund' "
-	"WHERE f.payment_intent_id = o.id "
-	"AND coalesce(f.provider_created_at < date_trunc('second', o.refunds_told_at) + interval '1 second', true) "
-	"AND (f.status IN ('pending', 'succeeded') "
-	"OR f.failed_at >= date_trunc('second', o.refunds_told_at))), 0), 0)::bigint AS amount "
-	"FROM billing.payment_intents AS o WHERE o.id = $1 AND o.refunds_told IS NOT NULL) AS e "
-	"WHERE p.id = $1 AND p.refunded_elsewhere <> e.amount",
-	UUIDOID);
+QUERY(count_elsewhere,
+	  "UPDATE billing.payment_intents AS p SET refunded_elsewhere = e.amount FROM (SELECT "
+	  "greatest(o.refunds_told - coalesce((SELECT sum(f.amount) FROM billing.refunds AS f "
+	  "JOIN billing.provider_refs AS r ON r.object_id = f.id AND r.object_type = 'refund' "
+	  "WHERE f.payment_intent_id = o.id "
+	  "AND coalesce(f.provider_created_at < o.refunds_told_at + interval '1 second', true) "
+	  "AND (f.status IN ('pending', 'succeeded') "
+	  "OR f.failed_at >= o.refunds_told_at)), 0), 0)::bigint AS amount "
+	  "FROM billing.payment_intents AS o WHERE o.id = $1 AND o.refunds_told IS NOT NULL) AS e "
+	  "WHERE p.id = $1 AND p.refunded_elsewhere <> e.amount",
+	  UUIDOID);
 
 QUERY(
 	settle_payment,
@@ -574,6 +572,10 @@ mirror(const Refund *f, const RefundSnapshot *told, const News *news, const char
 	refunds_settle(f->payment_intent_id);
 }
 
+/* That it failed may be told again before it is told for the first time. */
+QUERY(failed_earlier, "UPDATE billing.refunds SET failed_at = $2 WHERE id = $1 AND failed_at > $2",
+	  UUIDOID, TIMESTAMPTZOID);
+
 Applied
 refund_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
@@ -589,6 +591,9 @@ refund_apply(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	if (f == NULL)
 		return SNAPSHOT_UNKNOWN;
 	status = told->status != NULL ? told->status : f->status;
+	if (stage_of(status) == stage_of("failed") && strcmp(f->status, status) == 0 &&
+		RUN(failed_earlier, arg_uuid(f->id), arg_time(news->as_of)) > 0)
+		refunds_settle(f->payment_intent_id);
 	if (!may_become(f->status, status) || !ref_advance(snapshot, f->id, news, stage_of(status)))
 		return SNAPSHOT_STALE;
 	mirror(f, told, news, status);

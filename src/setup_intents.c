@@ -13,6 +13,7 @@
 #include "check.h"
 #include "errors.h"
 #include "keys.h"
+#include "links.h"
 
 static const char *const usage_words[] = {"off_session", "on_session", NULL};
 
@@ -424,7 +425,7 @@ setup_intent_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 		return SNAPSHOT_STALE;
 	}
 	RUN(mirror_setup, arg_uuid(s->id), arg_text(status), arg_text(told->provider_status),
-		arg_uuid(ref_object("payment_method", told->payment_method, news->provider, news->account)),
+		arg_uuid(link_find("payment_method", told->payment_method, "setup_intent", s->id, news)),
 		arg_bytes(secret),
 		arg_bytes(seal_text("setup_intents.next_action", s->id,
 							told->next_action == NULL ? NULL : json_string(told->next_action))),

@@ -10,6 +10,7 @@
 
 #include "json.h"
 #include "keys.h"
+#include "links.h"
 #include "scheduled_changes.h"
 #include "wire_amounts.h"
 
@@ -443,7 +444,7 @@ mirror(const Subscription *s, const SubscriptionSnapshot *told, const News *news
 		arg_time(told->trial_start), arg_time(told->trial_end),
 		arg_bool(told->cancel_at_period_end), arg_time(told->cancel_at),
 		arg_time(told->canceled_at), arg_time(ended),
-		arg_uuid(ref_object("payment_method", told->payment_method, news->provider, news->account)),
+		arg_uuid(link_find("payment_method", told->payment_method, "subscription", s->id, news)),
 		arg_bytes(seal_text("subscriptions.client_secret", s->id, told->client_secret)),
 		arg_bool(live_status(told->status)), arg_bool(told->pause_at_period_end),
 		arg_time(told->resumes_at), arg_uuid(told_price(told->pending_price, news)),

@@ -273,6 +273,30 @@ sub new_payment
 	};
 }
 
+sub new_charge
+{
+	my ($self) = @_;
+	my $id = $self->new_id('ch_');
+
+	$self->{charged_at}{$id} = $self->now;
+	return $id;
+}
+
+# The charge that took the money of a payment, with one of its refunds in it or,
+# as today, without any.
+sub charge_of
+{
+	my ($self, $p, @refunds) = @_;
+	my $back = $self->{back}{ $p->{id} } || 0;
+
+	return {
+		id => $p->{latest_charge}, object => 'charge', created => $self->{charged_at}{ $p->{latest_charge} }, livemode => $false, payment_intent => $p->{id}, customer => $p->{customer},
+		amount => $p->{amount}, amount_captured => $p->{amount}, amount_refunded => $back, currency => 'usd', status => 'succeeded', paid => $true, captured => $true,
+		refunded => $back >= $p->{amount} ? $true : $false, receipt_url => 'https://receipt.example/1', payment_method_details => { type => 'card' }, metadata => {},
+		(@refunds ? (refunds => { object => 'list', data => \@refunds }) : ()),
+	};
+}
+
 my @ERRORS = (
 	{ code => 'card_declined', decline_code => 'insufficient_funds', type => 'card_error' },
 	{ code => 'expired_card', decline_code => undef, type => 'card_error' },
@@ -293,20 +317,20 @@ sub payment_steps
 		$self->change("payment_intent.$type", $p, status => $status, next_action => undef, %members);
 	};
 	my $fails = sub {
-		$to->('requires_payment_method', 'payment_failed', last_payment_error => $self->pick(@ERRORS), latest_charge => $self->new_id('ch_'), payment_method => undef);
+		$to->('requires_payment_method', 'payment_failed', last_payment_error => $self->pick(@ERRORS), latest_charge => $self->new_charge, payment_method => undef);
 	};
 	my $arrives = sub {
-		$to->('succeeded', 'succeeded', amount_received => $p->{amount}, amount_capturable => 0, last_payment_error => undef, latest_charge => $self->new_id('ch_'),
+		$to->('succeeded', 'succeeded', amount_received => $p->{amount}, amount_capturable => 0, last_payment_error => undef, latest_charge => $self->new_charge,
 			payment_method => $self->pick($self->{methods}[1]{id}, undef));
 	};
 	my $authorized = sub {
-		$to->('requires_capture', 'amount_capturable_updated', amount_capturable => $p->{amount}, last_payment_error => undef, latest_charge => $self->new_id('ch_'));
+		$to->('requires_capture', 'amount_capturable_updated', amount_capturable => $p->{amount}, last_payment_error => undef, latest_charge => $self->new_charge);
 	};
 	my $ends = sub {
 		$to->('canceled', 'canceled', cancellation_reason => $self->pick('abandoned', 'requested_by_customer', 'duplicate'), canceled_at => $self->now, amount_capturable => 0);
 	};
 	my $asks = sub { $to->('requires_action', 'requires_action', next_action => $self->pick(@ACTIONS), last_payment_error => undef) };
-	my $waits = sub { $to->('processing', 'processing', last_payment_error => undef, latest_charge => $self->new_id('ch_')) };
+	my $waits = sub { $to->('processing', 'processing', last_payment_error => undef, latest_charge => $self->new_charge) };
 	my %steps = (
 		requires_payment_method => [ $asks, $waits, $authorized, $arrives, $fails, $fails, $ends ],
 		requires_action => [ $waits, $arrives, $fails, $fails, $ends, $authorized ],
@@ -349,7 +373,7 @@ sub refund
 			charge => $p->{latest_charge}, status => $self->pick('pending', 'requires_action', 'succeeded'), reason => $self->pick('duplicate', undef), failure_reason => undef,
 		};
 		$self->tell('refund.created', $r);
-		$self->tell('charge.refunded', { id => $p->{latest_charge}, object => 'charge', payment_intent => $p->{id}, refunds => { data => [$r] } }) if $self->chance(0.3);
+		$self->tell('charge.refunded', $self->charge_of($p, $self->chance(0.3) ? $r : ())) if $self->chance(0.6);
 	};
 	my @update = (qw(refund.updated charge.refund.updated));
 	my %steps = (
@@ -427,7 +451,7 @@ sub checkout
 		$self->tell('payment_intent.created', $p);
 		if ($payment_status eq 'paid')
 		{
-			$self->change('payment_intent.succeeded', $p, status => 'succeeded', amount_received => 700, latest_charge => $self->new_id('ch_'));
+			$self->change('payment_intent.succeeded', $p, status => 'succeeded', amount_received => 700, latest_charge => $self->new_charge);
 		}
 		else
 		{
@@ -447,11 +471,11 @@ sub checkout
 		return () if $c->{status} ne 'complete' || $c->{payment_status} eq 'paid' || $settled++;
 		return (
 			sub {
-				$self->change('payment_intent.succeeded', $p, status => 'succeeded', amount_received => 700, latest_charge => $self->new_id('ch_'));
+				$self->change('payment_intent.succeeded', $p, status => 'succeeded', amount_received => 700, latest_charge => $self->new_charge);
 				$self->change('checkout.session.async_payment_succeeded', $c, payment_status => 'paid');
 			},
 			sub {
-				$self->change('payment_intent.payment_failed', $p, status => 'requires_payment_method', last_payment_error => $ERRORS[0], latest_charge => $self->new_id('ch_'));
+				$self->change('payment_intent.payment_failed', $p, status => 'requires_payment_method', last_payment_error => $ERRORS[0], latest_charge => $self->new_charge);
 				$self->tell('checkout.session.async_payment_failed', $c);
 			});
 	});
