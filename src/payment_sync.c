@@ -563,7 +563,7 @@ bool
 payment_intent_link_invoice(const char *payment_intent, const pg_uuid_t *invoice_id,
 							const News *news)
 {
-	pg_uuid_t *id = ref_object("payment_intent", payment_intent, news->provider, news->account);
+	pg_uuid_t *id = link_find("payment_intent", payment_intent, "invoice", invoice_id, news);
 
 	return id != NULL && RUN(link_invoice, arg_uuid(id), arg_uuid(invoice_id)) > 0;
 }

@@ -163,7 +163,7 @@ extern pg_uuid_t *payment_intent_for_checkout(const Customer *customer, const Ac
 /* The page on which it would have been paid is closed. */
 extern void payment_intent_abandon(const pg_uuid_t *id, const char *reason);
 
-/* payment_sync.c: an invoice is told with its payment; false when that is not known or has one. */
+/* payment_sync.c: an invoice is told with its payment; false when that has one, or is not known: then it is linked later. */
 extern bool payment_intent_link_invoice(const char *payment_intent, const pg_uuid_t *invoice_id,
 										const News *news);
 extern Description payment_intent_describe(const OutboxRow *row);
