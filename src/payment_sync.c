@@ -537,6 +537,9 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	if (!ref_advance(snapshot, p->id, news, stage_of(status)) && !arrives)
 	{
 		keep_for_browser(p, told);
+		/* sums of what came back have an order of their own */
+		if (payment_arrived(p->status))
+			take_refunded(p, told, news);
 		return SNAPSHOT_STALE;
 	}
 	/* the latest attempt: refunds and disputes are told by it */
