@@ -124,9 +124,6 @@ news_lock_customer(const News *news, const pg_uuid_t *customer_id)
  * The part of life is the stage without its step.  What has a position of the
  * provider's own (always beside stage 0) is ordered by that.
  */
-#define PART(row)  row ".as_of_stage / 100"
-#define WHEN(row)  row ".as_of, " PART(row)
-#define WHERE(row) row ".as_of_stage, " row ".as_of_event"
 QUERY(
 	advance_ref,
 	"INSERT INTO billing.provider_refs AS r (object_type, object_id, provider, account, provider_id, "
@@ -135,28 +132,26 @@ QUERY(
 	"ON CONFLICT (object_id, object_type, provider, account) DO UPDATE "
 	"SET provider_id = excluded.provider_id, as_of = excluded.as_of, "
 	"as_of_stage = excluded.as_of_stage, as_of_event = excluded.as_of_event, as_of_digest = excluded.as_of_digest, "
-	"in_doubt = $11 AND (" WHEN("r") ") = (" WHEN(
-		"excluded") ") AND r.as_of_digest <> excluded.as_of_digest "
-					"WHERE (" WHEN("r") ") < (" WHEN(
-						"excluded") ") "
-									"OR ((" WHEN("r") ") = (" WHEN(
-										"excluded") ") "
-													"AND CASE WHEN excluded.as_of_event = '' THEN true "
-													"WHEN r.as_of_event = '' THEN r.as_of_stage < excluded.as_of_stage "
-													"ELSE (" WHERE("r") ") < (" WHERE(
-														"excluded") ") END) "
-																	"RETURNING in_doubt, "
-																	"xmax = 0 AND EXISTS (SELECT FROM billing.webhook_events WHERE waiting_for = $5 AND provider = $3), "
-																	"xmax = 0 AND EXISTS (SELECT FROM billing.waiting_links WHERE provider_id = $5 AND provider = $3)",
+	"in_doubt = $11 AND (r.as_of, r.as_of_stage / 100) = (excluded.as_of, excluded.as_of_stage / 100) "
+	"AND r.as_of_digest <> excluded.as_of_digest "
+	"WHERE (r.as_of, r.as_of_stage / 100) < (excluded.as_of, excluded.as_of_stage / 100) "
+	"OR (r.as_of = excluded.as_of AND r.as_of_event = '' AND excluded.as_of_event = '') "
+	"OR ((r.as_of, r.as_of_stage / 100) = (excluded.as_of, excluded.as_of_stage / 100) "
+	"AND (excluded.as_of_event = '' OR (r.as_of_event <> '' "
+	"AND (r.as_of_stage, r.as_of_event) < (excluded.as_of_stage, excluded.as_of_event)))) "
+	"RETURNING in_doubt, "
+	"xmax = 0 AND EXISTS (SELECT FROM billing.webhook_events WHERE waiting_for = $5 AND provider = $3), "
+	"xmax = 0 AND EXISTS (SELECT FROM billing.waiting_links WHERE provider_id = $5 AND provider = $3)",
 	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID, TEXTOID, INT8OID,
 	BOOLOID);
 
 /* It is older than what we have, as far as one can tell. */
-QUERY(doubt_ref,
-	  "UPDATE billing.provider_refs AS r SET in_doubt = true "
-	  "WHERE object_type = $1 AND object_id = $2 AND provider = $3 AND account = $4 "
-	  "AND (" WHEN("r") ") = ($5, $6 / 100) AND as_of_event <> $7 AND as_of_digest <> $8",
-	  TEXTOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID, TEXTOID, INT8OID);
+QUERY(
+	doubt_ref,
+	"UPDATE billing.provider_refs AS r SET in_doubt = true "
+	"WHERE object_type = $1 AND object_id = $2 AND provider = $3 AND account = $4 "
+	"AND (r.as_of, r.as_of_stage / 100) = ($5, $6 / 100) AND as_of_event <> $7 AND as_of_digest <> $8",
+	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID, TEXTOID, INT8OID);
 
 /* Webhooks that came before the object was known are due now; seldom there are any. */
 QUERY(wake_waiting_events,

@@ -61,9 +61,9 @@ extern bool news_lock_customer(const News *news, const pg_uuid_t *customer_id);
  * it.  False when what we have is newer: then nothing may be overwritten.
  *
  * Order: time; part of life, where a terminal state comes last; an answer
- * before webhooks of no greater step (what we ask is asked after what we were
- * told); step; id of the event.  It is a total order of webhooks, so that they
- * may come in any.
+ * after webhooks (what we ask is asked after what we were told); step; id of
+ * the event.  It is a total order of webhooks, so that they may come in any.
+ * Answers count as they come, since one is asked for after the other.
  */
 extern bool ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id,
 						const News *news, int stage);

@@ -384,20 +384,21 @@ QUERY(keep_browser,
 	  "WHERE id = $1 AND status NOT IN ('succeeded', 'canceled')",
 	  UUIDOID, BYTEAOID);
 
-/* How far it has come, for what is told of one second (refs.h). */
+/*
+ * How far it has come, for what is told of one second (refs.h).  Nobody can be
+ * asked for one, so that each state is a part of life.
+ */
 static int
 stage_of(const char *status)
 {
-	static const char *const middle[] = {"requires_action", "processing", "failed"};
+	static const char *const order[] = {"pending", "requires_action", "processing", "failed"};
 
-	if (is_over(status))
-		return STAGE(2, 0);
-	for (size_t i = 0; i < lengthof(middle); i++)
+	for (size_t i = 0; i < lengthof(order); i++)
 	{
-		if (strcmp(status, middle[i]) == 0)
-			return STAGE(1, (int) i);
+		if (strcmp(status, order[i]) == 0)
+			return STAGE((int) i, 0);
 	}
-	return STAGE(0, 0);
+	return STAGE(lengthof(order), 0);
 }
 
 Applied

@@ -474,9 +474,9 @@ stage_of(const char *status)
 		const char *status;
 		int stage;
 	} stages[] = {
-		{"incomplete", STAGE(0, 0)},         {"trialing", STAGE(1, 0)}, {"active", STAGE(2, 0)},
-		{"past_due", STAGE(2, 1)},           {"unpaid", STAGE(2, 2)},   {"paused", STAGE(2, 3)},
-		{"incomplete_expired", STAGE(3, 0)}, {"canceled", STAGE(3, 1)},
+		{"incomplete", STAGE(0, 0)},         {"trialing", STAGE(1, 0)}, {"active", STAGE(1, 1)},
+		{"past_due", STAGE(1, 2)},           {"unpaid", STAGE(1, 3)},   {"paused", STAGE(1, 4)},
+		{"incomplete_expired", STAGE(2, 0)}, {"canceled", STAGE(2, 1)},
 	};
 
 	for (size_t i = 0; i < lengthof(stages); i++)
