@@ -252,14 +252,14 @@ sub check_history
 
 	foreach my $number (0 .. $#ACCOUNTS)
 	{
-		my $name = "$ACCOUNTS[$number]$seed";
+		my $name = "$ACCOUNTS[$number]$provider$seed";
 		my $secret = $history->secret($number);
 
 		push @accounts, { provider => $provider, name => $name, secret => $secret, references => open_account($history, $provider, $name, $secret) };
 	}
 	foreach my $account (@accounts)
 	{
-		my $what = "$provider, seed $seed, $account->{name}";
+		my $what = "$account->{name} (seed $seed)";
 
 		deliver($history, $account, $account == $accounts[0] ? [@events] : disorder($history, @events));
 		is(settle($account), '', "$what: every event is applied in the end");
