@@ -504,7 +504,7 @@ with_known_status(const ProviderSnapshot *snapshot)
 	ProviderSnapshot known = *snapshot;
 	const char **status = &known.payment_intent.status;
 
-	if (*status != NULL && RUN(status_known, arg_text(*status)) == 0)
+	if (*status != NULL && !payment_arrived(*status) && RUN(status_known, arg_text(*status)) == 0)
 		*status = NULL;
 	return known;
 }

@@ -10,6 +10,7 @@
 #   JANUA_SEED=N     repeats a history; it is printed
 #   JANUA_ROUNDS=N   more histories, with the seeds that follow
 #   JANUA_PROVIDER=  of one provider only
+#   JANUA_EXPLAIN=1  shows the events of each object that differs
 use strict;
 use warnings;
 
@@ -17,6 +18,7 @@ use IPC::Run ();
 use JSON::PP ();
 use JanuaHistory;
 use JanuaTest;
+use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -27,7 +29,8 @@ my $seed = $ENV{JANUA_SEED} || 1 + int(rand(1_000_000));
 my $rounds = $ENV{JANUA_ROUNDS} || 1;
 my @providers = $ENV{JANUA_PROVIDER} || qw(stripe conekta polar);
 my $json = JSON::PP->new->utf8->canonical;
-my $node = new_node('main');
+my ($began, $ends) = map { POSIX::strftime('%Y-%m-%dT%H:%M:%S', gmtime $_) } time(), time() + 7200;
+my $node = new_node('main', conf => "timezone = 'UTC'\n");
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
@@ -81,6 +84,11 @@ sub rows_of
 	foreach my $line (split /\n/, sql("SELECT jsonb_build_array(kind, name, content) FROM public.told_rows('$provider', '$account') ORDER BY 1"))
 	{
 		my ($kind, $name, $content) = @{ JSON::PP->new->decode($line) };
+		# when we ourselves did something is another time in each account
+		foreach my $value (grep { defined && !ref } values %$content)
+		{
+			$value = 'lately' if $value =~ /^\d{4}-\d\d-\d\dT/ && $value ge $began && $value lt $ends;
+		}
 		$rows{"$kind $name"} = $content;
 	}
 	return \%rows;
@@ -226,12 +234,12 @@ sub complain
 	return unless $ENV{JANUA_EXPLAIN};
 	foreach my $object (grep { !$seen{$_}++ } map { /^\w+ \w+ ([^.:]+)/ } @lines)
 	{
-		my @arrived = split /\n/, sql("SELECT event_id FROM billing.webhook_events WHERE account = '$account->{name}' ORDER BY received_at, id");
-		my $place = 0;
-		my %place = map { $_ => $place++ } @arrived;
+		my %how = map { /^(\S+) (.*)/ } split /\n/, sql("SELECT event_id || ' arrived ' || rank() OVER (ORDER BY received_at, id) || ', ' || state || coalesce(': ' || reason, '') "
+				. "|| ', tries ' || attempts FROM billing.webhook_events WHERE account = '$account->{name}'");
 
+		diag("$object: known as of " . sql("SELECT as_of || ', stage ' || as_of_stage || ', ' || as_of_event FROM billing.provider_refs WHERE provider_id = '$object' AND account = '$account->{name}' ORDER BY 1"));
 		diag("$object, in order:");
-		diag("  arrived $place{$_->{id}}: $_->{id} $_->{type} $_->{body}") foreach grep { $_->{about} eq $object } $history->events;
+		diag("  $how{$_->{id}}: $_->{id} $_->{type} $_->{body}") foreach grep { index($_->{body}, $object) >= 0 } $history->events;
 	}
 }
 
@@ -244,14 +252,14 @@ sub check_history
 
 	foreach my $number (0 .. $#ACCOUNTS)
 	{
-		my $name = "$ACCOUNTS[$number]$seed";
+		my $name = "$ACCOUNTS[$number]$provider$seed";
 		my $secret = $history->secret($number);
 
 		push @accounts, { provider => $provider, name => $name, secret => $secret, references => open_account($history, $provider, $name, $secret) };
 	}
 	foreach my $account (@accounts)
 	{
-		my $what = "$provider, seed $seed, $account->{name}";
+		my $what = "$account->{name} (seed $seed)";
 
 		deliver($history, $account, $account == $accounts[0] ? [@events] : disorder($history, @events));
 		is(settle($account), '', "$what: every event is applied in the end");
