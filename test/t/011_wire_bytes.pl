@@ -24,6 +24,14 @@ sub ref_of { return sql("SELECT provider_id FROM billing.provider_refs WHERE obj
 my (@calls, @ours);
 my $seen = 0;
 
+# Where webhooks of one second contradict each other the provider is asked.
+sub hear
+{
+	hand_over($node, $simulator);
+	poll_until(sub { sql("SELECT count(*) FROM billing.outbox WHERE operation LIKE '%.fetch'") eq '0' }, 'every object that is in doubt was asked for');
+	new_requests();
+}
+
 # The requests since the last time, in their order.
 sub new_requests
 {
@@ -182,7 +190,7 @@ sql("SELECT billing.refresh('$full')");
 same('a subscription that is asked for', $full, 'subscriptions.retrieve', qq("$sub", {"expand": ["latest_invoice.confirmation_secret"]}));
 sql("SELECT billing.refresh_invoices('$customer')");
 same('the invoices', $customer, 'invoices.list', qq({"customer": "$cus", "expand": ["data.payments"], "limit": 100}));
-hand_over($node, $simulator);
+hear();
 sql("SELECT billing.await('$customer', '30 seconds')");
 new_requests();
 
@@ -289,8 +297,7 @@ sub deposited
 	$simulator->control('call', { method => 'POST', path => '/v1/payment_intents/' . ref_of($payment, 'payment_intent') . '/confirm', params => {
 		payment_method => 'pm_usBankAccount_success', mandate_data => { customer_acceptance => { type => 'offline' } },
 		payment_method_options => { us_bank_account => { verification_method => 'microdeposits' } } } });
-	hand_over($node, $simulator);
-	new_requests();
+	hear();
 	return $payment;
 }
 
@@ -321,7 +328,7 @@ my $waiting_refund = sql("SELECT billing.create_refund('$slow')");
 same('all of it', $waiting_refund, 'refunds.create', qq({"payment_intent": "@{[ref_of($slow, 'payment_intent')]}", "amount": 2500, @{[tags($waiting_refund, 'org/1 ñ')]}}));
 my $re = ref_of($waiting_refund, 'refund');
 $simulator->control('edit', { kind => 'refunds', id => $re, fields => { status => 'requires_action' } });
-hand_over($node, $simulator);
+hear();
 sql("SELECT billing.cancel_refund('$waiting_refund')");
 same('a refund given up', $waiting_refund, 'refunds.cancel', qq("$re"));
 
@@ -331,8 +338,7 @@ foreach my $payment (@disputed)
 	sql("SELECT billing.await('$payment', '30 seconds')");
 	$simulator->control('act', { provider => 'stripe', action => 'dispute', payment_intent => ref_of($payment, 'payment_intent') });
 }
-hand_over($node, $simulator);
-new_requests();
+hear();
 my ($dispute, $lost_dispute) = map { sql("SELECT id FROM billing.disputes WHERE payment_intent_id = '$_'") } @disputed;
 my $du = ref_of($dispute, 'dispute');
 sql(qq(SELECT billing.submit_dispute_evidence('$dispute', '{"uncategorized_text": "sent on 2026-11-01 & signed", "shipping_carrier": "UPS"}', submit => false)));
