@@ -109,3 +109,12 @@ result_set_error(CallResult *result, Outcome outcome, const char *type, const ch
 	result->error_type = type;
 	result->error_code = code;
 }
+
+bool
+event_type_is(const char *type, const char *pattern)
+{
+	size_t length = strlen(pattern);
+
+	return length > 0 && pattern[length - 1] == '*' ? strncmp(type, pattern, length - 1) == 0
+													: strcmp(type, pattern) == 0;
+}

@@ -45,4 +45,7 @@ extern bool answer_is_success(const HttpResponse *response);
 extern void result_set_error(CallResult *result, Outcome outcome, const char *type,
 							 const char *code);
 
+/* Is it this type of event, or one of this family, which ends with a star? */
+extern bool event_type_is(const char *type, const char *pattern);
+
 #endif /* JANUA_PROVIDERS_COMMON_H */

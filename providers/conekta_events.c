@@ -104,22 +104,12 @@ static const EventRule rules[] = {
 	{"webhook_ping", EFFECT_NONE, "a test of the endpoint"},
 };
 
-static bool
-is_rule_of(const EventRule *rule, const char *type)
-{
-	size_t length = strlen(rule->type);
-
-	if (length > 2 && strcmp(rule->type + length - 2, ".*") == 0)
-		return strncmp(rule->type, type, length - 1) == 0;
-	return strcmp(rule->type, type) == 0;
-}
-
 static const EventRule *
 find_rule(const char *type)
 {
 	for (size_t i = 0; type != NULL && i < lengthof(rules); i++)
 	{
-		if (is_rule_of(&rules[i], type))
+		if (event_type_is(type, rules[i].type))
 			return &rules[i];
 	}
 	return NULL;

@@ -69,22 +69,12 @@ static const EventRule rules[] = {
 	{"organization.updated", EFFECT_NONE, .why = "the account is configured here"},
 };
 
-static bool
-is_rule_of(const EventRule *rule, const char *type)
-{
-	size_t length = strlen(rule->type);
-
-	if (rule->type[length - 1] == '*')
-		return strncmp(rule->type, type, length - 1) == 0;
-	return strcmp(rule->type, type) == 0;
-}
-
 static const EventRule *
 find_rule(const char *type)
 {
 	for (size_t i = 0; type != NULL && i < lengthof(rules); i++)
 	{
-		if (is_rule_of(&rules[i], type))
+		if (event_type_is(type, rules[i].type))
 			return &rules[i];
 	}
 	return NULL;

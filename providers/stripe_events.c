@@ -218,21 +218,12 @@ static const EventRule event_rules[] = {
 	{"treasury.*", EFFECT_NONE, .reason = NOT_BILLING},
 };
 
-static bool
-rule_is_about(const EventRule *rule, const char *type)
-{
-	size_t length = strlen(rule->type);
-
-	return rule->type[length - 1] == '*' ? strncmp(type, rule->type, length - 1) == 0
-										 : strcmp(type, rule->type) == 0;
-}
-
 static const EventRule *
 find_rule(const char *type)
 {
 	for (size_t i = 0; i < lengthof(event_rules); i++)
 	{
-		if (rule_is_about(&event_rules[i], type))
+		if (event_type_is(type, event_rules[i].type))
 			return &event_rules[i];
 	}
 	return NULL;
