@@ -104,6 +104,8 @@ COMMENT ON COLUMN billing.provider_refs.as_of IS
 COMMENT ON COLUMN billing.provider_refs.in_doubt IS
 	'Webhooks of one second told different things and their order is not certain: the provider was asked for the object.';
 
+CREATE INDEX provider_refs_in_doubt ON billing.provider_refs (object_id) WHERE in_doubt;
+
 CREATE TABLE billing.waiting_links
 (
 	holder_id uuid NOT NULL,

@@ -77,6 +77,31 @@ COMMENT ON FUNCTION billing.rotate_webhook_secret(uuid) IS
 	'Has the provider make a new secret for the endpoint; it becomes the account''s, and the old one stays valid for 24 hours. Errors: '
 	'JB004 the provider cannot do it, JB005 unknown endpoint, JB008 it is deleted or was never made.';
 
+CREATE FUNCTION billing.revoke_webhook_secret(provider text, account text DEFAULT 'default') RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	had boolean;
+BEGIN
+	SELECT a.previous_webhook_secret_until > clock_timestamp() INTO had
+	FROM billing.provider_accounts AS a
+	WHERE a.provider = revoke_webhook_secret.provider AND a.account = revoke_webhook_secret.account
+	FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no account "%" at provider "%"', account, provider
+			USING ERRCODE = 'JB005', HINT = 'billing.provider_accounts lists them.';
+	END IF;
+	UPDATE billing.provider_accounts AS a SET previous_webhook_secret = NULL, previous_webhook_secret_until = NULL, updated_at = now()
+	WHERE a.provider = revoke_webhook_secret.provider AND a.account = revoke_webhook_secret.account
+		AND a.previous_webhook_secret IS NOT NULL;
+	RETURN coalesce(had, false);
+END
+$$;
+COMMENT ON FUNCTION billing.revoke_webhook_secret(text, text) IS
+	'The webhook secret that the account had before its present one is valid no more, as when it became known to others: without this it '
+	'is for 24 hours. True when it still was. Give the account a new secret first. Errors: JB005 unknown account.';
+
 CREATE FUNCTION billing.delete_webhook(webhook_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

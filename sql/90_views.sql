@@ -202,6 +202,14 @@ UNION ALL
 	WHERE e.state = 'waiting'
 		AND e.received_at < now() - (SELECT coalesce(p.value, '1 hour')::interval FROM billing.settings AS p WHERE p.name = 'webhook_patience')
 UNION ALL
+	SELECT r.as_of, 'warning', 'object is in doubt', r.object_type, r.object_id, NULL,
+		   format('webhooks of %s said different things, and %s was not asked', r.provider, r.provider),
+		   format('billing.refresh(%L)', r.object_id)
+	FROM billing.provider_refs AS r
+	WHERE r.in_doubt AND r.object_type IN ('customer', 'payment_intent', 'refund', 'dispute', 'subscription', 'invoice', 'checkout_session')
+		AND NOT EXISTS (SELECT FROM billing.outbox AS o
+						WHERE o.object_id = r.object_id AND o.operation = r.object_type || '.fetch' AND o.state <> 'dead')
+UNION ALL
 	SELECT s.created_at, 'error', 'second live subscription', 'subscription', s.id, s.organization_id,
 		   format('plan %s in group %s at %s', p.plan, s.plan_group, s.provider),
 		   'both entitle and both are billed: cancel one by billing.cancel_subscription()'

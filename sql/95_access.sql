@@ -226,7 +226,7 @@ FROM (VALUES
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
 	('{app,report}', 'select_provider provider_capabilities check_provider'),
-	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret delete_webhook list_webhooks'),
+	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret revoke_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',

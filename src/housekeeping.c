@@ -58,9 +58,14 @@ QUERY(
 QUERY(prune_bodies,
 	  "UPDATE billing.webhook_events SET raw_body = NULL WHERE id = ANY (ARRAY("
 	  "SELECT id FROM billing.webhook_events WHERE raw_body IS NOT NULL "
-	  "AND received_at < now() - make_interval(secs => $1) AND state IN ('applied', 'ignored') "
+	  "AND received_at < now() - make_interval(secs => $1) "
 	  "ORDER BY received_at LIMIT $2))",
 	  FLOAT8OID, INT8OID);
+QUERY(
+	forget_secrets,
+	"UPDATE billing.provider_accounts SET previous_webhook_secret = NULL, previous_webhook_secret_until = NULL "
+	"WHERE previous_webhook_secret_until < now()",
+	InvalidOid);
 QUERY(prune_deliveries,
 	  "DELETE FROM billing.sandbox_deliveries WHERE delivered_at < now() - interval '7 days'",
 	  InvalidOid);
@@ -93,6 +98,7 @@ prune(void *context)
 	RUN(prune_bodies,
 		arg_datum(Float8GetDatum(setting_seconds("raw_body_retention", 90 * days)), false),
 		arg_int(PRUNE_BATCH));
+	RUN(forget_secrets, arg_null());
 	RUN(prune_deliveries, arg_null());
 	RUN(empty_checkouts, arg_null());
 	RUN(empty_portals, arg_null());

@@ -400,6 +400,7 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 	char *organization_id;
 	char *before = NULL;
 	int attempts = 0;
+	bool is_new;
 	const char *type;
 
 	if (snapshot->deleted && told->customer == NULL)
@@ -419,8 +420,13 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 	id = ref_object("invoice", snapshot->provider_id, news->provider, news->account);
 	RUN(customer_organization, arg_uuid(customer));
 	organization_id = row_text(0, 1);
-	if (id == NULL)
+	is_new = id == NULL;
+	if (is_new)
+	{
+		/* the row before the id by which it is known: then links to it are made */
 		id = new_id();
+		put(id, told, news, customer, subscription, organization_id);
+	}
 	else if (RUN(invoice_status, arg_uuid(id)) > 0)
 	{
 		before = row_text(0, 1);
@@ -432,7 +438,8 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 		RUN(paid_earlier, arg_uuid(id), arg_time(paid_at(told, news)));
 		return SNAPSHOT_STALE;
 	}
-	put(id, told, news, customer, subscription, organization_id);
+	if (!is_new)
+		put(id, told, news, customer, subscription, organization_id);
 	payment_intent_link_invoice(told->payment_intent, id, news);
 	type = event_type(before, attempts, told);
 	if (type != NULL)

@@ -27,8 +27,9 @@ typedef struct OperationTraits
 	bool holds;  /* creates: while it is dead its followers wait */
 	bool urgent; /* passes waiting updates */
 	bool many;   /* its answer tells of objects of this type, none of which it was about */
-	bool asks;   /* changes nothing there: what it answers is taken over, as from a webhook */
-	bool pays;   /* money may be asked for: a decline is an answer, elsewhere it is a refusal */
+	bool
+		asks; /* changes nothing there: asked again it is answered anew, and taken over as from a webhook */
+	bool pays; /* money may be asked for: a decline is an answer, elsewhere it is a refusal */
 	/* completes the arguments when the request is about to be sent */
 	Description (*describe)(const OutboxRow *row);
 	/* a definite refusal or decline; NULL when there is nothing to note */

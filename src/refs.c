@@ -139,9 +139,7 @@ QUERY(
 	"OR ((r.as_of, r.as_of_stage / 100) = (excluded.as_of, excluded.as_of_stage / 100) "
 	"AND (excluded.as_of_event = '' OR (r.as_of_event <> '' "
 	"AND (r.as_of_stage, r.as_of_event) < (excluded.as_of_stage, excluded.as_of_event)))) "
-	"RETURNING in_doubt, "
-	"xmax = 0 AND EXISTS (SELECT FROM billing.webhook_events WHERE waiting_for = $5 AND provider = $3), "
-	"xmax = 0 AND EXISTS (SELECT FROM billing.waiting_links WHERE provider_id = $5 AND provider = $3)",
+	"RETURNING in_doubt, xmax = 0",
 	TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID, TEXTOID, INT8OID,
 	BOOLOID);
 
@@ -158,6 +156,26 @@ QUERY(wake_waiting_events,
 	  "UPDATE billing.webhook_events SET next_attempt_at = now() "
 	  "WHERE waiting_for = $1 AND provider = $2",
 	  TEXTOID, TEXTOID);
+
+QUERY(
+	awaited,
+	"SELECT EXISTS (SELECT FROM billing.webhook_events WHERE waiting_for = $1 AND provider = $2), "
+	"EXISTS (SELECT FROM billing.waiting_links WHERE provider_id = $1 AND provider = $2)",
+	TEXTOID, TEXTOID);
+
+void
+ref_appeared(const char *object_type, const char *provider_id, const pg_uuid_t *object_id,
+			 const News *news)
+{
+	bool links;
+
+	RUN(awaited, arg_text(provider_id), arg_text(news->provider));
+	links = row_bool(0, 2);
+	if (row_bool(0, 1))
+		RUN(wake_waiting_events, arg_text(provider_id), arg_text(news->provider));
+	if (links)
+		links_make(object_type, provider_id, object_id, news);
+}
 
 bool
 ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id, const News *news,
@@ -186,13 +204,9 @@ ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id, const 
 					   arg_int(digest)) > 0;
 	else
 	{
-		bool links = row_bool(0, 3);
-
 		in_doubt = row_bool(0, 1);
 		if (row_bool(0, 2))
-			RUN(wake_waiting_events, arg_text(snapshot->provider_id), arg_text(news->provider));
-		if (links)
-			links_make(type, snapshot->provider_id, object_id, news);
+			ref_appeared(type, snapshot->provider_id, object_id, news);
 	}
 	if (in_doubt)
 		refresh_doubtful(type, object_id, news->provider, news->account);
@@ -221,7 +235,8 @@ ref_put(const char *object_type, const pg_uuid_t *object_id, const char *provide
 	if (RUN(has_ref, arg_uuid(object_id), arg_text(object_type), arg_text(news->provider),
 			arg_text(news->account), arg_text(provider_id)) > 0)
 		return;
-	RUN(put_ref, arg_text(object_type), arg_uuid(object_id), arg_text(news->provider),
-		arg_text(news->account), arg_text(provider_id), arg_bool(news->livemode),
-		arg_time(news->as_of));
+	if (RUN(put_ref, arg_text(object_type), arg_uuid(object_id), arg_text(news->provider),
+			arg_text(news->account), arg_text(provider_id), arg_bool(news->livemode),
+			arg_time(news->as_of)) > 0)
+		ref_appeared(object_type, provider_id, object_id, news);
 }

@@ -68,6 +68,14 @@ extern bool news_lock_customer(const News *news, const pg_uuid_t *customer_id);
 extern bool ref_advance(const ProviderSnapshot *snapshot, const pg_uuid_t *object_id,
 						const News *news, int stage);
 
+/*
+ * The object, whose row is there, is known by this id from now on: webhooks
+ * that wait for it are due, and the links to it are made.  For who writes the
+ * id himself.
+ */
+extern void ref_appeared(const char *object_type, const char *provider_id,
+						 const pg_uuid_t *object_id, const News *news);
+
 /* Only the id, for objects without states of their own (a subscription's item). */
 extern void ref_put(const char *object_type, const pg_uuid_t *object_id, const char *provider_id,
 					const News *news);

@@ -154,7 +154,8 @@ told_as_of(const Delivery *delivery)
 
 	if (delivery->module->embedded == NULL)
 	{
-		if (!delivery->lookup && delivery->row.attempts > 1 && delivery->row.first_sent_at != 0)
+		if (!delivery->lookup && delivery->row.attempts > 1 && delivery->row.first_sent_at != 0 &&
+			!operation_traits(delivery->row.operation)->asks)
 			as_of = delivery->row.first_sent_at;
 		if (http_date(response, &date))
 		{

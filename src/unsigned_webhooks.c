@@ -115,25 +115,22 @@ QUERY(
 	"applied_at = coalesce(e.applied_at, excluded.applied_at)",
 	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID);
 
-static WebhookResult
+static void
 note(const Account *account, const Hint *hint, const char *event_id, const char *state,
 	 const char *reason)
 {
 	RUN(note_hint, arg_uuid(new_id()), arg_text(account->provider), arg_text(account->account),
 		arg_text(event_id), arg_bool(account->livemode), arg_text(hint->type), arg_text(state),
 		arg_text(reason));
-	return (WebhookResult){event_id, hint->type, state};
 }
 
-static WebhookResult
+static void
 ask(const Account *account, const Hint *hint, const pg_uuid_t *id)
 {
 	const char *object_type = object_type_name(hint->reading.subject->type);
-	WebhookResult result = note(
-		account, hint, psprintf("unsigned:%s:%s", hint->type, uuid_text(id)), "applied", ASKED);
 
+	note(account, hint, psprintf("unsigned:%s:%s", hint->type, uuid_text(id)), "applied", ASKED);
 	refresh_doubtful(object_type, id, account->provider, account->account);
-	return result;
 }
 
 static const char *
@@ -160,8 +157,11 @@ webhook_take_unsigned(const char *provider, const char *payload, size_t length,
 		!read_hint(((Account *) linitial(accounts))->module, payload, length, headers, &hint))
 		return false;
 	knows = account_of_object(&hint, accounts, &id);
-	*result = knows != NULL ? ask(knows, &hint, id)
-							: note(linitial(accounts), &hint, "unsigned:ignored", "ignored",
-								   reason_to_ignore(&hint));
+	if (knows != NULL)
+		ask(knows, &hint, id);
+	else
+		note(linitial(accounts), &hint, "unsigned:ignored", "ignored", reason_to_ignore(&hint));
+	/* whoever sent it does not learn which objects there are: the inbox says what became of it */
+	*result = (WebhookResult){"unsigned", hint.type, "ignored"};
 	return true;
 }

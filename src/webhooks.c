@@ -370,9 +370,9 @@ apply(void *context)
 				return;
 		}
 	}
-	apply_notices(a, reading.notices, &news);
+	a->waiting_for = doubts_settle(&reading, &news, &a->asked);
 	if (a->waiting_for == NULL)
-		a->waiting_for = doubts_settle(&reading, &news, &a->asked);
+		apply_notices(a, reading.notices, &news);
 }
 
 static void
@@ -599,10 +599,12 @@ SQL_FUNCTION(billing_replay_webhook)
 						errmsg("event \"%s\" is known to several accounts", event_id),
 						errhint("Pass provider and account.")));
 	if (rows_null(rows, 0, 5))
-		ereport(ERROR,
-				(errcode(ERRCODE_JB_STATE),
-				 errmsg("the body of event \"%s\" is no longer kept", event_id),
-				 errdetail("The setting raw_body_retention says how long bodies are kept.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_STATE),
+			 errmsg("the body of event \"%s\" is no longer kept", event_id),
+			 errdetail("The setting raw_body_retention says how long bodies are kept; of a webhook "
+					   "that was not signed nothing is.")));
 	status = reapply(rows, 0);
 	PG_RETURN_DATUM(db_close_text(status));
 }

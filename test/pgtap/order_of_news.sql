@@ -3,7 +3,7 @@
 -- key; nothing is sent.
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
-SELECT plan(22);
+SELECT plan(29);
 
 SELECT billing.configure_provider('stripe', 'sk_test_of_nobody', 'whsec_first', base_url => 'http://127.0.0.1:9');
 UPDATE billing.settings SET value = '1 hour' WHERE name IN ('retry_base', 'retry_cap');
@@ -91,6 +91,19 @@ DO $$ BEGIN PERFORM tell('evt_73', subscription('sub_own', 'active', 7)); END $$
 SELECT is(became('sub_own'), 'active 1, 1', 'one that says something else does');
 DO $$ BEGIN PERFORM tell('evt_74', subscription('sub_own', 'canceled', 7)); END $$;
 SELECT is(became('sub_own'), 'canceled 7, 1', 'but the end is the end');
+
+-- What is told before what it belongs to.
+SELECT is(tell('evt_81', intent('pi_early', 'processing') || '{"invoice": "in_late"}'), 'applied', 'a payment names an invoice that nobody knows');
+SELECT is((SELECT count(*) FROM billing.waiting_links WHERE provider_id = 'in_late'), 1::bigint, 'which is noted');
+SELECT is(tell('evt_82', invoice('in_late', 'open')), 'applied', 'the invoice is told');
+SELECT is((SELECT i.status FROM billing.invoices AS i JOIN billing.payment_intents AS p ON p.invoice_id = i.id JOIN billing.provider_refs AS r ON r.object_id = p.id
+	WHERE r.provider_id = 'pi_early'), 'open', 'and is the payment''s');
+SELECT is(tell('evt_83', jsonb_set(subscription('sub_early', 'active'), '{items,data,0,price,id}', '"price_late"')), 'waiting', 'a subscription to a price that nobody knows waits');
+UPDATE billing.webhook_events SET attempts = 21, next_attempt_at = NULL WHERE event_id = 'evt_83';
+SELECT billing.create_price('pro', 7700, 'EUR') AS price \gset
+SELECT billing.link_price(:'price', 'stripe', 'price_late');
+SELECT ok((SELECT next_attempt_at <= now() FROM billing.webhook_events WHERE event_id = 'evt_83'), 'until the price is linked, however long that takes');
+SELECT is(billing.replay_webhook('evt_83'), 'applied', 'and is applied then');
 
 -- Replayed: nothing happens a second time.
 SELECT count(*) AS events FROM billing.events \gset

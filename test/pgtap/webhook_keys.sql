@@ -3,7 +3,7 @@
 \ir helpers.psql
 CREATE EXTENSION pgcrypto SCHEMA public;
 
-SELECT plan(22);
+SELECT plan(28);
 
 CREATE FUNCTION headers(secret text, age interval DEFAULT '0') RETURNS jsonb
 LANGUAGE sql
@@ -71,6 +71,20 @@ SELECT ok(signed('whsec_europe'), 'a second account is tried as well');
 UPDATE billing.provider_accounts SET webhook_secret = set_byte(webhook_secret, 20, get_byte(webhook_secret, 20) # 1) WHERE account = 'europe';
 SELECT fails($$SELECT signed('whsec_europe')$$, 'JB012', 'does not open', NULL, 'a stored secret that was tampered with is an error');
 SELECT ok(signed('whsec_fifth', account => 'default'), 'that does not concern other accounts');
+
+-- ---------------------------------------------------------------------------
+-- One that others know
+
+SELECT billing.configure_provider('stripe', webhook_secret => 'whsec_after');
+SELECT ok(signed('whsec_after', account => 'default') AND signed('whsec_fifth', account => 'default'), 'the secret before stays valid');
+SELECT ok(billing.revoke_webhook_secret('stripe'), 'until it is revoked');
+SELECT ok(signed('whsec_after', account => 'default') AND NOT signed('whsec_fifth', account => 'default'), 'which counts at once');
+SELECT ok(NOT billing.revoke_webhook_secret('stripe'), 'a second time there is nothing to revoke');
+SELECT fails($$SELECT billing.revoke_webhook_secret('stripe', 'nowhere')$$, 'JB005', 'no account "nowhere"', 'provider_accounts', 'an unknown account is named');
+UPDATE billing.provider_accounts SET previous_webhook_secret = webhook_secret, previous_webhook_secret_until = now() - interval '1 second' WHERE account = 'default' AND provider = 'stripe';
+\setenv DATABASE :DBNAME
+\! psql -X -q -d "$DATABASE" -c 'CALL billing.run_worker()'
+SELECT is((SELECT count(*) FROM billing.provider_accounts WHERE previous_webhook_secret IS NOT NULL AND previous_webhook_secret_until < now()), 0::bigint, 'one that is past its time is not kept');
 
 -- ---------------------------------------------------------------------------
 -- Who may
