@@ -46,7 +46,7 @@ typedef struct CustomerSnapshot
 	const char *email;
 	const char *name;
 	const char *phone;
-	const char *default_payment_method; /* provider's id */
+	const char *default_payment_method; /* provider's id; "": as above */
 } CustomerSnapshot;
 
 typedef struct PaymentMethodSnapshot
