@@ -156,7 +156,7 @@ typedef struct PaymentIntentSnapshot
 	const char *receipt_url;
 	TimestampTz paid_at;
 	TimestampTz created_at;
-	TimestampTz charged_at; /* only of a partial one: when the charge was tried */
+	TimestampTz charged_at; /* when the charge was tried, where its details are told; 0: not told */
 } PaymentIntentSnapshot;
 
 typedef struct RefundSnapshot

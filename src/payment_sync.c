@@ -374,6 +374,7 @@ mirror(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *ne
 	   const char *status)
 {
 	bool arrived = payment_arrived(status);
+	bool dated = told->charged_at != 0; /* its details are taken by that, see note_past() */
 	Jsonb *action = unconstify(Jsonb *, told->next_action);
 
 	RUN(mirror_payment, arg_uuid(p->id), arg_text(status), arg_text(told->provider_status),
@@ -384,13 +385,14 @@ mirror(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *ne
 		arg_bytes(seal_text("payment_intents.next_action", p->id,
 							action == NULL ? NULL : json_string(action))),
 		arg_time(told->expires_at),
-		told->installments > 0 ? arg_int4(told->installments) : arg_null(),
+		told->installments > 0 && !dated ? arg_int4(told->installments) : arg_null(),
 		arg_text(told->error_code), arg_text(told->decline_code),
 		arg_text(told->cancellation_reason),
 		arg_uuid(link_find("invoice", told->invoice, "payment_intent", p->id, news)),
 		arg_ref("subscription", told->subscription, news),
 		arg_ref("checkout_session", told->checkout_session, news),
-		arg_bytes(seal_text("payment_intents.receipt_url", p->id, told->receipt_url)),
+		arg_bytes(
+			seal_text("payment_intents.receipt_url", p->id, dated ? NULL : told->receipt_url)),
 		arg_time(told->paid_at), arg_bool(arrived),
 		arg_bool(arrived || strcmp(status, "canceled") == 0), arg_bool(told->status != NULL),
 		arg_time(news->as_of), arg_bool(told->payment_method != NULL));
@@ -409,6 +411,8 @@ note_past(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News 
 {
 	if (told->charge != NULL)
 		payment_add_charge(p, told->charge);
+	if (told->charge != NULL && told->charged_at != 0)
+		payment_take_details(p, told);
 	if (told->status != NULL && payment_arrived(told->status))
 		RUN(arrived_earlier, arg_uuid(p->id),
 			arg_time(told->paid_at != 0 ? told->paid_at : news->as_of));
