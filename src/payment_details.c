@@ -25,22 +25,30 @@ QUERY(add_charge,
 	  "WHERE id = $1 AND $2 <> ALL (charges)",
 	  UUIDOID, TEXTOID);
 
+/* Who says which one is the latest. */
+typedef enum Teller
+{
+	TOLD_BY_CHARGE,
+	TOLD_BEFORE, /* by the payment, which has told something later since */
+	TOLD_LAST    /* by the payment, and that is its last word */
+} Teller;
+
 /*
- * Which one is the latest the payment says with more authority: its word (stage
- * 1) goes over a charge of the same time, and the order of its own news has
- * decided between two words.  Of two charges of one second any will do, as long
- * as it is always the same.
+ * The payment says it with more authority: its word (stage 1) goes over a charge
+ * of the same time, and the order of its own news has decided between two words.
+ * Of two charges of one second any will do, as long as it is always the same.
  */
 QUERY(
 	advance_charge,
 	"INSERT INTO billing.provider_refs AS r (object_type, object_id, provider, account, provider_id, livemode, "
-	"as_of, as_of_stage) VALUES ('charge', $1, $2, $3, $4, $5, $6, CASE WHEN $7 THEN 1 ELSE 0 END) "
+	"as_of, as_of_stage) VALUES ('charge', $1, $2, $3, $4, $5, $6, CASE $7 WHEN 0 THEN 0 ELSE 1 END) "
 	"ON CONFLICT (object_id, object_type, provider, account) DO UPDATE "
 	"SET provider_id = excluded.provider_id, as_of = excluded.as_of, as_of_stage = excluded.as_of_stage "
 	"WHERE (r.as_of, r.as_of_stage) < (excluded.as_of, excluded.as_of_stage) "
 	"OR ((r.as_of, r.as_of_stage) = (excluded.as_of, excluded.as_of_stage) "
-	"AND (r.provider_id < excluded.provider_id OR ($7 AND r.provider_id <> excluded.provider_id)))",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, BOOLOID);
+	"AND CASE $7 WHEN 0 THEN r.provider_id < excluded.provider_id "
+	"WHEN 2 THEN r.provider_id <> excluded.provider_id ELSE false END)",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID);
 
 bool
 payment_add_charge(const PaymentIntent *payment, const char *charge)
@@ -49,21 +57,20 @@ payment_add_charge(const PaymentIntent *payment, const char *charge)
 }
 
 static bool
-note_charge(const PaymentIntent *p, const char *charge, TimestampTz as_of, bool by_payment,
+note_charge(const PaymentIntent *p, const char *charge, TimestampTz as_of, Teller teller,
 			const News *news)
 {
 	bool added = payment_add_charge(p, charge);
 
 	return RUN(advance_charge, arg_uuid(p->id), arg_text(news->provider), arg_text(news->account),
-			   arg_text(charge), arg_bool(news->livemode), arg_time(as_of),
-			   arg_bool(by_payment)) > 0 ||
+			   arg_text(charge), arg_bool(news->livemode), arg_time(as_of), arg_int4(teller)) > 0 ||
 		   added;
 }
 
 void
-payment_note_charge(const PaymentIntent *payment, const char *charge, const News *news)
+payment_note_charge(const PaymentIntent *payment, const char *charge, bool newest, const News *news)
 {
-	(void) note_charge(payment, charge, news->as_of, true, news);
+	(void) note_charge(payment, charge, news->as_of, newest ? TOLD_LAST : TOLD_BEFORE, news);
 }
 
 /* ---- what it tells ---- */
@@ -147,7 +154,7 @@ take_charge(const PaymentIntent *p, const PaymentIntentSnapshot *told, const New
 		changed = payment_add_charge(p, told->charge);
 	else
 	{
-		changed = note_charge(p, told->charge, told->charged_at, false, news);
+		changed = note_charge(p, told->charge, told->charged_at, TOLD_BY_CHARGE, news);
 		changed |= payment_take_details(p, told);
 		changed |= take_error(p, told, news);
 	}
