@@ -46,7 +46,7 @@ typedef struct CustomerSnapshot
 	const char *email;
 	const char *name;
 	const char *phone;
-	const char *default_payment_method; /* provider's id */
+	const char *default_payment_method; /* provider's id; "": as above */
 } CustomerSnapshot;
 
 typedef struct PaymentMethodSnapshot
@@ -156,7 +156,7 @@ typedef struct PaymentIntentSnapshot
 	const char *receipt_url;
 	TimestampTz paid_at;
 	TimestampTz created_at;
-	TimestampTz charged_at; /* only of a partial one: when the charge was tried */
+	TimestampTz charged_at; /* when the charge was tried, where its details are told; 0: not told */
 } PaymentIntentSnapshot;
 
 typedef struct RefundSnapshot

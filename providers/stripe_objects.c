@@ -44,8 +44,8 @@ read_customer(const Jsonb *object, ProviderSnapshot *snapshot)
 	customer->email = text_or_none_at(object, "email");
 	customer->name = text_or_none_at(object, "name");
 	customer->phone = text_or_none_at(object, "phone");
-	customer->default_payment_method = stripe_id_at(object,
-													"invoice_settings.default_payment_method");
+	customer->default_payment_method = stripe_id_or_none_at(
+		object, "invoice_settings.default_payment_method");
 }
 
 /* The details stand in a member that is called like the type ("card": {...}). */

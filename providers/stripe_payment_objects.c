@@ -210,14 +210,15 @@ method_of(const Jsonb *object, const Jsonb *charge, const char *currency)
 
 /*
  * What was paid back of a charge.  Of one that was never captured, or not as a
- * whole, what was let go counts as refunded, too: there the refunds tell.
+ * whole, what was let go counts as refunded, too: there the refunds tell.  A
+ * failed attempt has nothing to give back, whatever came back of another one.
  */
 static int64
 refunded_of(const Jsonb *charge)
 {
 	int64 captured = amount_at(charge, "amount_captured");
 
-	if (!json_bool(charge, "captured", true) ||
+	if (!json_bool(charge, "captured", true) || is(charge, "status", "failed") ||
 		(captured != NO_AMOUNT && captured != amount_at(charge, "amount")))
 		return NO_AMOUNT;
 	return amount_at(charge, "amount_refunded");
@@ -230,6 +231,7 @@ read_charge_details(const Jsonb *charge, PaymentIntentSnapshot *intent)
 	int64 months;
 
 	intent->charge = json_text(charge, "id");
+	intent->charged_at = json_unix_time(charge, "created");
 	intent->amount_refunded = refunded_of(charge);
 	intent->receipt_url = json_text(charge, "receipt_url");
 	if (json_int(charge, "payment_method_details.card.installments.plan.count", &months) &&
@@ -307,7 +309,6 @@ stripe_charge_snapshot(const Jsonb *charge, bool livemode)
 	snapshot->has_livemode = json_has(charge, "livemode");
 	snapshot->partial = true;
 	told = &snapshot->payment_intent;
-	told->charged_at = json_unix_time(charge, "created");
 	told->currency = currency_at(charge, "currency");
 	told->method = method_in(json_text(charge, "payment_method_details.type"), told->currency);
 	told->error_code = json_text(charge, "failure_code");

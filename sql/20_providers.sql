@@ -114,7 +114,7 @@ CREATE TABLE billing.waiting_links
 	provider text NOT NULL,
 	account text NOT NULL,
 	provider_id text NOT NULL,
-	PRIMARY KEY (holder_id, object_type)
+	PRIMARY KEY (holder_id, object_type, provider, account)
 );
 COMMENT ON TABLE billing.waiting_links IS
 	'What an object of ours was told to belong to and is not known here yet: the payment method of a subscription that was told first. '

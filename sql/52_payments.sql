@@ -55,6 +55,8 @@ CREATE TABLE billing.payment_intents
 	terms bytea,
 	charges text[] NOT NULL DEFAULT '{}',
 	receipt_url bytea,
+	details_charge text COLLATE "C",
+	details_charged_at timestamptz,
 	receipt_email bytea,
 	expires_at timestamptz,
 	error_code text,
@@ -69,6 +71,7 @@ CREATE TABLE billing.payment_intents
 	CHECK (status NOT IN ('succeeded', 'partially_refunded', 'refunded') OR paid_at IS NOT NULL),
 	CHECK (status <> 'refunded' OR amount_refunded > 0),
 	CHECK ((refunds_told IS NULL) = (refunds_told_at IS NULL)),
+	CHECK ((details_charge IS NULL) = (details_charged_at IS NULL)),
 	CHECK ((asked_amount IS NULL) = (asked_currency IS NULL))
 );
 COMMENT ON TABLE billing.payment_intents IS
@@ -93,6 +96,9 @@ COMMENT ON COLUMN billing.payment_intents.terms IS
 COMMENT ON COLUMN billing.payment_intents.charges IS
 	'The provider''s ids of all attempts, as told; the latest one is in provider_refs. A look-up finds a new attempt by them.';
 COMMENT ON COLUMN billing.payment_intents.receipt_url IS 'Encrypted.';
+COMMENT ON COLUMN billing.payment_intents.details_charge IS
+	'The attempt, by the provider''s id, that receipt_url, installments and method are of: the one that was tried last, at '
+	'details_charged_at, of those that told theirs. NULL: they are as the payment told them.';
 COMMENT ON COLUMN billing.payment_intents.receipt_email IS 'Encrypted.';
 CREATE INDEX payment_intents_customer ON billing.payment_intents (customer_id, created_at);
 CREATE INDEX payment_intents_organization ON billing.payment_intents (organization_id, created_at);

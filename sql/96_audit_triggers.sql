@@ -22,7 +22,7 @@ BEGIN
 			('payment_methods', 'payment_method', 'id', '', '{token,last4,-listed_by,-unusable_as_of}'),
 			('subscriptions', 'subscription', 'id', '', '{}'),
 			('scheduled_changes', 'scheduled_change', 'id', '', '{}'),
-			('payment_intents', 'payment_intent', 'id', '', '{description,statement_descriptor_suffix,-refunds_told_at}'),
+			('payment_intents', 'payment_intent', 'id', '', '{description,statement_descriptor_suffix,-refunds_told_at,-details_charge,-details_charged_at}'),
 			('setup_intents', 'setup_intent', 'id', '', '{description}'),
 			('refunds', 'refund', 'id', '', '{}'),
 			('disputes', 'dispute', 'id', '', '{}'),

@@ -10,6 +10,7 @@
 
 #include "json.h"
 #include "keys.h"
+#include "links.h"
 
 /* ---- to the provider ---- */
 
@@ -157,17 +158,20 @@ QUERY(mirror_customer,
 	  "email_hash = nullif(coalesce($3, email_hash), ''), name = nullif(coalesce($4, name), ''), "
 	  "phone = nullif(coalesce($5, phone), ''), updated_at = now() WHERE id = $1",
 	  UUIDOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID);
+/*
+ * What its provider told to be the default before is it no longer, even where
+ * the new one is not known here, or there is none.
+ */
 QUERY(
-	mirror_default_method,
-	"WITH target AS (SELECT m.id FROM billing.payment_methods AS m JOIN billing.provider_refs AS r "
-	"ON r.object_id = m.id AND r.object_type = 'payment_method' "
-	"WHERE m.customer_id = $1 AND r.provider_id = $2 AND r.provider = $3 AND r.account = $4 AND NOT m.is_default "
-	"AND m.unusable IS NULL), "
-	"cleared AS (UPDATE billing.payment_methods SET is_default = false "
-	"WHERE customer_id = $1 AND is_default AND EXISTS (SELECT FROM target) RETURNING id) "
-	"SELECT id, (SELECT count(*) FROM cleared) FROM target",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID);
-QUERY(make_default, "UPDATE billing.payment_methods SET is_default = true WHERE id = $1", UUIDOID);
+	clear_default,
+	"UPDATE billing.payment_methods SET is_default = false WHERE customer_id = $1 AND is_default "
+	"AND id IS DISTINCT FROM $2 AND ((provider = $3 AND account = $4) "
+	"OR EXISTS (SELECT FROM billing.payment_methods AS m WHERE m.id = $2 AND m.state = 'attached'))",
+	UUIDOID, UUIDOID, TEXTOID, TEXTOID);
+QUERY(make_default,
+	  "UPDATE billing.payment_methods SET is_default = true, updated_at = now() "
+	  "WHERE id = $2 AND customer_id = $1 AND state = 'attached' AND NOT is_default",
+	  UUIDOID, UUIDOID);
 
 /* Not told is NULL, told to be none is empty. */
 static Arg
@@ -199,6 +203,20 @@ mirror_data(const pg_uuid_t *id, const CustomerSnapshot *told)
 		arg_told(told->phone, seal_text("customers.phone", id, told->phone)));
 }
 
+static void
+mirror_default(const pg_uuid_t *id, const CustomerSnapshot *told, const News *news)
+{
+	pg_uuid_t *method = link_find("payment_method", told->default_payment_method, "customer", id,
+								  news);
+
+	if (told->default_payment_method == NULL)
+		return;
+	RUN(clear_default, arg_uuid(id), arg_uuid(method), arg_text(news->provider),
+		arg_text(news->account));
+	if (method != NULL)
+		RUN(make_default, arg_uuid(id), arg_uuid(method));
+}
+
 Applied
 customer_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
@@ -224,10 +242,6 @@ customer_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 	if (news->own_id != NULL && !news->asked)
 		return SNAPSHOT_APPLIED;
 	mirror_data(id, &snapshot->customer);
-	if (snapshot->customer.default_payment_method != NULL &&
-		RUN(mirror_default_method, arg_uuid(id),
-			arg_text(snapshot->customer.default_payment_method), arg_text(news->provider),
-			arg_text(news->account)) > 0)
-		RUN(make_default, arg_uuid(row_uuid(0, 1)));
+	mirror_default(id, &snapshot->customer, news);
 	return SNAPSHOT_APPLIED;
 }

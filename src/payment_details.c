@@ -25,16 +25,30 @@ QUERY(add_charge,
 	  "WHERE id = $1 AND $2 <> ALL (charges)",
 	  UUIDOID, TEXTOID);
 
-/* Which one is the latest the payment says with more authority: its word goes over a charge of the same time. */
+/* Who says which one is the latest. */
+typedef enum Teller
+{
+	TOLD_BY_CHARGE,
+	TOLD_BEFORE, /* by the payment, which has told something later since */
+	TOLD_LAST    /* by the payment, and that is its last word */
+} Teller;
+
+/*
+ * The payment says it with more authority: its word (stage 1) goes over a charge
+ * of the same time, and the order of its own news has decided between two words.
+ * Of two charges of one second any will do, as long as it is always the same.
+ */
 QUERY(
 	advance_charge,
-	"INSERT INTO billing.provider_refs AS r (object_type, object_id, provider, account, provider_id, livemode, as_of) "
-	"VALUES ('charge', $1, $2, $3, $4, $5, $6) "
+	"INSERT INTO billing.provider_refs AS r (object_type, object_id, provider, account, provider_id, livemode, "
+	"as_of, as_of_stage) VALUES ('charge', $1, $2, $3, $4, $5, $6, CASE $7 WHEN 0 THEN 0 ELSE 1 END) "
 	"ON CONFLICT (object_id, object_type, provider, account) DO UPDATE "
-	"SET provider_id = excluded.provider_id, as_of = excluded.as_of "
-	"WHERE r.provider_id <> excluded.provider_id "
-	"AND (r.as_of < excluded.as_of OR (r.as_of = excluded.as_of AND $7))",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, BOOLOID);
+	"SET provider_id = excluded.provider_id, as_of = excluded.as_of, as_of_stage = excluded.as_of_stage "
+	"WHERE (r.as_of, r.as_of_stage) < (excluded.as_of, excluded.as_of_stage) "
+	"OR ((r.as_of, r.as_of_stage) = (excluded.as_of, excluded.as_of_stage) "
+	"AND CASE $7 WHEN 0 THEN r.provider_id < excluded.provider_id "
+	"WHEN 2 THEN r.provider_id <> excluded.provider_id ELSE false END)",
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID);
 
 bool
 payment_add_charge(const PaymentIntent *payment, const char *charge)
@@ -43,32 +57,51 @@ payment_add_charge(const PaymentIntent *payment, const char *charge)
 }
 
 static bool
-note_charge(const PaymentIntent *p, const char *charge, TimestampTz as_of, bool by_payment,
+note_charge(const PaymentIntent *p, const char *charge, TimestampTz as_of, Teller teller,
 			const News *news)
 {
 	bool added = payment_add_charge(p, charge);
 
 	return RUN(advance_charge, arg_uuid(p->id), arg_text(news->provider), arg_text(news->account),
-			   arg_text(charge), arg_bool(news->livemode), arg_time(as_of),
-			   arg_bool(by_payment)) > 0 ||
+			   arg_text(charge), arg_bool(news->livemode), arg_time(as_of), arg_int4(teller)) > 0 ||
 		   added;
 }
 
 void
-payment_note_charge(const PaymentIntent *payment, const char *charge, const News *news)
+payment_note_charge(const PaymentIntent *payment, const char *charge, bool newest, const News *news)
 {
-	(void) note_charge(payment, charge, news->as_of, true, news);
+	(void) note_charge(payment, charge, news->as_of, newest ? TOLD_LAST : TOLD_BEFORE, news);
 }
 
 /* ---- what it tells ---- */
 
+/*
+ * They are those of the charge that was tried last, whether or not the payment
+ * has named it yet.  Of two charges of one second the one with a receipt took
+ * the money; the id only makes the choice the same in any order.  A receipt is
+ * sealed anew each time: the same one is not written again.
+ */
 QUERY(
-	fill_details,
+	take_details,
 	"UPDATE billing.payment_intents SET method = coalesce($2, method), "
-	"installments = coalesce($3, installments), receipt_url = coalesce(receipt_url, $4), updated_at = now() "
-	"WHERE id = $1 AND (method IS DISTINCT FROM coalesce($2, method) "
-	"OR installments IS DISTINCT FROM coalesce($3, installments) OR (receipt_url IS NULL AND $4 IS NOT NULL))",
-	UUIDOID, TEXTOID, INT4OID, BYTEAOID);
+	"installments = CASE WHEN details_charge = $5 THEN coalesce($3, installments) ELSE $3 END, "
+	"receipt_url = CASE WHEN details_charge = $5 THEN coalesce(receipt_url, $4) ELSE $4 END, "
+	"details_charge = $5, details_charged_at = $6, updated_at = now() "
+	"WHERE id = $1 AND CASE WHEN details_charge = $5 THEN method IS DISTINCT FROM coalesce($2, method) "
+	"OR installments IS DISTINCT FROM coalesce($3, installments) OR (receipt_url IS NULL AND $4 IS NOT NULL) "
+	"ELSE details_charge IS NULL OR (details_charged_at, receipt_url IS NOT NULL, details_charge) "
+	"< ($6, $4 IS NOT NULL, $5) END",
+	UUIDOID, TEXTOID, INT4OID, BYTEAOID, TEXTOID, TIMESTAMPTZOID);
+
+bool
+payment_take_details(const PaymentIntent *payment, const PaymentIntentSnapshot *told)
+{
+	bytea *receipt = seal_text("payment_intents.receipt_url", payment->id, told->receipt_url);
+
+	return RUN(take_details, arg_uuid(payment->id), arg_text(told->method),
+			   told->installments > 0 ? arg_int4(told->installments) : arg_null(),
+			   arg_bytes(receipt), arg_text(told->charge), arg_time(told->charged_at)) > 0;
+}
 
 /*
  * The payment tells its error itself: the charge's is for what it leaves out,
@@ -78,24 +111,18 @@ QUERY(
 	fill_error,
 	"UPDATE billing.payment_intents AS p SET error_code = coalesce(p.error_code, $2), "
 	"decline_code = coalesce(p.decline_code, $3), updated_at = now() "
-	"WHERE p.id = $1 AND p.status IN ('pending', 'failed') "
+	"WHERE p.id = $1 AND p.details_charge = $7 AND p.status IN ('pending', 'failed') "
 	"AND ((p.error_code IS NULL AND $2 IS NOT NULL) OR (p.decline_code IS NULL AND $3 IS NOT NULL)) "
 	"AND EXISTS (SELECT FROM billing.provider_refs AS r WHERE r.object_id = p.id "
 	"AND r.object_type = 'payment_intent' AND r.provider = $4 AND r.account = $5 AND r.as_of <= $6)",
-	UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+	UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID);
 
 static bool
-take_details(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
+take_error(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
 {
-	bool filled = RUN(fill_details, arg_uuid(p->id), arg_text(told->method),
-					  told->installments > 0 ? arg_int4(told->installments) : arg_null(),
-					  arg_bytes(
-						  seal_text("payment_intents.receipt_url", p->id, told->receipt_url))) > 0;
-
 	return RUN(fill_error, arg_uuid(p->id), arg_text(told->error_code),
 			   arg_text(told->decline_code), arg_text(news->provider), arg_text(news->account),
-			   arg_time(news->as_of)) > 0 ||
-		   filled;
+			   arg_time(news->as_of), arg_text(told->charge)) > 0;
 }
 
 /* It may be told before the money has arrived, and counts from then on. */
@@ -113,15 +140,24 @@ take_sum(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *
 	return changed;
 }
 
+/*
+ * One that does not say when it was tried is an attempt that there was, and no
+ * more: nobody knows whether another one came after it.  Sums have an order of
+ * their own.
+ */
 static bool
 take_charge(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
 {
-	bool changed = note_charge(p, told->charge, told->charged_at, false, news);
-	char *latest = ref_find("charge", p->id, news->provider, news->account);
+	bool changed;
 
-	if (strcmp(latest, told->charge) != 0)
-		return changed;
-	changed |= take_details(p, told, news);
+	if (told->charged_at == 0)
+		changed = payment_add_charge(p, told->charge);
+	else
+	{
+		changed = note_charge(p, told->charge, told->charged_at, TOLD_BY_CHARGE, news);
+		changed |= payment_take_details(p, told);
+		changed |= take_error(p, told, news);
+	}
 	changed |= take_sum(p, told, news);
 	return changed;
 }

@@ -374,6 +374,7 @@ mirror(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *ne
 	   const char *status)
 {
 	bool arrived = payment_arrived(status);
+	bool dated = told->charged_at != 0; /* its details are taken by that, see note_past() */
 	Jsonb *action = unconstify(Jsonb *, told->next_action);
 
 	RUN(mirror_payment, arg_uuid(p->id), arg_text(status), arg_text(told->provider_status),
@@ -384,13 +385,14 @@ mirror(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *ne
 		arg_bytes(seal_text("payment_intents.next_action", p->id,
 							action == NULL ? NULL : json_string(action))),
 		arg_time(told->expires_at),
-		told->installments > 0 ? arg_int4(told->installments) : arg_null(),
+		told->installments > 0 && !dated ? arg_int4(told->installments) : arg_null(),
 		arg_text(told->error_code), arg_text(told->decline_code),
 		arg_text(told->cancellation_reason),
 		arg_uuid(link_find("invoice", told->invoice, "payment_intent", p->id, news)),
 		arg_ref("subscription", told->subscription, news),
 		arg_ref("checkout_session", told->checkout_session, news),
-		arg_bytes(seal_text("payment_intents.receipt_url", p->id, told->receipt_url)),
+		arg_bytes(
+			seal_text("payment_intents.receipt_url", p->id, dated ? NULL : told->receipt_url)),
 		arg_time(told->paid_at), arg_bool(arrived),
 		arg_bool(arrived || strcmp(status, "canceled") == 0), arg_bool(told->status != NULL),
 		arg_time(news->as_of), arg_bool(told->payment_method != NULL));
@@ -409,9 +411,31 @@ note_past(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News 
 {
 	if (told->charge != NULL)
 		payment_add_charge(p, told->charge);
+	if (told->charge != NULL && told->charged_at != 0)
+		payment_take_details(p, told);
 	if (told->status != NULL && payment_arrived(told->status))
 		RUN(arrived_earlier, arg_uuid(p->id),
 			arg_time(told->paid_at != 0 ? told->paid_at : news->as_of));
+}
+
+/* What is told of the state goes with the state; the rest stays as newer news told it. */
+QUERY(
+	book_arrival,
+	"UPDATE billing.payment_intents SET status = $2, "
+	"amount_received = coalesce($3, greatest(amount_received, coalesce($4, amount))), "
+	"paid_at = least(paid_at, $5), amount_capturable = 0, client_secret = NULL, terms = NULL, next_action = NULL, "
+	"expires_at = NULL, error_code = NULL, decline_code = NULL, cancellation_reason = NULL, updated_at = now() "
+	"WHERE id = $1",
+	UUIDOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID);
+
+/* Money is money, also when news that are older than what we have bring it. */
+static void
+book_late(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news,
+		  const char *status)
+{
+	RUN(book_arrival, arg_uuid(p->id), arg_text(status), arg_told(p, news, told->amount_received),
+		arg_told(p, news, told->amount),
+		arg_time(told->paid_at != 0 ? told->paid_at : news->as_of));
 }
 
 QUERY(keep_browser,
@@ -518,6 +542,7 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	PaymentIntent *p = payment_intent_load(id);
 	const char *status;
 	bool arrives;
+	bool advanced;
 
 	if (snapshot->partial)
 		return payment_details_apply(snapshot, news, waiting_for);
@@ -533,8 +558,18 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	if (status == NULL)
 		return SNAPSHOT_STALE;
 	arrives = payment_arrived(status) && !payment_arrived(p->status);
-	/* older news do not overwrite newer ones, but money is money */
-	if (!ref_advance(snapshot, p->id, news, stage_of(status)) && !arrives)
+	advanced = ref_advance(snapshot, p->id, news, stage_of(status));
+	/* the latest attempt, as far as one knows: refunds and disputes are told by it */
+	if (told->charge != NULL)
+		payment_note_charge(p, told->charge, advanced, news);
+	if (advanced)
+	{
+		p = check_asked(p, snapshot, news);
+		mirror(p, told, news, status);
+	}
+	else if (arrives)
+		book_late(p, told, news, status);
+	else
 	{
 		keep_for_browser(p, told);
 		/* sums of what came back have an order of their own */
@@ -542,11 +577,6 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 			take_refunded(p, told, news);
 		return SNAPSHOT_STALE;
 	}
-	/* the latest attempt: refunds and disputes are told by it */
-	if (told->charge != NULL)
-		payment_note_charge(p, told->charge, news);
-	p = check_asked(p, snapshot, news);
-	mirror(p, told, news, status);
 	if (strcmp(p->status, status) != 0)
 		event_record(psprintf("payment_intent.%s", status), "payment_intent", p->id,
 					 p->organization_id, p->status, status);

@@ -144,8 +144,18 @@ extern bool payment_method_at_provider(const OutboxRow *row, const pg_uuid_t *me
 /* An attempt that there was, sooner or later; false: it was known. */
 extern bool payment_add_charge(const PaymentIntent *payment, const char *charge);
 
-/* The latest attempt, as the payment itself tells it; refunds and disputes are told by it. */
-extern void payment_note_charge(const PaymentIntent *payment, const char *charge, const News *news);
+/*
+ * The latest attempt, as the payment itself tells it; refunds and disputes are
+ * told by it.  newest: of its news of one second these are the last.
+ */
+extern void payment_note_charge(const PaymentIntent *payment, const char *charge, bool newest,
+								const News *news);
+
+/*
+ * Receipt, instalments and method of told->charge, tried at told->charged_at;
+ * false when those of a later one are known, or it is nothing new.
+ */
+extern bool payment_take_details(const PaymentIntent *payment, const PaymentIntentSnapshot *told);
 
 /* What is told of a payment beside its state: of its charges, and of its invoice. */
 extern Applied payment_details_apply(const ProviderSnapshot *snapshot, const News *news,

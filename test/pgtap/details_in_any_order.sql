@@ -3,7 +3,7 @@
 -- with a made-up key; nothing is sent.
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
-SELECT plan(17);
+SELECT plan(28);
 
 SELECT billing.configure_provider('stripe', 'sk_test_of_nobody', 'whsec_first', base_url => 'http://127.0.0.1:9');
 UPDATE billing.settings SET value = '1 hour' WHERE name IN ('retry_base', 'retry_cap');
@@ -73,6 +73,15 @@ INSERT INTO story (name, type, object, after) VALUES
 	('apart', 'refund.failed', refund('re1', 'failed', 1000, 10), 20),
 	('apart', 'charge.refunded', charge('ch1', 4, '{"amount_refunded": 3000}'), 30),
 	('apart', 'refund.created', refund('re2', 'succeeded', 500, 40), 40),
+	-- two attempts in one second, and the money comes back before anybody says that it arrived
+	('hurried', 'payment_intent.payment_failed', intent('requires_payment_method', '{"latest_charge": "ch9_?", "last_payment_error": {"code": "card_declined"}}'), 10),
+	('hurried', 'charge.failed', charge('ch9', 10, '{"status": "failed", "amount_captured": 0, "captured": false, "failure_code": "card_declined", "payment_method_details": {"type": "card"}}'), 10),
+	('hurried', 'payment_intent.succeeded', intent('succeeded', '{"latest_charge": "ch2_?"}'), 10),
+	('hurried', 'charge.refunded', charge('ch2', 10, '{"amount_refunded": 1000, "payment_method_details": {"type": "link"}, "receipt_url": "https://stripe.example/2"}'), 20),
+	('hurried', 'charge.updated', charge('ch9', 10, '{"status": "failed", "failure_code": "card_declined", "payment_method_details": {"type": "card"}}'), 30),
+	-- what tells nothing but the customer comes after the money: only the state is the money's
+	('late', 'payment_intent.succeeded', intent('succeeded', '{"latest_charge": "ch1_?", "payment_method_types": ["card"], "amount_received": 9000}'), 10),
+	('late', 'payment_intent.processing', intent('of_tomorrow', '{"payment_method_types": ["us_bank_account"], "amount_received": 9000, "metadata": {}}'), 20),
 	-- a mandate comes and goes, the card's data change meanwhile
 	('mandate', 'payment_method.attached', '{"object": "payment_method", "id": "pm_?", "customer": "cus_1", "type": "sepa_debit", "sepa_debit": {"last4": "3000"}}', 1),
 	('mandate', 'mandate.updated', '{"object": "mandate", "id": "m1_?", "payment_method": "pm_?", "status": "active"}', 10),
@@ -141,6 +150,8 @@ SELECT is(outcome('declined0')::jsonb, '{"status": "failed", "charges": ["ch1_?"
 SELECT is(outcome('refunded0')::jsonb - 'charges' - 'latest' - 'received', '{"status": "partially_refunded", "refunded": 3000, "elsewhere": 0}', 'sums and refunds are not counted twice');
 SELECT is(outcome('summed0')::jsonb - 'charges' - 'latest' - 'received', '{"status": "partially_refunded", "refunded": 2500, "elsewhere": 2500}', 'the newest sum counts');
 SELECT is(outcome('apart0')::jsonb - 'charges' - 'latest' - 'received', '{"status": "partially_refunded", "refunded": 3500, "elsewhere": 3000}', 'a refund that had failed before is not in the sum, nor is one that came after it');
+SELECT is(outcome('hurried0')::jsonb, '{"status": "partially_refunded", "charges": ["ch2_?", "ch9_?"], "latest": "ch2_?", "method": "link", "receipt": "https://stripe.example/2", "received": 10000, "refunded": 1000, "elsewhere": 1000}', 'of two attempts in one second the one that took the money tells the details');
+SELECT is(outcome('late0')::jsonb, '{"status": "succeeded", "charges": ["ch1_?"], "latest": "ch1_?", "method": "us_bank_account", "received": 9000, "refunded": 0, "elsewhere": 0}', 'what is told later of a payment stays');
 SELECT is(outcome('mandate0'), 'failed 3001 mandate_inactive', 'a method whose mandate is inactive is failed, whatever else is told of it');
 
 SELECT results_eq(format('SELECT outcomes(%L, 60)', name), format('SELECT outcome(%L)', name || 0), name || ' in any order')
@@ -160,6 +171,27 @@ SELECT is(outcome('held')::jsonb ->> 'elsewhere', '0', 'an authorisation that is
 SELECT tell('evt_part', 'payment_intent.succeeded', replace(intent('succeeded', '{"amount_received": 4000}')::text, '?', 'part')::jsonb, 60);
 SELECT tell('evt_rest', 'charge.captured', replace(charge('ch1', 55, '{"amount_captured": 4000, "amount_refunded": 6000}')::text, '?', 'part')::jsonb, 60);
 SELECT is(outcome('part')::jsonb ->> 'status', 'succeeded', 'nor is what was not captured');
+
+-- a charge that does not say when it was tried
+SELECT tell('evt_undated_paid', 'payment_intent.succeeded', replace(intent('succeeded')::text, '?', 'undated')::jsonb, 70);
+SELECT tell('evt_undated', 'charge.refunded', replace((charge('ch1', 0, '{"amount_refunded": 700, "receipt_url": "https://stripe.example/1"}') - 'created')::text, '?', 'undated')::jsonb, 80);
+SELECT is((SELECT state FROM billing.webhook_events WHERE event_id = 'evt_undated'), 'applied', 'a charge without a time is read');
+SELECT is(outcome('undated')::jsonb, '{"status": "partially_refunded", "charges": ["ch1_?"], "received": 10000, "refunded": 700, "elsewhere": 700}', 'as an attempt, and with its sum');
+
+-- the default method is named before it is known, then none is
+SELECT tell('evt_first', 'payment_method.attached', '{"object": "payment_method", "id": "pm_first", "customer": "cus_1", "type": "card", "card": {"last4": "1111"}}', 90);
+SELECT tell('evt_named_first', 'customer.updated', '{"object": "customer", "id": "cus_1", "invoice_settings": {"default_payment_method": "pm_first"}}', 91);
+CREATE FUNCTION defaults() RETURNS text
+LANGUAGE sql
+RETURN (SELECT string_agg(m.last4, ' ') FROM billing.payment_methods AS m WHERE m.is_default);
+SELECT is(defaults(), '1111', 'a customer names his default method');
+SELECT tell('evt_named_second', 'customer.updated', '{"object": "customer", "id": "cus_1", "invoice_settings": {"default_payment_method": "pm_second"}}', 93);
+SELECT is(defaults(), NULL, 'the one before is none while another one is not known yet');
+SELECT tell('evt_second', 'payment_method.attached', '{"object": "payment_method", "id": "pm_second", "customer": "cus_1", "type": "card", "card": {"last4": "2222"}}', 92);
+SELECT is(defaults(), '2222', 'which is the default when it appears');
+SELECT is((SELECT count(*) FROM billing.waiting_links), 0::bigint, 'and nothing waits any more');
+SELECT tell('evt_none', 'customer.updated', '{"object": "customer", "id": "cus_1", "invoice_settings": {"default_payment_method": null}}', 94);
+SELECT is(defaults(), NULL, 'none is the default when the provider says so');
 
 -- an unusable method
 SELECT fails(format($$SELECT billing.create_payment_intent(%L, 100, 'USD', payment_method => %L)$$, :'acme',
