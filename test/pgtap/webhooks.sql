@@ -3,7 +3,7 @@
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
 
-SELECT plan(99);
+SELECT plan(101);
 
 
 -- Stripe-Signature as Stripe makes it, for this body at this time.
@@ -115,6 +115,9 @@ SELECT is((SELECT count(*) FROM billing.attention WHERE organization_id = 'later
 SELECT is((deliver(event('evt_13', 'customer.subscription.deleted', '{"object": "subscription", "id": "sub_1", "customer": "cus_later", "status": "canceled", "ended_at": 1900000040, "canceled_at": 1900000040}', 40))).status, 'applied', 'the provider ends a subscription');
 SELECT is((deliver(event('evt_14', 'customer.subscription.updated', '{"object": "subscription", "id": "sub_1", "customer": "cus_later", "status": "active"}', 50))).status, 'applied', 'a webhook that says it lives is taken');
 SELECT is((SELECT s.status FROM billing.subscriptions AS s JOIN billing.provider_refs AS r ON r.object_id = s.id WHERE r.provider_id = 'sub_1'), 'canceled', 'but canceled is final');
+SELECT results_eq($$SELECT r.provider_id, s.conflict FROM billing.subscriptions AS s JOIN billing.provider_refs AS r ON r.object_id = s.id WHERE r.provider_id IN ('sub_1', 'sub_2') ORDER BY 1$$,
+	$$VALUES ('sub_1', false), ('sub_2', false)$$, 'the one that is left is no second one');
+SELECT is((SELECT count(*) FROM billing.attention WHERE organization_id = 'later' AND what = 'second live subscription'), 0::bigint, 'and stands in attention no more');
 
 -- invoices of it
 SELECT is((deliver(event('evt_15', 'invoice.paid', '{"object": "invoice", "id": "in_1", "customer": "cus_later", "status": "paid", "currency": "usd", "total": 5800, "amount_due": 5800,
