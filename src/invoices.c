@@ -420,7 +420,11 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 	RUN(customer_organization, arg_uuid(customer));
 	organization_id = row_text(0, 1);
 	if (id == NULL)
+	{
 		id = new_id();
+		/* what waits for it is linked to it as soon as its id is known */
+		put(id, told, news, customer, subscription, organization_id);
+	}
 	else if (RUN(invoice_status, arg_uuid(id)) > 0)
 	{
 		before = row_text(0, 1);
@@ -432,7 +436,8 @@ invoice_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 		RUN(paid_earlier, arg_uuid(id), arg_time(paid_at(told, news)));
 		return SNAPSHOT_STALE;
 	}
-	put(id, told, news, customer, subscription, organization_id);
+	if (before != NULL)
+		put(id, told, news, customer, subscription, organization_id);
 	payment_intent_link_invoice(told->payment_intent, id, news);
 	type = event_type(before, attempts, told);
 	if (type != NULL)
