@@ -169,6 +169,7 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	subscription->customer = json_text(object, "customer_id");
 	subscription->price = json_text(object, "plan_id");
 	subscription->quantity = 1;
+	subscription->created_at = json_unix_time(object, "created_at");
 	subscription->payment_method = json_text(object, "card_id");
 	subscription->trial_start = json_unix_time(object, "trial_start");
 	subscription->trial_end = json_unix_time(object, "trial_end");

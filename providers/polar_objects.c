@@ -125,6 +125,7 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	if (json_int(object, "seats", &seats))
 		subscription->quantity = seats;
 	subscription->currency = currency_at(object, "currency");
+	subscription->created_at = json_rfc3339_time(object, "created_at");
 	subscription->current_period_start = json_rfc3339_time(object, "current_period_start");
 	subscription->current_period_end = json_rfc3339_time(object, "current_period_end");
 	subscription->trial_start = json_rfc3339_time(object, "trial_start");

@@ -79,6 +79,7 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	subscription->cancel_at = json_unix_time(object, "cancel_at");
 	subscription->canceled_at = json_unix_time(object, "canceled_at");
 	subscription->ended_at = json_unix_time(object, "ended_at");
+	subscription->created_at = json_unix_time(object, "created");
 	subscription->payment_method = json_text(object, "payment_method");
 	subscription->pause_at_period_end = json_bool(object, "pause_at_period_end", false);
 	subscription->resumes_at = json_unix_time(object, "resumes_at");

@@ -72,6 +72,7 @@ typedef struct SubscriptionSnapshot
 	const char *provider_status; /* the provider's word */
 	int64 quantity;              /* 0: not told */
 	const char *currency;
+	TimestampTz created_at;
 	TimestampTz current_period_start;
 	TimestampTz current_period_end;
 	TimestampTz trial_start;

@@ -148,6 +148,7 @@ read_subscription(const Jsonb *object, ProviderSnapshot *snapshot)
 	subscription->cancel_at = json_unix_time(object, "cancel_at");
 	subscription->canceled_at = json_unix_time(object, "canceled_at");
 	subscription->ended_at = json_unix_time(object, "ended_at");
+	subscription->created_at = json_unix_time(object, "created");
 	/* a change that waits for its payment */
 	subscription->pending_price = stripe_id_at(object, "pending_update.subscription_items.0.price");
 	subscription->payment_method = stripe_id_or_none_at(object, "default_payment_method");

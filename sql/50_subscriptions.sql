@@ -52,6 +52,7 @@ CREATE TABLE billing.subscriptions
 	error_code text,
 	conflict boolean NOT NULL DEFAULT false,
 	superseded_by uuid,
+	provider_created_at timestamptz,
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
@@ -72,10 +73,12 @@ COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a chan
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
 COMMENT ON COLUMN billing.subscriptions.error_code IS 'Why the provider refused or declined the last request about it.';
 COMMENT ON COLUMN billing.subscriptions.conflict IS
-	'A second live subscription of the group that the provider brought: both entitle, a person has to decide.';
+	'Another one of the group comes first: one that lives before one that waits, the older before the younger. It is counted anew when one '
+	'of them begins or ends. Two that live are the provider''s doing: both entitle, a person has to decide.';
 COMMENT ON COLUMN billing.subscriptions.superseded_by IS
-	'The subscription that was made in its place while this one waited for its first payment. No foreign key: a table that refers to '
-	'itself cannot be restored by data alone.';
+	'The subscription that was made in its place while this one waited for its first payment; NULL again when this one lives and the other '
+	'has ended. No foreign key: a table that refers to itself cannot be restored by data alone.';
+COMMENT ON COLUMN billing.subscriptions.provider_created_at IS 'When it was made, by the provider''s clock.';
 
 -- At most one that is live or may become so: the rule holds also when two sessions race.
 CREATE UNIQUE INDEX subscriptions_one_live ON billing.subscriptions (organization_id, plan_group)

@@ -101,6 +101,7 @@ COMMENT ON COLUMN billing.payment_intents.details_charge IS
 	'details_charged_at, of those that told theirs. NULL: they are as the payment told them.';
 COMMENT ON COLUMN billing.payment_intents.receipt_email IS 'Encrypted.';
 CREATE INDEX payment_intents_customer ON billing.payment_intents (customer_id, created_at);
+CREATE INDEX payment_intents_charges ON billing.payment_intents USING gin (charges);
 CREATE INDEX payment_intents_organization ON billing.payment_intents (organization_id, created_at);
 CREATE INDEX payment_intents_invoice ON billing.payment_intents (invoice_id) WHERE invoice_id IS NOT NULL;
 CREATE INDEX payment_intents_checkout_session ON billing.payment_intents (checkout_session_id) WHERE checkout_session_id IS NOT NULL;

@@ -215,7 +215,7 @@ UNION ALL
 		   'both entitle and both are billed: cancel one by billing.cancel_subscription()'
 	FROM billing.subscriptions AS s
 	JOIN billing.plans AS p ON p.id = s.plan_id
-	WHERE s.conflict AND s.status NOT IN ('canceled', 'incomplete_expired')
+	WHERE s.conflict AND s.status NOT IN ('incomplete', 'canceled', 'incomplete_expired')
 UNION ALL
 	SELECT s.updated_at, CASE s.status WHEN 'unpaid' THEN 'error' ELSE 'warning' END, 'subscription is ' || s.status,
 		   'subscription', s.id, s.organization_id,

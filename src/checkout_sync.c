@@ -379,18 +379,24 @@ made_by_buyer(const char *type, const pg_uuid_t *expected, const char *provider_
 	return NULL;
 }
 
+/*
+ * A page whose time is over ($13: what time it is) has no address, as it loses
+ * it also when nobody tells anything (housekeeping.c).
+ */
 QUERY(
 	mirror_session,
 	"UPDATE billing.checkout_sessions SET status = $2, provider_status = coalesce($3, provider_status), "
 	"payment_status = CASE WHEN payment_status = 'paid' THEN 'paid' ELSE coalesce($4, payment_status) END, "
-	"url = CASE WHEN $2 IN ('open', 'processing') THEN coalesce($5, url) END, "
-	"client_secret = CASE WHEN $2 IN ('open', 'processing') THEN coalesce($6, client_secret) END, "
+	"url = CASE WHEN $2 IN ('open', 'processing') AND coalesce(coalesce($8, expires_at) >= $13, true) "
+	"THEN coalesce($5, url) END, "
+	"client_secret = CASE WHEN $2 IN ('open', 'processing') AND coalesce(coalesce($8, expires_at) >= $13, true) "
+	"THEN coalesce($6, client_secret) END, "
 	"amount_total = coalesce($7, amount_total), expires_at = coalesce($8, expires_at), "
 	"completed_at = CASE WHEN $2 = 'complete' THEN least(completed_at, $9) ELSE completed_at END, "
 	"payment_intent_id = coalesce($10, payment_intent_id), subscription_id = coalesce($11, subscription_id), "
 	"setup_intent_id = coalesce($12, setup_intent_id), updated_at = now() WHERE id = $1",
 	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID, BYTEAOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	UUIDOID, UUIDOID, UUIDOID);
+	UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID);
 
 /* A later state may have been told first. */
 QUERY(
@@ -431,14 +437,15 @@ mirror(const CheckoutSession *session, const CheckoutSessionSnapshot *told, cons
 							   news)),
 		arg_uuid(made_by_buyer("subscription", expected_subscription(session), told->subscription,
 							   news)),
-		arg_uuid(made_by_buyer("setup_intent", NULL, told->setup_intent, news)));
+		arg_uuid(made_by_buyer("setup_intent", NULL, told->setup_intent, news)),
+		arg_time(clock_now(session->organization_id)));
 }
 
 QUERY(
 	keep_page,
 	"UPDATE billing.checkout_sessions SET url = coalesce(url, $2), client_secret = coalesce(client_secret, $3) "
-	"WHERE id = $1 AND status IN ('open', 'processing')",
-	UUIDOID, BYTEAOID, BYTEAOID);
+	"WHERE id = $1 AND status IN ('open', 'processing') AND coalesce(expires_at >= $4, true)",
+	UUIDOID, BYTEAOID, BYTEAOID, TIMESTAMPTZOID);
 
 /* A webhook that was faster than the answer has told the rest, but not the address. */
 static void
@@ -446,7 +453,8 @@ keep_secrets(const CheckoutSession *session, const CheckoutSessionSnapshot *told
 {
 	RUN(keep_page, arg_uuid(session->id),
 		arg_bytes(seal_text("checkout_sessions.url", session->id, told->url)),
-		arg_bytes(seal_text("checkout_sessions.client_secret", session->id, told->client_secret)));
+		arg_bytes(seal_text("checkout_sessions.client_secret", session->id, told->client_secret)),
+		arg_time(clock_now(session->organization_id)));
 }
 
 static void

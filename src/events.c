@@ -10,7 +10,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "subjects.h"
+#include "payments.h"
 
 QUERY(insert_event,
 	  "WITH event AS ("
@@ -64,10 +64,10 @@ static SqlQuery *const states[BILLING_OBJECT_COUNT] = {
 static pg_uuid_t *
 notice_object(const EventNotice *notice, const News *news)
 {
-	pg_uuid_t *id = ref_object(object_type_name(notice->object), notice->provider_id,
-							   news->provider, news->account);
-
-	return id != NULL ? id : ref_object("charge", notice->charge, news->provider, news->account);
+	if (notice->object == BILLING_PAYMENT_INTENT)
+		return payment_intent_told(notice->provider_id, notice->charge, news);
+	return ref_object(object_type_name(notice->object), notice->provider_id, news->provider,
+					  news->account);
 }
 
 static void

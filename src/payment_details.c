@@ -51,16 +51,19 @@ QUERY(
 	UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, INT4OID);
 
 bool
-payment_add_charge(const PaymentIntent *payment, const char *charge)
+payment_add_charge(const PaymentIntent *payment, const char *charge, const News *news)
 {
-	return RUN(add_charge, arg_uuid(payment->id), arg_text(charge)) > 0;
+	if (RUN(add_charge, arg_uuid(payment->id), arg_text(charge)) == 0)
+		return false;
+	ref_appeared("charge", charge, payment->id, news);
+	return true;
 }
 
 static bool
 note_charge(const PaymentIntent *p, const char *charge, TimestampTz as_of, Teller teller,
 			const News *news)
 {
-	bool added = payment_add_charge(p, charge);
+	bool added = payment_add_charge(p, charge, news);
 
 	return RUN(advance_charge, arg_uuid(p->id), arg_text(news->provider), arg_text(news->account),
 			   arg_text(charge), arg_bool(news->livemode), arg_time(as_of), arg_int4(teller)) > 0 ||
@@ -151,7 +154,7 @@ take_charge(const PaymentIntent *p, const PaymentIntentSnapshot *told, const New
 	bool changed;
 
 	if (told->charged_at == 0)
-		changed = payment_add_charge(p, told->charge);
+		changed = payment_add_charge(p, told->charge, news);
 	else
 	{
 		changed = note_charge(p, told->charge, told->charged_at, TOLD_BY_CHARGE, news);

@@ -242,12 +242,24 @@ payment_intent_refused(const OutboxRow *row, const CallResult *result)
 
 /* ---- from the provider ---- */
 
+QUERY(
+	payment_of_charge,
+	"SELECT id FROM billing.payment_intents WHERE charges @> ARRAY[$1] AND provider = $2 AND account = $3 LIMIT 1",
+	TEXTOID, TEXTOID, TEXTOID);
+
 pg_uuid_t *
 payment_intent_told(const char *payment_intent, const char *charge, const News *news)
 {
 	pg_uuid_t *id = ref_object("payment_intent", payment_intent, news->provider, news->account);
 
-	return id != NULL ? id : ref_object("charge", charge, news->provider, news->account);
+	if (id == NULL)
+		id = ref_object("charge", charge, news->provider, news->account);
+	/* of an attempt before the last one */
+	if (id == NULL && charge != NULL &&
+		RUN(payment_of_charge, arg_text(charge), arg_text(news->provider),
+			arg_text(news->account)) > 0)
+		id = row_uuid(0, 1);
+	return id;
 }
 
 QUERY(
@@ -410,7 +422,7 @@ static void
 note_past(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *news)
 {
 	if (told->charge != NULL)
-		payment_add_charge(p, told->charge);
+		payment_add_charge(p, told->charge, news);
 	if (told->charge != NULL && told->charged_at != 0)
 		payment_take_details(p, told);
 	if (told->status != NULL && payment_arrived(told->status))

@@ -142,7 +142,7 @@ extern bool payment_method_at_provider(const OutboxRow *row, const pg_uuid_t *me
 /* ---- payment_details.c ---- */
 
 /* An attempt that there was, sooner or later; false: it was known. */
-extern bool payment_add_charge(const PaymentIntent *payment, const char *charge);
+extern bool payment_add_charge(const PaymentIntent *payment, const char *charge, const News *news);
 
 /*
  * The latest attempt, as the payment itself tells it; refunds and disputes are

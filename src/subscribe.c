@@ -197,6 +197,7 @@ subscription_give_way(const Subscription *old, const pg_uuid_t *successor)
 		subscription_end_here(old);
 		return;
 	}
+	subscription_settle_group(old, NULL);
 	json_open(&b);
 	outbox_enqueue(account_get(old->provider, old->account), OPERATION_SUBSCRIPTION_CANCEL, old->id,
 				   old->customer_id, json_close(&b), NULL);
@@ -226,8 +227,8 @@ open_row(const SubscribeTerms *terms, const Customer *customer, const Account *a
 	pg_uuid_t *id = new_id();
 
 	customer_check_mode(customer, account);
-	/* out of the index before the successor is in it */
-	if (old != NULL)
+	/* out of the index before the successor is in it; behind one another may wait */
+	for (; old != NULL; old = subscription_in_the_way(customer, price))
 		subscription_give_way(old, id);
 	insert_row(id, terms, customer, account, price, payment_method_id, price->amount == 0);
 	return id;

@@ -292,8 +292,8 @@ live_status(const char *status)
 
 /*
  * A subscription that was made at the provider itself.  It becomes a row of
- * ours when we know its customer and price; a second live one of the group is
- * kept as a conflict that a person has to settle.
+ * ours when we know its customer and price; beside another one of the group it
+ * is a conflict until the group is settled.
  */
 QUERY(
 	adopt_row,
@@ -421,12 +421,13 @@ QUERY(
 	"cancel_at = $11, canceled_at = $12, pause_at_period_end = $17, resumes_at = $18, pending_price_id = $19, "
 	"ended_at = $13, payment_method_id = CASE WHEN $20 THEN $14 ELSE payment_method_id END, "
 	"client_secret = CASE WHEN $2 = 'incomplete' THEN coalesce($15, client_secret) END, "
+	"provider_created_at = coalesce($16, provider_created_at), "
 	"error_code = CASE WHEN $2 IN ('active', 'trialing') THEN NULL ELSE error_code END, "
-	"conflict = conflict OR (superseded_by IS NOT NULL AND $16), "
+	"conflict = conflict AND $2 NOT IN ('canceled', 'incomplete_expired'), "
 	"updated_at = now() WHERE id = $1",
 	UUIDOID, TEXTOID, TEXTOID, UUIDOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 	TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, BYTEAOID,
-	BOOLOID, BOOLOID, TIMESTAMPTZOID, UUIDOID, BOOLOID);
+	TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, UUIDOID, BOOLOID);
 
 static void
 mirror(const Subscription *s, const SubscriptionSnapshot *told, const News *news)
@@ -446,9 +447,8 @@ mirror(const Subscription *s, const SubscriptionSnapshot *told, const News *news
 		arg_time(told->canceled_at), arg_time(ended),
 		arg_uuid(link_find("payment_method", told->payment_method, "subscription", s->id, news)),
 		arg_bytes(seal_text("subscriptions.client_secret", s->id, told->client_secret)),
-		arg_bool(live_status(told->status)), arg_bool(told->pause_at_period_end),
-		arg_time(told->resumes_at), arg_uuid(told_price(told->pending_price, news)),
-		arg_bool(told->payment_method != NULL));
+		arg_time(told->created_at), arg_bool(told->pause_at_period_end), arg_time(told->resumes_at),
+		arg_uuid(told_price(told->pending_price, news)), arg_bool(told->payment_method != NULL));
 	if (ended != 0)
 		scheduled_changes_drop(s->id);
 }
@@ -546,6 +546,9 @@ subscription_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 	if (told.item != NULL)
 		ref_put("subscription_item", s->id, told.item, news);
 	mirror(s, &told, news);
+	/* it has begun or ended, or is known there only now */
+	if (!same || s->provider_id == NULL)
+		subscription_settle_group(s, news);
 	event_record(same ? "subscription.updated" : psprintf("subscription.%s", told.status),
 				 "subscription", s->id, s->organization_id, s->status, told.status);
 	return SNAPSHOT_APPLIED;

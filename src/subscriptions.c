@@ -86,6 +86,59 @@ subscription_of_group(const char *organization_id, const char *plan_group)
 			   : subscription_from_row();
 }
 
+/*
+ * A group may be of several customers of the organisation, whose news come side
+ * by side.  A webhook waits, an answer does not; see news_lock_customer().
+ */
+#define OTHERS_OF_GROUP                                                                              \
+	"SELECT FROM billing.subscriptions WHERE organization_id = $1 AND plan_group = $2 AND id <> $3 " \
+	"AND status NOT IN ('canceled', 'incomplete_expired') ORDER BY id FOR NO KEY UPDATE"
+
+QUERY(wait_for_others, OTHERS_OF_GROUP, TEXTOID, TEXTOID, UUIDOID);
+QUERY(take_others, OTHERS_OF_GROUP " NOWAIT", TEXTOID, TEXTOID, UUIDOID);
+
+/*
+ * What lives comes before what waits for its first payment, the older by the
+ * provider's clock before the younger: whoever told it first.  One that gave
+ * way comes last, and while it only waits it is no conflict.
+ */
+#define RANKED_GROUP                                                                                                  \
+	"WITH ranked AS (SELECT s.id, row_number() OVER (ORDER BY s.superseded_by IS NOT NULL, s.status = 'incomplete', " \
+	"coalesce(s.provider_created_at, s.created_at), r.provider_id, s.id) > 1 "                                        \
+	"AND (s.superseded_by IS NULL OR s.status <> 'incomplete') AS conflict "                                          \
+	"FROM billing.subscriptions AS s LEFT JOIN billing.provider_refs AS r ON r.object_id = s.id "                     \
+	"AND r.object_type = 'subscription' AND r.provider = s.provider AND r.account = s.account "                       \
+	"WHERE s.organization_id = $1 AND s.plan_group = $2 "                                                             \
+	"AND s.status NOT IN ('canceled', 'incomplete_expired')) "
+
+/* First these, so that there are never two without it (subscriptions_one_live). */
+QUERY(come_second,
+	  RANKED_GROUP
+	  "UPDATE billing.subscriptions AS s SET conflict = true, updated_at = now() FROM ranked AS k "
+	  "WHERE s.id = k.id AND k.conflict AND NOT s.conflict",
+	  TEXTOID, TEXTOID);
+/* One that gave way and lives alone has its place back. */
+QUERY(
+	come_first,
+	RANKED_GROUP
+	"UPDATE billing.subscriptions AS s SET conflict = false, "
+	"superseded_by = CASE WHEN s.status = 'incomplete' THEN s.superseded_by END, updated_at = now() FROM ranked AS k "
+	"WHERE s.id = k.id AND NOT k.conflict "
+	"AND (s.conflict OR (s.superseded_by IS NOT NULL AND s.status <> 'incomplete'))",
+	TEXTOID, TEXTOID);
+
+void
+subscription_settle_group(const Subscription *s, const News *news)
+{
+	bool answer = news != NULL && news->event_id[0] == '\0';
+
+	if (query_run(answer ? &take_others : &wait_for_others,
+				  (const Arg[]){arg_text(s->organization_id), arg_text(s->plan_group),
+								arg_uuid(s->id)}) > 0)
+		RUN(come_second, arg_text(s->organization_id), arg_text(s->plan_group));
+	RUN(come_first, arg_text(s->organization_id), arg_text(s->plan_group));
+}
+
 /* Loads it under the lock of its customer, so that its state stands still. */
 static Subscription *
 subscription_load_locked(const pg_uuid_t *id)
@@ -347,7 +400,7 @@ SQL_FUNCTION(billing_update_subscription)
 
 QUERY(
 	end_here,
-	"UPDATE billing.subscriptions SET status = 'canceled', canceled_at = $2, ended_at = $2, updated_at = now() "
+	"UPDATE billing.subscriptions SET status = 'canceled', canceled_at = $2, ended_at = $2, conflict = false, updated_at = now() "
 	"WHERE id = $1 AND status NOT IN ('canceled', 'incomplete_expired')",
 	UUIDOID, TIMESTAMPTZOID);
 
@@ -359,6 +412,7 @@ subscription_end_here(const Subscription *s)
 		return;
 	event_record("subscription.canceled", "subscription", s->id, s->organization_id, s->status,
 				 "canceled");
+	subscription_settle_group(s, NULL);
 	checkout_close_pages(s->id);
 }
 

@@ -39,6 +39,12 @@ extern Subscription *subscription_load(const pg_uuid_t *id);
 /* The one of the group that is live or may become so; NULL when there is none. */
 extern Subscription *subscription_of_group(const char *organization_id, const char *plan_group);
 
+/*
+ * Counts anew which one of its group comes first, when it has begun or ended;
+ * the others are conflicts.  news: NULL in a call.
+ */
+extern void subscription_settle_group(const Subscription *subscription, const News *news);
+
 /* canceled or incomplete_expired */
 extern bool subscription_ended(const char *status);
 

@@ -297,6 +297,22 @@ typedef struct Application
 	bool asked; /* what it leaves open the provider is asked for */
 } Application;
 
+/* Undoes what the event has brought so far: nobody would ever bring the rest. */
+static void
+give_up(Application *a, const char *why)
+{
+	a->unusable = why;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg_internal("%s", why)));
+}
+
+static void
+wait_for(Application *a, const char *id)
+{
+	if (too_long(id))
+		give_up(a, "an id in it is too long");
+	a->waiting_for = id;
+}
+
 /*
  * A state that is told again changes nothing, a notice that is written again
  * would be another one.  The object may have become known only by a snapshot of
@@ -307,7 +323,7 @@ apply_notices(Application *a, const List *notices, const News *news)
 {
 	if (notices == NIL || a->inbox->applied_before)
 		return;
-	a->waiting_for = notices_record(notices, news);
+	wait_for(a, notices_record(notices, news));
 	a->any_applied |= a->waiting_for == NULL;
 }
 
@@ -329,7 +345,12 @@ trouble_with(const EventReading *reading, const News *news)
 	return NULL;
 }
 
-/* All snapshots and notices of an event or none. */
+/*
+ * Each snapshot is true by itself: what stands before one of an unknown object
+ * is applied already while the event waits, and once more, which changes
+ * nothing, when the object is known.  An event that can never be applied leaves
+ * nothing.
+ */
 static void
 apply(void *context)
 {
@@ -363,14 +384,11 @@ apply(void *context)
 			case SNAPSHOT_STALE:
 				break;
 			case SNAPSHOT_UNKNOWN:
-				if (too_long(waiting_for))
-					a->unusable = "an id in it is too long";
-				else
-					a->waiting_for = waiting_for;
+				wait_for(a, waiting_for);
 				return;
 		}
 	}
-	a->waiting_for = doubts_settle(&reading, &news, &a->asked);
+	wait_for(a, doubts_settle(&reading, &news, &a->asked));
 	if (a->waiting_for == NULL)
 		apply_notices(a, reading.notices, &news);
 }
@@ -422,7 +440,7 @@ apply_event(Inbox *inbox)
 		return conclude(inbox, "failed", inbox->reason, NULL, false);
 	if (inbox->reason != NULL)
 		return conclude(inbox, "ignored", inbox->reason, NULL, false);
-	if (!try_apply(&a, &sqlstate, &message))
+	if (!try_apply(&a, &sqlstate, &message) && a.unusable == NULL)
 		return conclude_error(inbox, inbox->identity.id, sqlstate, message);
 	if (a.unusable != NULL)
 		return conclude(inbox, "failed", a.unusable, NULL, false);

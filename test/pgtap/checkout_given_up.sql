@@ -3,7 +3,7 @@
 -- webhooks are those of Stripe for an account with a made-up key; nothing is sent.
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
-SELECT plan(36);
+SELECT plan(39);
 
 SELECT billing.configure_provider('stripe', 'sk_test_of_nobody', 'whsec_first', base_url => 'http://127.0.0.1:9');
 UPDATE billing.provider_accounts SET stopped_at = now(), stopped_reason = 'held by the test' WHERE provider = 'stripe';
@@ -80,11 +80,16 @@ SELECT billing.subscribe('acme', 'pro', 'pm_card_visa') AS second \gset
 SELECT is(has('acme'), 'canceled incomplete', 'a subscription that waits for its buyer gives way to a new one');
 SELECT is(closing(:'first'), 1::bigint, 'and the page on which it could still be bought is closed');
 SELECT is(tell(subscription('sub_acme', 'acme', 'active', :'first_sub'), 10), 'applied', 'but the buyer was faster');
-SELECT is(has('acme'), 'canceled incomplete active!', 'what he has bought is there');
+SELECT is(has('acme'), 'canceled incomplete! active', 'what he has bought is there, and comes before what still waits');
 SELECT is((SELECT r.object_id FROM billing.provider_refs AS r WHERE r.provider_id = 'sub_acme') IN (:'first_sub', :'second'), false, 'in a row of its own');
-SELECT is((SELECT count(*) FROM billing.attention WHERE organization_id = 'acme' AND what = 'second live subscription'), 1::bigint, 'and a person has to look at it');
+SELECT is((SELECT count(*) FROM billing.attention WHERE organization_id = 'acme' AND what = 'second live subscription'), 0::bigint, 'one lives: nobody has to look at it');
 SELECT is(tell(subscription('sub_acme', 'acme', 'past_due', :'first_sub'), 20), 'applied', 'its later news');
-SELECT is(has('acme'), 'canceled incomplete past_due!', 'are about that row');
+SELECT is(has('acme'), 'canceled incomplete! past_due', 'are about that row');
+SELECT tell(subscription('sub_second', 'acme', 'active', :'second'), 30);
+SELECT is(has('acme'), 'canceled active past_due!', 'when the other one is paid both live, and the older one comes first');
+SELECT is((SELECT count(*) FROM billing.attention WHERE organization_id = 'acme' AND what = 'second live subscription'), 1::bigint, 'and a person has to look at it');
+SELECT tell(subscription('sub_second', 'acme', 'canceled', :'second') || '{"ended_at": 1900000040}', 40);
+SELECT is(has('acme'), 'canceled canceled past_due', 'until one of them ends');
 
 -- ---------------------------------------------------------------------------
 -- Given up by a call

@@ -3,7 +3,7 @@
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
 
-SELECT plan(90);
+SELECT plan(101);
 
 
 -- Stripe-Signature as Stripe makes it, for this body at this time.
@@ -115,6 +115,9 @@ SELECT is((SELECT count(*) FROM billing.attention WHERE organization_id = 'later
 SELECT is((deliver(event('evt_13', 'customer.subscription.deleted', '{"object": "subscription", "id": "sub_1", "customer": "cus_later", "status": "canceled", "ended_at": 1900000040, "canceled_at": 1900000040}', 40))).status, 'applied', 'the provider ends a subscription');
 SELECT is((deliver(event('evt_14', 'customer.subscription.updated', '{"object": "subscription", "id": "sub_1", "customer": "cus_later", "status": "active"}', 50))).status, 'applied', 'a webhook that says it lives is taken');
 SELECT is((SELECT s.status FROM billing.subscriptions AS s JOIN billing.provider_refs AS r ON r.object_id = s.id WHERE r.provider_id = 'sub_1'), 'canceled', 'but canceled is final');
+SELECT results_eq($$SELECT r.provider_id, s.conflict FROM billing.subscriptions AS s JOIN billing.provider_refs AS r ON r.object_id = s.id WHERE r.provider_id IN ('sub_1', 'sub_2') ORDER BY 1$$,
+	$$VALUES ('sub_1', false), ('sub_2', false)$$, 'the one that is left is no second one');
+SELECT is((SELECT count(*) FROM billing.attention WHERE organization_id = 'later' AND what = 'second live subscription'), 0::bigint, 'and stands in attention no more');
 
 -- invoices of it
 SELECT is((deliver(event('evt_15', 'invoice.paid', '{"object": "invoice", "id": "in_1", "customer": "cus_later", "status": "paid", "currency": "usd", "total": 5800, "amount_due": 5800,
@@ -182,5 +185,26 @@ UPDATE billing.webhook_events SET received_at = now() - interval '61 minutes' WH
 SELECT is((SELECT count(*) FROM billing.attention WHERE what = 'webhook waits' AND detail LIKE '%cus_lost%'), 1::bigint, 'for an hour');
 UPDATE billing.settings SET value = '1 day' WHERE name = 'webhook_patience';
 SELECT is((SELECT count(*) FROM billing.attention WHERE what = 'webhook waits' AND detail LIKE '%cus_lost%'), 0::bigint, 'or for as long as the setting says');
+
+-- ---------------------------------------------------------------------------
+-- Several objects in one event
+
+SELECT is((deliver(event('evt_pi', 'payment_intent.succeeded', '{"object": "payment_intent", "id": "pi_1", "customer": "cus_1", "status": "succeeded", "amount": 900, "amount_received": 900, "currency": "usd", "latest_charge": "ch_1"}', 70))).status,
+	'applied', 'a payment');
+CREATE FUNCTION two_refunds(first text, second text, payment text) RETURNS jsonb
+LANGUAGE sql
+RETURN jsonb_build_object('object', 'charge', 'id', 'ch_1', 'payment_intent', 'pi_1', 'amount', 900, 'currency', 'usd', 'created', 1900000070, 'refunds', jsonb_build_object('data', jsonb_build_array(
+	jsonb_build_object('object', 'refund', 'id', first, 'payment_intent', 'pi_1', 'amount', 100, 'currency', 'usd', 'status', 'succeeded', 'created', 1900000071),
+	jsonb_build_object('object', 'refund', 'id', second, 'payment_intent', payment, 'amount', 100, 'currency', 'usd', 'status', 'succeeded', 'created', 1900000071))));
+SELECT count(*) AS told FROM billing.events \gset
+SELECT is((deliver(event('evt_too_long', 'charge.refunded', two_refunds('re_1', 're_2', 'pi_' || repeat('x', 300)), 72))).status, 'failed', 'an event that can never be applied fails');
+SELECT is((SELECT reason FROM billing.webhook_events WHERE event_id = 'evt_too_long'), 'an id in it is too long', 'which says why');
+SELECT is((SELECT count(*) FROM billing.refunds), 0::bigint, 'and what stands in it before is not applied either');
+SELECT is((SELECT count(*) FROM billing.events), :told::bigint, 'or told to anybody');
+SELECT is((deliver(event('evt_half', 'charge.refunded', two_refunds('re_1', 're_2', 'pi_later'), 72))).status, 'waiting', 'one that waits for an object');
+SELECT results_eq('SELECT status, amount FROM billing.refunds', $$VALUES ('succeeded', 100::bigint)$$, 'has told what is known already');
+SELECT deliver(event('evt_pi_later', 'payment_intent.succeeded', '{"object": "payment_intent", "id": "pi_later", "customer": "cus_1", "status": "succeeded", "amount": 900, "amount_received": 900, "currency": "usd"}', 70));
+SELECT is(billing.replay_webhook('evt_half'), 'applied', 'it is applied when that is known');
+SELECT is((SELECT count(*) FROM billing.refunds), 2::bigint, 'each once');
 
 SELECT * FROM finish();

@@ -110,6 +110,9 @@ sub populate
 	$self->{customer_ids} = [ map { $self->new_id('cus_') } 1 .. 5 ];
 	$self->customer($_) foreach 1 .. 5;
 	$self->subscription($_) foreach 1 .. 4;
+	# a second one of a customer, when the first one has ended, and beside it
+	$self->subscription(1, $self->subscriptions_of(1));
+	$self->subscription($_) foreach 2, 3, 3;
 	$self->order($_) foreach 1 .. 7;
 	$self->refund foreach 1 .. 4;
 	$self->chargeback foreach 1 .. 2;
@@ -136,10 +139,12 @@ sub customer
 	});
 }
 
-# One that was made at Conekta: it keeps no reference of ours.
+sub subscriptions_of { return @{ $_[0]{subscriptions}{ $_[1] } } }
+
+# One that was made at Conekta: it keeps no reference of ours. It begins when those AFTER which it comes have ended.
 sub subscription
 {
-	my ($self, $number) = @_;
+	my ($self, $number, @after) = @_;
 	my $s = {
 		id => $self->new_id('sub_'), object => 'subscription', livemode => $false, customer_id => $self->customer_id($number), plan_id => $PLANS[0], card_id => undef, charge_id => undef,
 		billing_cycle_start => undef, billing_cycle_end => undef, trial_start => undef, trial_end => undef, canceled_at => undef, canceled_reason => undef, paused_at => undef,
@@ -157,6 +162,7 @@ sub subscription
 		}
 		$self->tell('subscription.created', $s);
 	};
+	push @{ $self->{subscriptions}{$number} }, $s;
 	my $lasts = $number == 4;
 	my $cancel = sub { $self->change('subscription.canceled', $s, status => 'canceled', canceled_at => $self->now, canceled_reason => 'user') };
 	my %steps = (
@@ -177,7 +183,8 @@ sub subscription
 	);
 
 	$self->add_object(sub {
-		return $create unless defined $s->{status};
+		return (grep { ($_->{status} || '') !~ /^(canceled|expired)$/ } @after) ? () : $create
+		  unless defined $s->{status};
 		return ($steps{ $s->{status} } || sub { () })->();
 	});
 }

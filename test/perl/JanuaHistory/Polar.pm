@@ -106,6 +106,9 @@ sub populate
 	$self->subscription($_) foreach 1 .. 4;
 	$self->order($_) foreach 1 .. 7;
 	$self->refund($_) foreach 1 .. 5;
+	# a second one of a customer, when the first one has ended, and beside it
+	$self->subscription(2, $self->{subscriptions}[1]);
+	$self->subscription($_) foreach 3, 3;
 }
 
 sub customer_id { return $_[0]{customer_ids}[ $_[1] - 1 ] }
@@ -126,10 +129,10 @@ sub customer
 	});
 }
 
-# The first one is what our page sells.
+# The first one is what our page sells. It begins when those AFTER which it comes have ended.
 sub subscription
 {
-	my ($self, $number) = @_;
+	my ($self, $number, @after) = @_;
 	my $s = {
 		id => $self->new_uuid, customer_id => $self->customer_id($number), product_id => $PRODUCTS[0], amount => 1000, currency => 'usd', seats => undef, metadata => {}, trial_start => undef,
 		trial_end => undef, cancel_at_period_end => $false, canceled_at => undef, ends_at => undef, ended_at => undef, pause_at_period_end => $false, paused_at => undef, resumes_at => undef,
@@ -173,6 +176,7 @@ sub subscription
 	push @{ $self->{subscriptions} }, $s;
 	$self->add_object(sub {
 		return ($steps{ $s->{status} } || sub { () })->() if defined $s->{status};
+		return () if grep { ($_->{status} || '') ne 'canceled' } @after;
 		return $begin if $number != 1;
 		return sub { $self->create('checkout.created', $page) }
 		  unless $page->{created_at};
