@@ -39,6 +39,15 @@ extern bytea *email_hash(const char *email);
 /* A secret derived from the key file, in hex: for the sandbox's webhooks. */
 extern char *derived_secret(const char *purpose);
 
+/* Of a key in its file, before the key. */
+#define KEY_ID_SIZE 4
+
+/* Where the file is; false when there is no default: the server's user has no home. */
+extern bool key_file_path(char path[MAXPGPATH]);
+
+/* Does a base backup leave the path alone?  Links are followed; false also when that fails. */
+extern bool outside_data_directory(const char *path);
+
 /* Is there a key file that can be used? Never raises. */
 extern bool keys_available(void);
 
