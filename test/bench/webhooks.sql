@@ -40,9 +40,10 @@ DECLARE
 	object uuid;
 	event bigint;
 BEGIN
-	INSERT INTO reference.webhook_events (provider, account, event_id, livemode, type, provider_time, state, raw_body, attempts, handled_at)
+	INSERT INTO reference.webhook_events (provider, account, event_id, livemode, type, provider_time, state, raw_body, attempts, handled_at,
+		applied_at)
 	VALUES ('stripe', 'default', handle_webhook.event_id, false, 'customer.subscription.updated', happened, 'applied',
-			convert_to(rpad(body, length(body) + 33), 'UTF8'), 1, clock_timestamp())
+			convert_to(rpad(body, length(body) + 33), 'UTF8'), 1, clock_timestamp(), clock_timestamp())
 	ON CONFLICT DO NOTHING;
 	IF NOT FOUND THEN
 		RETURN 'duplicate';
