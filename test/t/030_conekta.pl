@@ -85,6 +85,8 @@ sub hand_over_conekta
 		push @states, $status == 0 ? (split /\|/, $output)[1] . ' ' . (split /\|/, $output)[2] : $errors;
 		$handed_over = $event->{seq};
 	}
+	# where an event and an answer of one second contradict each other, the order is asked for
+	poll_until(sub { sql("SELECT count(*) FROM billing.outbox WHERE operation LIKE '%.fetch' AND state IN ('queued', 'sending')") eq '0' }, 'what is in doubt was asked for');
 	return @states;
 }
 
