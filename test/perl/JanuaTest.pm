@@ -159,6 +159,12 @@ sub hand_over
 		$seen = $event->{seq} if $event->{seq} > $seen;
 	}
 	$simulator->{handed_over} = $seen;
+	# where an event and an answer of one second contradict each other, the object is asked for
+	foreach (1 .. 50)
+	{
+		last if $node->safe_psql('postgres', "SELECT count(*) FROM billing.outbox WHERE operation LIKE '%.fetch' AND state IN ('queued', 'sending')") eq '0';
+		Time::HiRes::usleep(100_000);
+	}
 	return (map({ (split /\|/)[1] . ' ' . (split /\|/)[2] } split /\n/, $output), $errors || ());
 }
 
