@@ -16,6 +16,7 @@
 #include "json.h"
 #include "subjects.h"
 #include "unit.h"
+#include "usage.h"
 
 #define ANNOUNCE_BATCH    1000
 #define PRUNE_BATCH       10000
@@ -110,4 +111,5 @@ housekeeping_pass(void)
 		return;
 	last = now;
 	(void) unit_run(prune, NULL, "remove what is past its retention");
+	usage_partitions_keep();
 }
