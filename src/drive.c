@@ -106,8 +106,8 @@ drive_pass(PassKind kind)
 		outbox_sweep();
 		housekeeping_pass();
 		work += scheduled_changes_run();
-		work += usage_rollup();
 	}
+	work += usage_rollup(kind == PASS_EVERYTHING);
 	settled = delivery_complete();
 	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)

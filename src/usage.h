@@ -287,7 +287,10 @@ extern int numeric_order(Numeric a, Numeric b);
  * usage_rollup.c
  * ------------------------------------------------------------------------
  */
-/* A duty: moves a part of the tail into the totals. Returns 1 when there was some. */
-extern int usage_rollup(void);
+/*
+ * A duty: moves the tail into the totals, or a part of it; 1 when there is more.
+ * Now and then, or at once.
+ */
+extern int usage_rollup(bool at_once);
 
 #endif /* JANUA_USAGE_H */

@@ -37,6 +37,9 @@
 #define RUN_SHORT_MS 100
 #define RUN_LONG_MS  400
 
+/* Nobody tells the worker of usage: the tail that readers add is about so long. */
+#define ROLLUP_INTERVAL_MS 1000
+
 typedef struct TotalGroup
 {
 	struct TotalGroup *next; /* of the same slot */
@@ -538,25 +541,47 @@ put_mark(const UsageMark *mark)
 static int64 window = WINDOW_FIRST;
 
 static void
+see_event(const UsageEvent *event, void *seen)
+{
+	*(bool *) seen = true;
+}
+
+/* Looked at without a lock: where nothing is used nothing is written. */
+static bool
+is_there_a_tail(void)
+{
+	UsageMark mark = usage_mark();
+	bool seen = false;
+
+	if (usage_scan_next(&mark) != PG_INT64_MAX)
+		return true;
+	/* of the open ones alone */
+	if (mark.open_count > 0)
+		usage_scan_tail(&mark, mark.until, see_event, &seen);
+	return seen;
+}
+
+/* True when the mark was cut, and there is more. */
+static bool
 move_tail(Run *run, int64 base)
 {
 	Snapshot snapshot = GetActiveSnapshot();
 	TotalGroup **again;
 	int64 next;
+	int64 limit = PG_INT64_MAX;
 
 	run->before = usage_mark();
 	next = usage_scan_next(&run->before);
-	if (next == PG_INT64_MAX && run->before.open_count == 0)
-		return;
-	run->after = mark_of_snapshot(snapshot, base, next == PG_INT64_MAX ? next : next + window);
+	if (next != PG_INT64_MAX)
+		limit = next + window;
+	run->after = mark_of_snapshot(snapshot, base, limit);
 	usage_scan_tail(&run->before, run->after.until, add_event, run);
-	if (run->events == 0 && next == PG_INT64_MAX)
-		return;
 	write_groups(run);
 	again = groups_list(&run->again);
 	for (uint32 i = 0; i < run->again.count; i++)
 		add_up_again(run, again[i]);
 	put_mark(&run->after);
+	return run->after.until == limit;
 }
 
 static void
@@ -573,13 +598,18 @@ follow_time(TimestampTz begin)
 static void
 roll_up(void *context)
 {
-	int *moved = context;
+	bool *more = context;
 	TimestampTz begin = GetCurrentTimestamp();
 	Run run = {0};
+	bool tail;
 	int64 base;
 
-	*moved = 0;
-	if (!usage_tables()->bound || RUN(take_state, arg_text(database_binding())) == 0)
+	if (!usage_tables()->bound)
+		return;
+	PushActiveSnapshot(GetLatestSnapshot());
+	tail = is_there_a_tail();
+	PopActiveSnapshot();
+	if (!tail || RUN(take_state, arg_text(database_binding())) == 0)
 		return;
 	base = row_int(0, 1);
 	run.memory = CurrentMemoryContext;
@@ -589,16 +619,24 @@ roll_up(void *context)
 	groups_clear(&run.again);
 	/* after the lock: it sees the mark that the last run left */
 	PushActiveSnapshot(GetLatestSnapshot());
-	move_tail(&run, base);
+	*more = move_tail(&run, base);
 	PopActiveSnapshot();
 	follow_time(begin);
-	*moved = run.events > 0;
 }
 
 int
-usage_rollup(void)
+usage_rollup(bool at_once)
 {
-	int moved = 0;
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	bool more = false;
 
-	return unit_run(roll_up, &moved, "add up usage") ? moved : 0;
+	if (!at_once && !TimestampDifferenceExceeds(last, now, ROLLUP_INTERVAL_MS))
+		return 0;
+	/* the rest of a long tail follows after what else is due */
+	if (unit_run(roll_up, &more, "add up usage") && more)
+		last = 0;
+	else
+		last = now;
+	return more;
 }

@@ -251,9 +251,27 @@ bind_to_this_database(void)
 	tables_valid = false;
 }
 
+/* Nobody tells the worker of usage; but there has to be one that looks. */
+static void
+ensure_worker(void)
+{
+	static bool ensured = false;
+	Identity identity;
+
+	if (ensured)
+		return;
+	identity = identity_take_owner();
+	db_open();
+	worker_wake_at_commit();
+	db_close();
+	identity_give_back(identity);
+	ensured = true;
+}
+
 const UsageTables *
 usage_tables_bound(void)
 {
+	ensure_worker();
 	while (!usage_tables()->bound)
 		bind_to_this_database();
 	return &tables;
