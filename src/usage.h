@@ -135,7 +135,6 @@ typedef struct UsageMark
 	int64 until;
 	int open_count;
 	int64 *open;
-	TimestampTz raw_since;
 } UsageMark;
 
 extern bool mark_has(const UsageMark *mark, int64 recorded_in);

@@ -83,7 +83,8 @@ primary_key_of(Oid table)
 
 QUERY(load_meters, "SELECT metric, aggregation, carried, property, dimensions FROM billing.meters",
 	  InvalidOid);
-QUERY(load_state, "SELECT bound_to, base, raw_since FROM billing.usage_rollup_state", InvalidOid);
+QUERY(load_state, "SELECT bound_to, base, raw_since, seen_until FROM billing.usage_rollup_state",
+	  InvalidOid);
 QUERY(
 	load_ahead,
 	"SELECT extract(epoch FROM value::interval)::float8 FROM billing.settings WHERE name = 'usage_ahead'",
@@ -160,8 +161,11 @@ read_state(void)
 	tables.raw_since = DT_NOBEGIN;
 	if (READ(load_state, arg_null()) > 0)
 	{
-		tables.bound = strcmp(row_text(0, 1), database_binding()) == 0;
 		tables.base = row_int(0, 2);
+		/* numbers that are yet to come: restored from a later time of this database */
+		tables.bound = strcmp(row_text(0, 1), database_binding()) == 0 &&
+					   row_int(0, 4) <= tables.base + (int64) U64FromFullTransactionId(
+														  ReadNextFullTransactionId());
 		tables.raw_since = row_time(0, 3);
 	}
 }
@@ -300,12 +304,12 @@ mark_has(const UsageMark *mark, int64 recorded_in)
 	return true;
 }
 
-QUERY(read_mark, "SELECT seen_until, open, raw_since FROM billing.usage_rollup_state", InvalidOid);
+QUERY(read_mark, "SELECT seen_until, open FROM billing.usage_rollup_state", InvalidOid);
 
 UsageMark
 usage_mark(void)
 {
-	UsageMark mark = {0, 0, NULL, DT_NOBEGIN};
+	UsageMark mark = {0, 0, NULL};
 	Datum *open;
 	bool isnull;
 
@@ -318,6 +322,5 @@ usage_mark(void)
 	mark.open = palloc(sizeof(int64) * Max(mark.open_count, 1));
 	for (int i = 0; i < mark.open_count; i++)
 		mark.open[i] = DatumGetInt64(open[i]);
-	mark.raw_since = row_time(0, 3);
 	return mark;
 }

@@ -13,6 +13,7 @@
  */
 #include "subjects.h"
 
+#include "access/table.h"
 #include "check.h"
 #include "entitlements.h"
 #include "usage.h"
@@ -230,15 +231,18 @@ question_of(const char *organization_id, const Meter *meter, const Tail *tail, R
 
 /* Totals cannot be cut, and the events are gone. */
 static void
-check_kept(const Question *question, TimestampTz from, TimestampTz until)
+check_kept(TimestampTz from, TimestampTz until)
 {
-	if (from >= until || from >= question->tail->mark.raw_since)
+	/* as it is now, for all that the snapshot may be old: the caller's lock keeps it so */
+	TimestampTz raw_since = usage_tables()->raw_since;
+
+	if (from >= until || from >= raw_since)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("usage of %s is known by quarters of an hour only",
 						   pstrdup(timestamptz_to_str(from))),
 					errdetail("The setting usage_retention has removed the events before %s.",
-							  pstrdup(timestamptz_to_str(question->tail->mark.raw_since))),
+							  pstrdup(timestamptz_to_str(raw_since))),
 					errhint("Pass bounds at full quarters of an hour.")));
 }
 
@@ -249,8 +253,8 @@ scan_events(const Question *question, VisitUsage visit, void *context)
 	Range range = question->range;
 	Range inner = question->inner;
 
-	check_kept(question, range.start, Min(inner.start, range.end));
-	check_kept(question, inner.end, range.end);
+	check_kept(range.start, Min(inner.start, range.end));
+	check_kept(inner.end, range.end);
 	usage_scan_time(question->organization_id, question->meter->metric, range.start,
 					Min(inner.start, range.end), visit, context);
 	for (int i = 0; i < question->again_count; i++)
@@ -681,6 +685,7 @@ SQL_FUNCTION(billing_usage_summary)
 	TimestampTz now;
 	Range range;
 	int64 count;
+	Relation events;
 	Tail tail;
 	Rows rows;
 
@@ -689,6 +694,8 @@ SQL_FUNCTION(billing_usage_summary)
 	db_open();
 	range = range_of_call(fcinfo, organization_id);
 	now = now_of(organization_id);
+	/* no partition is removed meanwhile */
+	events = table_open(usage_tables()->events, AccessShareLock);
 	tail = read_tail(organization_id);
 	count = READ(list_meters, arg_null());
 	rows = rows_keep();
@@ -702,6 +709,7 @@ SQL_FUNCTION(billing_usage_summary)
 		put_summary(result, meter, answer(organization_id, meter, &tail, range),
 					limit_of_metric(organization_id, meter->metric), range, now);
 	}
+	table_close(events, AccessShareLock);
 	db_close();
 	return (Datum) 0;
 }
