@@ -107,6 +107,7 @@ housekeeping_pass(void)
 	static TimestampTz last = 0;
 	TimestampTz now = GetCurrentTimestamp();
 
+	usage_keys_keep();
 	if (last != 0 && !TimestampDifferenceExceeds(last, now, PRUNE_INTERVAL_MS))
 		return;
 	last = now;

@@ -162,8 +162,9 @@ extern List *usage_partitions(Relation events, TimestampTz from, TimestampTz unt
 /* Makes what is missing; nothing of usage_events may be open. */
 extern void usage_partitions_make(const TimestampTz *times, int count);
 
-/* Duties: makes partitions for the months to come, removes those past retention and their keys. */
+/* Duties: makes partitions for the months to come, removes those past retention; removes keys. */
 extern void usage_partitions_keep(void);
+extern void usage_keys_keep(void);
 
 /* ------------------------------------------------------------------------
  * usage_store.c

@@ -30,6 +30,8 @@
 /* How long ingest may stand still behind the removal of a partition. */
 #define DROP_TIMEOUT "SET LOCAL lock_timeout = '100ms'"
 #define KEYS_BATCH   10000
+/* How long a pass removes keys. */
+#define KEYS_MS 500
 
 Oid
 usage_partition_at(Relation events, TimestampTz occurred_at)
@@ -259,6 +261,33 @@ remove_oldest(void *context)
 	utility(psprintf("DROP TABLE billing.%s", name));
 }
 
+/* Keys with an older stamp are to be removed; DT_NOBEGIN: they are. */
+static TimestampTz keys_before = DT_NOBEGIN;
+
+static void
+remove_keys(void *context)
+{
+	*(int64 *) context = RUN(prune_keys, arg_datum(TimestampTzGetDatum(keys_before), false),
+							 arg_int(KEYS_BATCH));
+}
+
+/* There may be as many as there are events: for a moment now, and on with the next pass. */
+void
+usage_keys_keep(void)
+{
+	TimestampTz begin = GetCurrentTimestamp();
+	int64 removed = KEYS_BATCH;
+
+	while (keys_before != DT_NOBEGIN && removed == KEYS_BATCH &&
+		   !TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), KEYS_MS))
+	{
+		removed = 0;
+		(void) unit_run(remove_keys, &removed, "remove keys of usage");
+	}
+	if (removed < KEYS_BATCH)
+		keys_before = DT_NOBEGIN;
+}
+
 typedef struct Retention
 {
 	TimestampTz end;
@@ -274,8 +303,7 @@ look_for_old(void *context)
 		return;
 	retention->end = row_time(0, 1);
 	retention->has_old = oldest_before(retention->end) != NULL;
-	RUN(prune_keys, arg_datum(TimestampTzGetDatum(Min(retention->end, oldest_event())), false),
-		arg_int(KEYS_BATCH));
+	keys_before = Min(retention->end, oldest_event());
 }
 
 void

@@ -210,6 +210,13 @@ like($error, qr/22023: occurred_at is in a time that is closed.*usage_retention/
 (undef, undef, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT * FROM billing.usage_summary('old', '2020-05-01 00:07+00', '2020-06-01 00:00+00')");
 like($error, qr/22023: usage of .* is known by quarters of an hour only/, 'and none of them is cut');
 
+
+# Keys outlive their events, and no longer. The first look of a session finds them, its next pass removes them.
+sql("UPDATE billing.usage_keys SET stamp = '2019-01-01' WHERE organization_id = 'old'");
+$node->safe_psql('postgres', 'CALL billing.run_worker(); CALL billing.run_worker()');
+is(sql("SELECT count(*) FROM billing.usage_keys WHERE organization_id = 'old'"), '0', 'keys of what is removed go');
+cmp_ok(sql('SELECT count(*) FROM billing.usage_keys'), '>', 1000, 'the others stay');
+
 $node->stop;
 $copy->stop;
 done_testing();
