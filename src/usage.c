@@ -126,12 +126,12 @@ static int64
 record_rows(UsageRow *rows, int64 count, const char *on_error)
 {
 	static const char *const words[] = {"raise", "skip", NULL};
+	bool skips = on_error != NULL && strcmp(on_error, "skip") == 0;
 
 	check_given("on_error", on_error != NULL);
 	check_word("on_error", on_error, words);
 	skipped_clear();
-	return usage_record("billing.record_usage_batch()", rows, count, 1,
-						strcmp(on_error, "skip") == 0 ? skip : NULL);
+	return usage_record("billing.record_usage_batch()", rows, count, 1, skips ? skip : NULL);
 }
 
 /* ------------------------------------------------------------------------
