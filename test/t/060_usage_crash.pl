@@ -90,12 +90,27 @@ for my $client (1 .. $CONNECTIONS)
 # ---------------------------------------------------------------------------
 # What happens meanwhile.
 
-my %happened = (worker => 0, crash => 0, server => 0);
+# On one snapshot the summary is what the events come to at any moment.
+my $differing = <<"SQL";
+SELECT count(*) FROM (SELECT 'org_' || i AS o FROM generate_series(0, $ORGANIZATIONS - 1) AS i) AS s
+WHERE (SELECT quantity FROM billing.usage_summary(o, now() - interval '10 days', now() + interval '1 hour') WHERE metric = 'api_calls')
+	<> (SELECT coalesce(sum(quantity), 0) FROM billing.usage_events AS u WHERE u.organization_id = o AND u.metric = 'api_calls')
+SQL
+my %happened = (worker => 0, crash => 0, server => 0, looks => 0);
+my $wrong = 0;
 while (Time::HiRes::time() < $end - 3)
 {
 	my $chance = rand();
+	my $until = Time::HiRes::time() + 0.3 + rand(2);
 
-	Time::HiRes::sleep(0.3 + rand(2));
+	while (Time::HiRes::time() < $until)
+	{
+		my ($status, $count) = $node->psql('postgres', $differing);
+
+		next unless $status == 0;
+		$happened{looks}++;
+		$wrong += $count;
+	}
 	if ($chance < 0.7)
 	{
 		my (undef, $pid) = $node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'janua_billing worker' AND datname = 'postgres'");
@@ -112,6 +127,8 @@ while (Time::HiRes::time() < $end - 3)
 }
 waitpid($_, 0) foreach @clients;
 note(join ', ', map { "$_: $happened{$_}" } sort keys %happened);
+cmp_ok($happened{looks}, '>', 10, 'somebody looked now and then');
+is($wrong, 0, 'and every summary was right');
 ok($happened{server} > 0, 'the server was stopped at once now and then');
 cmp_ok($happened{worker} + $happened{crash}, '>', 0, 'so was the worker');
 ok(poll_until(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }, 'the server answers'), 'and is there again');
