@@ -94,7 +94,7 @@ CREATE TABLE billing.usage_totals
 	latest numeric,
 	area numeric,
 	PRIMARY KEY (organization_id, metric, bucket, dimensions)
-);
+) WITH (fillfactor = 50); -- rows of the present are updated every second, in their page
 COMMENT ON TABLE billing.usage_totals IS
 	'What usage_rollup_state says it has seen of usage_events, added up per quarter of an hour (UTC). usage_summary() adds what it has not.';
 COMMENT ON COLUMN billing.usage_totals.bucket IS 'Where the 15 minutes begin.';
