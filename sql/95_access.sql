@@ -6,7 +6,7 @@ CREATE TABLE billing.access_levels
 	level text NOT NULL CHECK (level IN ('admin', 'app', 'webhook', 'report', 'tenant')),
 	kind text NOT NULL CHECK (kind IN ('routine', 'table', 'entry')),
 	object name NOT NULL,
-	privileges text NOT NULL CHECK (privileges IN ('EXECUTE', 'SELECT', 'UPDATE', 'INSERT, UPDATE')),
+	privileges text NOT NULL CHECK (privileges IN ('EXECUTE', 'SELECT', 'INSERT', 'UPDATE', 'INSERT, UPDATE')),
 	columns name[],
 	PRIMARY KEY (level, kind, object, privileges)
 );
@@ -52,7 +52,8 @@ DECLARE
 BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
-									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys',
+									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
+									 'usage_values',
 									 'idempotency_keys',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
@@ -220,7 +221,7 @@ FROM (VALUES
 	 'get_payment_intent list_payment_intents create_setup_intent cancel_setup_intent get_setup_intent list_setup_intents '
 	 'create_refund cancel_refund get_refund list_refunds '
 	 'get_dispute list_disputes submit_dispute_evidence accept_dispute fetch_disputes refresh '
-	 'record_usage await run_worker attach_organizations detach_organizations organization_changed '
+	 'record_usage record_usage_batch skipped_usage void_usage correct_usage await run_worker attach_organizations detach_organizations organization_changed '
 	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle '
 	 'sandbox_complete_checkout sandbox_pay_reference sandbox_expire sandbox_dispute sandbox_resolve_dispute'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
@@ -246,11 +247,15 @@ FROM (VALUES
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
-	('{app,report,tenant}', 'plans prices plan_features features meters usage_events subscription_details invoice_details '
+	('{app,report,tenant}', 'plans prices plan_features features meters usage_events usage_totals subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
+
+INSERT INTO billing.access_levels (level, kind, object, privileges) VALUES
+	('app', 'table', 'usage_import', 'INSERT'),
+	('admin', 'table', 'usage_import', 'INSERT');
 
 INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VALUES
 	('report', 'table', 'customers', 'SELECT',

@@ -8,7 +8,8 @@ DECLARE
 	member record;
 	grantee text;
 BEGIN
-	-- the sequence of an identity column and the row type of a table follow the table
+	-- the sequence of an identity column and the row type of a table follow the table;
+	-- a column of a partition key depends on its own table
 	FOR member IN
 		SELECT i.type, i.identity
 		FROM pg_depend AS d
@@ -16,7 +17,7 @@ BEGIN
 		CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, 0) AS i
 		WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'janua_billing'
 			AND NOT EXISTS (SELECT FROM pg_depend AS s
-							WHERE s.classid = d.classid AND s.objid = d.objid
+							WHERE s.classid = d.classid AND s.objid = d.objid AND s.objsubid = 0
 								AND s.refclassid IN ('pg_class'::regclass, 'pg_type'::regclass) AND s.deptype IN ('a', 'i'))
 	LOOP
 		EXECUTE format('ALTER %s %s OWNER TO janua_billing', member.type, member.identity);

@@ -52,6 +52,26 @@ compat_wait_event(const char *name)
 #define InitMaterializedSRF       SetSingleFuncCall
 #endif
 
+/* What these functions of the executor and of index scans take besides. */
+#if PG_VERSION_NUM >= 160000
+#define compat_insert_index_tuples(info, slot, estate, conflict_ok, conflict, arbiters) \
+	ExecInsertIndexTuples(info, slot, estate, false, conflict_ok, conflict, arbiters, false)
+#else
+#define compat_insert_index_tuples(info, slot, estate, conflict_ok, conflict, arbiters) \
+	ExecInsertIndexTuples(info, slot, estate, false, conflict_ok, conflict, arbiters)
+#endif
+#if PG_VERSION_NUM >= 180000
+#define compat_check_index_constraints(info, slot, estate, conflict, arbiters) \
+	ExecCheckIndexConstraints(info, slot, estate, conflict, NULL, arbiters)
+#define compat_index_beginscan(heap, index, snapshot, keys) \
+	index_beginscan(heap, index, snapshot, NULL, keys, 0)
+#else
+#define compat_check_index_constraints(info, slot, estate, conflict, arbiters) \
+	ExecCheckIndexConstraints(info, slot, estate, conflict, arbiters)
+#define compat_index_beginscan(heap, index, snapshot, keys) \
+	index_beginscan(heap, index, snapshot, keys, 0)
+#endif
+
 /* The connection limit of what an interrupted DROP DATABASE left; 15.0 to 15.3 do not name it. */
 #ifndef DATCONNLIMIT_INVALID_DB
 #define DATCONNLIMIT_INVALID_DB (-2)

@@ -6,7 +6,8 @@
  * The duties: deliver what is in the outbox (delivery.c), play embedded
  * providers (embedded.c), try webhooks again (webhooks.c), announce events
  * and remove what is old (housekeeping.c), do what providers do not
- * (scheduled_changes.c), and end what processes left behind: leases, races.
+ * (scheduled_changes.c), add usage up
+ * (usage_rollup.c), and end what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +24,7 @@
 #include "storage/latch.h"
 #include "subjects.h"
 #include "unit.h"
+#include "usage.h"
 #include "utils/memutils.h"
 #include "webhooks.h"
 
@@ -105,6 +107,7 @@ drive_pass(PassKind kind)
 		housekeeping_pass();
 		work += scheduled_changes_run();
 	}
+	work += usage_rollup(kind == PASS_EVERYTHING);
 	settled = delivery_complete();
 	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)

@@ -17,6 +17,7 @@
 #include "json.h"
 #include "subjects.h"
 #include "unit.h"
+#include "usage.h"
 
 #define ANNOUNCE_BATCH    1000
 #define PRUNE_BATCH       10000
@@ -114,8 +115,10 @@ housekeeping_pass(void)
 	static TimestampTz last = 0;
 	TimestampTz now = GetCurrentTimestamp();
 
+	usage_keys_keep();
 	if (last != 0 && !TimestampDifferenceExceeds(last, now, PRUNE_INTERVAL_MS))
 		return;
 	last = now;
 	(void) unit_run(prune, NULL, "remove what is past its retention");
+	usage_partitions_keep();
 }

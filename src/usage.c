@@ -1,305 +1,330 @@
 /*-------------------------------------------------------------------------
  *
  * usage.c
- *	  What organisations consume, and how much of it their plan allows.
+ *	  record_usage() and record_usage_batch(): takes usage in.
  *
- * record_usage() appends one row; usage_summary() adds them up on the snapshot
- * of the calling query, so that a row counts as soon as it is committed.
- * Quantities are numeric and exact.  Time ranges are half-open.  A metric's
- * limit is the feature of the same name (entitlements.c).
+ * These functions run as their caller; usage_store.c writes with no other
+ * permission than EXECUTE on them.  Rows in arrays and in jsonb become the
+ * same UsageRow, and usage_record() does the rest.
  *
  *-------------------------------------------------------------------------
  */
-#include "subjects.h"
+#include "usage.h"
 
+#include "access/xact.h"
 #include "check.h"
-#include "entitlements.h"
 #include "errors.h"
-#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
 #include "utils/tuplestore.h"
 
-#define TEXT_MAX 255 /* of an organisation's id and of a key */
-
-/* As the constraint of usage_events. */
-#define QUANTITY_BOUND "1e30"
-
-/* How fine a quantity may be. */
-#define DECIMALS_MAX 12
-
-/* Before it there is no usage that anybody is billed for: 2000-01-01, the zero of TimestampTz. */
-#define OCCURRED_AT_MIN 0
-
-/* How far ahead of our clock a caller's clock may be. */
-#define AHEAD_MAX USECS_PER_DAY
-
-#define METRIC_LIST "SELECT metric FROM billing.meters ORDER BY metric"
-
-static Numeric
-calculate(PGFunction function, Numeric a, Numeric b)
-{
-	return DatumGetNumeric(DirectFunctionCall2(function, NumericGetDatum(a), NumericGetDatum(b)));
-}
-
-static bool
-compare(PGFunction function, Numeric a, Numeric b)
-{
-	return DatumGetBool(DirectFunctionCall2(function, NumericGetDatum(a), NumericGetDatum(b)));
-}
-
 /* ------------------------------------------------------------------------
- * Recording
+ * One event
  * ------------------------------------------------------------------------
  */
-static void
-check_short_text(const char *argument, const char *value)
-{
-	if (value != NULL && (*value == '\0' || pg_mbstrlen(value) > TEXT_MAX))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("%s is empty or longer than %d characters", argument, TEXT_MAX)));
-}
-
-/*
- * NaN is greater than every number for PostgreSQL, as is Infinity.  Zeros at
- * the end do not count as decimals, since every division makes some.
- */
-static void
-check_quantity(Numeric quantity)
-{
-	int decimals;
-
-	if (!compare(numeric_ge, quantity, int64_to_numeric(0)) ||
-		!compare(numeric_lt, quantity, numeric_of_text(QUANTITY_BOUND)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity cannot be counted"),
-				 errdetail("quantity is %s.", DatumGetCString(DirectFunctionCall1(
-												  numeric_out, NumericGetDatum(quantity)))),
-				 errhint("It is a number from 0, below " QUANTITY_BOUND ".")));
-	decimals = DatumGetInt32(DirectFunctionCall1(numeric_min_scale, NumericGetDatum(quantity)));
-	if (decimals > DECIMALS_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity has too many decimals"),
-				 errdetail("It has %d.", decimals),
-				 errhint("There may be %d: round(quantity, %d).", DECIMALS_MAX, DECIMALS_MAX)));
-}
-
-static void
-check_occurred_at(TimestampTz occurred_at, TimestampTz now)
-{
-	if (TIMESTAMP_NOT_FINITE(occurred_at) || occurred_at < OCCURRED_AT_MIN ||
-		occurred_at > now + AHEAD_MAX)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("occurred_at is not a time that usage can have"),
-			 errdetail("occurred_at is %s.", timestamptz_to_str(occurred_at)),
-			 errhint(
-				 "Pass when it happened, from the year 2000, at most a day ahead of billing.now() for the organisation.")));
-}
-
-static void
-check_properties(const Jsonb *properties)
-{
-	if (properties != NULL && !JB_ROOT_IS_OBJECT(properties))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("properties is not an object"),
-				 errhint("Pass something like '{\"region\": \"eu\"}'.")));
-}
-
-QUERY(
-	claim_key,
-	"INSERT INTO billing.usage_keys (organization_id, key) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-	TEXTOID, TEXTOID);
-QUERY(insert_usage,
-	  "INSERT INTO billing.usage_events (organization_id, id, metric, quantity, occurred_at, "
-	  "idempotency_key, properties) "
-	  "SELECT $1, $2, m.metric, $4, $5, $6, $7 FROM billing.meters AS m WHERE m.metric = $3",
-	  TEXTOID, UUIDOID, TEXTOID, NUMERICOID, TIMESTAMPTZOID, TEXTOID, JSONBOID);
-
 /* The key comes first: a known one is false whatever the rest says. */
+static bool
+record_one(UsageRow *row)
+{
+	RuleScope scope = {0};
+	Refusal *refused = usage_check(row, &scope);
+	UsageStore *store;
+	bool counted = true;
+
+	if (refused != NULL && (row->key == NULL || usage_check_key(row) != NULL))
+		usage_refuse(refused, 0);
+	store = usage_store_open("billing.record_usage()", &row->occurred_at, refused == NULL ? 1 : 0);
+	if (row->key != NULL)
+		counted = refused != NULL ? !usage_store_knows(store, row) : usage_store_claim(store, row);
+	if (counted && refused != NULL)
+		usage_refuse(refused, 0);
+	if (counted)
+		usage_store_put(store, row);
+	usage_store_close(store);
+	return counted;
+}
+
 SQL_FUNCTION(billing_record_usage)
 {
-	char *organization_id = ARG_TEXT(0);
-	char *metric = ARG_TEXT(1);
-	char *key = ARG_TEXT(4);
-	Jsonb *properties = ARG_JSON(5);
-	Numeric quantity;
-	TimestampTz now;
-	TimestampTz occurred_at;
+	UsageRow row = {0};
 
-	check_given("organization_id", organization_id != NULL);
-	check_short_text("organization_id", organization_id);
-	check_short_text("idempotency_key", key);
-	db_open();
-	if (key != NULL && RUN(claim_key, arg_text(organization_id), arg_text(key)) == 0)
-	{
-		db_close();
-		PG_RETURN_BOOL(false);
-	}
-
-	check_given("metric", metric != NULL);
-	check_given("quantity", !PG_ARGISNULL(2));
-	quantity = PG_GETARG_NUMERIC(2);
-	check_quantity(quantity);
-	quantity = DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(quantity)));
-	check_properties(properties);
-	now = clock_now(organization_id);
-	occurred_at = PG_ARGISNULL(3) ? now : PG_GETARG_TIMESTAMPTZ(3);
-	check_occurred_at(occurred_at, now);
-	if (RUN(insert_usage, arg_text(organization_id), arg_uuid(new_id()), arg_text(metric),
-			arg_datum(NumericGetDatum(quantity), false),
-			arg_datum(TimestampTzGetDatum(occurred_at), false), arg_text(key),
-			arg_json(properties)) == 0)
-		unknown_object("metric", metric, psprintf("There are: %s.", hint_list(METRIC_LIST)));
-	db_close();
-	PG_RETURN_BOOL(true);
+	row.organization_id = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+	row.metric = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	row.quantity = PG_ARGISNULL(2) ? NULL : PG_GETARG_NUMERIC(2);
+	row.has_time = !PG_ARGISNULL(3);
+	row.occurred_at = row.has_time ? PG_GETARG_TIMESTAMPTZ(3) : 0;
+	row.key = PG_ARGISNULL(4) ? NULL : PG_GETARG_TEXT_PP(4);
+	row.properties = PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5);
+	PG_RETURN_BOOL(record_one(&row));
 }
 
 /* ------------------------------------------------------------------------
- * Adding up
+ * What a batch left out
  * ------------------------------------------------------------------------
  */
-typedef struct Range
+typedef struct Skipped
 {
-	TimestampTz start;
-	TimestampTz end;
-} Range;
+	struct Skipped *next;
+	int64 row_number;
+	int sqlstate;
+	char *message;
+	char *detail;
+} Skipped;
 
-/* An organisation may have subscriptions in several groups: that of the default group goes first. */
-QUERY(
-	current_period,
-	"SELECT e.current_period_start, e.current_period_end FROM billing.entitlements AS e "
-	"WHERE e.organization_id = $1 AND e.current_period_start IS NOT NULL AND e.current_period_end IS NOT NULL "
-	"ORDER BY e.plan_group = 'default' DESC, e.current_period_start DESC, e.subscription_id LIMIT 1",
-	TEXTOID);
-QUERY(current_month,
-	  "SELECT date_trunc('month', $1, 'UTC'), "
-	  "(date_trunc('month', $1 AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC'",
-	  TIMESTAMPTZOID);
+/* Kept until the next batch of the session. */
+static MemoryContext skipped_memory = NULL;
+static Skipped *skipped_first = NULL;
+static Skipped *skipped_last = NULL;
 
-static Range
-default_range(const char *organization_id)
+static void
+skipped_clear(void)
 {
-	TimestampTz now;
-
-	if (READ(current_period, arg_text(organization_id)) > 0)
-		return (Range){row_time(0, 1), row_time(0, 2)};
-	now = clock_now(organization_id);
-	READ(current_month, arg_datum(TimestampTzGetDatum(now), false));
-	return (Range){row_time(0, 1), row_time(0, 2)};
-}
-
-static Range
-range_of_call(FunctionCallInfo fcinfo, const char *organization_id)
-{
-	Range range = {0, 0};
-
-	if (PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		range = default_range(organization_id);
-	if (!PG_ARGISNULL(1))
-		range.start = PG_GETARG_TIMESTAMPTZ(1);
-	if (!PG_ARGISNULL(2))
-		range.end = PG_GETARG_TIMESTAMPTZ(2);
-	if (range.end <= range.start)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("end_at is not after start_at"),
-				 errdetail("The range is from %s to %s.", pstrdup(timestamptz_to_str(range.start)),
-						   pstrdup(timestamptz_to_str(range.end))),
-				 errhint("Ranges are half-open: end_at is the first moment that does not count.")));
-	return range;
-}
-
-QUERY(add_up,
-	  "SELECT m.metric, coalesce(CASE m.aggregation "
-	  "WHEN 'latest' THEN (SELECT u.quantity FROM billing.usage_events AS u "
-	  "WHERE u.organization_id = $1 AND u.metric = m.metric AND u.occurred_at < $3 "
-	  "AND u.occurred_at >= CASE WHEN m.carried THEN '-infinity' ELSE $2 END "
-	  "ORDER BY u.occurred_at DESC, u.recorded_at DESC, u.id DESC LIMIT 1) "
-	  "ELSE (SELECT CASE m.aggregation WHEN 'sum' THEN sum(u.quantity) "
-	  "WHEN 'count' THEN count(*) ELSE max(u.quantity) END "
-	  "FROM billing.usage_events AS u "
-	  "WHERE u.organization_id = $1 AND u.metric = m.metric AND u.occurred_at < $3 "
-	  "AND u.occurred_at >= CASE WHEN m.carried THEN '-infinity' ELSE $2 END) END, 0) "
-	  "FROM billing.meters AS m ORDER BY m.metric",
-	  TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
-
-/* What no feature limits is unlimited. */
-static Numeric
-limit_of_metric(const char *organization_id, const char *metric)
-{
-	Entitlement found;
-
-	if (entitlement_find(organization_id, metric, &found) && found.kind == FEATURE_LIMIT)
-		return found.limit;
-	return numeric_of_text("Infinity");
-}
-
-static Numeric
-remaining_of(Numeric quantity, Numeric limit)
-{
-	if (compare(numeric_ge, quantity, limit))
-		return int64_to_numeric(0);
-	return calculate(numeric_sub, limit, quantity);
-}
-
-/* Of a limit of 0 nothing is 0 % and anything is infinitely much. */
-static Numeric
-percentage_of(Numeric quantity, Numeric limit)
-{
-	Numeric zero = int64_to_numeric(0);
-	Numeric hundredfold = calculate(numeric_mul, quantity, int64_to_numeric(100));
-	Numeric ratio;
-
-	if (compare(numeric_eq, limit, zero))
-		return numeric_of_text(compare(numeric_eq, quantity, zero) ? "0.00" : "Infinity");
-	ratio = calculate(numeric_div, hundredfold, limit);
-	return DatumGetNumeric(
-		DirectFunctionCall2(numeric_round, NumericGetDatum(ratio), Int32GetDatum(2)));
+	if (skipped_memory == NULL)
+		skipped_memory = AllocSetContextCreate(TopMemoryContext, "billing skipped usage",
+											   ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(skipped_memory);
+	skipped_first = skipped_last = NULL;
 }
 
 static void
-put_summary(ReturnSetInfo *result, const char *metric, Numeric quantity, Numeric limit, Range range)
+skip(int64 row_number, const Refusal *refusal)
 {
-	bool unlimited = numeric_is_inf(limit);
-	Datum values[7] = {0};
-	bool nulls[7] = {false};
+	Skipped *made = MemoryContextAlloc(skipped_memory, sizeof(Skipped));
 
-	values[0] = CStringGetTextDatum(metric);
-	values[1] = NumericGetDatum(quantity);
-	values[2] = NumericGetDatum(limit);
-	values[3] = NumericGetDatum(remaining_of(quantity, limit));
-	nulls[4] = unlimited;
-	if (!unlimited)
-		values[4] = NumericGetDatum(percentage_of(quantity, limit));
-	values[5] = TimestampTzGetDatum(range.start);
-	values[6] = TimestampTzGetDatum(range.end);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	made->next = NULL;
+	made->row_number = row_number;
+	made->sqlstate = refusal->sqlstate;
+	made->message = MemoryContextStrdup(skipped_memory, refusal->message);
+	made->detail = refusal->detail == NULL ? NULL
+										   : MemoryContextStrdup(skipped_memory, refusal->detail);
+	if (skipped_last == NULL)
+		skipped_first = made;
+	else
+		skipped_last->next = made;
+	skipped_last = made;
 }
 
-SQL_FUNCTION(billing_usage_summary)
+SQL_FUNCTION(billing_skipped_usage)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	char *organization_id = ARG_TEXT(0);
-	Range range;
-	int64 count;
-	Rows rows;
 
-	check_given("organization_id", organization_id != NULL);
 	InitMaterializedSRF(fcinfo, 0);
-	db_open();
-	range = range_of_call(fcinfo, organization_id);
-	count = READ(add_up, arg_text(organization_id),
-				 arg_datum(TimestampTzGetDatum(range.start), false),
-				 arg_datum(TimestampTzGetDatum(range.end), false));
-	rows = rows_keep();
-	for (int64 i = 0; i < count; i++)
+	for (Skipped *at = skipped_first; at != NULL; at = at->next)
 	{
-		char *metric = rows_text(rows, i, 1);
-		bool isnull;
-		Datum quantity = rows_datum(rows, i, 2, &isnull);
+		Datum values[4] = {Int64GetDatum(at->row_number),
+						   CStringGetTextDatum(unpack_sql_state(at->sqlstate)),
+						   CStringGetTextDatum(at->message),
+						   at->detail == NULL ? (Datum) 0 : CStringGetTextDatum(at->detail)};
+		bool nulls[4] = {false, false, false, at->detail == NULL};
 
-		put_summary(result, metric, DatumGetNumeric(quantity),
-					limit_of_metric(organization_id, metric), range);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
-	db_close();
 	return (Datum) 0;
+}
+
+static int64
+record_rows(UsageRow *rows, int64 count, const char *on_error)
+{
+	static const char *const words[] = {"raise", "skip", NULL};
+	bool skips = on_error != NULL && strcmp(on_error, "skip") == 0;
+
+	check_given("on_error", on_error != NULL);
+	check_word("on_error", on_error, words);
+	skipped_clear();
+	return usage_record("billing.record_usage_batch()", rows, count, 1, skips ? skip : NULL);
+}
+
+/* ------------------------------------------------------------------------
+ * Arrays
+ * ------------------------------------------------------------------------
+ */
+typedef struct Elements
+{
+	Datum *values;
+	bool *nulls;
+	int count;
+	bool given;
+} Elements;
+
+static Elements
+elements_of(FunctionCallInfo fcinfo, int argument, Oid type, int16 length, bool by_value,
+			char alignment)
+{
+	Elements elements = {0};
+	ArrayType *array;
+
+	if (PG_ARGISNULL(argument))
+		return elements;
+	array = PG_GETARG_ARRAYTYPE_P(argument);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("an array of usage has more than one dimension")));
+	deconstruct_array(array, type, length, by_value, alignment, &elements.values, &elements.nulls,
+					  &elements.count);
+	elements.given = true;
+	return elements;
+}
+
+static void
+check_lengths(const Elements *columns, const char *const *names, int count)
+{
+	for (int i = 1; i < count; i++)
+	{
+		if (columns[i].given && columns[i].count != columns[0].count)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s has another length than %s", names[i], names[0]),
+					 errdetail("They have %d and %d elements.", columns[i].count, columns[0].count),
+					 errhint("Pass one element per event in each array; NULL stands for none.")));
+	}
+}
+
+/* NULL for an element that is NULL, or where there is no array. */
+static void *
+pointer_at(const Elements *elements, int i)
+{
+	if (!elements->given || elements->nulls[i])
+		return NULL;
+	return PG_DETOAST_DATUM_PACKED(elements->values[i]);
+}
+
+static void *
+whole_pointer_at(const Elements *elements, int i)
+{
+	if (!elements->given || elements->nulls[i])
+		return NULL;
+	return PG_DETOAST_DATUM(elements->values[i]);
+}
+
+SQL_FUNCTION(billing_record_usage_batch)
+{
+	static const char *const names[] = {"organization_ids", "metrics",          "quantities",
+										"occurred_at",      "idempotency_keys", "properties"};
+	Elements columns[6] = {
+		elements_of(fcinfo, 0, TEXTOID, -1, false, TYPALIGN_INT),
+		elements_of(fcinfo, 1, TEXTOID, -1, false, TYPALIGN_INT),
+		elements_of(fcinfo, 2, NUMERICOID, -1, false, TYPALIGN_INT),
+		elements_of(fcinfo, 3, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE),
+		elements_of(fcinfo, 4, TEXTOID, -1, false, TYPALIGN_INT),
+		elements_of(fcinfo, 5, JSONBOID, -1, false, TYPALIGN_INT)};
+	UsageRow *rows;
+
+	for (int i = 0; i < 3; i++)
+		check_given(names[i], columns[i].given);
+	check_lengths(columns, names, lengthof(columns));
+	rows = palloc0(sizeof(UsageRow) * Max(columns[0].count, 1));
+	for (int i = 0; i < columns[0].count; i++)
+	{
+		rows[i].organization_id = pointer_at(&columns[0], i);
+		rows[i].metric = pointer_at(&columns[1], i);
+		rows[i].quantity = whole_pointer_at(&columns[2], i);
+		rows[i].has_time = columns[3].given && !columns[3].nulls[i];
+		if (rows[i].has_time)
+			rows[i].occurred_at = DatumGetTimestampTz(columns[3].values[i]);
+		rows[i].key = pointer_at(&columns[4], i);
+		rows[i].properties = whole_pointer_at(&columns[5], i);
+	}
+	PG_RETURN_INT64(record_rows(rows, columns[0].count, ARG_TEXT(6)));
+}
+
+/* ------------------------------------------------------------------------
+ * jsonb
+ * ------------------------------------------------------------------------
+ */
+static _Noreturn void
+bad_member(int64 row_number, const char *member, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("row " INT64_FORMAT ": member \"%s\" cannot be read", row_number, member),
+			 errhint("%s", hint)));
+	pg_unreachable();
+}
+
+static text *
+member_text(int64 row_number, const char *member, const JsonbValue *value)
+{
+	if (value->type != jbvString)
+		bad_member(row_number, member, "It is a text.");
+	return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+}
+
+static Numeric
+member_number(int64 row_number, const char *member, const JsonbValue *value)
+{
+	if (value->type != jbvNumeric)
+		bad_member(row_number, member, "It is a number.");
+	return value->val.numeric;
+}
+
+static void
+read_member(UsageRow *row, int64 row_number, const char *member, JsonbValue *value)
+{
+	if (strcmp(member, "organization_id") == 0)
+		row->organization_id = member_text(row_number, member, value);
+	else if (strcmp(member, "metric") == 0)
+		row->metric = member_text(row_number, member, value);
+	else if (strcmp(member, "quantity") == 0)
+		row->quantity = member_number(row_number, member, value);
+	else if (strcmp(member, "idempotency_key") == 0)
+		row->key = member_text(row_number, member, value);
+	else if (strcmp(member, "properties") == 0)
+		row->properties = JsonbValueToJsonb(value);
+	else if (strcmp(member, "occurred_at") == 0)
+	{
+		row->has_time = true;
+		row->occurred_at = DatumGetTimestampTz(DirectFunctionCall3(
+			timestamptz_in,
+			CStringGetDatum(text_to_cstring(member_text(row_number, member, value))),
+			ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	}
+	else
+		bad_member(
+			row_number, member,
+			"There are: organization_id, metric, quantity, occurred_at, idempotency_key, properties.");
+}
+
+static void
+read_row(UsageRow *row, int64 row_number, JsonbValue *element)
+{
+	JsonbIterator *iterator;
+	JsonbValue value;
+	JsonbIteratorToken token;
+
+	if (element->type != jbvBinary || !JsonContainerIsObject(element->val.binary.data))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("row " INT64_FORMAT ": it is no object", row_number)));
+	row->quantity = int64_to_numeric(1);
+	iterator = JsonbIteratorInit(element->val.binary.data);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		char *member;
+
+		if (token != WJB_KEY)
+			continue;
+		member = pnstrdup(value.val.string.val, value.val.string.len);
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		if (value.type != jbvNull)
+			read_member(row, row_number, member, &value);
+	}
+}
+
+SQL_FUNCTION(billing_record_usage_json)
+{
+	Jsonb *events = ARG_JSON(0);
+	UsageRow *rows;
+	int64 count;
+
+	check_given("events", events != NULL);
+	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("events is no array"),
+			 errhint(
+				 "Pass something like '[{\"organization_id\": \"acme\", \"metric\": \"api_calls\"}]'.")));
+	count = JB_ROOT_COUNT(events);
+	rows = palloc0(sizeof(UsageRow) * Max(count, 1));
+	for (int64 i = 0; i < count; i++)
+		read_row(&rows[i], i + 1, getIthJsonbValueFromContainer(&events->root, (uint32) i));
+	PG_RETURN_INT64(record_rows(rows, count, ARG_TEXT(1)));
 }

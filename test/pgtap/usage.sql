@@ -1,6 +1,8 @@
 -- Usage: recorded once, added up exactly, compared with what the plan allows.
 \ir helpers.psql
 SELECT plan(60);
+-- dates in here grow old
+UPDATE billing.settings SET value = '50 years' WHERE name = 'usage_retention';
 
 SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('acme zero half many none paid', ' ') AS o \gset
 
@@ -22,10 +24,10 @@ BEGIN;
 SELECT billing.record_usage('acme', 'api_calls', 100, idempotency_key => 'rolled back') AS recorded \gset
 ROLLBACK;
 SELECT is((SELECT quantity FROM billing.usage_summary('acme') WHERE metric = 'api_calls'), 6::numeric, 'usage of a transaction that rolled back is none');
-SELECT is(billing.record_usage('acme', 'api_calls', 0, idempotency_key => 'rolled back'), true, 'and its key is free');
+SELECT is(billing.record_usage('acme', 'storage', 0, idempotency_key => 'rolled back'), true, 'and its key is free');
 
 SELECT fails($$SELECT billing.record_usage('acme', 'nope', idempotency_key => 'fresh')$$, 'JB005', 'unknown metric "nope"', 'api_calls, storage, teams, users', 'an unknown metric is refused, and those that there are are listed');
-SELECT is(billing.record_usage('acme', 'api_calls', 0, idempotency_key => 'fresh'), true, 'a refused call does not use up its key');
+SELECT is(billing.record_usage('acme', 'storage', 0, idempotency_key => 'fresh'), true, 'a refused call does not use up its key');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', -1)$$, '22023', 'quantity cannot be counted', 'from 0', 'a negative quantity is refused');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', 'NaN')$$, '22023', 'quantity cannot be counted', NULL, 'what is no number is refused');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', 'Infinity')$$, '22023', 'quantity cannot be counted', NULL, 'and infinity');
@@ -44,7 +46,7 @@ SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', occurred_at => '
 SELECT is(billing.record_usage('zeros', 'api_calls', 1, '2000-01-01 00:00+00'), true, 'which ends where it ends');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', idempotency_key => '')$$, '22023', 'idempotency_key is empty', NULL, 'an empty key is refused');
 SELECT fails($$SELECT billing.record_usage('acme', 'api_calls', properties => '[1]')$$, '22023', 'properties is not an object', NULL, 'properties are an object');
-SELECT fails($$UPDATE billing.usage_events SET quantity = 0$$, 'JB008', 'append-only', 'correction', 'usage never changes');
+SELECT fails($$UPDATE billing.usage_events SET quantity = 0$$, 'JB008', 'append-only', 'correct_usage', 'usage never changes');
 SELECT fails($$DELETE FROM billing.usage_events$$, 'JB008', 'append-only', NULL, 'and is never deleted');
 
 -- ---------------------------------------------------------------------------

@@ -1,0 +1,326 @@
+/*-------------------------------------------------------------------------
+ *
+ * usage_state.c
+ *	  What record_usage() remembers per session, and what the totals hold.
+ *
+ * Meters, limits and oids are read once per session and again after a relcache
+ * invalidation of a table that they come from; the triggers
+ * forget_usage_rules send one when rows change.  They are read on the latest
+ * snapshot, like a catalog.
+ *
+ * Each event keeps the number of its transaction.  In another cluster those
+ * numbers mean nothing: a restored database has a state row that names where
+ * it is from, and the first one to write there binds it, with a base that puts
+ * the numbers of this cluster above all that were restored.  Until then, and
+ * as far as the restored events go for ever, the restored row says what the
+ * restored totals hold.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "usage.h"
+
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "accounts.h"
+#include "catalog/namespace.h"
+#include "commands/trigger.h"
+#include "subjects.h"
+#include "utils/catcache.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+
+static UsageTables tables;
+static bool tables_valid = false;
+static MemoryContext tables_memory = NULL;
+
+static void
+forget(Datum arg, Oid relation)
+{
+	if (relation == InvalidOid || relation == tables.events || relation == tables.keys ||
+		relation == tables.clocks || relation == tables.meters || relation == tables.settings ||
+		relation == tables.state)
+		tables_valid = false;
+}
+
+/* Trigger: whoever remembers rows of this table shall read them again. */
+SQL_FUNCTION(billing_forget_usage_rules)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "forget_usage_rules() is a trigger");
+	CacheInvalidateRelcache(trigger->tg_relation);
+	PG_RETURN_POINTER(NULL);
+}
+
+static Oid
+table_named(const char *name)
+{
+	Oid table = get_relname_relid(name, get_namespace_oid("billing", false));
+
+	if (!OidIsValid(table))
+		elog(ERROR, "billing.%s is missing", name);
+	return table;
+}
+
+static Oid
+primary_key_of(Oid table)
+{
+	Relation relation = table_open(table, AccessShareLock);
+	Oid index;
+
+	/* RelationGetPrimaryKeyIndex() has other arguments in 18 */
+	(void) RelationGetIndexList(relation);
+	index = relation->rd_pkindex;
+	table_close(relation, AccessShareLock);
+	return index;
+}
+
+QUERY(load_meters, "SELECT metric, aggregation, carried, property, dimensions FROM billing.meters",
+	  InvalidOid);
+QUERY(load_state, "SELECT bound_to, base, raw_since, seen_until FROM billing.usage_rollup_state",
+	  InvalidOid);
+QUERY(
+	load_ahead,
+	"SELECT extract(epoch FROM value::interval)::float8 FROM billing.settings WHERE name = 'usage_ahead'",
+	InvalidOid);
+
+static Aggregation
+aggregation_of_name(const char *name)
+{
+	switch (name[0])
+	{
+		case 's':
+			return AGGREGATE_SUM;
+		case 'c':
+			return AGGREGATE_COUNT;
+		case 'm':
+			return AGGREGATE_MAX;
+		case 'l':
+			return AGGREGATE_LATEST;
+		case 'u':
+			return AGGREGATE_UNIQUE;
+		default:
+			return AGGREGATE_WEIGHTED;
+	}
+}
+
+static void
+read_dimensions(Meter *meter, Datum array)
+{
+	Datum *elements;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL,
+					  &meter->dimension_count);
+	meter->dimensions = MemoryContextAlloc(tables_memory,
+										   sizeof(char *) * Max(meter->dimension_count, 1));
+	for (int i = 0; i < meter->dimension_count; i++)
+		meter->dimensions[i] = MemoryContextStrdup(tables_memory, TextDatumGetCString(elements[i]));
+}
+
+static void
+read_meters(void)
+{
+	HASHCTL control = {.keysize = NAMEDATALEN, .entrysize = sizeof(Meter), .hcxt = tables_memory};
+	int64 count;
+	Rows rows;
+
+	tables.meter_table = hash_create("billing meters", 64, &control,
+									 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	count = READ(load_meters, arg_null());
+	rows = rows_keep();
+	for (int64 i = 0; i < count; i++)
+	{
+		bool isnull;
+		char *property = rows_text(rows, i, 4);
+		Meter *meter = hash_search(tables.meter_table, rows_text(rows, i, 1), HASH_ENTER, NULL);
+
+		meter->aggregation = aggregation_of_name(rows_text(rows, i, 2));
+		meter->carried = rows_bool(rows, i, 3);
+		meter->property = property == NULL ? NULL : MemoryContextStrdup(tables_memory, property);
+		read_dimensions(meter, rows_datum(rows, i, 5, &isnull));
+	}
+}
+
+static void
+read_state(void)
+{
+	double ahead = SECS_PER_DAY;
+	bool isnull;
+
+	if (READ(load_ahead, arg_null()) > 0 && !row_null(0, 1))
+		ahead = DatumGetFloat8(rows_datum(SPI_tuptable, 0, 1, &isnull));
+	tables.ahead = (int64) (ahead * USECS_PER_SEC);
+	tables.bound = false;
+	tables.base = 0;
+	tables.raw_since = DT_NOBEGIN;
+	if (READ(load_state, arg_null()) > 0)
+	{
+		tables.base = row_int(0, 2);
+		/* numbers that are yet to come: restored from a later time of this database */
+		tables.bound = strcmp(row_text(0, 1), database_binding()) == 0 &&
+					   row_int(0, 4) <= tables.base + (int64) U64FromFullTransactionId(
+														  ReadNextFullTransactionId());
+		tables.raw_since = row_time(0, 3);
+	}
+}
+
+static void
+read_tables(void)
+{
+	Identity identity = identity_take_owner();
+
+	tables.events = table_named("usage_events");
+	tables.keys = table_named("usage_keys");
+	tables.clocks = table_named("sandbox_clocks");
+	tables.meters = table_named("meters");
+	tables.settings = table_named("settings");
+	tables.state = table_named("usage_rollup_state");
+	tables.keys_index = primary_key_of(tables.keys);
+	tables.clocks_index = primary_key_of(tables.clocks);
+	PushActiveSnapshot(GetLatestSnapshot());
+	db_open();
+	read_meters();
+	read_state();
+	db_close();
+	PopActiveSnapshot();
+	identity_give_back(identity);
+}
+
+const UsageTables *
+usage_tables(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(forget, (Datum) 0);
+		registered = true;
+	}
+	while (!tables_valid)
+	{
+		/* whoever still holds a meter has it until the end of the transaction */
+		if (tables_memory != NULL)
+			MemoryContextSetParent(tables_memory, TopTransactionContext);
+		/* as long as the session: what is remembered from call to call */
+		tables_memory = AllocSetContextCreate(TopMemoryContext, "billing usage rules",
+											  ALLOCSET_SMALL_SIZES);
+		/* first: what changes while it is read makes it invalid again */
+		tables_valid = true;
+		PG_TRY();
+		{
+			read_tables();
+		}
+		PG_CATCH();
+		{
+			tables_valid = false;
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
+	}
+	return &tables;
+}
+
+QUERY(lock_state, "LOCK TABLE billing.usage_rollup_state IN SHARE UPDATE EXCLUSIVE MODE",
+	  InvalidOid);
+QUERY(bind_state,
+	  "INSERT INTO billing.usage_rollup_state (bound_to, base) "
+	  "VALUES ($1, (SELECT coalesce(max(recorded_in) + 1, 0) FROM billing.usage_events)) "
+	  "ON CONFLICT (only_one) DO UPDATE SET bound_to = excluded.bound_to, "
+	  "base = greatest(excluded.base, usage_rollup_state.seen_until)",
+	  TEXTOID);
+
+/* Two that write first: the second waits here, and finds it done. */
+static void
+bind_to_this_database(void)
+{
+	Identity identity = identity_take_owner();
+
+	db_open();
+	RUN(lock_state, arg_null());
+	tables_valid = false;
+	if (!usage_tables()->bound)
+	{
+		RUN(bind_state, arg_text(database_binding()));
+		CacheInvalidateRelcacheByRelid(tables.state);
+		CommandCounterIncrement();
+	}
+	db_close();
+	identity_give_back(identity);
+	tables_valid = false;
+}
+
+/* Nobody tells the worker of usage; but there has to be one that looks. */
+static void
+ensure_worker(void)
+{
+	static bool ensured = false;
+	Identity identity;
+
+	if (ensured)
+		return;
+	identity = identity_take_owner();
+	db_open();
+	worker_wake_at_commit();
+	db_close();
+	identity_give_back(identity);
+	ensured = true;
+}
+
+const UsageTables *
+usage_tables_bound(void)
+{
+	ensure_worker();
+	while (!usage_tables()->bound)
+		bind_to_this_database();
+	return &tables;
+}
+
+int64
+usage_transaction(const UsageTables *used)
+{
+	return used->base + (int64) U64FromFullTransactionId(GetTopFullTransactionId());
+}
+
+/* ------------------------------------------------------------------------
+ * The mark
+ * ------------------------------------------------------------------------
+ */
+bool
+mark_has(const UsageMark *mark, int64 recorded_in)
+{
+	if (recorded_in >= mark->until)
+		return false;
+	for (int i = 0; i < mark->open_count; i++)
+	{
+		if (mark->open[i] == recorded_in)
+			return false;
+	}
+	return true;
+}
+
+QUERY(read_mark, "SELECT seen_until, open FROM billing.usage_rollup_state", InvalidOid);
+
+UsageMark
+usage_mark(void)
+{
+	UsageMark mark = {0, 0, NULL};
+	Datum *open;
+	bool isnull;
+
+	if (READ(read_mark, arg_null()) == 0)
+		return mark;
+	mark.until = row_int(0, 1);
+	deconstruct_array(DatumGetArrayTypeP(rows_datum(SPI_tuptable, 0, 2, &isnull)), INT8OID,
+					  sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &open, NULL,
+					  &mark.open_count);
+	mark.open = palloc(sizeof(int64) * Max(mark.open_count, 1));
+	for (int i = 0; i < mark.open_count; i++)
+		mark.open[i] = DatumGetInt64(open[i]);
+	return mark;
+}
