@@ -7,7 +7,7 @@
  * can be counted, usage_store.c writes it into the partition that
  * usage_partitions.c finds or makes.  usage_scan.c reads events back,
  * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals,
- * usage_summary.c for readers.  usage_state.c knows what the totals hold.
+ * usage_read.c for readers.  usage_state.c knows what the totals hold.
  *
  *-------------------------------------------------------------------------
  */
@@ -281,7 +281,38 @@ extern Level **levels_sorted(Levels *levels, int64 *count);
 extern Numeric numeric_plus(Numeric a, Numeric b);
 extern Numeric numeric_minus(Numeric a, Numeric b);
 extern Numeric numeric_times(Numeric a, Numeric b);
+extern Numeric numeric_over(Numeric a, Numeric b);
 extern int numeric_order(Numeric a, Numeric b);
+
+/* ------------------------------------------------------------------------
+ * usage_period.c
+ * ------------------------------------------------------------------------
+ */
+/* Half-open. */
+typedef struct UsageRange
+{
+	TimestampTz start;
+	TimestampTz end;
+} UsageRange;
+
+/* The current one of the organisation. */
+extern UsageRange usage_period(const char *organization_id);
+
+/* ------------------------------------------------------------------------
+ * usage_read.c
+ * ------------------------------------------------------------------------
+ */
+typedef struct UsageTail UsageTail;
+
+/* The organisation's events that the totals do not hold, on the active snapshot. */
+extern UsageTail *usage_tail(const char *organization_id);
+
+/*
+ * What was used of a metric in the range, by its aggregation; 0 when nothing.
+ * The caller holds a lock on usage_events, so that no partition is removed meanwhile.
+ */
+extern Numeric usage_quantity(const char *organization_id, const Meter *meter,
+							  const UsageTail *tail, UsageRange range);
 
 /* ------------------------------------------------------------------------
  * usage_rollup.c

@@ -44,6 +44,13 @@ numeric_times(Numeric a, Numeric b)
 	return calculate(numeric_mul, a, b);
 }
 
+Numeric
+numeric_over(Numeric a, Numeric b)
+{
+	return DatumGetNumeric(
+		DirectFunctionCall2(numeric_div, NumericGetDatum(a), NumericGetDatum(b)));
+}
+
 int
 numeric_order(Numeric a, Numeric b)
 {
