@@ -5,11 +5,15 @@ CREATE TABLE billing.usage_closings
 	organization_id text NOT NULL CHECK (organization_id <> ''),
 	period_start timestamptz NOT NULL,
 	period_end timestamptz NOT NULL CHECK (period_end > period_start),
+	raw_since timestamptz NOT NULL,
 	closed_at timestamptz NOT NULL DEFAULT now(),
 	PRIMARY KEY (organization_id, period_start)
 );
 COMMENT ON TABLE billing.usage_closings IS
 	'Periods whose usage was billed, by close_usage_period(). Those of one organisation do not overlap. What lies between them is billed nowhere.';
+
+COMMENT ON COLUMN billing.usage_closings.raw_since IS
+	'usage_rollup_state.raw_since when it was closed: of what ended before that, this closing has taken over all that ever comes.';
 
 CREATE TABLE billing.usage_closing_lines
 (
@@ -20,7 +24,8 @@ CREATE TABLE billing.usage_closing_lines
 	period_end timestamptz NOT NULL,
 	kind text NOT NULL CHECK (kind IN ('usage', 'correction')),
 	quantity numeric NOT NULL CHECK (quantity > '-Infinity' AND quantity < 'Infinity'),
-	whole numeric CHECK (whole > '-Infinity' AND whole < 'Infinity'),
+	from_quarter numeric NOT NULL CHECK (from_quarter > '-Infinity' AND from_quarter < 'Infinity'),
+	in_quarters numeric NOT NULL CHECK (in_quarters > '-Infinity' AND in_quarters < 'Infinity'),
 	PRIMARY KEY (organization_id, closing_start, metric, period_start),
 	FOREIGN KEY (organization_id, closing_start) REFERENCES billing.usage_closings (organization_id, period_start),
 	FOREIGN KEY (organization_id, period_start) REFERENCES billing.usage_closings (organization_id, period_start),
@@ -33,9 +38,11 @@ COMMENT ON COLUMN billing.usage_closing_lines.closing_start IS 'Of the period wi
 COMMENT ON COLUMN billing.usage_closing_lines.period_start IS 'Of the period in which it was used.';
 COMMENT ON COLUMN billing.usage_closing_lines.quantity IS
 	'In the metric''s unit; of weighted to the millionth. Of a correction the difference, which may be below 0.';
-COMMENT ON COLUMN billing.usage_closing_lines.whole IS
-	'The same as if the period began with the quarter of an hour that its start is in; NULL: it does. Once retention has removed the events '
-	'of that quarter, later differences are taken from it: the totals of quarters are kept.';
+COMMENT ON COLUMN billing.usage_closing_lines.from_quarter IS
+	'The same as if the period began with the quarter of an hour that its start is in: once retention has removed the events of that '
+	'quarter, later differences are taken from it, as the totals of quarters are kept.';
+COMMENT ON COLUMN billing.usage_closing_lines.in_quarters IS
+	'The same as if it also ended where the quarter of its end begins: for when the events of that one are gone, too.';
 CREATE INDEX usage_closing_lines_period ON billing.usage_closing_lines (organization_id, period_start, metric);
 
 CREATE FUNCTION billing.keep_closings() RETURNS trigger

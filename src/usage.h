@@ -343,15 +343,23 @@ extern int usage_alerts_raise(bool at_once);
  * usage_closings.c
  * ------------------------------------------------------------------------
  */
+/* A period as it is, or as it is still known when the events at its edges are gone. */
+typedef enum UsageCut
+{
+	CUT_EXACT,
+	CUT_FROM_QUARTER, /* from the beginning of the quarter of an hour that its start is in */
+	CUT_IN_QUARTERS,  /* and until the beginning of the one that its end is in */
+	USAGE_CUTS
+} UsageCut;
+
 /* What a closing takes over of a metric. */
 typedef struct UsageLine
 {
 	char metric[NAMEDATALEN];
 	bool correction; /* of a period that was closed before */
 	UsageRange period;
-	Numeric
-		quantity;  /* of a correction: the difference; 0: only what is kept beside it has changed */
-	Numeric whole; /* see usage_closing_lines.whole; NULL in what was read back */
+	/* of a correction the differences; CUT_EXACT is what is billed, and may be 0 where only the others are not */
+	Numeric amounts[USAGE_CUTS];
 } UsageLine;
 
 /*

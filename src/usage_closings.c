@@ -12,8 +12,10 @@
  * on a snapshot that is taken then, whatever the isolation of the caller.
  *
  * Events of a quarter of an hour may be gone (usage_retention) when a period
- * that begins inside of it changes.  Its whole quarters are still known, so
- * from then on differences are taken of the period with that quarter.
+ * that begins or ends inside of it changes.  Whole quarters are still known, so
+ * from then on differences are taken of the period as if it began, or began
+ * and ended, with such a quarter: what lies between two periods then counts
+ * with the later one, as it does there.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,13 +44,6 @@ typedef struct Scope
 	List *meters;
 } Scope;
 
-/* What a period has of a metric, or what was billed of that. */
-typedef struct Amount
-{
-	Numeric quantity; /* NULL: not known any more */
-	Numeric whole;    /* from the quarter of an hour on that the period begins in */
-} Amount;
-
 static Arg
 moment(TimestampTz at)
 {
@@ -74,45 +69,79 @@ trimmed(Numeric value)
 static Numeric
 used_in(const Scope *scope, const Meter *meter, UsageRange range)
 {
-	Numeric quantity = usage_quantity(scope->organization_id, meter, scope->tail, range);
+	Numeric quantity;
 
+	/* cut, a short period may have nothing left; what is carried has no beginning */
+	if (range.start >= range.end && (!meter->carried || meter->aggregation == AGGREGATE_WEIGHTED))
+		return zero();
+	quantity = usage_quantity(scope->organization_id, meter, scope->tail, range);
 	if (meter->aggregation == AGGREGATE_WEIGHTED)
 		quantity = DatumGetNumeric(DirectFunctionCall2(numeric_round, NumericGetDatum(quantity),
 													   Int32GetDatum(WEIGHTED_DECIMALS)));
 	return trimmed(quantity);
 }
 
+/* The period, cut as it is still known after its events are gone. */
+static UsageRange
+cut_of(UsageRange period, UsageCut cut)
+{
+	if (cut != CUT_EXACT)
+		period.start = usage_bucket(period.start);
+	if (cut == CUT_IN_QUARTERS)
+		period.end = usage_bucket(period.end);
+	return period;
+}
+
 static bool
-begins_with_quarter(UsageRange period)
+is_known(TimestampTz edge)
 {
-	return usage_bucket(period.start) == period.start;
+	return usage_bucket(edge) == edge || usage_bucket(edge) >= usage_tables()->raw_since;
 }
 
-/* Sums take the events between the beginning of the quarter and the period; others are read again. */
+/* The first one that is known. */
+static UsageCut
+known_cut(UsageRange period)
+{
+	if (!is_known(period.end))
+		return CUT_IN_QUARTERS;
+	return is_known(period.start) ? CUT_EXACT : CUT_FROM_QUARTER;
+}
+
+static bool
+same_range(UsageRange a, UsageRange b)
+{
+	return a.start == b.start && a.end == b.end;
+}
+
+/* Of the next cut, when the one before is known: sums take the events between the two. */
 static Numeric
-used_with_quarter(const Scope *scope, const Meter *meter, UsageRange period, Numeric quantity)
+used_in_next(const Scope *scope, const Meter *meter, UsageRange before, UsageRange range,
+			 Numeric quantity)
 {
-	TimestampTz quarter = usage_bucket(period.start);
+	bool adds = meter->aggregation == AGGREGATE_SUM || meter->aggregation == AGGREGATE_COUNT;
 
-	if (quantity != NULL && !meter->carried &&
-		(meter->aggregation == AGGREGATE_SUM || meter->aggregation == AGGREGATE_COUNT))
-		return trimmed(
-			numeric_plus(quantity, used_in(scope, meter, (UsageRange){quarter, period.start})));
-	return used_in(scope, meter, (UsageRange){quarter, period.end});
+	if (same_range(before, range))
+		return quantity;
+	if (!adds || meter->carried || range.start >= range.end)
+		return used_in(scope, meter, range);
+	if (range.start < before.start)
+		quantity = numeric_plus(quantity,
+								used_in(scope, meter, (UsageRange){range.start, before.start}));
+	if (range.end < before.end)
+		quantity = numeric_minus(quantity,
+								 used_in(scope, meter, (UsageRange){range.end, before.end}));
+	return trimmed(quantity);
 }
 
-static Amount
-amount_in(const Scope *scope, const Meter *meter, UsageRange period, bool start_is_kept)
+/* amounts[] from the first cut on. */
+static void
+amounts_in(const Scope *scope, const Meter *meter, UsageRange period, UsageCut first,
+		   Numeric *amounts)
 {
-	Amount amount = {NULL, NULL};
-
-	if (start_is_kept)
-		amount.quantity = used_in(scope, meter, period);
-	if (begins_with_quarter(period))
-		amount.whole = amount.quantity;
-	else
-		amount.whole = used_with_quarter(scope, meter, period, amount.quantity);
-	return amount;
+	amounts[first] = used_in(scope, meter, cut_of(period, first));
+	for (int cut = first + 1; cut < USAGE_CUTS; cut++)
+		amounts[cut] = used_in_next(scope, meter, cut_of(period, cut - 1), cut_of(period, cut),
+									amounts[cut - 1]);
 }
 
 /* ------------------------------------------------------------------------
@@ -120,23 +149,25 @@ amount_in(const Scope *scope, const Meter *meter, UsageRange period, bool start_
  * ------------------------------------------------------------------------
  */
 static UsageLine *
-line_new(const Meter *meter, bool correction, UsageRange period, Numeric quantity, Numeric whole)
+line_new(const char *metric, bool correction, UsageRange period)
 {
 	UsageLine *line = palloc0(sizeof(UsageLine));
 
-	strlcpy(line->metric, meter->metric, sizeof(line->metric));
+	strlcpy(line->metric, metric, sizeof(line->metric));
 	line->correction = correction;
 	line->period = period;
-	line->quantity = trimmed(quantity);
-	line->whole = begins_with_quarter(period) ? NULL : trimmed(whole);
 	return line;
 }
 
 static bool
 is_something(const UsageLine *line)
 {
-	return numeric_order(line->quantity, zero()) != 0 ||
-		   (line->whole != NULL && numeric_order(line->whole, zero()) != 0);
+	for (int cut = CUT_EXACT; cut < USAGE_CUTS; cut++)
+	{
+		if (numeric_order(line->amounts[cut], zero()) != 0)
+			return true;
+	}
+	return false;
 }
 
 static List *
@@ -145,49 +176,58 @@ add_line(List *lines, UsageLine *line)
 	return is_something(line) ? lappend(lines, line) : lines;
 }
 
-QUERY(
-	read_billed,
-	"SELECT coalesce(sum(quantity), 0), coalesce(sum(coalesce(whole, quantity)), 0) FROM billing.usage_closing_lines "
-	"WHERE organization_id = $1 AND period_start = $2 AND metric = $3",
-	TEXTOID, TIMESTAMPTZOID, TEXTOID);
-
-static Amount
-billed_of(const Scope *scope, const Meter *meter, UsageRange period)
+static void
+row_amounts(int64 row, int column, Numeric *amounts)
 {
-	Amount billed;
 	bool isnull;
 
-	READ(read_billed, arg_text(scope->organization_id), moment(period.start),
-		 arg_text(meter->metric));
-	billed.quantity = DatumGetNumericCopy(rows_datum(SPI_tuptable, 0, 1, &isnull));
-	billed.whole = DatumGetNumericCopy(rows_datum(SPI_tuptable, 0, 2, &isnull));
-	return billed;
+	for (int cut = CUT_EXACT; cut < USAGE_CUTS; cut++)
+		amounts[cut] = DatumGetNumericCopy(rows_datum(SPI_tuptable, row, column + cut, &isnull));
 }
 
+QUERY(
+	read_billed,
+	"SELECT coalesce(sum(quantity), 0), coalesce(sum(from_quarter), 0), coalesce(sum(in_quarters), 0) "
+	"FROM billing.usage_closing_lines WHERE organization_id = $1 AND period_start = $2 AND metric = $3",
+	TEXTOID, TIMESTAMPTZOID, TEXTOID);
+
+/* The cuts that are not known any more, and never again, follow the first one that is. */
 static UsageLine *
 correction_of(const Scope *scope, const Meter *meter, UsageRange period)
 {
-	bool start_is_kept = begins_with_quarter(period) ||
-						 usage_bucket(period.start) >= usage_tables()->raw_since;
-	Amount now = amount_in(scope, meter, period, start_is_kept);
-	Amount billed = billed_of(scope, meter, period);
-	Numeric whole = numeric_minus(now.whole, billed.whole);
+	UsageLine *line = line_new(meter->metric, true, period);
+	UsageCut first = known_cut(period);
+	Numeric now[USAGE_CUTS];
+	Numeric billed[USAGE_CUTS];
 
-	return line_new(meter, true, period,
-					start_is_kept ? numeric_minus(now.quantity, billed.quantity) : whole, whole);
+	amounts_in(scope, meter, period, first, now);
+	READ(read_billed, arg_text(scope->organization_id), moment(period.start),
+		 arg_text(meter->metric));
+	row_amounts(0, 1, billed);
+	for (int cut = CUT_EXACT; cut < USAGE_CUTS; cut++)
+	{
+		int known = Max(cut, (int) first);
+
+		line->amounts[cut] = trimmed(numeric_minus(now[known], billed[known]));
+	}
+	return line;
 }
 
-/* Nothing is added before raw_since, so that what ends there stays as it is. */
-QUERY(read_closed,
-	  "SELECT period_start, period_end FROM billing.usage_closings WHERE organization_id = $1 "
-	  "AND period_end > $2 ORDER BY period_start",
-	  TEXTOID, TIMESTAMPTZOID);
+/*
+ * What retention had left behind when a closing looked at it stays as it is:
+ * nothing is added to it any more.
+ */
+QUERY(
+	read_closed,
+	"SELECT period_start, period_end FROM billing.usage_closings WHERE organization_id = $1 "
+	"AND period_end > (SELECT coalesce(max(c.raw_since), '-infinity') FROM billing.usage_closings AS c WHERE c.organization_id = $1) "
+	"ORDER BY period_start",
+	TEXTOID);
 
 static List *
 corrections_of(const Scope *scope)
 {
-	int64 count = READ(read_closed, arg_text(scope->organization_id),
-					   moment(usage_tables()->raw_since));
+	int64 count = READ(read_closed, arg_text(scope->organization_id));
 	Rows rows = rows_keep();
 	List *lines = NIL;
 
@@ -211,9 +251,10 @@ usage_of(const Scope *scope, UsageRange period)
 	foreach (cell, scope->meters)
 	{
 		const Meter *meter = lfirst(cell);
-		Amount amount = amount_in(scope, meter, period, true);
+		UsageLine *line = line_new(meter->metric, false, period);
 
-		lines = add_line(lines, line_new(meter, false, period, amount.quantity, amount.whole));
+		amounts_in(scope, meter, period, CUT_EXACT, line->amounts);
+		lines = add_line(lines, line);
 	}
 	return lines;
 }
@@ -244,7 +285,7 @@ scope_open(const char *organization_id)
 
 QUERY(
 	read_lines,
-	"SELECT metric, kind = 'correction', period_start, period_end, quantity, whole FROM billing.usage_closing_lines "
+	"SELECT metric, kind = 'correction', period_start, period_end, quantity, from_quarter, in_quarters FROM billing.usage_closing_lines "
 	"WHERE organization_id = $1 AND closing_start = $2 ORDER BY kind DESC, period_start, metric",
 	TEXTOID, TIMESTAMPTZOID);
 
@@ -252,18 +293,14 @@ static List *
 lines_of_closing(const char *organization_id, TimestampTz start)
 {
 	int64 count = READ(read_lines, arg_text(organization_id), moment(start));
-	Rows rows = rows_keep();
 	List *lines = NIL;
 
 	for (int64 i = 0; i < count; i++)
 	{
-		UsageLine *line = palloc0(sizeof(UsageLine));
-		bool isnull;
+		UsageLine *line = line_new(row_text(i, 1), row_bool(i, 2),
+								   (UsageRange){row_time(i, 3), row_time(i, 4)});
 
-		strlcpy(line->metric, rows_text(rows, i, 1), sizeof(line->metric));
-		line->correction = rows_bool(rows, i, 2);
-		line->period = (UsageRange){rows_time(rows, i, 3), rows_time(rows, i, 4)};
-		line->quantity = DatumGetNumericCopy(rows_datum(rows, i, 5, &isnull));
+		row_amounts(i, 5, line->amounts);
 		lines = lappend(lines, line);
 	}
 	return lines;
@@ -354,39 +391,50 @@ check_over(const char *organization_id, UsageRange period)
 
 QUERY(
 	insert_closing,
-	"INSERT INTO billing.usage_closings (organization_id, period_start, period_end) VALUES ($1, $2, $3)",
-	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+	"INSERT INTO billing.usage_closings (organization_id, period_start, period_end, raw_since) VALUES ($1, $2, $3, $4)",
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 QUERY(
 	insert_line,
-	"INSERT INTO billing.usage_closing_lines (organization_id, closing_start, metric, kind, period_start, period_end, quantity, whole) "
-	"VALUES ($1, $2, $3, CASE WHEN $4 THEN 'correction' ELSE 'usage' END, $5, $6, $7, $8)",
+	"INSERT INTO billing.usage_closing_lines (organization_id, closing_start, metric, kind, period_start, period_end, "
+	"quantity, from_quarter, in_quarters) "
+	"VALUES ($1, $2, $3, CASE WHEN $4 THEN 'correction' ELSE 'usage' END, $5, $6, $7, $8, $9)",
 	TEXTOID, TIMESTAMPTZOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, NUMERICOID,
-	NUMERICOID);
+	NUMERICOID, NUMERICOID);
+
+static Arg
+number(Numeric value)
+{
+	return arg_datum(NumericGetDatum(value), false);
+}
 
 static void
 write_closing(const char *organization_id, UsageRange period, const List *lines)
 {
 	ListCell *cell;
 
-	RUN(insert_closing, arg_text(organization_id), moment(period.start), moment(period.end));
+	RUN(insert_closing, arg_text(organization_id), moment(period.start), moment(period.end),
+		moment(usage_tables()->raw_since));
 	foreach (cell, lines)
 	{
 		const UsageLine *line = lfirst(cell);
 
 		RUN(insert_line, arg_text(organization_id), moment(period.start), arg_text(line->metric),
 			arg_bool(line->correction), moment(line->period.start), moment(line->period.end),
-			arg_datum(NumericGetDatum(line->quantity), false),
-			arg_datum(NumericGetDatum(line->whole), line->whole == NULL));
+			number(line->amounts[CUT_EXACT]), number(line->amounts[CUT_FROM_QUARTER]),
+			number(line->amounts[CUT_IN_QUARTERS]));
 	}
 }
 
 List *
 usage_period_close(const char *organization_id, UsageRange period)
 {
+	Relation events;
 	List *lines;
 
 	check_period(period);
 	check_over(organization_id, period);
+	/* before the snapshot: no partition is removed after it */
+	events = table_open(usage_tables()->events, AccessShareLock);
 	lock_closings(organization_id);
 	/* what this transaction has recorded counts */
 	CommandCounterIncrement();
@@ -395,6 +443,7 @@ usage_period_close(const char *organization_id, UsageRange period)
 	if (!is_closed(organization_id, period))
 		write_closing(organization_id, period, lines);
 	PopActiveSnapshot();
+	table_close(events, NoLock);
 	return lines;
 }
 
@@ -414,15 +463,15 @@ put_lines(ReturnSetInfo *result, const List *lines, bool all_are_late)
 		bool nulls[5] = {false};
 		int n = 0;
 
-		/* it has changed the quarter before its period only */
-		if (numeric_order(line->quantity, zero()) == 0)
+		/* it has changed a quarter at an edge of its period only */
+		if (numeric_order(line->amounts[CUT_EXACT], zero()) == 0)
 			continue;
 		values[n++] = CStringGetTextDatum(line->metric);
 		if (!all_are_late)
 			values[n++] = CStringGetTextDatum(line->correction ? "correction" : "usage");
 		values[n++] = TimestampTzGetDatum(line->period.start);
 		values[n++] = TimestampTzGetDatum(line->period.end);
-		values[n++] = NumericGetDatum(line->quantity);
+		values[n++] = NumericGetDatum(line->amounts[CUT_EXACT]);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 }
