@@ -15,6 +15,9 @@ COMMENT ON TABLE billing.usage_closings IS
 COMMENT ON COLUMN billing.usage_closings.raw_since IS
 	'usage_rollup_state.raw_since when it was closed: of what ended before that, this closing has taken over all that ever comes.';
 
+-- No foreign key leads from period_start to the period's own closing: it would
+-- be checked on the snapshot of the transaction, and in a REPEATABLE READ one
+-- that waited for another closing not find what the line is about.
 CREATE TABLE billing.usage_closing_lines
 (
 	organization_id text NOT NULL,
@@ -28,7 +31,6 @@ CREATE TABLE billing.usage_closing_lines
 	in_quarters numeric NOT NULL CHECK (in_quarters > '-Infinity' AND in_quarters < 'Infinity'),
 	PRIMARY KEY (organization_id, closing_start, metric, period_start),
 	FOREIGN KEY (organization_id, closing_start) REFERENCES billing.usage_closings (organization_id, period_start),
-	FOREIGN KEY (organization_id, period_start) REFERENCES billing.usage_closings (organization_id, period_start),
 	CHECK ((kind = 'usage') = (closing_start = period_start))
 );
 COMMENT ON TABLE billing.usage_closing_lines IS

@@ -96,6 +96,7 @@ typedef struct Look
 	const char *organization_id;
 	const Meter *meter;
 	UsageRange period;
+	bool has_period;
 } Look;
 
 static Arg
@@ -144,7 +145,7 @@ raise_alert(const Look *look, Numeric threshold, Numeric quantity, Numeric limit
 static void
 look_at(void *context)
 {
-	const Look *look = context;
+	Look *look = context;
 	Entitlement found;
 	Numeric quantity = NULL;
 	int64 count;
@@ -153,6 +154,9 @@ look_at(void *context)
 	if (!entitlement_find(look->organization_id, look->meter->metric, &found) ||
 		found.kind != FEATURE_LIMIT || numeric_is_inf(found.limit))
 		return;
+	if (!look->has_period)
+		look->period = usage_period(look->organization_id);
+	look->has_period = true;
 	count = READ(open_thresholds, arg_text(look->organization_id), arg_text(look->meter->metric),
 				 moment(look->period.start));
 	if (count == 0)
@@ -210,7 +214,7 @@ look_at_all(Rows rows)
 		char *organization_id = rows_text(rows, i, 1);
 
 		if (look.organization_id == NULL || strcmp(look.organization_id, organization_id) != 0)
-			look.period = usage_period(organization_id);
+			look.has_period = false;
 		look.organization_id = organization_id;
 		look.meter = meter_named(rows_text(rows, i, 2));
 		if (look.meter != NULL)
