@@ -1,6 +1,6 @@
 -- Soft limits: an alert for each threshold that is reached, once per period.
 \ir helpers.psql
-SELECT plan(43);
+SELECT plan(44);
 UPDATE billing.settings SET value = '50 years' WHERE name = 'usage_retention';
 
 -- Until what was recorded is in the totals, and looked at; the worker does so, too.
@@ -89,8 +89,9 @@ SELECT is(raised('carried', 'users'), '{50,75,90,100}', 'a level from before the
 
 SELECT billing.create_plan('closed', 'Closed', 0, features => '{"api_calls": 0, "users": "unlimited"}') AS plan \gset
 SELECT billing.create_plan('wide', 'Wide', 0, features => '{"api_calls": "unlimited"}') AS plan \gset
-SELECT billing.create_plan('narrow', 'Narrow', 0, features => '{"api_calls": 100}') AS plan \gset
-SELECT count(billing.create_customer(o)) FROM string_to_table('shut open moving', ' ') AS o \gset
+SELECT billing.create_plan('narrow', 'Narrow', 1000, features => '{"api_calls": 100}') AS plan \gset
+SELECT billing.create_plan('small', 'Small', 0, features => '{"api_calls": 100}') AS plan \gset
+SELECT count(billing.create_customer(o)) FROM string_to_table('shut open moving staying', ' ') AS o \gset
 SELECT billing.subscribe('shut', 'closed') AS shut, billing.subscribe('open', 'wide') AS open \gset
 CALL billing.run_worker();
 SELECT use('shut', 0, 'users'), use('shut', 0.5), use('open', 1e12) \gset
@@ -116,18 +117,19 @@ SELECT is(raised('open'), '{50,75,90}', 'a higher one takes nothing back, and no
 SELECT results_eq($$SELECT "limit" FROM billing.usage_alerts WHERE organization_id = 'open' ORDER BY id$$, $$VALUES (2e12::numeric), (1.1e12), (1.1e12)$$, 'each has the limit of its moment');
 
 -- a plan that begins, with usage that is there
-SELECT use('moving', 80) AS used \gset
+SELECT count(billing.record_usage(o, 'api_calls', 80, greatest(now() - interval '1 hour', date_trunc('month', now(), 'UTC')))) AS used FROM string_to_table('moving staying', ' ') AS o \gset
 CALL billing.run_worker();
 CALL settle();
-SELECT is(raised('moving'), '{}', 'what is little for one plan');
-SELECT billing.subscribe('moving', 'narrow') AS moving \gset
+SELECT is(raised('moving') || raised('staying'), '{}', 'what is little for one plan');
+SELECT billing.subscribe('staying', 'small') AS staying, billing.subscribe('moving', 'narrow', 'pm_card_visa') AS moving \gset
 CALL billing.run_worker();
 CALL settle();
-SELECT is(raised('moving'), '{}', 'counts in the period that it was used in');
+SELECT is(raised('staying'), '{50,75}', 'is much for another, which is said without new usage');
+SELECT is(raised('moving'), '{}', 'but not where a new period begins');
 SELECT billing.record_usage('moving', 'api_calls', 60, s.current_period_start) AS used FROM billing.subscriptions AS s WHERE s.id = :'moving' \gset
 CALL billing.run_worker();
 CALL settle();
-SELECT is(raised('moving'), '{50}', 'is half of another''s limit');
+SELECT is(raised('moving'), '{50}', 'in which it counts anew');
 UPDATE billing.plan_features SET value = '75' WHERE plan_id = (SELECT id FROM billing.plans WHERE plan = 'narrow');
 UPDATE billing.subscriptions SET quantity = 2 WHERE id = :'moving';
 CALL billing.run_worker();
