@@ -44,7 +44,8 @@ COMMENT ON COLUMN billing.usage_closing_lines.from_quarter IS
 	'The same as if the period began with the quarter of an hour that its start is in: once retention has removed the events of that '
 	'quarter, later differences are taken from it, as the totals of quarters are kept.';
 COMMENT ON COLUMN billing.usage_closing_lines.in_quarters IS
-	'The same as if it also ended where the quarter of its end begins: for when the events of that one are gone, too.';
+	'The same as if it also ended where the quarter of its end begins: for when the events of that one are gone, too. What came late '
+	'into the quarter between two periods then counts with the later one. Sums stay exact so; a level changes by what it has changed by there.';
 CREATE INDEX usage_closing_lines_period ON billing.usage_closing_lines (organization_id, period_start, metric);
 
 CREATE FUNCTION billing.keep_closings() RETURNS trigger
