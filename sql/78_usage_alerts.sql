@@ -51,14 +51,15 @@ COMMENT ON COLUMN billing.usage_alerts.quantity IS 'What had been used when it w
 COMMENT ON COLUMN billing.usage_alerts."limit" IS 'The limit at that moment.';
 SELECT pg_extension_config_dump('billing.usage_alerts', '');
 
--- No unique key and no update: nobody waits here for anybody.  Not dumped: the
--- rows of a restored database are looked at with the next usage.
+-- Each transaction has rows of its own, and never changes another's: nobody
+-- waits here for anybody.  Not dumped: what has usage in a restored database is
+-- looked at with the next usage.
 CREATE TABLE billing.usage_alert_marks
 (
 	organization_id text NOT NULL,
 	metric text NOT NULL,
-	id uuid NOT NULL DEFAULT billing.new_id(),
-	PRIMARY KEY (organization_id, metric, id)
+	marked_in xid8 NOT NULL DEFAULT pg_current_xact_id(),
+	PRIMARY KEY (organization_id, metric, marked_in)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02);
 COMMENT ON TABLE billing.usage_alert_marks IS
 	'Where usage or its limit has changed since thresholds were looked at: written with the totals or with the change, taken by the worker.';
@@ -74,6 +75,7 @@ AS $$
 	JOIN billing.features AS f ON f.feature = m.metric AND f.kind = 'limit'
 	WHERE (mark_usage.metric IS NULL OR mark_usage.metric = m.metric)
 		AND EXISTS (SELECT FROM billing.usage_totals AS t WHERE t.organization_id = mark_usage.organization_id AND t.metric = m.metric)
+	ON CONFLICT DO NOTHING
 $$;
 COMMENT ON FUNCTION billing.mark_usage(text, text) IS
 	'The worker looks whether a threshold is reached, of one metric or of all that have a limit. For the triggers of what limits depend on.';

@@ -27,7 +27,7 @@
 /* Marks that are taken in one transaction. */
 #define MARKS_BATCH 100
 /* How long a pass of the worker looks at thresholds, and how often. */
-#define LOOK_MS     200
+#define LOOK_MS     100
 #define INTERVAL_MS 1000
 
 /* ------------------------------------------------------------------------
@@ -53,10 +53,10 @@ QUERY(mark_again, "INSERT INTO billing.usage_alert_marks (organization_id, metri
 /* From a place on, so that those at the end have their turn where there are always some at the beginning. */
 QUERY(
 	take_marks,
-	"WITH due AS MATERIALIZED (SELECT organization_id, metric, id FROM billing.usage_alert_marks "
-	"WHERE (organization_id, metric) > ($1, $2) ORDER BY organization_id, metric, id LIMIT $3 FOR UPDATE SKIP LOCKED), "
+	"WITH due AS MATERIALIZED (SELECT organization_id, metric, marked_in FROM billing.usage_alert_marks "
+	"WHERE (organization_id, metric) > ($1, $2) ORDER BY organization_id, metric, marked_in LIMIT $3 FOR UPDATE SKIP LOCKED), "
 	"taken AS (DELETE FROM billing.usage_alert_marks AS m USING due AS d "
-	"WHERE m.organization_id = d.organization_id AND m.metric = d.metric AND m.id = d.id "
+	"WHERE m.organization_id = d.organization_id AND m.metric = d.metric AND m.marked_in = d.marked_in "
 	"RETURNING m.organization_id, m.metric) "
 	"SELECT organization_id, metric, count(*) FROM taken GROUP BY organization_id, metric ORDER BY organization_id, metric",
 	TEXTOID, TEXTOID, INT8OID);
