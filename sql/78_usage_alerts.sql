@@ -85,7 +85,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM billing.mark_usage(NEW.organization_id);
+	PERFORM billing.mark_usage(CASE WHEN TG_OP = 'DELETE' THEN OLD.organization_id ELSE NEW.organization_id END);
 	RETURN NULL;
 END
 $$;

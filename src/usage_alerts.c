@@ -256,8 +256,7 @@ look_for_a_while(Batch *batch)
 		bool from_start = batch->organization_id[0] == '\0';
 
 		batch->full = false;
-		if (!unit_run(take_batch, batch, "look at thresholds of usage"))
-			batch->full = false;
+		(void) unit_run(take_batch, batch, "look at thresholds of usage");
 		if (!batch->full)
 		{
 			batch->organization_id[0] = batch->metric[0] = '\0';
