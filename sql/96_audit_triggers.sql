@@ -34,6 +34,7 @@ BEGIN
 			('plan_features', 'plan_feature', 'plan_id', 'feature', '{}'),
 			('features', 'feature', '', 'feature', '{}'),
 			('meters', 'meter', '', 'metric', '{}'),
+			('usage_thresholds', 'usage_threshold', '', 'organization_id,metric', '{}'),
 			('providers', 'provider', '', 'name', '{}'),
 			('provider_accounts', 'provider_account', 'id', 'provider,account', '{}'),
 			('provider_currencies', 'provider_currency', '', 'provider,currency', '{}'),

@@ -7,7 +7,7 @@
  * providers (embedded.c), try webhooks again (webhooks.c), announce events
  * and remove what is old (housekeeping.c), do what providers do not
  * (scheduled_changes.c), add usage up
- * (usage_rollup.c), and end what processes left behind: leases, races.
+ * (usage_rollup.c) and compare it with limits (usage_alerts.c), and end what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
  */
@@ -108,6 +108,7 @@ drive_pass(PassKind kind)
 		work += scheduled_changes_run();
 	}
 	work += usage_rollup(kind == PASS_EVERYTHING);
+	work += usage_alerts_raise(kind == PASS_EVERYTHING);
 	settled = delivery_complete();
 	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)

@@ -8,6 +8,8 @@
  * usage_partitions.c finds or makes.  usage_scan.c reads events back,
  * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals,
  * usage_read.c for readers.  usage_state.c knows what the totals hold.
+ * usage_alerts.c follows the rollup and compares with limits; usage_closings.c
+ * keeps what was billed, and finds what has come since.
  *
  *-------------------------------------------------------------------------
  */
@@ -307,6 +309,9 @@ typedef struct UsageTail UsageTail;
 /* The organisation's events that the totals do not hold, on the active snapshot. */
 extern UsageTail *usage_tail(const char *organization_id);
 
+/* No events: for who wants to know what the totals hold. */
+extern UsageTail *usage_tail_empty(const char *organization_id);
+
 /*
  * What was used of a metric in the range, by its aggregation; 0 when nothing.
  * The caller holds a lock on usage_events, so that no partition is removed meanwhile.
@@ -323,5 +328,50 @@ extern Numeric usage_quantity(const char *organization_id, const Meter *meter,
  * Now and then, or at once.
  */
 extern int usage_rollup(bool at_once);
+
+/* ------------------------------------------------------------------------
+ * usage_alerts.c
+ * ------------------------------------------------------------------------
+ */
+/* Arrays of organisations and metrics whose totals this transaction has changed; with repetitions. */
+extern void usage_alerts_mark(Arg organization_ids, Arg metrics);
+
+/* A duty: raises the alerts of what was marked; 1 when the session that asks has more to do. */
+extern int usage_alerts_raise(bool at_once);
+
+/* ------------------------------------------------------------------------
+ * usage_closings.c
+ * ------------------------------------------------------------------------
+ */
+/* A period as it is, or as it is still known when the events at its edges are gone. */
+typedef enum UsageCut
+{
+	CUT_EXACT,
+	CUT_FROM_QUARTER, /* from the beginning of the quarter of an hour that its start is in */
+	CUT_IN_QUARTERS,  /* and until the beginning of the one that its end is in */
+	USAGE_CUTS
+} UsageCut;
+
+/* What a closing takes over of a metric. */
+typedef struct UsageLine
+{
+	char metric[NAMEDATALEN];
+	bool correction; /* of a period that was closed before */
+	UsageRange period;
+	/* of a correction the differences; CUT_EXACT is what is billed, and may be 0 where only the others are not */
+	Numeric amounts[USAGE_CUTS];
+} UsageLine;
+
+/*
+ * Closes the period in this transaction and returns its lines (UsageLine): usage
+ * first, then corrections of other periods, each of which is told exactly once.
+ * A period that is closed already returns what it returned then.  Closings of
+ * one organisation wait for each other until the end of the transaction.
+ * 22023, JB008: it is no period, overlaps a closed one, or is not over.
+ */
+extern List *usage_period_close(const char *organization_id, UsageRange period);
+
+/* The same lines on the active snapshot, without closing; the period need not be over. */
+extern List *usage_period_preview(const char *organization_id, UsageRange period);
 
 #endif /* JANUA_USAGE_H */

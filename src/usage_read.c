@@ -72,7 +72,7 @@ keep_event(const UsageEvent *event, void *context)
 }
 
 UsageTail *
-usage_tail(const char *organization_id)
+usage_tail_empty(const char *organization_id)
 {
 	HASHCTL control = {
 		.keysize = NAMEDATALEN, .entrysize = sizeof(TailOfMetric), .hcxt = CurrentMemoryContext};
@@ -83,6 +83,14 @@ usage_tail(const char *organization_id)
 	tail->organization_id = cstring_to_text(organization_id);
 	tail->by_metric = hash_create("billing usage tail", 16, &control,
 								  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	return tail;
+}
+
+UsageTail *
+usage_tail(const char *organization_id)
+{
+	UsageTail *tail = usage_tail_empty(organization_id);
+
 	usage_scan_tail(&tail->mark, PG_INT64_MAX, keep_event, tail);
 	return tail;
 }

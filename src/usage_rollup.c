@@ -328,6 +328,7 @@ write_total_groups(GroupTable *table)
 		column_arg(&sum, count), column_arg(&events, count), column_arg(&largest, count),
 		column_arg(&first_at, count), column_arg(&latest_at, count), column_arg(&latest_id, count),
 		column_arg(&latest, count), column_arg(&area, count));
+	usage_alerts_mark(column_arg(&keys.organization_id, count), column_arg(&keys.metric, count));
 }
 
 static void
