@@ -10,7 +10,7 @@
 
 #include "unit.h"
 
-#define ZONE_CHANGES 24
+#define ZONE_CHANGES 64
 
 typedef struct ZoneChange
 {
