@@ -43,6 +43,27 @@ from_money(MoneyStatus status)
 	return status == MONEY_OK ? RATING_OK : RATING_OVERFLOW;
 }
 
+/* ---- rounding ---- */
+
+/* 24 decimals to none, half away from zero; false where adding the half overflows. */
+static inline bool
+round_24(Unsigned128 value, int64_t *amount)
+{
+	if (__builtin_add_overflow(value, HALF_AT_24, &value))
+		return false;
+	*amount = (int64_t) ((value >> 24) / FIVE_TO_24);
+	return true;
+}
+
+/* Units times a unit price, rounded, where the product fits in 128 bits. */
+static inline bool
+round_product(MoneyFraction units, MoneyFraction price, int64_t *amount)
+{
+	if (units.scaled > UINT64_MAX || price.scaled > UINT64_MAX)
+		return false;
+	return round_24((Unsigned128) (uint64_t) units.scaled * (uint64_t) price.scaled, amount);
+}
+
 /* ---- preparing a price ---- */
 
 static bool
@@ -278,16 +299,6 @@ price_exact(const Price *price, MoneyFraction quantity, MoneyFraction *exact)
 
 /* ---- the short way ---- */
 
-/* 24 decimals to none, half away from zero; false where adding the half overflows. */
-static inline bool
-round_24(Unsigned128 value, int64_t *amount)
-{
-	if (__builtin_add_overflow(value, HALF_AT_24, &value))
-		return false;
-	*amount = (int64_t) ((value >> 24) / FIVE_TO_24);
-	return true;
-}
-
 /*
  * False where something does not fit: then the exact way finds the amount, or
  * that there is none.
@@ -401,13 +412,12 @@ static RatingStatus
 add_units(LineList *list, const PriceTier *tier, RatedLine line, bool last, int64_t *left)
 {
 	MoneyExact exact = {0, 0};
-	RatingStatus status = from_money(
-		money_exact_add_product(&exact, tier->unit_price, line.quantity));
 
-	if (status == RATING_OK)
-		status = from_money(money_exact_round(exact, &line.amount));
-	if (status != RATING_OK)
-		return status;
+	/* the last one is not rounded: it takes the rest */
+	if (!last && !round_product(line.quantity, tier->unit_price, &line.amount) &&
+		(money_exact_add_product(&exact, tier->unit_price, line.quantity) != MONEY_OK ||
+		 money_exact_round(exact, &line.amount) != MONEY_OK))
+		return RATING_OVERFLOW;
 	if (last || line.amount > *left)
 		line.amount = *left;
 	*left -= line.amount;
