@@ -427,6 +427,18 @@ test_lines_of_a_part(void)
 	ok(proration_credit(&by_second, &line, utc(2026, 1, 22, 0, 0), &got) == PRORATION_OK &&
 		   got.total == 0 && got.not_covered == 0,
 	   "a free line gives nothing back");
+
+	/* 3 less 2, and 2 less 1 of them are left: all that was charged, so all of its tax */
+	line = (BilledLine){.price = fraction("3"),
+						.whole = january(),
+						.billed = january(),
+						.discount = 2,
+						.tax = 100,
+						.tax_is_added = true,
+						.paid = 101};
+	ok(proration_credit(&by_second, &line, utc(2026, 1, 16, 0, 0), &got) == PRORATION_OK &&
+		   got.net == 1 && got.tax == 100,
+	   "tax goes back with what was charged, not with the price before discount");
 }
 
 /* From 10.00 to 25.00 and back, with 16 % on both, at 13:07 of the 9th. */
