@@ -138,7 +138,7 @@ add_up_tiers(Price *price)
 	for (int i = 0; i < price->tier_count; i++)
 	{
 		PriceTier *tier = &price->tiers[i];
-		MoneyFraction width = {tier->up_to.scaled - above.scaled};
+		MoneyFraction width;
 
 		if (money_add(fees, tier->flat_fee, &fees) != MONEY_OK)
 			return RATING_OVERFLOW;
@@ -146,19 +146,19 @@ add_up_tiers(Price *price)
 		tier->before = before;
 		tier->fees = fees;
 
-		/* 2^80 / 10^12 minor units: with 24 decimals they are below 2^120 */
+		/* prices and quantities below 2^64 keep every sum of their products below 2^128 */
 		price->fast = price->fast && tier->unit_price.scaled <= UINT64_MAX &&
-					  (tier->unbounded || tier->up_to.scaled <= UINT64_MAX) &&
-					  before.scaled <= (MoneyInt128) 1 << 80;
+					  (tier->unbounded || tier->up_to.scaled <= UINT64_MAX);
 		if (price->fast)
 		{
 			tier->fast_up_to = tier->unbounded ? UINT64_MAX : (uint64_t) tier->up_to.scaled;
 			tier->fast_above = (uint64_t) above.scaled;
 			tier->fast_price = (uint64_t) tier->unit_price.scaled;
-			tier->fast_before = (Unsigned128) (before.scaled * ONE + before.rest);
+			tier->fast_before = (Unsigned128) before.scaled * ONE + (Unsigned128) before.rest;
 		}
 		if (tier->unbounded)
 			break;
+		width.scaled = tier->up_to.scaled - above.scaled;
 		if (money_exact_add_product(&before, tier->unit_price, width) != MONEY_OK)
 			return RATING_OVERFLOW;
 		above = tier->up_to;
@@ -329,8 +329,8 @@ fast_amount(const Price *price, MoneyFraction quantity, int64_t *amount)
 			sum = (Unsigned128) units * tier->fast_price;
 			fees = tier->flat_fee;
 		}
-		else if (__builtin_add_overflow(sum, tier->fast_before, &sum))
-			return false;
+		else
+			sum += tier->fast_before;
 	}
 	return round_24(sum, amount) && !__builtin_add_overflow(*amount, fees, amount);
 }
