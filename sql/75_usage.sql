@@ -63,7 +63,8 @@ COMMENT ON TABLE billing.usage_events IS
 	'Usage as it was recorded; append-only, in partitions by month (UTC) of occurred_at. record_usage() and its like write it without the '
 	'executor: triggers that somebody adds for INSERT do not fire.';
 COMMENT ON COLUMN billing.usage_events.recorded_in IS
-	'The transaction that recorded it (of the outermost level), plus usage_rollup_state.base: what a rollup has not seen is found by it.';
+	'The transaction that recorded it (of the outermost level) plus usage_rollup_state.base, times 4096, plus one for every 16,384 events of the '
+	'transaction before it: what a rollup has not seen is found by it.';
 COMMENT ON COLUMN billing.usage_events.kind IS
 	'usage; correction: the event that it corrects counts as so much more or less; void: it counts no longer. Both have the time of that event.';
 
@@ -127,7 +128,9 @@ CREATE TABLE billing.usage_rollup_state
 	rolled_up_at timestamptz
 );
 COMMENT ON TABLE billing.usage_rollup_state IS
-	'What the totals hold: every event whose recorded_in is below seen_until and not among open. All others are the tail, which readers add.';
+	'What the totals hold: every event whose recorded_in is below seen_until, except those that open names. All others are the tail, which readers add.';
+COMMENT ON COLUMN billing.usage_rollup_state.open IS
+	'Of each transaction that was open when a rollup passed it: the first of its numbers (recorded_in) that is not in the totals.';
 COMMENT ON COLUMN billing.usage_rollup_state.base IS
 	'Added to the number of a transaction, so that those of this database are greater than any that a restored event has.';
 COMMENT ON COLUMN billing.usage_rollup_state.raw_since IS 'Before it there are totals only: retention has removed the events.';

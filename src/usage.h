@@ -126,10 +126,27 @@ extern const UsageTables *usage_tables(void);
 /* The same, with the totals bound to this database: what a writer calls first. */
 extern const UsageTables *usage_tables_bound(void);
 
-/* The number that the current transaction gives to its events. */
+/*
+ * Events are numbered by their transaction, and within it by parts of so many,
+ * so that the totals can take in a part of a transaction, however large it is.
+ */
+#define USAGE_PARTS       4096
+#define USAGE_PART_EVENTS 16384
+
+/* The first number that the current transaction gives to its events. */
 extern int64 usage_transaction(const UsageTables *tables);
 
-/* Events below "until" that are not among "open" are in the totals. */
+/* The last one of the same transaction. */
+static inline int64
+usage_last_number(int64 number)
+{
+	return number | (USAGE_PARTS - 1);
+}
+
+/*
+ * Events below "until" are in the totals; but of the transactions that "open"
+ * names those from that number on are not.
+ */
 typedef struct UsageMark
 {
 	int64 until;
@@ -141,6 +158,16 @@ extern bool mark_has(const UsageMark *mark, int64 recorded_in);
 
 /* On the active snapshot. */
 extern UsageMark usage_mark(void);
+
+/* The first numbers of transactions, on the active snapshot; in a database that is bound. */
+typedef struct UsageSight
+{
+	int64 until; /* none of those from here on is seen, but our own */
+	int64 own;   /* -1: none yet */
+	int running_count;
+	int64 *running; /* below until, in order: not seen */
+} UsageSight;
+extern UsageSight usage_sight(const UsageTables *tables);
 
 /* ------------------------------------------------------------------------
  * usage_partitions.c
@@ -216,11 +243,20 @@ typedef void (*VisitUsage)(const UsageEvent *event, void *context);
 extern void usage_scan_time(const char *organization_id, const char *metric, TimestampTz from,
 							TimestampTz until, VisitUsage visit, void *context);
 
-/* Events of all organisations that the mark does not have, below "limit", on the active snapshot. */
-extern void usage_scan_tail(const UsageMark *mark, int64 limit, VisitUsage visit, void *context);
+/* Events of all organisations that the mark does not have, on the active snapshot, in no order. */
+extern void usage_scan_tail(const UsageMark *mark, VisitUsage visit, void *context);
 
-/* The smallest recorded_in from mark->until on; PG_INT64_MAX when there is none. */
-extern int64 usage_scan_next(const UsageMark *mark);
+/* The same from their smallest number on; stops after the number with which there are "most" or more. */
+typedef struct TailScan
+{
+	int64 events;  /* how many were visited */
+	int64 reached; /* all below it; PG_INT64_MAX: all */
+} TailScan;
+extern TailScan usage_scan_tail_in_order(const UsageMark *mark, int64 most, VisitUsage visit,
+										 void *context);
+
+/* Has the partition an event that the mark does not have? */
+extern bool usage_scan_has_tail(Oid partition, const UsageMark *mark);
 
 /* ------------------------------------------------------------------------
  * usage_fold.c

@@ -83,7 +83,7 @@ usage_tail(const char *organization_id)
 	tail->organization_id = cstring_to_text(organization_id);
 	tail->by_metric = hash_create("billing usage tail", 16, &control,
 								  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	usage_scan_tail(&tail->mark, PG_INT64_MAX, keep_event, tail);
+	usage_scan_tail(&tail->mark, keep_event, tail);
 	return tail;
 }
 

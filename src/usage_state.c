@@ -147,6 +147,12 @@ read_meters(void)
 	}
 }
 
+static int64
+number_of(const UsageTables *used, FullTransactionId transaction)
+{
+	return (used->base + (int64) U64FromFullTransactionId(transaction)) * USAGE_PARTS;
+}
+
 static void
 read_state(void)
 {
@@ -164,8 +170,7 @@ read_state(void)
 		tables.base = row_int(0, 2);
 		/* numbers that are yet to come: restored from a later time of this database */
 		tables.bound = strcmp(row_text(0, 1), database_binding()) == 0 &&
-					   row_int(0, 4) <= tables.base + (int64) U64FromFullTransactionId(
-														  ReadNextFullTransactionId());
+					   row_int(0, 4) <= number_of(&tables, ReadNextFullTransactionId());
 		tables.raw_since = row_time(0, 3);
 	}
 }
@@ -230,10 +235,10 @@ QUERY(lock_state, "LOCK TABLE billing.usage_rollup_state IN SHARE UPDATE EXCLUSI
 	  InvalidOid);
 QUERY(bind_state,
 	  "INSERT INTO billing.usage_rollup_state (bound_to, base) "
-	  "VALUES ($1, (SELECT coalesce(max(recorded_in) + 1, 0) FROM billing.usage_events)) "
+	  "VALUES ($1, (SELECT coalesce(max(recorded_in) / $2 + 1, 0) FROM billing.usage_events)) "
 	  "ON CONFLICT (only_one) DO UPDATE SET bound_to = excluded.bound_to, "
-	  "base = greatest(excluded.base, usage_rollup_state.seen_until)",
-	  TEXTOID);
+	  "base = greatest(excluded.base, usage_rollup_state.seen_until / $2 + 1)",
+	  TEXTOID, INT8OID);
 
 /* Two that write first: the second waits here, and finds it done. */
 static void
@@ -246,7 +251,7 @@ bind_to_this_database(void)
 	tables_valid = false;
 	if (!usage_tables()->bound)
 	{
-		RUN(bind_state, arg_text(database_binding()));
+		RUN(bind_state, arg_text(database_binding()), arg_int(USAGE_PARTS));
 		CacheInvalidateRelcacheByRelid(tables.state);
 		CommandCounterIncrement();
 	}
@@ -284,7 +289,7 @@ usage_tables_bound(void)
 int64
 usage_transaction(const UsageTables *used)
 {
-	return used->base + (int64) U64FromFullTransactionId(GetTopFullTransactionId());
+	return number_of(used, GetTopFullTransactionId());
 }
 
 /* ------------------------------------------------------------------------
@@ -298,7 +303,7 @@ mark_has(const UsageMark *mark, int64 recorded_in)
 		return false;
 	for (int i = 0; i < mark->open_count; i++)
 	{
-		if (mark->open[i] == recorded_in)
+		if (recorded_in >= mark->open[i] && recorded_in <= usage_last_number(mark->open[i]))
 			return false;
 	}
 	return true;
@@ -323,4 +328,51 @@ usage_mark(void)
 	for (int i = 0; i < mark.open_count; i++)
 		mark.open[i] = DatumGetInt64(open[i]);
 	return mark;
+}
+
+/* ------------------------------------------------------------------------
+ * What a snapshot sees
+ * ------------------------------------------------------------------------
+ */
+/* Of a snapshot's 32 bits: at most one wrap behind the next number to be given. */
+static FullTransactionId
+widen(TransactionId xid, FullTransactionId next)
+{
+	uint32 epoch = EpochFromFullTransactionId(next);
+
+	if (xid > XidFromFullTransactionId(next))
+		epoch--;
+	return FullTransactionIdFromEpochAndXid(epoch, xid);
+}
+
+static int
+number_order(const void *a, const void *b)
+{
+	int64 left = *(const int64 *) a;
+	int64 right = *(const int64 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+/* On a standby a snapshot has those that run among the subtransactions: there the list is empty. */
+UsageSight
+usage_sight(const UsageTables *used)
+{
+	Snapshot snapshot = GetActiveSnapshot();
+	FullTransactionId next = ReadNextFullTransactionId();
+	FullTransactionId own = GetTopFullTransactionIdIfAny();
+	UsageSight sight = {number_of(used, widen(snapshot->xmax, next)), -1, 0, NULL};
+
+	if (FullTransactionIdIsValid(own))
+		sight.own = number_of(used, own);
+	sight.running = palloc(sizeof(int64) * Max(snapshot->xcnt, 1));
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+	{
+		int64 number = number_of(used, widen(snapshot->xip[i], next));
+
+		if (number < sight.until && number != sight.own)
+			sight.running[sight.running_count++] = number;
+	}
+	qsort(sight.running, sight.running_count, sizeof(int64), number_order);
+	return sight;
 }

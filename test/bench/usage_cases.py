@@ -145,7 +145,7 @@ USAGE_FILL = (
 USAGE_MONTH = "date_trunc('month', now(), 'UTC') - interval '30 days' + interval '1 second', date_trunc('month', now(), 'UTC')"
 TAIL_LEFT = (
     "SELECT count(*) FROM billing.usage_events AS u, billing.usage_rollup_state AS s "
-    "WHERE u.recorded_in >= s.seen_until OR u.recorded_in = ANY (s.open)"
+    "WHERE u.recorded_in >= s.seen_until OR u.recorded_in / 4096 IN (SELECT o / 4096 FROM unnest(s.open) AS o)"
 )
 
 
