@@ -44,6 +44,15 @@ typedef struct Meter
 	char **dimensions;
 } Meter;
 
+/* Why an event cannot be counted. */
+typedef struct Refusal
+{
+	int sqlstate;
+	char *message;
+	char *detail; /* may be NULL, as the hint */
+	char *hint;
+} Refusal;
+
 /* What a caller wants to be counted, then what is stored of it. */
 typedef struct UsageRow
 {
@@ -57,16 +66,8 @@ typedef struct UsageRow
 	pg_uuid_t id;
 	const char *kind;          /* NULL: usage */
 	const pg_uuid_t *corrects; /* NULL for usage */
+	Refusal *unreadable;       /* NULL: it could be read */
 } UsageRow;
-
-/* Why an event cannot be counted. */
-typedef struct Refusal
-{
-	int sqlstate;
-	char *message;
-	char *detail; /* may be NULL, as the hint */
-	char *hint;
-} Refusal;
 
 /* What stays the same from row to row of a call. */
 typedef struct RuleScope
@@ -74,6 +75,9 @@ typedef struct RuleScope
 	text *organization_id; /* whose clock was asked last */
 	TimestampTz now;
 } RuleScope;
+
+/* message may be made with psprintf(); detail and hint may be NULL. */
+extern Refusal *usage_refusal(int sqlstate, char *message, char *detail, char *hint);
 
 /*
  * NULL when the event can be counted: then quantity and occurred_at are in the

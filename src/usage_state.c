@@ -34,6 +34,9 @@
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
+/* How often a session that records usage makes sure that there is a worker. */
+#define ENSURE_INTERVAL (10 * USECS_PER_SEC)
+
 static UsageTables tables;
 static bool tables_valid = false;
 static MemoryContext tables_memory = NULL;
@@ -260,21 +263,25 @@ bind_to_this_database(void)
 	tables_valid = false;
 }
 
-/* Nobody tells the worker of usage; but there has to be one that looks. */
+/*
+ * Nobody tells the worker of usage; but there has to be one that looks.  Now
+ * and then again: a transaction that was rolled back has told nobody.
+ */
 static void
 ensure_worker(void)
 {
-	static bool ensured = false;
+	static TimestampTz ensured = 0;
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
 	Identity identity;
 
-	if (ensured)
+	if (ensured != 0 && now >= ensured && now - ensured < ENSURE_INTERVAL)
 		return;
 	identity = identity_take_owner();
 	db_open();
 	worker_wake_at_commit();
 	db_close();
 	identity_give_back(identity);
-	ensured = true;
+	ensured = now;
 }
 
 const UsageTables *

@@ -332,13 +332,15 @@ next_number(int64 transaction)
 {
 	static int64 counted_of = -1;
 	static int64 counted = 0;
+	int64 part;
 
 	if (counted_of != transaction)
 	{
 		counted_of = transaction;
 		counted = 0;
 	}
-	return transaction + Min(counted++ / USAGE_PART_EVENTS, USAGE_PARTS - 1);
+	part = counted++ / USAGE_PART_EVENTS;
+	return transaction + Min(part, USAGE_PARTS - 1);
 }
 
 static Datum
