@@ -194,7 +194,7 @@ def bench_rollup():
     rates = []
     batches = []
     for i in range(PAIRS):
-        fill = USAGE_FILL.replace("'{organization}'", "'org_' || (i % 20)").format(rows=ROLLUP_ROWS).replace("i % 2880", "i % 100")
+        fill = USAGE_FILL.replace("'{organization}'", "'org_' || (i / 100 % 20)").format(rows=ROLLUP_ROWS).replace("i % 2880", "i % 100")
         # the row of the state is locked, so that the worker leaves the tail alone
         holder = Session(database.name)
         holder.rows("BEGIN; SELECT FROM billing.usage_rollup_state FOR UPDATE")
