@@ -125,6 +125,7 @@ CREATE TABLE billing.usage_rollup_state
 	seen_until bigint NOT NULL DEFAULT 0,
 	open bigint[] NOT NULL DEFAULT '{}',
 	raw_since timestamptz NOT NULL DEFAULT '-infinity',
+	removed_until bigint NOT NULL DEFAULT 0,
 	rolled_up_at timestamptz
 );
 COMMENT ON TABLE billing.usage_rollup_state IS
@@ -133,6 +134,9 @@ COMMENT ON COLUMN billing.usage_rollup_state.open IS
 	'Of each transaction that was open when a rollup passed it: the first of its numbers (recorded_in) that is not in the totals.';
 COMMENT ON COLUMN billing.usage_rollup_state.base IS
 	'Added to the number of a transaction, so that those of this database are greater than any that a restored event has.';
+COMMENT ON COLUMN billing.usage_rollup_state.removed_until IS
+	'The numbers (recorded_in) of events that retention has removed are below it: a snapshot from before that lacks some of them in its totals '
+	'is told so (40001).';
 COMMENT ON COLUMN billing.usage_rollup_state.raw_since IS 'Before it there are totals only: retention has removed the events.';
 
 CREATE FUNCTION billing.keep_usage() RETURNS trigger

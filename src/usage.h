@@ -121,6 +121,7 @@ typedef struct UsageTables
 	bool bound;  /* to this database; false: base means nothing */
 	int64 base;
 	TimestampTz raw_since;
+	int64 removed_until;
 	HTAB *meter_table;
 } UsageTables;
 
@@ -160,7 +161,11 @@ typedef struct UsageMark
 
 extern bool mark_has(const UsageMark *mark, int64 recorded_in);
 
-/* On the active snapshot. */
+/*
+ * On the active snapshot. Raises 40001 when retention has removed events that an
+ * older snapshot does not have in its totals: whoever reads them locks
+ * usage_events before.
+ */
 extern UsageMark usage_mark(void);
 
 /* The first numbers of transactions, on the active snapshot; in a database that is bound. */
@@ -258,6 +263,9 @@ typedef struct TailScan
 } TailScan;
 extern TailScan usage_scan_tail_in_order(const UsageMark *mark, int64 most, VisitUsage visit,
 										 void *context);
+
+/* The greatest number in the partition; -1 when it is empty. */
+extern int64 usage_scan_last(Oid partition);
 
 /* Has the partition an event that the mark does not have? */
 extern bool usage_scan_has_tail(Oid partition, const UsageMark *mark);

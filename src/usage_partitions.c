@@ -199,8 +199,10 @@ QUERY(
 	retention_end,
 	"SELECT now() - value::interval FROM billing.settings WHERE name = 'usage_retention' AND value IS NOT NULL",
 	InvalidOid);
-QUERY(note_removed, "UPDATE billing.usage_rollup_state SET raw_since = greatest(raw_since, $1)",
-	  TIMESTAMPTZOID);
+QUERY(note_removed,
+	  "UPDATE billing.usage_rollup_state SET raw_since = greatest(raw_since, $1), "
+	  "removed_until = greatest(removed_until, $2)",
+	  TIMESTAMPTZOID, INT8OID);
 QUERY(prune_keys,
 	  "DELETE FROM billing.usage_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM billing.usage_keys "
 	  "WHERE stamp < $1 LIMIT $2))",
@@ -244,6 +246,17 @@ has_tail(Oid partition)
 	return found;
 }
 
+static int64
+last_number(Oid partition)
+{
+	int64 last;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	last = usage_scan_last(partition);
+	PopActiveSnapshot();
+	return last;
+}
+
 /*
  * Under the locks that the removal takes nobody writes any more; then what the
  * totals do not hold yet is looked for again, and keeps the partition.  The
@@ -265,7 +278,8 @@ remove_oldest(void *context)
 	utility("LOCK TABLE ONLY billing.usage_events IN ACCESS EXCLUSIVE MODE");
 	if (has_tail(oldest->relation))
 		return;
-	RUN(note_removed, arg_datum(TimestampTzGetDatum(oldest->until), false));
+	RUN(note_removed, arg_datum(TimestampTzGetDatum(oldest->until), false),
+		arg_int(last_number(oldest->relation) + 1));
 	CacheInvalidateRelcacheByRelid(usage_tables()->state);
 	utility(psprintf("DROP TABLE billing.%s", name));
 }

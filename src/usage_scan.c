@@ -524,6 +524,45 @@ see_event(const UsageEvent *event, void *seen)
 	*(bool *) seen = true;
 }
 
+static void
+keep_greatest(const UsageEvent *event, void *greatest)
+{
+	*(int64 *) greatest = Max(*(int64 *) greatest, event->recorded_in);
+}
+
+static bool
+any_event(const UsageEvent *event, const void *filter)
+{
+	return true;
+}
+
+int64
+usage_scan_last(Oid partition)
+{
+	Reader reader;
+	int64 last = -1;
+
+	open_reader(&reader, partition);
+	reader.index = open_index(reader.relation, &reader.recorded_in, 1);
+	if (reader.index == NULL)
+		scan_table(&reader, any_event, NULL, keep_greatest, &last);
+	else
+	{
+		IndexScanDesc scan = begin_numbers(&reader, &(Numbers){0, PG_INT64_MAX});
+
+		if (index_getnext_slot(scan, BackwardScanDirection, reader.slot))
+		{
+			UsageEvent event;
+
+			read_event(&reader, &event);
+			last = event.recorded_in;
+		}
+		index_endscan(scan);
+	}
+	close_reader(&reader);
+	return last;
+}
+
 bool
 usage_scan_has_tail(Oid partition, const UsageMark *mark)
 {

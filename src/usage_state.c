@@ -86,7 +86,8 @@ primary_key_of(Oid table)
 
 QUERY(load_meters, "SELECT metric, aggregation, carried, property, dimensions FROM billing.meters",
 	  InvalidOid);
-QUERY(load_state, "SELECT bound_to, base, raw_since, seen_until FROM billing.usage_rollup_state",
+QUERY(load_state,
+	  "SELECT bound_to, base, raw_since, seen_until, removed_until FROM billing.usage_rollup_state",
 	  InvalidOid);
 QUERY(
 	load_ahead,
@@ -168,6 +169,7 @@ read_state(void)
 	tables.bound = false;
 	tables.base = 0;
 	tables.raw_since = DT_NOBEGIN;
+	tables.removed_until = 0;
 	if (READ(load_state, arg_null()) > 0)
 	{
 		tables.base = row_int(0, 2);
@@ -175,6 +177,7 @@ read_state(void)
 		tables.bound = strcmp(row_text(0, 1), database_binding()) == 0 &&
 					   row_int(0, 4) <= number_of(&tables, ReadNextFullTransactionId());
 		tables.raw_since = row_time(0, 3);
+		tables.removed_until = row_int(0, 5);
 	}
 }
 
@@ -316,7 +319,25 @@ mark_has(const UsageMark *mark, int64 recorded_in)
 	return true;
 }
 
-QUERY(read_mark, "SELECT seen_until, open FROM billing.usage_rollup_state", InvalidOid);
+QUERY(read_mark, "SELECT seen_until, open, removed_until FROM billing.usage_rollup_state",
+	  InvalidOid);
+
+/* When the snapshot sees the removal, its totals hold what was removed. */
+static void
+check_not_removed(const UsageMark *mark, int64 removed_until)
+{
+	int64 now = usage_tables()->removed_until;
+	bool lacking = now > mark->until;
+
+	for (int i = 0; i < mark->open_count; i++)
+		lacking = lacking || mark->open[i] < now;
+	if (removed_until < now && lacking)
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("usage that this snapshot counts was removed meanwhile"),
+						errdetail("The setting usage_retention has removed the events before %s.",
+								  pstrdup(timestamptz_to_str(usage_tables()->raw_since))),
+						errhint("Try again in a new transaction, which finds it in the totals.")));
+}
 
 UsageMark
 usage_mark(void)
@@ -334,6 +355,7 @@ usage_mark(void)
 	mark.open = palloc(sizeof(int64) * Max(mark.open_count, 1));
 	for (int i = 0; i < mark.open_count; i++)
 		mark.open[i] = DatumGetInt64(open[i]);
+	check_not_removed(&mark, row_int(0, 3));
 	return mark;
 }
 

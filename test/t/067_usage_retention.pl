@@ -103,12 +103,35 @@ is(sql("SELECT billing.record_usage('old', 'api_calls', 1, now() - interval '18 
 is(sql("SELECT count(*) FROM billing.usage_keys WHERE key = 'late'"), '0', 'and the other one is not used up');
 
 
+# ---- snapshots from before a removal ----
+
+# One has the event in its tail, since nothing was rolled up; one has it in its totals.
+my $seven = "SELECT quantity FROM billing.usage_summary('late', '2010-01-01', now()) WHERE metric = 'api_calls'";
+my $holder = $node->background_psql('postgres');
+my $early = $node->background_psql('postgres', on_error_stop => 0);
+my $later = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; SELECT FROM billing.usage_rollup_state FOR UPDATE');
+sql("SELECT billing.record_usage('late', 'api_calls', 7, now() - interval '10 months')");
+$early->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+$holder->query_safe('COMMIT');
+wait_for($node, "SELECT sum(sum) FROM billing.usage_totals WHERE organization_id = 'late'", '7', 'an event of ten months ago');
+$later->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+sql("UPDATE billing.settings SET value = '8 months' WHERE name = 'usage_retention'");
+ok(poll_until(sub { keep(); !is_there(partition(10)) }, 'the month is removed'), 'is removed, the limit being eight');
+is($later->query_safe($seven), '7', 'a snapshot from before counts it by its totals');
+$early->query($seven);
+like($early->{stderr}, qr/usage that this snapshot counts was removed meanwhile/, 'and one whose totals lack it is told so');
+$early->query('ROLLBACK');
+is($early->query($seven), '7', 'to begin anew');
+sql("UPDATE billing.settings SET value = '13 months' WHERE name = 'usage_retention'");
+$_->quit foreach $holder, $early, $later;
+
 # ---- keys ----
 
 # Twelve months go by: what was recorded now has the stamp of now.
 sql("SELECT billing.record_usage('key', 'api_calls', 5, now(), 'once')");
 sql("UPDATE billing.usage_keys SET stamp = stamp - interval '12 months' WHERE key IN ('once')");
-sql('CALL billing.run_worker(); ') for 1 .. 2;
+# the first look of a session finds what is old, its next pass removes it
 $node->safe_psql('postgres', "CALL billing.run_worker();\nCALL billing.run_worker();");
 is(sql("SELECT billing.record_usage('key', 'api_calls', 5, now(), 'once')"), 'f', 'a retry twelve months later, with another time, counts once');
 is(sql("SELECT quantity FROM billing.usage_summary('key') WHERE metric = 'api_calls'"), '5', 'as it did');
