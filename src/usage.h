@@ -46,6 +46,15 @@ typedef struct Meter
 	char **dimensions;
 } Meter;
 
+/* Why an event cannot be counted. */
+typedef struct Refusal
+{
+	int sqlstate;
+	char *message;
+	char *detail; /* may be NULL, as the hint */
+	char *hint;
+} Refusal;
+
 /* What a caller wants to be counted, then what is stored of it. */
 typedef struct UsageRow
 {
@@ -59,16 +68,8 @@ typedef struct UsageRow
 	pg_uuid_t id;
 	const char *kind;          /* NULL: usage */
 	const pg_uuid_t *corrects; /* NULL for usage */
+	Refusal *unreadable;       /* NULL: it could be read */
 } UsageRow;
-
-/* Why an event cannot be counted. */
-typedef struct Refusal
-{
-	int sqlstate;
-	char *message;
-	char *detail; /* may be NULL, as the hint */
-	char *hint;
-} Refusal;
 
 /* What stays the same from row to row of a call. */
 typedef struct RuleScope
@@ -76,6 +77,9 @@ typedef struct RuleScope
 	text *organization_id; /* whose clock was asked last */
 	TimestampTz now;
 } RuleScope;
+
+/* message may be made with psprintf(); detail and hint may be NULL. */
+extern Refusal *usage_refusal(int sqlstate, char *message, char *detail, char *hint);
 
 /*
  * NULL when the event can be counted: then quantity and occurred_at are in the
@@ -119,6 +123,7 @@ typedef struct UsageTables
 	bool bound;  /* to this database; false: base means nothing */
 	int64 base;
 	TimestampTz raw_since;
+	int64 removed_until;
 	HTAB *meter_table;
 } UsageTables;
 
@@ -128,10 +133,27 @@ extern const UsageTables *usage_tables(void);
 /* The same, with the totals bound to this database: what a writer calls first. */
 extern const UsageTables *usage_tables_bound(void);
 
-/* The number that the current transaction gives to its events. */
+/*
+ * Events are numbered by their transaction, and within it by parts of so many,
+ * so that the totals can take in a part of a transaction, however large it is.
+ */
+#define USAGE_PARTS       4096
+#define USAGE_PART_EVENTS 16384
+
+/* The first number that the current transaction gives to its events. */
 extern int64 usage_transaction(const UsageTables *tables);
 
-/* Events below "until" that are not among "open" are in the totals. */
+/* The last one of the same transaction. */
+static inline int64
+usage_last_number(int64 number)
+{
+	return number | (USAGE_PARTS - 1);
+}
+
+/*
+ * Events below "until" are in the totals; but of the transactions that "open"
+ * names those from that number on are not.
+ */
 typedef struct UsageMark
 {
 	int64 until;
@@ -141,8 +163,22 @@ typedef struct UsageMark
 
 extern bool mark_has(const UsageMark *mark, int64 recorded_in);
 
-/* On the active snapshot. */
+/*
+ * On the active snapshot. Raises 40001 when retention has removed events that an
+ * older snapshot does not have in its totals: whoever reads them locks
+ * usage_events before.
+ */
 extern UsageMark usage_mark(void);
+
+/* The first numbers of transactions, on the active snapshot; in a database that is bound. */
+typedef struct UsageSight
+{
+	int64 until; /* none of those from here on is seen, but our own */
+	int64 own;   /* -1: none yet */
+	int running_count;
+	int64 *running; /* below until, in order: not seen */
+} UsageSight;
+extern UsageSight usage_sight(const UsageTables *tables);
 
 /* ------------------------------------------------------------------------
  * usage_partitions.c
@@ -218,11 +254,23 @@ typedef void (*VisitUsage)(const UsageEvent *event, void *context);
 extern void usage_scan_time(const char *organization_id, const char *metric, TimestampTz from,
 							TimestampTz until, VisitUsage visit, void *context);
 
-/* Events of all organisations that the mark does not have, below "limit", on the active snapshot. */
-extern void usage_scan_tail(const UsageMark *mark, int64 limit, VisitUsage visit, void *context);
+/* Events of all organisations that the mark does not have, on the active snapshot, in no order. */
+extern void usage_scan_tail(const UsageMark *mark, VisitUsage visit, void *context);
 
-/* The smallest recorded_in from mark->until on; PG_INT64_MAX when there is none. */
-extern int64 usage_scan_next(const UsageMark *mark);
+/* The same from their smallest number on; stops after the number with which there are "most" or more. */
+typedef struct TailScan
+{
+	int64 events;  /* how many were visited */
+	int64 reached; /* all below it; PG_INT64_MAX: all */
+} TailScan;
+extern TailScan usage_scan_tail_in_order(const UsageMark *mark, int64 most, VisitUsage visit,
+										 void *context);
+
+/* The greatest number in the partition; -1 when it is empty. */
+extern int64 usage_scan_last(Oid partition);
+
+/* Has the partition an event that the mark does not have? */
+extern bool usage_scan_has_tail(Oid partition, const UsageMark *mark);
 
 /* ------------------------------------------------------------------------
  * usage_fold.c

@@ -91,7 +91,7 @@ usage_tail(const char *organization_id)
 {
 	UsageTail *tail = usage_tail_empty(organization_id);
 
-	usage_scan_tail(&tail->mark, PG_INT64_MAX, keep_event, tail);
+	usage_scan_tail(&tail->mark, keep_event, tail);
 	return tail;
 }
 

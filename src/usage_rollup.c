@@ -5,9 +5,11 @@
  *
  * A run takes the row of the state, then a snapshot; what this snapshot sees
  * and the mark in the row does not have is added up in memory and written
- * together with the new mark.  The mark is cut at a transaction number, so
- * that a run stays short however long the tail is; transactions below it that
- * are still open stay named in it, and hold nothing else up.
+ * together with the new mark.  A run takes events in the order of their
+ * numbers and stops after so many, within a large transaction as well, so that
+ * it stays short however long the tail is.  In order, because a void may only
+ * be taken in with or after what it voids.  Transactions that are still open
+ * stay named in the mark, and hold nothing else up.
  *
  * What later events can change in other ways than by adding (a level that is
  * voided, an average over time) is added up again from the events of its
@@ -30,10 +32,10 @@
 /* Groups that are kept in memory before they are written. */
 #define GROUPS_MAX 20000
 
-/* How many transactions a run looks at; follows the time that a run takes. */
-#define WINDOW_FIRST 20000
-#define WINDOW_MIN   500
-#define WINDOW_MAX   10000000
+/* How many events a run takes in; follows the time that a run takes. */
+#define EVENTS_FIRST 50000
+#define EVENTS_MIN   5000
+#define EVENTS_MAX   500000
 #define RUN_SHORT_MS 100
 #define RUN_LONG_MS  400
 
@@ -62,13 +64,14 @@ typedef struct GroupTable
 typedef struct Run
 {
 	MemoryContext memory;
+	MemoryContext groups_memory; /* of totals and values, until they are written */
+	MemoryContext event_memory;  /* of what is worked out for one event */
 	UsageMark before;
 	UsageMark after;
 	GroupTable totals;
 	GroupTable values;
 	GroupTable again; /* quarters of an hour that are added up from the events */
 	Jsonb *no_dimensions;
-	int64 events;
 } Run;
 
 /* ------------------------------------------------------------------------
@@ -377,8 +380,10 @@ add_value(Run *run, const UsageEvent *event, TotalGroup wanted)
 	if (event->kind == 'c' || event->properties == NULL)
 		return;
 	wanted.value = meter_value(wanted.meter, DatumGetJsonbP(PointerGetDatum(event->properties)));
-	if (wanted.value != NULL)
-		group_of(&run->values, &wanted)->fold.events += event->kind == 'u' ? 1 : -1;
+	if (wanted.value == NULL)
+		return;
+	MemoryContextSwitchTo(run->groups_memory);
+	group_of(&run->values, &wanted)->fold.events += event->kind == 'u' ? 1 : -1;
 }
 
 static bool
@@ -389,44 +394,64 @@ has_levels(const Meter *meter)
 }
 
 static void
+groups_new(Run *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->groups_memory);
+
+	groups_clear(&run->totals);
+	groups_clear(&run->values);
+	MemoryContextSwitchTo(old);
+}
+
+static void
 write_groups(Run *run)
 {
 	write_total_groups(&run->totals);
 	write_value_groups(&run->values);
-	groups_clear(&run->totals);
-	groups_clear(&run->values);
+	MemoryContextReset(run->groups_memory);
+	groups_new(run);
+}
+
+static void
+add_to_groups(Run *run, const UsageEvent *event, const Meter *meter)
+{
+	TotalGroup wanted = group_key(run, event, meter);
+	TotalGroup *group;
+
+	if (has_levels(meter) && (event->kind != 'u' || meter->aggregation == AGGREGATE_WEIGHTED))
+	{
+		/* of the whole quarter of an hour, all dimensions */
+		wanted.dimensions = run->no_dimensions;
+		MemoryContextSwitchTo(run->memory);
+		(void) group_of(&run->again, &wanted);
+		return;
+	}
+	if (meter->aggregation == AGGREGATE_UNIQUE)
+		add_value(run, event, wanted);
+	MemoryContextSwitchTo(run->groups_memory);
+	group = group_of(&run->totals, &wanted);
+	fold_event(&group->fold, event);
+	if (has_levels(meter))
+		fold_level(&group->fold, event->occurred_at, &event->id, event->quantity);
 }
 
 static void
 add_event(const UsageEvent *event, void *context)
 {
 	Run *run = context;
-	MemoryContext old = MemoryContextSwitchTo(run->memory);
+	MemoryContext old = MemoryContextSwitchTo(run->event_memory);
 	const Meter *meter = meter_find(event->metric);
-	TotalGroup wanted;
-	TotalGroup *group;
 
 	if (meter == NULL)
 		elog(ERROR, "there is usage of metric \"%s\", which is unknown",
 			 text_to_cstring(event->metric));
-	run->events++;
-	wanted = group_key(run, event, meter);
-	if (has_levels(meter) && (event->kind != 'u' || meter->aggregation == AGGREGATE_WEIGHTED))
-	{
-		/* of the whole quarter of an hour, all dimensions */
-		wanted.dimensions = run->no_dimensions;
-		(void) group_of(&run->again, &wanted);
-		MemoryContextSwitchTo(old);
-		return;
-	}
-	group = group_of(&run->totals, &wanted);
-	fold_event(&group->fold, event);
-	if (has_levels(meter))
-		fold_level(&group->fold, event->occurred_at, &event->id, event->quantity);
-	if (meter->aggregation == AGGREGATE_UNIQUE)
-		add_value(run, event, wanted);
+	add_to_groups(run, event, meter);
+	MemoryContextReset(run->event_memory);
 	if (run->totals.count + run->values.count >= GROUPS_MAX)
+	{
+		MemoryContextSwitchTo(run->groups_memory);
 		write_groups(run);
+	}
 	MemoryContextSwitchTo(old);
 }
 
@@ -456,6 +481,9 @@ add_marked(const UsageEvent *event, void *context)
 static void
 add_up_again(Run *run, const TotalGroup *quarter)
 {
+	MemoryContext memory = AllocSetContextCreate(run->memory, "billing usage quarter",
+												 ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
 	char *organization_id = text_to_cstring(quarter->organization_id);
 	Again again = {&run->after, levels_new()};
 	GroupTable groups;
@@ -482,38 +510,46 @@ add_up_again(Run *run, const TotalGroup *quarter)
 	RUN(remove_totals, arg_text(organization_id), arg_text(quarter->meter->metric),
 		arg_datum(TimestampTzGetDatum(quarter->bucket), false));
 	write_total_groups(&groups);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(memory);
 }
 
 /* ------------------------------------------------------------------------
  * A run
  * ------------------------------------------------------------------------
  */
-/* Of a snapshot's 32 bits: at most one wrap behind the next number to be given. */
-static int64
-widen(TransactionId xid, FullTransactionId next)
+static bool
+has_number(const UsageSight *sight, int64 number)
 {
-	uint32 epoch = EpochFromFullTransactionId(next);
-
-	if (xid > XidFromFullTransactionId(next))
-		epoch--;
-	return (int64) U64FromFullTransactionId(FullTransactionIdFromEpochAndXid(epoch, xid));
+	for (int i = 0; i < sight->running_count; i++)
+	{
+		if (sight->running[i] == number)
+			return true;
+	}
+	return false;
 }
 
-/* What the snapshot has seen of the transactions below the limit. */
+/* After a run: what the snapshot saw, and was taken in before the run stopped. */
 static UsageMark
-mark_of_snapshot(Snapshot snapshot, int64 base, int64 limit)
+mark_of_run(const UsageMark *before, const UsageSight *sight, int64 reached)
 {
-	FullTransactionId next = ReadNextFullTransactionId();
-	UsageMark mark = {0};
+	UsageMark mark = {.until = sight->until};
 
-	mark.until = Min(limit, base + widen(snapshot->xmax, next));
-	mark.open = palloc(sizeof(int64) * Max(snapshot->xcnt, 1));
-	for (uint32 i = 0; i < snapshot->xcnt; i++)
+	if (reached < mark.until)
+		mark.until = Max(reached, before->until);
+	mark.open = palloc(sizeof(int64) * (sight->running_count + before->open_count + 1));
+	for (int i = 0; i < sight->running_count; i++)
 	{
-		int64 transaction = base + widen(snapshot->xip[i], next);
+		if (sight->running[i] < mark.until)
+			mark.open[mark.open_count++] = sight->running[i];
+	}
+	/* those that ran before and are over, and were not taken in, or only in part */
+	for (int i = 0; i < before->open_count; i++)
+	{
+		int64 open = before->open[i];
 
-		if (transaction < mark.until)
-			mark.open[mark.open_count++] = transaction;
+		if (reached <= usage_last_number(open) && !has_number(sight, open))
+			mark.open[mark.open_count++] = Max(open, reached);
 	}
 	return mark;
 }
@@ -539,12 +575,11 @@ put_mark(const UsageMark *mark)
 				  false));
 }
 
-static int64 window = WINDOW_FIRST;
+static int64 events_of_run = EVENTS_FIRST;
 
 static void
-see_event(const UsageEvent *event, void *seen)
+see_event(const UsageEvent *event, void *context)
 {
-	*(bool *) seen = true;
 }
 
 /* Looked at without a lock: where nothing is used nothing is written. */
@@ -552,37 +587,27 @@ static bool
 is_there_a_tail(void)
 {
 	UsageMark mark = usage_mark();
-	bool seen = false;
 
-	if (usage_scan_next(&mark) != PG_INT64_MAX)
-		return true;
-	/* of the open ones alone */
-	if (mark.open_count > 0)
-		usage_scan_tail(&mark, mark.until, see_event, &seen);
-	return seen;
+	return usage_scan_tail_in_order(&mark, 1, see_event, NULL).events > 0;
 }
 
-/* True when the mark was cut, and there is more. */
+/* True when it stopped before the end of the tail. */
 static bool
-move_tail(Run *run, int64 base)
+move_tail(Run *run)
 {
-	Snapshot snapshot = GetActiveSnapshot();
+	UsageSight sight = usage_sight(usage_tables());
 	TotalGroup **again;
-	int64 next;
-	int64 limit = PG_INT64_MAX;
+	TailScan done;
 
 	run->before = usage_mark();
-	next = usage_scan_next(&run->before);
-	if (next != PG_INT64_MAX)
-		limit = next + window;
-	run->after = mark_of_snapshot(snapshot, base, limit);
-	usage_scan_tail(&run->before, run->after.until, add_event, run);
+	done = usage_scan_tail_in_order(&run->before, events_of_run, add_event, run);
+	run->after = mark_of_run(&run->before, &sight, done.reached);
 	write_groups(run);
 	again = groups_list(&run->again);
 	for (uint32 i = 0; i < run->again.count; i++)
 		add_up_again(run, again[i]);
 	put_mark(&run->after);
-	return run->after.until == limit;
+	return done.reached != PG_INT64_MAX;
 }
 
 static void
@@ -591,9 +616,9 @@ follow_time(TimestampTz begin)
 	long ms = TimestampDifferenceMilliseconds(begin, GetCurrentTimestamp());
 
 	if (ms > RUN_LONG_MS)
-		window = Max(window / 2, WINDOW_MIN);
+		events_of_run = Max(events_of_run / 2, EVENTS_MIN);
 	else if (ms < RUN_SHORT_MS)
-		window = Min(window * 2, WINDOW_MAX);
+		events_of_run = Min(events_of_run * 2, EVENTS_MAX);
 }
 
 static void
@@ -603,7 +628,6 @@ roll_up(void *context)
 	TimestampTz begin = GetCurrentTimestamp();
 	Run run = {0};
 	bool tail;
-	int64 base;
 
 	if (!usage_tables()->bound)
 		return;
@@ -612,15 +636,20 @@ roll_up(void *context)
 	PopActiveSnapshot();
 	if (!tail || RUN(take_state, arg_text(database_binding())) == 0)
 		return;
-	base = row_int(0, 1);
+	/* bound anew a moment ago: the next run knows */
+	if (row_int(0, 1) != usage_tables()->base)
+		return;
 	run.memory = CurrentMemoryContext;
+	run.groups_memory = AllocSetContextCreate(run.memory, "billing usage groups",
+											  ALLOCSET_DEFAULT_SIZES);
+	run.event_memory = AllocSetContextCreate(run.memory, "billing usage event",
+											 ALLOCSET_SMALL_SIZES);
 	run.no_dimensions = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
-	groups_clear(&run.totals);
-	groups_clear(&run.values);
+	groups_new(&run);
 	groups_clear(&run.again);
 	/* after the lock: it sees the mark that the last run left */
 	PushActiveSnapshot(GetLatestSnapshot());
-	*more = move_tail(&run, base);
+	*more = move_tail(&run);
 	PopActiveSnapshot();
 	follow_time(begin);
 }

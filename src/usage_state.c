@@ -34,6 +34,9 @@
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
+/* How often a session that records usage makes sure that there is a worker. */
+#define ENSURE_INTERVAL (10 * USECS_PER_SEC)
+
 static UsageTables tables;
 static bool tables_valid = false;
 static MemoryContext tables_memory = NULL;
@@ -83,7 +86,8 @@ primary_key_of(Oid table)
 
 QUERY(load_meters, "SELECT metric, aggregation, carried, property, dimensions FROM billing.meters",
 	  InvalidOid);
-QUERY(load_state, "SELECT bound_to, base, raw_since, seen_until FROM billing.usage_rollup_state",
+QUERY(load_state,
+	  "SELECT bound_to, base, raw_since, seen_until, removed_until FROM billing.usage_rollup_state",
 	  InvalidOid);
 QUERY(
 	load_ahead,
@@ -147,6 +151,12 @@ read_meters(void)
 	}
 }
 
+static int64
+number_of(const UsageTables *used, FullTransactionId transaction)
+{
+	return (used->base + (int64) U64FromFullTransactionId(transaction)) * USAGE_PARTS;
+}
+
 static void
 read_state(void)
 {
@@ -159,14 +169,15 @@ read_state(void)
 	tables.bound = false;
 	tables.base = 0;
 	tables.raw_since = DT_NOBEGIN;
+	tables.removed_until = 0;
 	if (READ(load_state, arg_null()) > 0)
 	{
 		tables.base = row_int(0, 2);
 		/* numbers that are yet to come: restored from a later time of this database */
 		tables.bound = strcmp(row_text(0, 1), database_binding()) == 0 &&
-					   row_int(0, 4) <= tables.base + (int64) U64FromFullTransactionId(
-														  ReadNextFullTransactionId());
+					   row_int(0, 4) <= number_of(&tables, ReadNextFullTransactionId());
 		tables.raw_since = row_time(0, 3);
+		tables.removed_until = row_int(0, 5);
 	}
 }
 
@@ -230,10 +241,10 @@ QUERY(lock_state, "LOCK TABLE billing.usage_rollup_state IN SHARE UPDATE EXCLUSI
 	  InvalidOid);
 QUERY(bind_state,
 	  "INSERT INTO billing.usage_rollup_state (bound_to, base) "
-	  "VALUES ($1, (SELECT coalesce(max(recorded_in) + 1, 0) FROM billing.usage_events)) "
+	  "VALUES ($1, (SELECT coalesce(max(recorded_in) / $2 + 1, 0) FROM billing.usage_events)) "
 	  "ON CONFLICT (only_one) DO UPDATE SET bound_to = excluded.bound_to, "
-	  "base = greatest(excluded.base, usage_rollup_state.seen_until)",
-	  TEXTOID);
+	  "base = greatest(excluded.base, usage_rollup_state.seen_until / $2 + 1)",
+	  TEXTOID, INT8OID);
 
 /* Two that write first: the second waits here, and finds it done. */
 static void
@@ -246,7 +257,7 @@ bind_to_this_database(void)
 	tables_valid = false;
 	if (!usage_tables()->bound)
 	{
-		RUN(bind_state, arg_text(database_binding()));
+		RUN(bind_state, arg_text(database_binding()), arg_int(USAGE_PARTS));
 		CacheInvalidateRelcacheByRelid(tables.state);
 		CommandCounterIncrement();
 	}
@@ -255,21 +266,25 @@ bind_to_this_database(void)
 	tables_valid = false;
 }
 
-/* Nobody tells the worker of usage; but there has to be one that looks. */
+/*
+ * Nobody tells the worker of usage; but there has to be one that looks.  Now
+ * and then again: a transaction that was rolled back has told nobody.
+ */
 static void
 ensure_worker(void)
 {
-	static bool ensured = false;
+	static TimestampTz ensured = 0;
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
 	Identity identity;
 
-	if (ensured)
+	if (ensured != 0 && now >= ensured && now - ensured < ENSURE_INTERVAL)
 		return;
 	identity = identity_take_owner();
 	db_open();
 	worker_wake_at_commit();
 	db_close();
 	identity_give_back(identity);
-	ensured = true;
+	ensured = now;
 }
 
 const UsageTables *
@@ -284,7 +299,7 @@ usage_tables_bound(void)
 int64
 usage_transaction(const UsageTables *used)
 {
-	return used->base + (int64) U64FromFullTransactionId(GetTopFullTransactionId());
+	return number_of(used, GetTopFullTransactionId());
 }
 
 /* ------------------------------------------------------------------------
@@ -298,13 +313,31 @@ mark_has(const UsageMark *mark, int64 recorded_in)
 		return false;
 	for (int i = 0; i < mark->open_count; i++)
 	{
-		if (mark->open[i] == recorded_in)
+		if (recorded_in >= mark->open[i] && recorded_in <= usage_last_number(mark->open[i]))
 			return false;
 	}
 	return true;
 }
 
-QUERY(read_mark, "SELECT seen_until, open FROM billing.usage_rollup_state", InvalidOid);
+QUERY(read_mark, "SELECT seen_until, open, removed_until FROM billing.usage_rollup_state",
+	  InvalidOid);
+
+/* When the snapshot sees the removal, its totals hold what was removed. */
+static void
+check_not_removed(const UsageMark *mark, int64 removed_until)
+{
+	int64 now = usage_tables()->removed_until;
+	bool lacking = now > mark->until;
+
+	for (int i = 0; i < mark->open_count; i++)
+		lacking = lacking || mark->open[i] < now;
+	if (removed_until < now && lacking)
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("usage that this snapshot counts was removed meanwhile"),
+						errdetail("The setting usage_retention has removed the events before %s.",
+								  pstrdup(timestamptz_to_str(usage_tables()->raw_since))),
+						errhint("Try again in a new transaction, which finds it in the totals.")));
+}
 
 UsageMark
 usage_mark(void)
@@ -322,5 +355,53 @@ usage_mark(void)
 	mark.open = palloc(sizeof(int64) * Max(mark.open_count, 1));
 	for (int i = 0; i < mark.open_count; i++)
 		mark.open[i] = DatumGetInt64(open[i]);
+	check_not_removed(&mark, row_int(0, 3));
 	return mark;
+}
+
+/* ------------------------------------------------------------------------
+ * What a snapshot sees
+ * ------------------------------------------------------------------------
+ */
+/* Of a snapshot's 32 bits: at most one wrap behind the next number to be given. */
+static FullTransactionId
+widen(TransactionId xid, FullTransactionId next)
+{
+	uint32 epoch = EpochFromFullTransactionId(next);
+
+	if (xid > XidFromFullTransactionId(next))
+		epoch--;
+	return FullTransactionIdFromEpochAndXid(epoch, xid);
+}
+
+static int
+number_order(const void *a, const void *b)
+{
+	int64 left = *(const int64 *) a;
+	int64 right = *(const int64 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+/* On a standby a snapshot has those that run among the subtransactions: there the list is empty. */
+UsageSight
+usage_sight(const UsageTables *used)
+{
+	Snapshot snapshot = GetActiveSnapshot();
+	FullTransactionId next = ReadNextFullTransactionId();
+	FullTransactionId own = GetTopFullTransactionIdIfAny();
+	UsageSight sight = {number_of(used, widen(snapshot->xmax, next)), -1, 0, NULL};
+
+	if (FullTransactionIdIsValid(own))
+		sight.own = number_of(used, own);
+	sight.running = palloc(sizeof(int64) * Max(snapshot->xcnt, 1));
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+	{
+		int64 number = number_of(used, widen(snapshot->xip[i], next));
+
+		if (number < sight.until && number != sight.own)
+			sight.running[sight.running_count++] = number;
+	}
+	qsort(sight.running, sight.running_count, sizeof(int64), number_order);
+	return sight;
 }

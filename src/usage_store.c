@@ -73,7 +73,7 @@ struct UsageStore
 	TimestampTz last_until;
 	Target *keys;
 	List *arbiters;
-	int64 transaction;
+	int64 transaction; /* the first number of its events */
 	TimestampTz now;
 };
 
@@ -158,6 +158,23 @@ find_columns(Target *target)
 	}
 }
 
+/* The rules were asked before the lock was there: retention may have been faster. */
+static void
+check_still_kept(const TimestampTz *times, int count)
+{
+	TimestampTz raw_since = usage_tables()->raw_since;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (times[i] < raw_since)
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("the events before %s have just been removed",
+								   pstrdup(timestamptz_to_str(raw_since))),
+							errdetail("An event is of %s.", pstrdup(timestamptz_to_str(times[i]))),
+							errhint("Try again: the rules then say what can be recorded.")));
+	}
+}
+
 /*
  * The parent's lock keeps the partitions from being removed.  It is given up
  * to make one that is missing: a table that is open cannot be altered.
@@ -170,6 +187,7 @@ open_events(const UsageTables *tables, const TimestampTz *times, int count)
 		Relation events = table_open(tables->events, RowExclusiveLock);
 		int missing = 0;
 
+		check_still_kept(times, count);
 		while (missing < count && OidIsValid(usage_partition_at(events, times[missing])))
 			missing++;
 		if (missing == count)
@@ -308,6 +326,23 @@ target_of(UsageStore *store, TimestampTz occurred_at)
 	return target;
 }
 
+/* A new number every so many events of a transaction; the last one takes the rest. */
+static int64
+next_number(int64 transaction)
+{
+	static int64 counted_of = -1;
+	static int64 counted = 0;
+	int64 part;
+
+	if (counted_of != transaction)
+	{
+		counted_of = transaction;
+		counted = 0;
+	}
+	part = counted++ / USAGE_PART_EVENTS;
+	return transaction + Min(part, USAGE_PARTS - 1);
+}
+
 static Datum
 kind_usage(void)
 {
@@ -335,7 +370,7 @@ fill_slot(UsageStore *store, const Target *target, TupleTableSlot *slot, const U
 		nulls[at[column]] = false;
 	values[at[EVENT_OCCURRED_AT]] = TimestampTzGetDatum(row->occurred_at);
 	values[at[EVENT_RECORDED_AT]] = TimestampTzGetDatum(store->now);
-	values[at[EVENT_RECORDED_IN]] = Int64GetDatum(store->transaction);
+	values[at[EVENT_RECORDED_IN]] = Int64GetDatum(next_number(store->transaction));
 	values[at[EVENT_ID]] = UUIDPGetDatum(&row->id);
 	values[at[EVENT_ORGANIZATION_ID]] = PointerGetDatum(row->organization_id);
 	values[at[EVENT_METRIC]] = PointerGetDatum(row->metric);

@@ -145,7 +145,7 @@ USAGE_FILL = (
 USAGE_MONTH = "date_trunc('month', now(), 'UTC') - interval '30 days' + interval '1 second', date_trunc('month', now(), 'UTC')"
 TAIL_LEFT = (
     "SELECT count(*) FROM billing.usage_events AS u, billing.usage_rollup_state AS s "
-    "WHERE u.recorded_in >= s.seen_until OR u.recorded_in = ANY (s.open)"
+    "WHERE u.recorded_in >= s.seen_until OR u.recorded_in / 4096 IN (SELECT o / 4096 FROM unnest(s.open) AS o)"
 )
 
 
@@ -194,7 +194,7 @@ def bench_rollup():
     rates = []
     batches = []
     for i in range(PAIRS):
-        fill = USAGE_FILL.replace("'{organization}'", "'org_' || (i % 20)").format(rows=ROLLUP_ROWS).replace("i % 2880", "i % 100")
+        fill = USAGE_FILL.replace("'{organization}'", "'org_' || (i / 100 % 20)").format(rows=ROLLUP_ROWS).replace("i % 2880", "i % 100")
         # the row of the state is locked, so that the worker leaves the tail alone
         holder = Session(database.name)
         holder.rows("BEGIN; SELECT FROM billing.usage_rollup_state FOR UPDATE")
