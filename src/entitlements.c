@@ -1,16 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * entitlements.c
- *	  has_feature(), feature_limit(), feature_value(): what a plan allows.
+ *	  has_feature(), feature_limit(), feature_value(): what an organisation
+ *	  may use.
  *
  * Called for single rows of any query of the application, on the snapshot of
  * that query.  Two small queries are asked instead of one that says it all:
  * starting a plan of fifteen nodes costs more than running two of four.
  *
- * The plans of an organisation are those of the view billing.entitlements and,
- * for every plan group without one, the group's default plan.  Of several
- * plans the best counts: true, the largest limit, the text of the plan with
- * the highest sort_order.
+ * An override is all there is to it where the organisation has one.  Else the
+ * plans count, which are those of the view billing.entitlements and, for every
+ * plan group without one, the group's default plan.  Of several plans the best
+ * counts: true, the largest limit, the text of the plan with the highest
+ * sort_order.  Add-ons add to a limit, and switch a boolean on.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,7 +20,9 @@
 
 #include "check.h"
 #include "errors.h"
+#include "subjects.h"
 #include "utils/array.h"
+#include "utils/datum.h"
 
 QUERY(
 	find_plans,
@@ -26,18 +30,40 @@ QUERY(
 	"UNION ALL SELECT d.id, d.plan_group, true FROM billing.plans AS d WHERE d.is_default",
 	TEXTOID);
 
-/* No row: there is no such feature. One row per plan that lists it, one with NULL when none does. */
-QUERY(find_values,
-	  "SELECT f.kind, v.value FROM billing.features AS f "
-	  "LEFT JOIN billing.plan_features AS v "
-	  "ON v.feature = f.feature AND v.plan_id = ANY ($1) AND v.value IS NOT NULL "
-	  "WHERE f.feature = $2",
-	  UUIDARRAYOID, TEXTOID);
-QUERY(find_first_value,
-	  "SELECT v.value FROM billing.plan_features AS v JOIN billing.plans AS p ON p.id = v.plan_id "
-	  "WHERE v.feature = $2 AND v.plan_id = ANY ($1) AND v.value IS NOT NULL "
-	  "ORDER BY p.sort_order DESC, p.plan LIMIT 1",
-	  UUIDARRAYOID, TEXTOID);
+/*
+ * What there is to say of a feature: its kind (no such row: there is no such
+ * feature), the override, add-ons with their quantity, plans with their rank.
+ */
+QUERY(find_terms,
+	  "SELECT 'kind', f.kind, NULL::bigint, NULL::text, NULL::timestamptz, NULL::timestamptz "
+	  "FROM billing.features AS f WHERE f.feature = $2 "
+	  "UNION ALL SELECT 'override', o.value, NULL, NULL, NULL, o.until "
+	  "FROM billing.feature_overrides AS o WHERE o.organization_id = $1 AND o.feature = $2 "
+	  "UNION ALL SELECT 'add-on', v.value, h.quantity, NULL, h.since, h.until "
+	  "FROM billing.organization_add_ons AS h "
+	  "JOIN billing.add_on_features AS v ON v.add_on = h.add_on AND v.feature = $2 "
+	  "WHERE h.organization_id = $1 AND v.value IS NOT NULL "
+	  "UNION ALL SELECT 'plan', v.value, p.sort_order, p.plan, NULL, NULL "
+	  "FROM billing.plan_features AS v JOIN billing.plans AS p ON p.id = v.plan_id "
+	  "WHERE v.plan_id = ANY ($3) AND v.feature = $2 AND v.value IS NOT NULL",
+	  TEXTOID, TEXTOID, UUIDARRAYOID);
+
+typedef enum TermSource
+{
+	TERM_KIND,
+	TERM_OVERRIDE,
+	TERM_ADD_ON,
+	TERM_PLAN
+} TermSource;
+
+/* A row of find_terms. */
+typedef struct Term
+{
+	TermSource source;
+	char *value;
+	int64 number; /* quantity or rank */
+	char *plan;
+} Term;
 
 /* Is there a subscription in the group?  Of the rows of find_plans. */
 static bool
@@ -98,49 +124,195 @@ kind_of_name(const char *name)
 	}
 }
 
-/* Takes the limit over when it is the first or a larger one. */
-static void
-offer_limit(Entitlement *found, char *value)
+/* "unlimited" or a number that is known to be one. */
+static Numeric
+limit_of_value(const char *value)
 {
-	Numeric limit = numeric_of_text(strcmp(value, "unlimited") == 0 ? "Infinity" : value);
+	return numeric_of_text(strcmp(value, "unlimited") == 0 ? "Infinity" : value);
+}
 
-	if (found->value == NULL || numeric_is_greater(limit, found->limit))
+static char *
+value_of_limit(Numeric limit)
+{
+	if (numeric_is_inf(limit))
+		return "unlimited";
+	return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(limit)));
+}
+
+/* ------------------------------------------------------------------------
+ * Terms
+ * ------------------------------------------------------------------------
+ */
+static TermSource
+source_of_name(const char *name)
+{
+	switch (name[0])
 	{
-		found->value = value;
-		found->limit = limit;
+		case 'k':
+			return TERM_KIND;
+		case 'o':
+			return TERM_OVERRIDE;
+		case 'a':
+			return TERM_ADD_ON;
+		default:
+			return TERM_PLAN;
 	}
+}
+
+/* The clock is asked when a term is found that has a beginning or an end. */
+static bool
+term_counts(Rows rows, int64 row, const char *organization_id, TimestampTz *now)
+{
+	bool begins = !rows_null(rows, row, 5);
+	bool ends = !rows_null(rows, row, 6);
+
+	if (!begins && !ends)
+		return true;
+	if (*now == 0)
+		*now = clock_read(organization_id);
+	return (!begins || rows_time(rows, row, 5) <= *now) &&
+		   (!ends || *now < rows_time(rows, row, 6));
+}
+
+static Term *
+terms_of(const char *organization_id, const char *feature, int *count)
+{
+	Arg plans = plans_of(organization_id);
+	int64 rows = READ(find_terms, arg_text(organization_id), arg_text(feature), plans);
+	Rows found = rows_keep();
+	Term *terms = palloc(sizeof(Term) * Max(rows, 1));
+	TimestampTz now = 0;
+
+	*count = 0;
+	for (int64 i = 0; i < rows; i++)
+	{
+		if (term_counts(found, i, organization_id, &now))
+			terms[(*count)++] = (Term){.source = source_of_name(rows_text(found, i, 1)),
+									   .value = rows_text(found, i, 2),
+									   .number = rows_int(found, i, 3),
+									   .plan = rows_text(found, i, 4)};
+	}
+	return terms;
+}
+
+static const Term *
+term_from(const Term *terms, int count, TermSource source)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (terms[i].source == source)
+			return &terms[i];
+	}
+	return NULL;
+}
+
+/* ------------------------------------------------------------------------
+ * The best of it
+ * ------------------------------------------------------------------------
+ */
+static Numeric
+calculate(PGFunction operator, Numeric a, Numeric b)
+{
+	return DatumGetNumeric(DirectFunctionCall2(operator, NumericGetDatum(a), NumericGetDatum(b)));
+}
+
+/* NULL stays NULL: no plan lists it, and no add-on adds to it. */
+static void
+find_limit(Entitlement *found, const Term *terms, int count)
+{
+	const Term *best = NULL;
+	Numeric added = NULL;
+
+	found->limit = int64_to_numeric(0);
+	for (int i = 0; i < count; i++)
+	{
+		const Term *term = &terms[i];
+		Numeric limit;
+
+		if (term->source == TERM_KIND)
+			continue;
+		limit = limit_of_value(term->value);
+		if (term->source == TERM_ADD_ON)
+		{
+			/* 0 times Infinity cannot be: a quantity is above 0 */
+			limit = calculate(numeric_mul, limit, int64_to_numeric(term->number));
+			added = added == NULL ? limit : calculate(numeric_add, added, limit);
+		}
+		else if (best == NULL || numeric_is_greater(limit, found->limit))
+		{
+			best = term;
+			found->limit = limit;
+		}
+	}
+	if (added != NULL)
+	{
+		found->limit = calculate(numeric_add, found->limit, added);
+		found->value = value_of_limit(found->limit);
+	}
+	else if (best != NULL)
+		found->value = best->value;
+}
+
+static void
+find_boolean(Entitlement *found, const Term *terms, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (terms[i].source == TERM_KIND)
+			continue;
+		if (found->value == NULL || strcmp(terms[i].value, "true") == 0)
+			found->value = terms[i].value;
+	}
+}
+
+static void
+find_text(Entitlement *found, const Term *terms, int count)
+{
+	const Term *best = NULL;
+
+	for (int i = 0; i < count; i++)
+	{
+		const Term *term = &terms[i];
+
+		if (term->source == TERM_PLAN &&
+			(best == NULL || term->number > best->number ||
+			 (term->number == best->number && strcmp(term->plan, best->plan) < 0)))
+			best = term;
+	}
+	found->value = best == NULL ? NULL : best->value;
 }
 
 bool
 entitlement_find(const char *organization_id, const char *feature, Entitlement *found)
 {
-	Arg plans = plans_of(organization_id);
-	int64 count = READ(find_values, plans, arg_text(feature));
+	int count;
+	Term *terms = terms_of(organization_id, feature, &count);
+	const Term *kind = term_from(terms, count, TERM_KIND);
+	const Term *override = term_from(terms, count, TERM_OVERRIDE);
 
 	memset(found, 0, sizeof(*found));
-	if (count == 0)
+	if (kind == NULL)
 		return false;
-
-	found->kind = kind_of_name(row_text(0, 1));
-	if (found->kind == FEATURE_TEXT && count > 1)
+	found->kind = kind_of_name(kind->value);
+	if (override != NULL)
 	{
-		READ(find_first_value, plans, arg_text(feature));
-		found->value = row_text(0, 1);
+		found->value = override->value;
+		if (found->kind == FEATURE_LIMIT)
+			found->limit = limit_of_value(override->value);
 		return true;
 	}
-	for (int64 i = 0; i < count; i++)
+	switch (found->kind)
 	{
-		char *value = row_text(i, 2);
-
-		if (value == NULL)
-			continue;
-		if (found->kind == FEATURE_LIMIT)
-			offer_limit(found, value);
-		else if (found->value == NULL || strcmp(value, "true") == 0)
-			found->value = value;
+		case FEATURE_BOOLEAN:
+			find_boolean(found, terms, count);
+			break;
+		case FEATURE_LIMIT:
+			find_limit(found, terms, count);
+			break;
+		case FEATURE_TEXT:
+			find_text(found, terms, count);
+			break;
 	}
-	if (found->kind == FEATURE_LIMIT && found->value == NULL)
-		found->limit = int64_to_numeric(0);
 	return true;
 }
 
@@ -148,71 +320,125 @@ entitlement_find(const char *organization_id, const char *feature, Entitlement *
  * SQL functions
  * ------------------------------------------------------------------------
  */
-static Entitlement
-entitlement_of_call(const char *organization_id, const char *feature)
+void
+unknown_feature(const char *feature)
 {
-	Entitlement found;
+	unknown_object("feature", feature,
+				   psprintf("There are: %s.",
+							hint_list("SELECT feature FROM billing.features ORDER BY feature")));
+}
 
-	check_given("organization_id", organization_id != NULL);
-	check_given("feature", feature != NULL);
+static MemoAnswer
+has_feature(const Entitlement *found, const char *feature)
+{
+	bool has = false;
+
+	switch (found->kind)
+	{
+		case FEATURE_BOOLEAN:
+			has = found->value != NULL && strcmp(found->value, "true") == 0;
+			break;
+		case FEATURE_LIMIT:
+			has = numeric_is_greater(found->limit, int64_to_numeric(0));
+			break;
+		case FEATURE_TEXT:
+			has = found->value != NULL;
+			break;
+	}
+	return (MemoAnswer){BoolGetDatum(has), false};
+}
+
+static MemoAnswer
+feature_limit(const Entitlement *found, const char *feature)
+{
+	if (found->kind != FEATURE_LIMIT)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("feature \"%s\" is no limit", feature),
+						errhint("Use billing.has_feature() or billing.feature_value().")));
+	return (MemoAnswer){NumericGetDatum(found->limit), false};
+}
+
+static MemoAnswer
+feature_value(const Entitlement *found, const char *feature)
+{
+	if (found->value == NULL)
+		return (MemoAnswer){(Datum) 0, true};
+	return (MemoAnswer){CStringGetTextDatum(found->value), false};
+}
+
+typedef MemoAnswer (*Answer)(const Entitlement *found, const char *feature);
+
+/* Asks, as the owner; a value by reference is put into the caller's memory. */
+static MemoAnswer
+look_up(const MemoKey *key, Answer answer, bool by_reference)
+{
+	char *organization_id = pnstrdup(key->organization_id, key->organization_id_length);
+	char *feature = pnstrdup(key->feature, key->feature_length);
+	Identity identity = identity_take_owner();
+	Entitlement found;
+	MemoAnswer made;
+
+	db_open();
 	if (!entitlement_find(organization_id, feature, &found))
-		unknown_object(
-			"feature", feature,
-			psprintf("There are: %s.",
-					 hint_list("SELECT feature FROM billing.features ORDER BY feature")));
-	return found;
+		unknown_feature(feature);
+	made = answer(&found, feature);
+	if (by_reference && !made.isnull)
+		made.value = SPI_datumTransfer(made.value, false, -1);
+	db_close();
+	identity_give_back(identity);
+	return made;
+}
+
+static Datum
+answer_call(FunctionCallInfo fcinfo, Answer answer, bool by_reference)
+{
+	const MemoAnswer *known;
+	MemoAnswer made;
+	Memo *memo;
+	MemoKey key;
+	text *organization_id;
+	text *feature;
+
+	check_given("organization_id", !PG_ARGISNULL(0));
+	check_given("feature", !PG_ARGISNULL(1));
+	organization_id = PG_GETARG_TEXT_PP(0);
+	feature = PG_GETARG_TEXT_PP(1);
+	key = (MemoKey){.organization_id = VARDATA_ANY(organization_id),
+					.feature = VARDATA_ANY(feature),
+					.organization_id_length = (uint32) VARSIZE_ANY_EXHDR(organization_id),
+					.feature_length = (uint32) VARSIZE_ANY_EXHDR(feature)};
+	memo = memo_of_call(fcinfo);
+	memo_check_organization(memo, &key);
+	known = memo == NULL ? NULL : memo_find(memo, &key);
+	if (known == NULL)
+	{
+		made = look_up(&key, answer, by_reference);
+		if (memo != NULL)
+			memo_put(memo, &key, made,
+					 by_reference && !made.isnull ? VARSIZE_ANY(DatumGetPointer(made.value)) : 0);
+	}
+	else
+	{
+		made = *known;
+		if (by_reference && !made.isnull)
+			made.value = datumCopy(made.value, false, -1);
+	}
+	if (made.isnull)
+		PG_RETURN_NULL();
+	return made.value;
 }
 
 SQL_FUNCTION(billing_has_feature)
 {
-	Entitlement found;
-	bool has = false;
-
-	db_open();
-	found = entitlement_of_call(ARG_TEXT(0), ARG_TEXT(1));
-	switch (found.kind)
-	{
-		case FEATURE_BOOLEAN:
-			has = found.value != NULL && strcmp(found.value, "true") == 0;
-			break;
-		case FEATURE_LIMIT:
-			has = numeric_is_greater(found.limit, int64_to_numeric(0));
-			break;
-		case FEATURE_TEXT:
-			has = found.value != NULL;
-			break;
-	}
-	db_close();
-	PG_RETURN_BOOL(has);
+	return answer_call(fcinfo, has_feature, false);
 }
 
 SQL_FUNCTION(billing_feature_limit)
 {
-	char *feature = ARG_TEXT(1);
-	Entitlement found;
-	Datum limit;
-
-	db_open();
-	found = entitlement_of_call(ARG_TEXT(0), feature);
-	if (found.kind != FEATURE_LIMIT)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("feature \"%s\" is no limit", feature),
-						errhint("Use billing.has_feature() or billing.feature_value().")));
-	limit = SPI_datumTransfer(NumericGetDatum(found.limit), false, -1);
-	db_close();
-	return limit;
+	return answer_call(fcinfo, feature_limit, true);
 }
 
 SQL_FUNCTION(billing_feature_value)
 {
-	Entitlement found;
-
-	db_open();
-	found = entitlement_of_call(ARG_TEXT(0), ARG_TEXT(1));
-	if (found.value == NULL)
-	{
-		db_close();
-		PG_RETURN_NULL();
-	}
-	return db_close_text(found.value);
+	return answer_call(fcinfo, feature_value, true);
 }
