@@ -40,6 +40,10 @@
 /* Longer ones are looked up each time. */
 #define KEY_MAX 512
 
+/* After so many organisations that were looked up one by one, all are loaded, from at most so many rows for each. */
+#define LOAD_AFTER  64
+#define LOAD_FACTOR 16
+
 /* What the answers hang on. */
 typedef struct Stamp
 {
@@ -101,6 +105,12 @@ struct Memo
 	answers_hash *answers;
 	Stamp stamp;
 	bool sees_all;
+	bool has_rest; /* of one feature all is known: what is not in the table is the rest */
+	bool all_kept; /* what was put since the load began */
+	MemoKey rest_key;
+	MemoAnswer rest;
+	int64 looked_up;  /* one by one, with this stamp */
+	int64 load_after; /* so many, all are loaded */
 };
 
 /* Ends of transactions, and of savepoints that were taken back, in this session. */
@@ -185,6 +195,8 @@ memo_clear(Memo *memo)
 {
 	MemoryContextReset(memo->memory);
 	memo->answers = answers_create(memo->memory, 64, NULL);
+	memo->has_rest = false;
+	memo->all_kept = false;
 }
 
 static void
@@ -193,6 +205,8 @@ memo_begin(Memo *memo, const SnapshotData *snapshot, Oid role)
 	/* reset first: a failure on the way leaves an empty one */
 	memo_clear(memo);
 	memo->sees_all = role_sees_all();
+	memo->looked_up = 0;
+	memo->load_after = LOAD_AFTER;
 	memo->stamp = (Stamp){.xmin = snapshot->xmin,
 						  .xmax = snapshot->xmax,
 						  .open = snapshot->xcnt,
@@ -237,7 +251,12 @@ memo_find(Memo *memo, const MemoKey *key)
 {
 	MemoEntry *entry = answers_lookup(memo->answers, *key);
 
-	return entry == NULL ? NULL : &entry->answer;
+	if (entry != NULL)
+		return &entry->answer;
+	if (memo->has_rest && memo->rest_key.feature_length == key->feature_length &&
+		memcmp(memo->rest_key.feature, key->feature, key->feature_length) == 0)
+		return &memo->rest;
+	return NULL;
 }
 
 static const char *
@@ -249,6 +268,14 @@ keep_bytes(Memo *memo, const void *bytes, Size length)
 	return kept;
 }
 
+static MemoAnswer
+keep_answer(Memo *memo, MemoAnswer answer, Size length)
+{
+	if (!answer.isnull && length > 0)
+		answer.value = PointerGetDatum(keep_bytes(memo, DatumGetPointer(answer.value), length));
+	return answer;
+}
+
 /* At most work_mem: a query over more organisations than that begins anew. */
 void
 memo_put(Memo *memo, const MemoKey *key, MemoAnswer answer, Size length)
@@ -258,13 +285,44 @@ memo_put(Memo *memo, const MemoKey *key, MemoAnswer answer, Size length)
 	bool found;
 
 	if (key->organization_id_length > KEY_MAX || length > KEY_MAX)
+	{
+		memo->all_kept = false;
 		return;
+	}
 	if (MemoryContextMemAllocated(memo->memory, true) > (Size) work_mem * 1024)
 		memo_clear(memo);
+	/* in the table first: what is loaded meets what was looked up */
+	entry = answers_lookup(memo->answers, *key);
+	if (entry != NULL)
+		return;
 	kept.organization_id = keep_bytes(memo, key->organization_id, key->organization_id_length);
 	kept.feature = keep_bytes(memo, key->feature, key->feature_length);
-	if (!answer.isnull && length > 0)
-		answer.value = PointerGetDatum(keep_bytes(memo, DatumGetPointer(answer.value), length));
+	answer = keep_answer(memo, answer, length);
 	entry = answers_insert(memo->answers, kept, &found);
 	entry->answer = answer;
+}
+
+void
+memo_put_rest(Memo *memo, const MemoKey *key, MemoAnswer answer, Size length)
+{
+	if (!memo->all_kept)
+		return;
+	memo->rest_key = *key;
+	memo->rest_key.feature = keep_bytes(memo, key->feature, key->feature_length);
+	memo->rest = keep_answer(memo, answer, length);
+	memo->has_rest = true;
+}
+
+/* Of a row comes an answer of some 200 bytes; a quarter of the memory, so that none of it is cleared again. */
+int64
+memo_rows_to_load(Memo *memo)
+{
+	int64 most;
+
+	if (++memo->looked_up < memo->load_after)
+		return 0;
+	most = Min(memo->looked_up * LOAD_FACTOR, (int64) work_mem * 1024 / 4 / 200);
+	memo->load_after = memo->looked_up * 4;
+	memo->all_kept = true;
+	return most;
 }

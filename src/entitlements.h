@@ -31,6 +31,16 @@ typedef struct Entitlement
  */
 extern bool entitlement_find(const char *organization_id, const char *feature, Entitlement *found);
 
+/*
+ * The same for every organisation of which something is to say, and at last
+ * (organization_id NULL) for all others.  False, and nothing is visited, when
+ * more than "most" rows say something.
+ */
+typedef void (*VisitEntitlement)(const char *organization_id, const Entitlement *found,
+								 void *context);
+extern bool entitlements_of_all(const char *feature, int64 most, VisitEntitlement visit,
+								void *context);
+
 /* "12.5", "Infinity": the text of a limit or quantity that is known to be a number. */
 extern Numeric numeric_of_text(const char *text);
 
@@ -72,5 +82,11 @@ extern const MemoAnswer *memo_find(Memo *memo, const MemoKey *key);
 
 /* length: of a value by reference, 0 for one by value. */
 extern void memo_put(Memo *memo, const MemoKey *key, MemoAnswer answer, Size length);
+
+/* The same for all organisations that were not put; only the feature of the key counts. */
+extern void memo_put_rest(Memo *memo, const MemoKey *key, MemoAnswer answer, Size length);
+
+/* It is time to load the answers of all: from at most so many rows. 0: not now. */
+extern int64 memo_rows_to_load(Memo *memo);
 
 #endif /* JANUA_ENTITLEMENTS_H */
