@@ -2,7 +2,7 @@
 -- and after their seed rows, which nobody changed.
 --
 -- Not here: what is news itself or work in progress (events, webhook_events,
--- outbox, provider_refs, usage), the sandbox's own state, and what only the
+-- outbox, provider_refs, subscription_statuses, usage), the sandbox's own state, and what only the
 -- extension writes. test/pgtap/audit.sql has that list, so that a new table is
 -- decided about.
 --
