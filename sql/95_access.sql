@@ -241,12 +241,12 @@ CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT l.level, 'table', r.object, 'SELECT'
 FROM (VALUES
-	('{app}', 'customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
+	('{app}', 'feature_overrides customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}', 'routing_rules optional_methods'),
 	('{report}', 'webhook_endpoints provider_circuits'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
-	 'subscriptions access_rules feature_overrides organization_add_ons'),
+	 'subscriptions access_rules organization_add_ons'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices plan_features features add_ons add_on_features meters usage_events usage_totals subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
@@ -263,6 +263,7 @@ INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VAL
 	 '{id,organization_id,provider,account,livemode,country,currency,locale,timezone,tax_exempt,needs_data,deleted_at,created_at,updated_at}'),
 	('report', 'table', 'payment_methods', 'SELECT',
 	 '{id,customer_id,provider,account,livemode,state,is_default,type,brand,exp_month,exp_year,wallet,error_code,created_at,updated_at}'),
+	('report', 'table', 'feature_overrides', 'SELECT', '{organization_id,feature,value,until,created_at}'),
 	-- what their views show of tables that are not theirs
 	('tenant', 'table', 'currencies', 'SELECT', '{code,exponent}'),
 	('tenant', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
