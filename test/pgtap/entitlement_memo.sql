@@ -1,6 +1,6 @@
 -- A call site of has_feature() and its like remembers answers, and never one too long.
 \ir helpers.psql
-SELECT plan(39);
+SELECT plan(41);
 
 -- Organisations o0 to o1999: every third has sso by override, every fifth more users by add-on, some a plan.
 SELECT billing.create_add_on('seats', 'Seats', '{"users": 10}');
@@ -42,6 +42,15 @@ SET work_mem = '64kB';
 SELECT is_empty($$SELECT organization_id, feature FROM expected WHERE value IS DISTINCT FROM billing.feature_value(organization_id, feature)$$, 'with little memory it is the same');
 RESET work_mem;
 SELECT is_empty($$SELECT organization_id FROM expected WHERE feature = 'sso' AND has IS DISTINCT FROM billing.has_feature(repeat('o', 600) || organization_id, feature) AND NOT has$$, 'long names are not confused');
+
+-- Loading all takes more memory than there is, or meets a name that is too long to be kept.
+SELECT count(billing.set_override(repeat('n', 480) || i, 'support_level', repeat('v', 480) || i)) AS long FROM generate_series(1, 260) AS i \gset
+SELECT billing.set_override(repeat('n', 600), 'api_calls', '77');
+SET work_mem = '256kB';
+SELECT is_empty($$SELECT left(n, 10) FROM (SELECT 'z' || i AS n, 'community' AS v FROM generate_series(1, 400) AS i UNION ALL SELECT repeat('n', 480) || i, repeat('v', 480) || i FROM generate_series(1, 260) AS i) AS t
+	WHERE billing.feature_value(n, 'support_level') <> v$$, 'what did not fit is looked up');
+SELECT results_eq($$SELECT billing.feature_limit(n, 'api_calls') FROM (SELECT 'z' || i AS n, i FROM generate_series(1, 400) AS i UNION ALL SELECT repeat('n', 600), 401) AS t ORDER BY i DESC LIMIT 1$$, $$VALUES (77::numeric)$$, 'so is a long name');
+RESET work_mem;
 
 -- Memory: as much as work_mem, whatever the number of organisations.
 SET work_mem = '256kB';
