@@ -256,7 +256,7 @@ COMMENT ON COLUMN billing.attention.hint IS 'What to do.';
 CREATE VIEW billing.subscription_details WITH (security_invoker = true) AS
 	SELECT s.id, s.organization_id, s.customer_id, p.plan, p.name AS plan_name, s.plan_group, s.quantity,
 		   r.amount, r.currency, r."interval", r.interval_count, s.status, s.managed_by, s.provider, s.account, s.livemode,
-		   s.provider_status, f.provider_id AS provider_subscription_id, s.payment_method_id, s.trial_start, s.trial_end,
+		   s.provider_status, s.status_since, f.provider_id AS provider_subscription_id, s.payment_method_id, s.trial_start, s.trial_end,
 		   s.current_period_start, s.current_period_end, s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at,
 		   s.access_until, s.pause_at_period_end, s.resumes_at, s.pending_price_id, s.error_code, s.conflict, s.superseded_by,
 		   ARRAY(SELECT o.operation FROM billing.outbox AS o WHERE o.object_id = s.id ORDER BY o.seq) AS pending,

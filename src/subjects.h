@@ -249,6 +249,8 @@ extern Applied webhook_endpoint_apply(const ProviderSnapshot *snapshot, const Ne
 
 /* clock.c: the time for an organisation (test clock or the transaction's time). */
 extern TimestampTz clock_now(const char *organization_id);
+/* The same on the active snapshot: for functions that are STABLE. Not for NULL. */
+extern TimestampTz clock_read(const char *organization_id);
 
 /* events.c: a change of state, in the transaction that makes it. type is "<object>.<what>". */
 extern void event_record(const char *type, const char *object, const pg_uuid_t *id,

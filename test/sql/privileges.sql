@@ -189,6 +189,7 @@ SET ROLE regress_report;
 EXECUTE mine;
 SET ROLE regress_tenant;
 EXECUTE mine;
+SELECT billing.has_feature('umbrella', 'users');
 SELECT billing.has_feature('acme', 'sso');
 SELECT billing.list_subscriptions('acme');
 SELECT client_secret FROM billing.subscriptions;
