@@ -53,7 +53,7 @@ BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
-									 'usage_values',
+									 'usage_values', 'usage_organizations',
 									 'idempotency_keys',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
@@ -225,7 +225,8 @@ FROM (VALUES
 	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle '
 	 'sandbox_complete_checkout sandbox_pay_reference sandbox_expire sandbox_dispute sandbox_resolve_dispute'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
-	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
+	('{app,report}', 'has_feature feature_limit feature_value now database_binding'),
+	('{app,report,tenant}', 'usage_summary usage_quantity usage_by_dimension usage_series usage_report_of usage_tail_start in_usage_tail'),
 	('{app,report}', 'select_provider provider_capabilities check_provider'),
 	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret revoke_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
@@ -243,11 +244,13 @@ FROM (VALUES
 	('{app}', 'customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}', 'routing_rules optional_methods'),
 	('{report}', 'webhook_endpoints provider_circuits'),
+	('{app,report}', 'usage_top'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
-	('{app,report,tenant}', 'plans prices plan_features features meters usage_events usage_totals subscription_details invoice_details '
+	('{app,report,tenant}', 'plans prices plan_features features meters usage_events usage_totals usage_organizations '
+	 'usage_tail reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
@@ -264,6 +267,7 @@ INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VAL
 	 '{id,customer_id,provider,account,livemode,state,is_default,type,brand,exp_month,exp_year,wallet,error_code,created_at,updated_at}'),
 	-- what their views show of tables that are not theirs
 	('tenant', 'table', 'currencies', 'SELECT', '{code,exponent}'),
+	('tenant', 'table', 'customers', 'SELECT', '{organization_id,livemode,deleted_at}'),
 	('tenant', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
 	('app', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
 	('report', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
