@@ -131,6 +131,13 @@ extern const UsageTables *usage_tables_bound(void);
 /* The number that the current transaction gives to its events. */
 extern int64 usage_transaction(const UsageTables *tables);
 
+/* The last number of the transaction that this one is of. */
+static inline int64
+usage_last_number(int64 number)
+{
+	return number;
+}
+
 /* Events below "until" that are not among "open" are in the totals. */
 typedef struct UsageMark
 {
@@ -350,7 +357,7 @@ extern Numeric usage_quantity_in(const char *organization_id, const Meter *meter
 
 typedef struct UsageAnswer
 {
-	Jsonb *dimensions; /* NULL: not kept apart */
+	Jsonb *dimensions; /* those that it is kept apart by */
 	Numeric quantity;
 	int64 events; /* in the range, without void ones: also where the quantity is carried */
 } UsageAnswer;

@@ -735,7 +735,10 @@ usage_answers(const char *organization_id, const Meter *meter, const UsageTail *
 
 	count_events(&question, range);
 	if (question.groups == NULL)
+	{
+		question.all.dimensions = no_dimensions();
 		return list_make1(answer_of(&question.all, meter->aggregation));
+	}
 	hash_seq_init(&status, question.groups);
 	while ((group = hash_seq_search(&status)) != NULL)
 	{

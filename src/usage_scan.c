@@ -234,60 +234,6 @@ usage_scan_time(const char *organization_id, const char *metric, TimestampTz fro
 }
 
 /* ------------------------------------------------------------------------
- * By transaction
- * ------------------------------------------------------------------------
- */
-typedef struct TailFilter
-{
-	const UsageMark *mark;
-	int64 limit;
-} TailFilter;
-
-static bool
-in_tail(const UsageEvent *event, const void *context)
-{
-	const TailFilter *filter = context;
-
-	return event->recorded_in < filter->limit && !mark_has(filter->mark, event->recorded_in);
-}
-
-static void
-scan_range(Reader *reader, int64 from, int64 limit, VisitUsage visit, void *context)
-{
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
-	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(limit));
-	scan_index(reader, keys, 2, visit, context);
-}
-
-void
-usage_scan_tail(const UsageMark *mark, int64 limit, VisitUsage visit, void *context)
-{
-	TailFilter filter = {mark, limit};
-	Relation events = table_open(usage_tables()->events, AccessShareLock);
-	ListCell *cell;
-
-	foreach (cell, usage_partitions(events, DT_NOBEGIN, DT_NOEND))
-	{
-		Reader reader;
-
-		open_reader(&reader, ((UsagePartition *) lfirst(cell))->relation);
-		reader.index = open_index(reader.relation, &reader.recorded_in, 1);
-		if (reader.index == NULL)
-			scan_table(&reader, in_tail, &filter, visit, context);
-		else
-		{
-			for (int i = 0; i < mark->open_count; i++)
-				scan_range(&reader, mark->open[i], mark->open[i] + 1, visit, context);
-			scan_range(&reader, mark->until, limit, visit, context);
-		}
-		close_reader(&reader);
-	}
-	table_close(events, AccessShareLock);
-}
-
-/* ------------------------------------------------------------------------
  * The tail of one organisation
  *
  * No index leads to it: that would cost each event that is recorded.  There
@@ -355,7 +301,7 @@ tail_next_range(Way *way)
 		return false;
 	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
 	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE,
-				Int64GetDatum(range < mark->open_count ? from : PG_INT64_MAX));
+				Int64GetDatum(range < mark->open_count ? usage_last_number(from) : PG_INT64_MAX));
 	index_rescan(way->scan, keys, 2, NULL, 0);
 	return true;
 }
@@ -457,7 +403,7 @@ go_both_ways(Way *tail, Oid partition)
 
 typedef struct OwnTail
 {
-	TailFilter filter;
+	const UsageMark *mark;
 	text *organization_id;
 } OwnTail;
 
@@ -466,7 +412,8 @@ in_own_tail(const UsageEvent *event, const void *context)
 {
 	const OwnTail *own = context;
 
-	return is_text(event->organization_id, own->organization_id) && in_tail(event, &own->filter);
+	return is_text(event->organization_id, own->organization_id) &&
+		   !mark_has(own->mark, event->recorded_in);
 }
 
 static void
@@ -490,7 +437,7 @@ usage_scan_own_tail(const UsageMark *mark, const char *organization_id)
 
 		if (!way_open(&tail, partition, true))
 		{
-			OwnTail own = {{mark, PG_INT64_MAX}, organization};
+			OwnTail own = {mark, organization};
 
 			scan_table(&tail.reader, in_own_tail, &own, list_event, &found);
 		}
@@ -502,6 +449,60 @@ usage_scan_own_tail(const UsageMark *mark, const char *organization_id)
 	}
 	table_close(events, AccessShareLock);
 	return found;
+}
+
+/* ------------------------------------------------------------------------
+ * By transaction
+ * ------------------------------------------------------------------------
+ */
+typedef struct TailFilter
+{
+	const UsageMark *mark;
+	int64 limit;
+} TailFilter;
+
+static bool
+in_tail(const UsageEvent *event, const void *context)
+{
+	const TailFilter *filter = context;
+
+	return event->recorded_in < filter->limit && !mark_has(filter->mark, event->recorded_in);
+}
+
+static void
+scan_range(Reader *reader, int64 from, int64 limit, VisitUsage visit, void *context)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(limit));
+	scan_index(reader, keys, 2, visit, context);
+}
+
+void
+usage_scan_tail(const UsageMark *mark, int64 limit, VisitUsage visit, void *context)
+{
+	TailFilter filter = {mark, limit};
+	Relation events = table_open(usage_tables()->events, AccessShareLock);
+	ListCell *cell;
+
+	foreach (cell, usage_partitions(events, DT_NOBEGIN, DT_NOEND))
+	{
+		Reader reader;
+
+		open_reader(&reader, ((UsagePartition *) lfirst(cell))->relation);
+		reader.index = open_index(reader.relation, &reader.recorded_in, 1);
+		if (reader.index == NULL)
+			scan_table(&reader, in_tail, &filter, visit, context);
+		else
+		{
+			for (int i = 0; i < mark->open_count; i++)
+				scan_range(&reader, mark->open[i], mark->open[i] + 1, visit, context);
+			scan_range(&reader, mark->until, limit, visit, context);
+		}
+		close_reader(&reader);
+	}
+	table_close(events, AccessShareLock);
 }
 
 int64
