@@ -39,32 +39,45 @@
  */
 typedef struct Moment
 {
-	TransactionId xmin;
-	TransactionId xmax;
-	CommandId command;
+	SnapshotData snapshot;           /* its arrays are ours */
 	SubTransactionId subtransaction; /* what one that was undone has seen is no more */
-	uint32 open_count;
-	TransactionId *open;
 } Moment;
 
 static bool
-is_moment(const Moment *moment, Snapshot snapshot)
+is_same(const TransactionId *a, const TransactionId *b, uint32 count)
 {
-	return moment->xmin == snapshot->xmin && moment->xmax == snapshot->xmax &&
-		   moment->command == snapshot->curcid &&
+	return count == 0 || memcmp(a, b, sizeof(TransactionId) * count) == 0;
+}
+
+static bool
+is_moment(const Moment *moment, Snapshot now)
+{
+	const SnapshotData *then = &moment->snapshot;
+
+	return then->xmin == now->xmin && then->xmax == now->xmax && then->curcid == now->curcid &&
+		   then->xcnt == now->xcnt && then->subxcnt == now->subxcnt &&
 		   moment->subtransaction == GetCurrentSubTransactionId() &&
-		   moment->open_count == snapshot->xcnt &&
-		   memcmp(moment->open, snapshot->xip, sizeof(TransactionId) * snapshot->xcnt) == 0;
+		   is_same(then->xip, now->xip, now->xcnt) &&
+		   is_same(then->subxip, now->subxip, (uint32) now->subxcnt);
+}
+
+static TransactionId *
+copy_transactions(const TransactionId *transactions, uint32 count)
+{
+	TransactionId *copy = palloc(sizeof(TransactionId) * Max(count, 1));
+
+	if (count > 0)
+		memcpy(copy, transactions, sizeof(TransactionId) * count);
+	return copy;
 }
 
 static Moment
 moment_of(Snapshot snapshot)
 {
-	Moment moment = {snapshot->xmin,   snapshot->xmax,
-					 snapshot->curcid, GetCurrentSubTransactionId(),
-					 snapshot->xcnt,   palloc(sizeof(TransactionId) * Max(snapshot->xcnt, 1))};
+	Moment moment = {*snapshot, GetCurrentSubTransactionId()};
 
-	memcpy(moment.open, snapshot->xip, sizeof(TransactionId) * snapshot->xcnt);
+	moment.snapshot.xip = copy_transactions(snapshot->xip, snapshot->xcnt);
+	moment.snapshot.subxip = copy_transactions(snapshot->subxip, (uint32) snapshot->subxcnt);
 	return moment;
 }
 
