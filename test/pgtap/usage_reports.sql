@@ -3,6 +3,8 @@
 \ir helpers.psql
 SELECT plan(70);
 UPDATE billing.settings SET value = '50 years' WHERE name = 'usage_retention';
+-- compiling takes longer than these queries
+SET jit = off;
 
 SELECT coalesce(nullif(current_setting('usage_reports.seed', true), '')::float8, extract(microseconds FROM clock_timestamp()) / 60000000) AS seed \gset
 \echo # seed :seed
