@@ -51,7 +51,7 @@ RETURNS TABLE (start_at timestamptz, end_at timestamptz, quantity numeric, event
 LANGUAGE c STABLE ROWS 30
 AS 'MODULE_PATHNAME', 'billing_usage_series';
 COMMENT ON FUNCTION billing.usage_series(text, text, timestamptz, timestamptz, interval, text, jsonb) IS
-	'usage_quantity() for each step of the range. step: months, days or less, in one unit. Months, days and weeks (7 days) are those of the calendar of '
+	'usage_quantity() for each step of the range. step: months, days, or less but a minute, in one unit. Months, days and weeks (7 days) are those of the calendar of '
 	'the time zone, whose days may have 23 or 25 hours; shorter steps all have the same length and are counted from midnight. The first and the last row are '
 	'cut off by start_at and end_at. Rows without usage are there, too. Errors: as usage_quantity(), 22023 for the step, the time zone, or more than 10,000 rows.';
 

@@ -132,7 +132,7 @@ may_see(const char *organization_id)
 	if (pg_class_aclcheck(all, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
 		return true;
 	own = GetConfigOption("janua_billing.organization_id", true, false);
-	return own != NULL && strcmp(own, organization_id) == 0;
+	return own != NULL && organization_id != NULL && strcmp(own, organization_id) == 0;
 }
 
 static void

@@ -180,41 +180,46 @@ QUERY(
 	"WHERE s.at > $1 AND s.at < $6 ORDER BY s.at",
 	TIMESTAMPTZOID, INT4OID, INT4OID, INTERVALOID, TEXTOID, TIMESTAMPTZOID, INT4OID);
 
-/* The shortest that it may be; 0 when it mixes units or is not above 0. */
+/* The shortest that it may be; 0 when it mixes units or is below a minute. */
 static int64
 length_of(const Interval *step)
 {
 	if (step->month > 0 && step->day == 0 && step->time == 0)
-		return step->month * 28 * USECS_PER_DAY;
+		return (int64) step->month * 28 * USECS_PER_DAY;
 	if (step->day > 0 && step->month == 0 && step->time == 0)
 		return step->day * (USECS_PER_DAY - USECS_PER_HOUR);
-	if (step->time > 0 && step->month == 0 && step->day == 0)
+	if (step->time >= USECS_PER_MINUTE && step->month == 0 && step->day == 0)
 		return step->time;
 	return 0;
 }
 
-/* Steps between where they are counted from and the start. */
+/* At most so long before the start they are counted from. */
 static int64
-steps_before(const Interval *step, int64 length)
+time_before(const Interval *step)
 {
 	if (step->month > 0)
-		return 12;
-	return (step->day > 0 ? 8 * USECS_PER_DAY : 2 * USECS_PER_DAY) / length;
+		return 366 * USECS_PER_DAY;
+	return step->day > 0 ? 8 * USECS_PER_DAY : 2 * USECS_PER_DAY;
 }
 
-static void
-check_steps(UsageRange range, int64 length)
+/* How many have to be tried. */
+static int32
+step_count(UsageRange range, const Interval *step)
 {
-	if (length == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("step is not a length of time above 0 in one unit"),
-				 errhint("Pass months, days, or hours and less: '1 month', '7 days', '1 hour'.")));
+	int64 length = length_of(step);
+
+	if (length <= 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("step is not a length of time in one unit"),
+			 errhint("Pass months, days, or at least a minute: '1 month', '7 days', '1 hour'.")));
 	if (TIMESTAMP_NOT_FINITE(range.start) || TIMESTAMP_NOT_FINITE(range.end) ||
 		(range.end - range.start) / length > SERIES_MOST)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the series has more than %d rows", SERIES_MOST),
 						errhint("Pass a shorter range or a longer step.")));
+	return (int32) ((range.end - range.start + time_before(step)) / length + 2);
 }
 
 static int64
@@ -222,18 +227,14 @@ read_bounds(FunctionCallInfo fcinfo, UsageRange range)
 {
 	char *time_zone = ARG_TEXT(5);
 	Interval *step;
-	int64 length;
 
 	check_given("step", !PG_ARGISNULL(4));
 	check_given("time_zone", time_zone != NULL);
 	step = PG_GETARG_INTERVAL_P(4);
-	length = length_of(step);
-	check_steps(range, length);
 	return READ(
 		series_bounds, arg_datum(TimestampTzGetDatum(range.start), false), arg_int4(step->month),
 		arg_int4(step->day), arg_datum(IntervalPGetDatum(step), false), arg_text(time_zone),
-		arg_datum(TimestampTzGetDatum(range.end), false),
-		arg_int4((int32) ((range.end - range.start) / length + steps_before(step, length) + 2)));
+		arg_datum(TimestampTzGetDatum(range.end), false), arg_int4(step_count(range, step)));
 }
 
 static void

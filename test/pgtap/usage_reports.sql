@@ -1,7 +1,7 @@
 -- Reading usage: by dimensions, over time and for everybody, against plain SQL
 -- over a random history, half of which is in the totals and half in the tail.
 \ir helpers.psql
-SELECT plan(70);
+SELECT plan(71);
 UPDATE billing.settings SET value = '50 years' WHERE name = 'usage_retention';
 -- compiling takes longer than these queries
 SET jit = off;
@@ -205,7 +205,8 @@ SELECT is((SELECT sum(quantity) FROM billing.usage_series('any', 'd_sum', '2026-
 	billing.usage_quantity('any', 'd_sum', '2026-03-28', '2026-03-29', '{"region": "eu"}'), 'and are filtered');
 SELECT fails($$SELECT billing.usage_series('any', 'd_sum', '2026-03-28', '2026-03-29', '1 day 1 hour')$$, '22023', 'step is not', '1 month', 'a step has one unit');
 SELECT fails($$SELECT billing.usage_series('any', 'd_sum', '2026-03-28', '2026-03-29', '-1 day')$$, '22023', 'step is not', '1 month', 'above 0');
-SELECT fails($$SELECT billing.usage_series('any', 'd_sum', '2026-03-28', '2026-03-29', '1 second')$$, '22023', 'more than 10000 rows', 'longer step', 'series are limited');
+SELECT fails($$SELECT billing.usage_series('any', 'd_sum', '2026-03-28 00:00', '2026-03-28 00:01', '59 seconds')$$, '22023', 'step is not', 'a minute', 'not below a minute');
+SELECT fails($$SELECT billing.usage_series('any', 'd_sum', '2026-03-28', '2026-04-29', '1 minute')$$, '22023', 'more than 10000 rows', 'longer step', 'series are limited');
 SELECT fails($$SELECT billing.usage_series('any', 'd_sum', '2026-03-28', 'infinity')$$, '22023', 'more than 10000 rows', 'shorter range', 'and end');
 SELECT fails($$SELECT billing.usage_series('any', 'd_sum', '2026-03-28', '2026-03-29', '1 day', 'Mars')$$, '22023', 'Mars', NULL, 'time zones are known ones');
 
