@@ -291,8 +291,7 @@ CREATE FUNCTION billing.usage_summary(
 	end_at timestamptz DEFAULT NULL)
 RETURNS TABLE (metric text, quantity numeric, "limit" numeric, remaining numeric, percentage numeric,
 			   period_start timestamptz, period_end timestamptz, projected numeric, overage numeric)
-LANGUAGE c STABLE SECURITY DEFINER ROWS 10
-SET search_path = pg_catalog, pg_temp
+LANGUAGE c STABLE ROWS 10
 AS 'MODULE_PATHNAME', 'billing_usage_summary';
 COMMENT ON FUNCTION billing.usage_summary(text, timestamptz, timestamptz) IS
 	'Per metric: what was used in [start_at, end_at), the limit of the plan (Infinity: unlimited, also where no feature limits the '

@@ -53,7 +53,7 @@ BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
-									 'usage_values', 'feature_overrides', 'organization_add_ons', 'usage_thresholds', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines',
+									 'usage_values', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_thresholds', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines',
 									 'idempotency_keys',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
@@ -226,7 +226,8 @@ FROM (VALUES
 	 'sandbox_complete_checkout sandbox_pay_reference sandbox_expire sandbox_dispute sandbox_resolve_dispute'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report,tenant}', 'has_feature feature_limit feature_value'),
-	('{app,report}', 'usage_summary preview_usage_period late_usage now database_binding'),
+	('{app,report,tenant}', 'usage_summary usage_quantity usage_by_dimension usage_series usage_report_of usage_tail_start in_usage_tail'),
+	('{app,report}', 'preview_usage_period late_usage now database_binding'),
 	('{app,report}', 'select_provider provider_capabilities check_provider'),
 	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret revoke_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
@@ -244,12 +245,15 @@ FROM (VALUES
 	('{app}', 'feature_overrides customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}', 'routing_rules optional_methods'),
 	('{report}', 'webhook_endpoints provider_circuits'),
+	('{app,report}', 'usage_top'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions access_rules organization_add_ons'),
 	('{app,report}', 'usage_thresholds usage_late'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
-	('{app,report,tenant}', 'plans prices plan_features features add_ons add_on_features meters usage_events usage_totals usage_alerts usage_closings usage_closing_lines subscription_details invoice_details '
+	('{app,report,tenant}', 'plans prices plan_features features add_ons add_on_features meters usage_events usage_totals usage_organizations '
+	 'usage_alerts usage_closings usage_closing_lines usage_tail reported_organizations usage_report usage_daily quota_utilization '
+	 'subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
@@ -267,6 +271,7 @@ INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VAL
 	('report', 'table', 'feature_overrides', 'SELECT', '{organization_id,feature,value,until,created_at}'),
 	-- what their views show of tables that are not theirs
 	('tenant', 'table', 'currencies', 'SELECT', '{code,exponent}'),
+	('tenant', 'table', 'customers', 'SELECT', '{organization_id,livemode,deleted_at}'),
 	('tenant', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
 	('app', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
 	('report', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),

@@ -7,7 +7,9 @@
  * can be counted, usage_store.c writes it into the partition that
  * usage_partitions.c finds or makes.  usage_scan.c reads events back,
  * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals,
- * usage_read.c for readers.  usage_state.c knows what the totals hold.
+ * usage_read.c for readers, with what usage_tail.c found.  usage_state.c knows
+ * what the totals hold.  The functions for readers are in usage_summary.c and
+ * usage_slices.c; what they share in usage_reader.c and usage_period.c.
  * usage_alerts.c follows the rollup and compares with limits; usage_closings.c
  * keeps what was billed, and finds what has come since.
  *
@@ -271,6 +273,11 @@ extern int64 usage_scan_last(Oid partition);
 
 /* Has the partition an event that the mark does not have? */
 extern bool usage_scan_has_tail(Oid partition, const UsageMark *mark);
+/* The same of one organisation: a List of copies of UsageEvent. */
+extern List *usage_scan_own_tail(const UsageMark *mark, const char *organization_id);
+
+/* Into the current memory context, with all that it points to. */
+extern UsageEvent *usage_event_copy(const UsageEvent *event);
 
 /* ------------------------------------------------------------------------
  * usage_fold.c
@@ -348,8 +355,11 @@ typedef struct UsageRange
 /* The current one of the organisation. */
 extern UsageRange usage_period(const char *organization_id);
 
+/* That of a call whose arguments from "first" on are start_at and end_at; what is NULL is the current one's. 22023 */
+extern UsageRange usage_range(FunctionCallInfo fcinfo, int first, const char *organization_id);
+
 /* ------------------------------------------------------------------------
- * usage_read.c
+ * usage_tail.c
  * ------------------------------------------------------------------------
  */
 typedef struct UsageTail UsageTail;
@@ -358,14 +368,66 @@ typedef struct UsageTail UsageTail;
 extern UsageTail *usage_tail(const char *organization_id);
 
 /* No events: for who wants to know what the totals hold. */
-extern UsageTail *usage_tail_empty(const char *organization_id);
+extern UsageTail *usage_tail_empty(void);
 
+/* Those of all organisations; NULL when there are more than that. */
+extern UsageTail *usage_tail_of_everybody(int64 most);
+
+/* A List of UsageEvent, in no order. */
+extern List *usage_tail_events(const UsageTail *tail, const char *organization_id,
+							   const char *metric);
+
+/* ------------------------------------------------------------------------
+ * usage_read.c
+ * ------------------------------------------------------------------------
+ */
 /*
  * What was used of a metric in the range, by its aggregation; 0 when nothing.
  * The caller holds a lock on usage_events, so that no partition is removed meanwhile.
  */
 extern Numeric usage_quantity(const char *organization_id, const Meter *meter,
 							  const UsageTail *tail, UsageRange range);
+
+/* A part of the dimensions of a meter. */
+typedef struct UsageSlice
+{
+	Jsonb *contains;     /* what the event's dimensions have to contain; NULL: anything */
+	int dimension_count; /* by the values of these it is kept apart; 0: all in one */
+	char **dimensions;
+} UsageSlice;
+
+/* The same of a slice that is not kept apart; NULL: of everything. */
+extern Numeric usage_quantity_in(const char *organization_id, const Meter *meter,
+								 const UsageTail *tail, UsageRange range, const UsageSlice *slice);
+
+typedef struct UsageAnswer
+{
+	Jsonb *dimensions; /* those that it is kept apart by */
+	Numeric quantity;
+	int64 events; /* in the range, without void ones: also where the quantity is carried */
+} UsageAnswer;
+
+/* With the number of events, for a slice or everything: a List of UsageAnswer; exactly one when it is not kept apart. */
+extern List *usage_answers(const char *organization_id, const Meter *meter, const UsageTail *tail,
+						   UsageRange range, const UsageSlice *slice);
+
+/* ------------------------------------------------------------------------
+ * usage_reader.c
+ * ------------------------------------------------------------------------
+ */
+typedef struct UsageReader
+{
+	Identity identity;
+	Relation events;
+	const UsageTail *tail;
+} UsageReader;
+
+/*
+ * For a function that is not SECURITY DEFINER: a connection, the owner's
+ * identity, the tail, and the lock. Errors: 23502, 42501 for tenants.
+ */
+extern UsageReader usage_reader_open(FunctionCallInfo fcinfo, const char *organization_id);
+extern void usage_reader_close(UsageReader reader);
 
 /* ------------------------------------------------------------------------
  * usage_rollup.c

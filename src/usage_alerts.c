@@ -119,8 +119,7 @@ quantity_of(const Look *look)
 
 	if (period.start < usage_tables()->raw_since)
 		period.start = usage_bucket(period.start);
-	return usage_quantity(look->organization_id, look->meter,
-						  usage_tail_empty(look->organization_id), period);
+	return usage_quantity(look->organization_id, look->meter, usage_tail_empty(), period);
 }
 
 static bool

@@ -224,6 +224,12 @@ QUERY(
 	"events = v.events + excluded.events",
 	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, TEXTARRAYOID, INT8ARRAYOID);
 
+/* For whoever lists organisations: looking through the totals for them takes long. */
+QUERY(write_organizations,
+	  "INSERT INTO billing.usage_organizations (organization_id) SELECT DISTINCT unnest($1) "
+	  "ON CONFLICT DO NOTHING",
+	  TEXTARRAYOID);
+
 typedef struct Column
 {
 	Datum *values;
@@ -331,6 +337,7 @@ write_total_groups(GroupTable *table)
 		column_arg(&sum, count), column_arg(&events, count), column_arg(&largest, count),
 		column_arg(&first_at, count), column_arg(&latest_at, count), column_arg(&latest_id, count),
 		column_arg(&latest, count), column_arg(&area, count));
+	RUN(write_organizations, column_arg(&keys.organization_id, count));
 	usage_alerts_mark(column_arg(&keys.organization_id, count), column_arg(&keys.metric, count));
 }
 

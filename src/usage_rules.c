@@ -298,6 +298,10 @@ meter_dimensions(const Meter *meter, Jsonb *properties)
 			continue;
 		key.val.string.val = meter->dimensions[i];
 		key.val.string.len = strlen(meter->dimensions[i]);
+		/* 1 and 1.0 are the same to jsonb, and shall be to who compares bytes */
+		if (value->type == jbvNumeric)
+			value->val.numeric = DatumGetNumeric(
+				DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(value->val.numeric)));
 		pushJsonbValue(&state, WJB_KEY, &key);
 		pushJsonbValue(&state, WJB_VALUE, value);
 	}

@@ -5,9 +5,10 @@
  *
  * Two ways in: by organisation, metric and time (the edges of a range, and
  * quarters of an hour that are added up again), and by the transaction that
- * recorded them (the tail, for all organisations).  Both see what the active
- * snapshot sees.  While a dump is being restored the partitions have no
- * indexes yet; then they are read from end to end.
+ * recorded them (the tail, for all organisations).  The tail of one
+ * organisation goes both ways at once.  All see what the active snapshot sees.
+ * While a dump is being restored the partitions have no indexes yet; then they
+ * are read from end to end.
  *
  *-------------------------------------------------------------------------
  */
@@ -230,6 +231,225 @@ usage_scan_time(const char *organization_id, const char *metric, TimestampTz fro
 		close_reader(&reader);
 	}
 	table_close(events, AccessShareLock);
+}
+
+/* ------------------------------------------------------------------------
+ * The tail of one organisation
+ *
+ * No index leads to it: that would cost each event that is recorded.  There
+ * are two ways, through the tail of all organisations and through all events
+ * of the organisation, and either may be a thousand times longer than the
+ * other.  Which one is not known before, so both are gone side by side,
+ * and what comes to its end first has found everything.
+ * ------------------------------------------------------------------------
+ */
+/* A tail that is shorter is not worth a second way. */
+#define SHORT_TAIL 100
+/* Entries of a turn: those of the organisation lie apart, and cost several times as much to read. */
+#define TAIL_PACE 1000
+#define OWN_PACE  250
+
+typedef struct Way
+{
+	Reader reader;
+	IndexScanDesc scan;
+	const UsageMark *mark;
+	text *organization_id;
+	int ranges_begun; /* of the tail: one for each open transaction, and what follows the mark */
+	List *found;
+} Way;
+
+static void *
+copy_bytes(const void *bytes, Size size)
+{
+	return memcpy(palloc(size), bytes, size);
+}
+
+UsageEvent *
+usage_event_copy(const UsageEvent *event)
+{
+	UsageEvent *copy = copy_bytes(event, sizeof(UsageEvent));
+
+	copy->organization_id = copy_bytes(event->organization_id, VARSIZE_ANY(event->organization_id));
+	copy->metric = copy_bytes(event->metric, VARSIZE_ANY(event->metric));
+	copy->quantity = DatumGetNumericCopy(NumericGetDatum(event->quantity));
+	if (event->properties != NULL)
+		copy->properties = DatumGetJsonbPCopy(PointerGetDatum(event->properties));
+	if (event->corrects != NULL)
+		copy->corrects = copy_bytes(event->corrects, sizeof(pg_uuid_t));
+	return copy;
+}
+
+static void
+way_keep(Way *way)
+{
+	UsageEvent event;
+
+	read_event(&way->reader, &event);
+	way->found = lappend(way->found, usage_event_copy(&event));
+}
+
+/* False when there are no more. */
+static bool
+tail_next_range(Way *way)
+{
+	const UsageMark *mark = way->mark;
+	ScanKeyData keys[2];
+	int range = way->ranges_begun++;
+	int64 from = range < mark->open_count ? mark->open[range] : mark->until;
+
+	if (range > mark->open_count)
+		return false;
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(range < mark->open_count ? usage_last_number(from) : PG_INT64_MAX));
+	index_rescan(way->scan, keys, 2, NULL, 0);
+	return true;
+}
+
+static bool
+is_of_organization(Way *way)
+{
+	bool isnull;
+	Datum value = slot_getattr(way->reader.slot, way->reader.organization_id, &isnull);
+
+	return is_text(DatumGetTextPP(value), way->organization_id);
+}
+
+/* True when the way is at its end. */
+static bool
+tail_advance(Way *way, int entries)
+{
+	while (entries > 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (way->ranges_begun > 0 &&
+			index_getnext_slot(way->scan, ForwardScanDirection, way->reader.slot))
+		{
+			entries--;
+			if (is_of_organization(way))
+				way_keep(way);
+		}
+		else if (!tail_next_range(way))
+			return true;
+	}
+	return false;
+}
+
+static bool
+own_advance(Way *way, int entries)
+{
+	while (entries-- > 0)
+	{
+		bool isnull;
+		Datum recorded_in;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!index_getnext_slot(way->scan, ForwardScanDirection, way->reader.slot))
+			return true;
+		recorded_in = slot_getattr(way->reader.slot, way->reader.recorded_in, &isnull);
+		if (!mark_has(way->mark, DatumGetInt64(recorded_in)))
+			way_keep(way);
+	}
+	return false;
+}
+
+/* False when there is no such index. */
+static bool
+way_open(Way *way, Oid partition, bool by_transaction)
+{
+	Reader *reader = &way->reader;
+
+	open_reader(reader, partition);
+	reader->index = open_index(reader->relation,
+							   by_transaction ? &reader->recorded_in
+											  : (AttrNumber[]){reader->organization_id,
+															   reader->metric, reader->occurred_at},
+							   by_transaction ? 1 : 3);
+	if (reader->index == NULL)
+		return false;
+	way->scan = compat_index_beginscan(reader->relation, reader->index, GetActiveSnapshot(),
+									   by_transaction ? 2 : 1);
+	if (!by_transaction)
+	{
+		ScanKeyData key;
+
+		text_key(&key, reader->index, 1, way->organization_id);
+		index_rescan(way->scan, &key, 1, NULL, 0);
+	}
+	return true;
+}
+
+static void
+way_close(Way *way)
+{
+	if (way->scan != NULL)
+		index_endscan(way->scan);
+	close_reader(&way->reader);
+}
+
+/* Both ways from here on. */
+static List *
+go_both_ways(Way *tail, Oid partition)
+{
+	Way own = {.mark = tail->mark, .organization_id = tail->organization_id};
+	bool both = way_open(&own, partition, false);
+	bool own_over = false;
+
+	while (!own_over && !tail_advance(tail, TAIL_PACE))
+		own_over = both && own_advance(&own, OWN_PACE);
+	way_close(&own);
+	return own_over ? own.found : tail->found;
+}
+
+typedef struct OwnTail
+{
+	const UsageMark *mark;
+	text *organization_id;
+} OwnTail;
+
+static bool
+in_own_tail(const UsageEvent *event, const void *context)
+{
+	const OwnTail *own = context;
+
+	return is_text(event->organization_id, own->organization_id) &&
+		   !mark_has(own->mark, event->recorded_in);
+}
+
+static void
+list_event(const UsageEvent *event, void *list)
+{
+	*(List **) list = lappend(*(List **) list, usage_event_copy(event));
+}
+
+List *
+usage_scan_own_tail(const UsageMark *mark, const char *organization_id)
+{
+	Relation events = table_open(usage_tables()->events, AccessShareLock);
+	text *organization = cstring_to_text(organization_id);
+	List *found = NIL;
+	ListCell *cell;
+
+	foreach (cell, usage_partitions(events, DT_NOBEGIN, DT_NOEND))
+	{
+		Oid partition = ((UsagePartition *) lfirst(cell))->relation;
+		Way tail = {.mark = mark, .organization_id = organization};
+
+		if (!way_open(&tail, partition, true))
+		{
+			OwnTail own = {mark, organization};
+
+			scan_table(&tail.reader, in_own_tail, &own, list_event, &found);
+		}
+		else if (tail_advance(&tail, SHORT_TAIL))
+			found = list_concat(found, tail.found);
+		else
+			found = list_concat(found, go_both_ways(&tail, partition));
+		way_close(&tail);
+	}
+	table_close(events, AccessShareLock);
+	return found;
 }
 
 /* ------------------------------------------------------------------------
