@@ -7,7 +7,8 @@
  * can be counted, usage_store.c writes it into the partition that
  * usage_partitions.c finds or makes.  usage_scan.c reads events back,
  * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals,
- * usage_read.c for readers.  usage_state.c knows what the totals hold.
+ * usage_read.c for readers.  usage_state.c knows what the totals hold.  What
+ * keeps to a limit stands in quota.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,6 +40,7 @@ typedef struct Meter
 	char metric[NAMEDATALEN]; /* the key of the hash table */
 	Aggregation aggregation;
 	bool carried;
+	bool enforced;  /* its events are added to counters, see quota.h */
 	char *property; /* of unique */
 	int dimension_count;
 	char **dimensions;
@@ -84,11 +86,17 @@ extern Refusal *usage_check(UsageRow *row, RuleScope *scope);
 /* NULL when the organisation and key can be looked up. */
 extern Refusal *usage_check_key(const UsageRow *row);
 
+/* NULL when the organisation's id is one, and there is such a metric. */
+extern Refusal *usage_check_metric(const UsageRow *row);
+
 /* NULL when it is a number that is counted; *trimmed has no zeros at the end. */
 extern Refusal *usage_check_quantity(Numeric quantity, Numeric *trimmed);
 
 /* Raises it; row_number, from 1, is named when above 0. */
 extern _Noreturn void usage_refuse(const Refusal *refusal, int64 row_number);
+
+/* The organisation's time, for callers without SPI and the owner's identity. */
+extern TimestampTz usage_now(text *organization_id);
 
 /* NULL when there is no such metric. */
 extern const Meter *meter_find(const text *metric);
@@ -110,6 +118,9 @@ typedef struct UsageTables
 	Oid keys_index;
 	Oid clocks;
 	Oid clocks_index;
+	Oid counters;
+	Oid counters_index;
+	Oid limits; /* the mark of quota_limits.c */
 	Oid meters;
 	Oid settings;
 	Oid state;
@@ -117,6 +128,7 @@ typedef struct UsageTables
 	bool bound;  /* to this database; false: base means nothing */
 	int64 base;
 	TimestampTz raw_since;
+	bool any_enforced;
 	HTAB *meter_table;
 } UsageTables;
 
@@ -125,6 +137,9 @@ extern const UsageTables *usage_tables(void);
 
 /* The same, with the totals bound to this database: what a writer calls first. */
 extern const UsageTables *usage_tables_bound(void);
+
+/* The oid of limits_changed as far as it is known here; for callbacks, which may read nothing. */
+extern Oid usage_limits_mark(void);
 
 /* The number that the current transaction gives to its events. */
 extern int64 usage_transaction(const UsageTables *tables);
@@ -178,7 +193,11 @@ extern UsageStore *usage_store_open(const char *function, const TimestampTz *tim
 extern bool usage_store_claim(UsageStore *store, const UsageRow *row);
 /* Is it known? Waits like claim. */
 extern bool usage_store_knows(UsageStore *store, const UsageRow *row);
+/* Events of enforced metrics change their counters when the store is closed. */
 extern void usage_store_put(UsageStore *store, const UsageRow *row);
+/* The same for callers who change the counter themselves, and may make ready before they lock it. */
+extern void usage_store_prepare(UsageStore *store, TimestampTz occurred_at);
+extern void usage_store_put_counted(UsageStore *store, const UsageRow *row);
 extern void usage_store_close(UsageStore *store);
 
 /* The next id of version 7; greater than the last one that this session made. */
