@@ -59,8 +59,8 @@ DO $$
 DECLARE
 	source text;
 BEGIN
-	-- what changes with time alone stands in src/quota_limits.c
-	FOREACH source IN ARRAY ARRAY['subscriptions', 'plans', 'features', 'plan_features', 'meters', 'settings']
+	-- what changes with time alone, and rows of single organisations, stand in src/quota_limits.c
+	FOREACH source IN ARRAY ARRAY['plans', 'features', 'plan_features', 'meters', 'settings']
 	LOOP
 		EXECUTE format('CREATE TRIGGER forget_limits AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON billing.%I '
 					   'FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_limits()', source);

@@ -4,11 +4,14 @@
  *	  How much of a metric an organisation may use, and in which period.
  *
  * consume() asks this with every call, and what it takes to find out costs
- * more than the call.  So a session remembers it, until somebody changes a row
- * that it may come from: triggers on those tables send an invalidation of the
- * relcache for billing.limits_changed, a table without content that nobody
- * opens, so that it costs nothing besides.  What changes with time alone is
- * remembered until then.
+ * more than the call.  So a session remembers it.  Of what it comes from, the
+ * rows that are the organisation's own are looked at each time, by their
+ * index, and only for whether they are still the same tuples (fingerprint_of):
+ * subscriptions change all the time, but others'.  For changes of all other
+ * tables triggers send an invalidation of the relcache for
+ * billing.limits_changed, a table without content that nobody opens, so that
+ * it costs nothing besides.  What changes with time alone is remembered until
+ * then.  Organisations that have no such row are all alike.
  *
  * It is read on the latest snapshot, whatever the transaction's own is: the
  * limit is that of now.
@@ -17,9 +20,18 @@
  */
 #include "quota.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "entitlements.h"
+#include "executor/tuptable.h"
+#include "storage/bufmgr.h"
 #include "subjects.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -33,7 +45,8 @@
 
 typedef struct Remembered
 {
-	char name[NAME_SIZE]; /* the key: metric, tab, organisation */
+	char name[NAME_SIZE]; /* the key: metric, tab, organisation (nothing for those without rows) */
+	uint64 fingerprint;
 	Quota quota;
 	TimestampTz from;
 	TimestampTz until;
@@ -112,6 +125,61 @@ quota_range(const Quota *quota, TimestampTz now)
 }
 
 /* ------------------------------------------------------------------------
+ * The organisation's own rows
+ * ------------------------------------------------------------------------
+ */
+/* Of each row the place and the transaction that put it there: no other version has both. */
+static uint64
+add_rows(uint64 fingerprint, Oid table, Oid index_oid, const text *organization_id)
+{
+	Relation relation = table_open(table, AccessShareLock);
+	Relation index;
+	Snapshot snapshot;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+	ScanKeyData key;
+
+	if (RelationGetNumberOfBlocks(relation) == 0)
+	{
+		table_close(relation, AccessShareLock);
+		return fingerprint;
+	}
+	index = index_open(index_oid, AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	slot = table_slot_create(relation, NULL);
+	scan = compat_index_beginscan(relation, index, snapshot, 1);
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[0],
+						   F_TEXTEQ, PointerGetDatum(organization_id));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+		uint64 place = ((uint64) ItemPointerGetBlockNumber(&slot->tts_tid) << 16) |
+					   ItemPointerGetOffsetNumber(&slot->tts_tid);
+
+		/* in whatever order they come */
+		fingerprint += hash_bytes_extended((const unsigned char *) &place, sizeof(place),
+										   HeapTupleHeaderGetRawXmin(tuple->t_data)) |
+					   1;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(relation, AccessShareLock);
+	return fingerprint;
+}
+
+/* 0: it has none. */
+static uint64
+fingerprint_of(const text *organization_id)
+{
+	const UsageTables *tables = usage_tables();
+
+	return add_rows(0, tables->subscriptions, tables->subscriptions_index, organization_id);
+}
+
+/* ------------------------------------------------------------------------
  * Remembering
  * ------------------------------------------------------------------------
  */
@@ -156,10 +224,10 @@ forget_old(void)
 }
 
 static bool
-make_name(char *name, const text *organization_id, const char *metric)
+make_name(char *name, const text *organization_id, const char *metric, uint64 fingerprint)
 {
 	int length = strlen(metric);
-	int organization_length = VARSIZE_ANY_EXHDR(organization_id);
+	int organization_length = fingerprint == 0 ? 0 : VARSIZE_ANY_EXHDR(organization_id);
 
 	if (length + 1 + organization_length >= NAME_SIZE)
 		return false;
@@ -191,12 +259,14 @@ read_latest(const text *organization_id, const Meter *meter, TimestampTz now, Ti
 }
 
 static void
-remember(const char *name, const Quota *quota, TimestampTz from, TimestampTz until)
+remember(const char *name, uint64 fingerprint, const Quota *quota, TimestampTz from,
+		 TimestampTz until)
 {
 	MemoryContext old = MemoryContextSwitchTo(remembered_memory);
 	Numeric limit = DatumGetNumericCopy(NumericGetDatum(quota->limit));
 	Remembered *entry = hash_search(remembered, name, HASH_ENTER, NULL);
 
+	entry->fingerprint = fingerprint;
 	entry->quota = (Quota){limit, quota->period};
 	entry->from = from;
 	entry->until = until;
@@ -207,14 +277,18 @@ Quota
 quota_of(const text *organization_id, const Meter *meter, TimestampTz now)
 {
 	char name[NAME_SIZE];
-	bool has_name = make_name(name, organization_id, meter->metric);
+	uint64 fingerprint;
+	bool has_name;
 	Remembered *entry;
 	TimestampTz until;
 	Quota quota;
 
 	forget_old();
+	fingerprint = fingerprint_of(organization_id);
+	has_name = make_name(name, organization_id, meter->metric, fingerprint);
 	entry = has_name ? hash_search(remembered, name, HASH_FIND, NULL) : NULL;
-	if (entry != NULL && now >= entry->from && now < entry->until)
+	if (entry != NULL && entry->fingerprint == fingerprint && now >= entry->from &&
+		now < entry->until)
 	{
 		/* out of what the next call may forget */
 		quota = entry->quota;
@@ -223,7 +297,7 @@ quota_of(const text *organization_id, const Meter *meter, TimestampTz now)
 	}
 	quota = read_latest(organization_id, meter, now, &until);
 	/* not what changed while it was read */
-	if (has_name && remembered_changes == changes)
-		remember(name, &quota, now, until);
+	if (has_name && remembered_changes == changes && fingerprint == fingerprint_of(organization_id))
+		remember(name, fingerprint, &quota, now, until);
 	return quota;
 }

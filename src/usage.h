@@ -121,6 +121,8 @@ typedef struct UsageTables
 	Oid counters;
 	Oid counters_index;
 	Oid limits; /* the mark of quota_limits.c */
+	Oid subscriptions;
+	Oid subscriptions_index; /* by organization_id */
 	Oid meters;
 	Oid settings;
 	Oid state;

@@ -43,7 +43,7 @@ forget(Datum arg, Oid relation)
 {
 	if (relation == InvalidOid || relation == tables.events || relation == tables.keys ||
 		relation == tables.clocks || relation == tables.meters || relation == tables.settings ||
-		relation == tables.state || relation == tables.counters)
+		relation == tables.state || relation == tables.counters || relation == tables.subscriptions)
 		tables_valid = false;
 }
 
@@ -193,6 +193,8 @@ read_tables(void)
 	tables.state = table_named("usage_rollup_state");
 	tables.counters = table_named("usage_counters");
 	tables.limits = table_named("limits_changed");
+	tables.subscriptions = table_named("subscriptions");
+	tables.subscriptions_index = table_named("subscriptions_organization");
 	tables.keys_index = primary_key_of(tables.keys);
 	tables.clocks_index = primary_key_of(tables.clocks);
 	tables.counters_index = primary_key_of(tables.counters);
