@@ -11,7 +11,9 @@ CREATE TABLE billing.meters
 			   AND octet_length(array_to_string(dimensions, '')) <= 252),
 	unit text,
 	description text,
+	enforced boolean NOT NULL DEFAULT false,
 	builtin boolean NOT NULL DEFAULT false,
+	CHECK (NOT enforced OR aggregation IN ('sum', 'count')),
 	CHECK ((aggregation = 'unique') = (property IS NOT NULL)),
 	CHECK (aggregation <> 'weighted' OR dimensions = '{}')
 );
@@ -26,6 +28,8 @@ COMMENT ON COLUMN billing.meters.carried IS
 COMMENT ON COLUMN billing.meters.property IS 'Of unique: the property whose values are counted. Every event has to have it.';
 COMMENT ON COLUMN billing.meters.dimensions IS
 	'Properties by whose values the totals are kept apart, at most 4; texts, numbers and booleans of at most 255 bytes.';
+COMMENT ON COLUMN billing.meters.enforced IS
+	'Every event is added to a counter, too, so that consume() and reserve_usage() keep to the limit. The first of these turns it on; it stays on.';
 INSERT INTO billing.meters (metric, aggregation, carried, unit, builtin) VALUES
 	('api_calls', 'sum', false, 'calls', true),
 	('storage', 'latest', true, 'bytes', true),

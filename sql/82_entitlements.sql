@@ -185,6 +185,12 @@ COMMENT ON FUNCTION billing.set_add_on(text, text, bigint, timestamptz) IS
 	'quantity 0 removes it. Nothing is charged for it. Errors: JB005 unknown add-on, JB008 it is retired and the organisation does not '
 	'have it, 22023 quantity below 0, or until is not to come.';
 
+CREATE TRIGGER forget_limits AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON billing.access_rules
+	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_limits();
+CREATE TRIGGER forget_limits AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON billing.add_ons
+	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_limits();
+CREATE TRIGGER forget_limits AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON billing.add_on_features
+	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_limits();
 CREATE TRIGGER mark_changed_limits AFTER INSERT OR UPDATE OR DELETE ON billing.feature_overrides
 	FOR EACH ROW EXECUTE FUNCTION billing.mark_changed_limits();
 CREATE TRIGGER mark_changed_limits AFTER INSERT OR UPDATE OR DELETE ON billing.organization_add_ons

@@ -106,6 +106,15 @@ compat_read_text(PGFunction input, char *written, Datum *value)
 #endif
 }
 
+/* What an update of a tuple says about its indexes. */
+#if PG_VERSION_NUM >= 160000
+#define CompatIndexUpdate                TU_UpdateIndexes
+#define compat_index_update_needed(told) ((told) != TU_None)
+#else
+#define CompatIndexUpdate                bool
+#define compat_index_update_needed(told) (told)
+#endif
+
 /* The connection limit of what an interrupted DROP DATABASE left; 15.0 to 15.3 do not name it. */
 #ifndef DATCONNLIMIT_INVALID_DB
 #define DATCONNLIMIT_INVALID_DB (-2)

@@ -11,7 +11,8 @@
  * what the totals hold.  The functions for readers are in usage_summary.c and
  * usage_slices.c; what they share in usage_reader.c and usage_period.c.
  * usage_alerts.c follows the rollup and compares with limits; usage_closings.c
- * keeps what was billed, and finds what has come since.
+ * keeps what was billed, and finds what has come since.  What
+ * keeps to a limit stands in quota.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,6 +44,7 @@ typedef struct Meter
 	char metric[NAMEDATALEN]; /* the key of the hash table */
 	Aggregation aggregation;
 	bool carried;
+	bool enforced;  /* its events are added to counters, see quota.h */
 	char *property; /* of unique */
 	int dimension_count;
 	char **dimensions;
@@ -92,11 +94,17 @@ extern Refusal *usage_check(UsageRow *row, RuleScope *scope);
 /* NULL when the organisation and key can be looked up. */
 extern Refusal *usage_check_key(const UsageRow *row);
 
+/* NULL when the organisation's id is one, and there is such a metric. */
+extern Refusal *usage_check_metric(const UsageRow *row);
+
 /* NULL when it is a number that is counted; *trimmed has no zeros at the end. */
 extern Refusal *usage_check_quantity(Numeric quantity, Numeric *trimmed);
 
 /* Raises it; row_number, from 1, is named when above 0. */
 extern _Noreturn void usage_refuse(const Refusal *refusal, int64 row_number);
+
+/* The organisation's time, for callers without SPI and the owner's identity. */
+extern TimestampTz usage_now(text *organization_id);
 
 /* NULL when there is no such metric. */
 extern const Meter *meter_find(const text *metric);
@@ -118,6 +126,15 @@ typedef struct UsageTables
 	Oid keys_index;
 	Oid clocks;
 	Oid clocks_index;
+	Oid counters;
+	Oid counters_index;
+	Oid limits; /* the mark of quota_limits.c */
+	Oid subscriptions;
+	Oid subscriptions_index; /* by organization_id, as the next two */
+	Oid overrides;
+	Oid overrides_index;
+	Oid add_ons;
+	Oid add_ons_index;
 	Oid meters;
 	Oid settings;
 	Oid state;
@@ -126,6 +143,7 @@ typedef struct UsageTables
 	int64 base;
 	TimestampTz raw_since;
 	int64 removed_until;
+	bool any_enforced;
 	HTAB *meter_table;
 } UsageTables;
 
@@ -134,6 +152,9 @@ extern const UsageTables *usage_tables(void);
 
 /* The same, with the totals bound to this database: what a writer calls first. */
 extern const UsageTables *usage_tables_bound(void);
+
+/* The oid of limits_changed as far as it is known here; for callbacks, which may read nothing. */
+extern Oid usage_limits_mark(void);
 
 /*
  * Events are numbered by their transaction, and within it by parts of so many,
@@ -218,7 +239,11 @@ extern UsageStore *usage_store_open(const char *function, const TimestampTz *tim
 extern bool usage_store_claim(UsageStore *store, const UsageRow *row);
 /* Is it known? Waits like claim. */
 extern bool usage_store_knows(UsageStore *store, const UsageRow *row);
+/* Events of enforced metrics change their counters when the store is closed. */
 extern void usage_store_put(UsageStore *store, const UsageRow *row);
+/* The same for callers who change the counter themselves, and may make ready before they lock it. */
+extern void usage_store_prepare(UsageStore *store, TimestampTz occurred_at);
+extern void usage_store_put_counted(UsageStore *store, const UsageRow *row);
 extern void usage_store_close(UsageStore *store);
 
 /* The next id of version 7; greater than the last one that this session made. */

@@ -428,6 +428,12 @@ now_of(const UsageTables *tables, text *organization_id)
 	return now;
 }
 
+TimestampTz
+usage_now(text *organization_id)
+{
+	return now_of(usage_tables(), organization_id);
+}
+
 static TimestampTz
 scope_now(RuleScope *scope, const UsageTables *tables, text *organization_id)
 {
@@ -437,6 +443,25 @@ scope_now(RuleScope *scope, const UsageTables *tables, text *organization_id)
 		scope->organization_id = organization_id;
 	}
 	return scope->now;
+}
+
+static Refusal *
+unknown_metric(const text *metric)
+{
+	return usage_refusal(ERRCODE_JB_UNKNOWN_OBJECT,
+						 psprintf("unknown metric \"%s\"", shown_text(metric)), NULL, NULL);
+}
+
+Refusal *
+usage_check_metric(const UsageRow *row)
+{
+	Refusal *refused = usage_check_key(row);
+
+	if (refused != NULL)
+		return refused;
+	if (row->metric == NULL)
+		return not_given("metric");
+	return meter_find(row->metric) == NULL ? unknown_metric(row->metric) : NULL;
 }
 
 Refusal *
@@ -462,9 +487,7 @@ usage_check(UsageRow *row, RuleScope *scope)
 		return refused;
 	meter = meter_find(row->metric);
 	if (meter == NULL)
-		return usage_refusal(ERRCODE_JB_UNKNOWN_OBJECT,
-							 psprintf("unknown metric \"%s\"", shown_text(row->metric)), NULL,
-							 NULL);
+		return unknown_metric(row->metric);
 	refused = check_use(meter, row);
 	if (refused == NULL)
 		refused = check_properties(meter, row->properties);

@@ -46,8 +46,16 @@ forget(Datum arg, Oid relation)
 {
 	if (relation == InvalidOid || relation == tables.events || relation == tables.keys ||
 		relation == tables.clocks || relation == tables.meters || relation == tables.settings ||
-		relation == tables.state)
+		relation == tables.state || relation == tables.counters ||
+		relation == tables.subscriptions || relation == tables.overrides ||
+		relation == tables.add_ons)
 		tables_valid = false;
+}
+
+Oid
+usage_limits_mark(void)
+{
+	return tables.limits;
 }
 
 /* Trigger: whoever remembers rows of this table shall read them again. */
@@ -84,7 +92,8 @@ primary_key_of(Oid table)
 	return index;
 }
 
-QUERY(load_meters, "SELECT metric, aggregation, carried, property, dimensions FROM billing.meters",
+QUERY(load_meters,
+	  "SELECT metric, aggregation, carried, property, dimensions, enforced FROM billing.meters",
 	  InvalidOid);
 QUERY(load_state,
 	  "SELECT bound_to, base, raw_since, seen_until, removed_until FROM billing.usage_rollup_state",
@@ -136,6 +145,7 @@ read_meters(void)
 
 	tables.meter_table = hash_create("billing meters", 64, &control,
 									 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	tables.any_enforced = false;
 	count = READ(load_meters, arg_null());
 	rows = rows_keep();
 	for (int64 i = 0; i < count; i++)
@@ -148,6 +158,8 @@ read_meters(void)
 		meter->carried = rows_bool(rows, i, 3);
 		meter->property = property == NULL ? NULL : MemoryContextStrdup(tables_memory, property);
 		read_dimensions(meter, rows_datum(rows, i, 5, &isnull));
+		meter->enforced = rows_bool(rows, i, 6);
+		tables.any_enforced = tables.any_enforced || meter->enforced;
 	}
 }
 
@@ -192,8 +204,17 @@ read_tables(void)
 	tables.meters = table_named("meters");
 	tables.settings = table_named("settings");
 	tables.state = table_named("usage_rollup_state");
+	tables.counters = table_named("usage_counters");
+	tables.limits = table_named("limits_changed");
+	tables.subscriptions = table_named("subscriptions");
+	tables.subscriptions_index = table_named("subscriptions_organization");
+	tables.overrides = table_named("feature_overrides");
+	tables.overrides_index = primary_key_of(tables.overrides);
+	tables.add_ons = table_named("organization_add_ons");
+	tables.add_ons_index = primary_key_of(tables.add_ons);
 	tables.keys_index = primary_key_of(tables.keys);
 	tables.clocks_index = primary_key_of(tables.clocks);
+	tables.counters_index = primary_key_of(tables.counters);
 	PushActiveSnapshot(GetLatestSnapshot());
 	db_open();
 	read_meters();

@@ -12,6 +12,7 @@
  *
  * Keys go through the same steps as INSERT ... ON CONFLICT DO NOTHING.  A
  * batch takes them in order, so that two batches never wait for each other.
+ * Counters of enforced metrics come last, in order, too (quota_counters.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +24,7 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "executor/executor.h"
+#include "quota.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
 
@@ -73,6 +75,7 @@ struct UsageStore
 	TimestampTz last_until;
 	Target *keys;
 	List *arbiters;
+	List *counts; /* what counters are changed by at the end */
 	int64 transaction; /* the first number of its events */
 	TimestampTz now;
 };
@@ -384,9 +387,14 @@ fill_slot(UsageStore *store, const Target *target, TupleTableSlot *slot, const U
 	values[at[EVENT_CORRECTS]] = PointerGetDatum(row->corrects);
 }
 
-/* What the row points to stays as it is until it is written: by the end of the store's life. */
 void
-usage_store_put(UsageStore *store, const UsageRow *row)
+usage_store_prepare(UsageStore *store, TimestampTz occurred_at)
+{
+	(void) target_of(store, occurred_at);
+}
+
+void
+usage_store_put_counted(UsageStore *store, const UsageRow *row)
 {
 	Target *target = target_of(store, row->occurred_at);
 	TupleTableSlot *slot;
@@ -399,6 +407,16 @@ usage_store_put(UsageStore *store, const UsageRow *row)
 	ExecStoreVirtualTuple(slot);
 	if (target->row_count == PUT_BATCH)
 		write_rows(store, target);
+}
+
+/* What the row points to stays as it is until it is written: by the end of the store's life. */
+void
+usage_store_put(UsageStore *store, const UsageRow *row)
+{
+	usage_store_put_counted(store, row);
+	/* asked under the lock of usage_events, for which the switch waits */
+	if (store->tables->any_enforced)
+		store->counts = counters_note(store->counts, row);
 }
 
 static void
@@ -425,6 +443,8 @@ usage_store_close(UsageStore *store)
 	}
 	if (store->keys != NULL)
 		close_target(store->keys);
+	if (store->counts != NIL)
+		counters_apply(store->counts);
 	table_close(store->events, NoLock);
 	FreeExecutorState(store->estate);
 }
