@@ -53,7 +53,7 @@ BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
-									 'usage_values',
+									 'usage_values', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods',
 									 'idempotency_keys',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
@@ -227,6 +227,8 @@ FROM (VALUES
 	('{app,webhook}', 'verify_webhook handle_webhook'),
 	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
 	('{app,report}', 'select_provider provider_capabilities check_provider'),
+	('{app,report}', 'usage_hour_range forwarded_quantity'),
+	('{}', 'forward_usage stop_forwarding'),
 	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret revoke_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
@@ -246,6 +248,7 @@ FROM (VALUES
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
 	 'subscriptions'),
+	('{app,report}', 'usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices plan_features features meters usage_events usage_totals subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')

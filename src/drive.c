@@ -108,6 +108,9 @@ drive_pass(PassKind kind)
 		work += scheduled_changes_run();
 	}
 	work += usage_rollup(kind == PASS_EVERYTHING);
+	/* what the tail holds is read again for each organisation: it should be short */
+	if (kind == PASS_EVERYTHING)
+		work += usage_forward();
 	settled = delivery_complete();
 	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)

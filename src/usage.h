@@ -8,6 +8,8 @@
  * usage_partitions.c finds or makes.  usage_scan.c reads events back,
  * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals,
  * usage_read.c for readers.  usage_state.c knows what the totals hold.
+ * usage_forwarding.c says what is forwarded to a provider, usage_forward.c
+ * finds what is to be told, usage_reports.c is how it is told.
  *
  *-------------------------------------------------------------------------
  */
@@ -323,5 +325,18 @@ extern Numeric usage_quantity(const char *organization_id, const Meter *meter,
  * Now and then, or at once.
  */
 extern int usage_rollup(bool at_once);
+
+/* ------------------------------------------------------------------------
+ * usage_forward.c
+ * ------------------------------------------------------------------------
+ */
+/*
+ * The totals of these quarters of an hour are about to change: called by the
+ * rollup, in its transaction, with columns of one length.
+ */
+extern void usage_forwarding_touched(Arg organization_ids, Arg metrics, Arg buckets);
+
+/* A duty: tells the providers of hours that are over or have changed; above 0 when there may be more. */
+extern int usage_forward(void);
 
 #endif /* JANUA_USAGE_H */

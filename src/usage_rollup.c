@@ -388,8 +388,20 @@ has_levels(const Meter *meter)
 }
 
 static void
+touch_forwarding(const GroupTable *table)
+{
+	Keys keys = keys_of(groups_list(table), table->count);
+
+	if (table->count > 0)
+		usage_forwarding_touched(column_arg(&keys.organization_id, table->count),
+								 column_arg(&keys.metric, table->count),
+								 column_arg(&keys.bucket, table->count));
+}
+
+static void
 write_groups(Run *run)
 {
+	touch_forwarding(&run->totals);
 	write_total_groups(&run->totals);
 	write_value_groups(&run->values);
 	groups_clear(&run->totals);
@@ -577,6 +589,7 @@ move_tail(Run *run, int64 base)
 	run->after = mark_of_snapshot(snapshot, base, limit);
 	usage_scan_tail(&run->before, run->after.until, add_event, run);
 	write_groups(run);
+	touch_forwarding(&run->again);
 	again = groups_list(&run->again);
 	for (uint32 i = 0; i < run->again.count; i++)
 		add_up_again(run, again[i]);
