@@ -251,13 +251,14 @@ begin(const ForwardingCall *call)
  * The provider's meter
  * ------------------------------------------------------------------------
  */
+/* Older than all that the provider will say of it: only the id is known. */
 static News
 news_of(const Account *account)
 {
 	return (News){.provider = account->provider,
 				  .account = account->account,
 				  .livemode = account->livemode,
-				  .as_of = GetCurrentTransactionStartTimestamp(),
+				  .as_of = 1,
 				  .event_id = ""};
 }
 

@@ -441,6 +441,7 @@ export class StripeProvider {
       complete_checkout: () => this.checkout.complete(given),
       pay_link: () => this.checkout.payLink(given),
       draft_invoice: () => this.invoices.draft(given),
+      report_meter_error: () => this.meters.report(given),
     };
     if (!actions[action]) throw new Error(`no action ${action}; there are: ${Object.keys(actions).join(', ')}`);
     return actions[action]();

@@ -68,8 +68,8 @@ export class Meters {
   #count(meter, event) {
     const customer = event.payload[meter.customer_mapping.event_payload_key];
     const value = Number(event.payload[meter.value_settings.event_payload_key]);
-    if (!this.store.find('customers', customer)) return this.#report(meter, event, 'meter_event_customer_not_found');
-    if (!Number.isFinite(value)) return this.#report(meter, event, 'meter_event_invalid_value');
+    if (!this.store.find('customers', customer)) return this.report({ meter: meter.id, identifier: event.identifier });
+    if (!Number.isFinite(value)) return this.report({ meter: meter.id, identifier: event.identifier, code: 'meter_event_invalid_value' });
     const window = WINDOWS[meter.event_time_window];
     const start = window ? event.timestamp - (event.timestamp % window) : event.timestamp;
     const id = [meter.id, customer, start, ...(window ? [] : [event.identifier])].join('/');
@@ -77,15 +77,18 @@ export class Meters {
     this.store.find('meter_values', id) ? this.store.replace('meter_values', counted) : this.store.insert('meter_values', counted);
   }
 
-  #report(meter, event, code) {
+  // What could not be counted is told by a thin event.
+  report({ meter: id, identifier, code = 'meter_event_customer_not_found' }) {
+    const meter = this.get({}, id);
     this.store.publish({
       id: newId('evt'), type: 'v1.billing.meter.error_report_triggered', created: this.store.clock.now(),
       raw: {
         id: newId('evt'), object: 'v2.core.event', type: 'v1.billing.meter.error_report_triggered', livemode: false, created: new Date(this.store.clock.now() * 1000).toISOString(),
         related_object: { id: meter.id, type: 'billing.meter', url: `/v1/billing/meters/${meter.id}` },
-        data: { reason: { error_count: 1, error_types: [{ code, error_count: 1, sample_errors: [{ error_message: 'An event could not be counted.', request: { identifier: event.identifier } }] }] } },
+        data: { reason: { error_count: 1, error_types: [{ code, error_count: 1, sample_errors: [{ error_message: 'An event could not be counted.', request: { identifier: identifier ?? null } }] }] } },
       },
     });
+    return meter;
   }
 
   // ---- what it comes to ----
