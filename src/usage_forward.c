@@ -51,8 +51,6 @@ usage_forwarding_touched(Arg organization_ids, Arg metrics, Arg buckets)
 		RUN(mark_hours, organization_ids, metrics, buckets);
 }
 
-QUERY(mark_hour, "SELECT billing.mark_usage(ARRAY[$1], ARRAY[$2], ARRAY[$3])", TEXTOID, TEXTOID,
-	  TIMESTAMPTZOID);
 QUERY(put_mark,
 	  "INSERT INTO billing.usage_forward_marks (organization_id, metric, hour, due_at) "
 	  "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
@@ -218,8 +216,8 @@ typedef struct Hour
 	TimestampTz hour;
 	UsageRange range;
 	Numeric quantity;
-	bool over; /* some minutes ago */
-	bool keep; /* its mark */
+	TimestampTz due_at; /* some minutes after it is over */
+	bool keep;          /* its mark */
 } Hour;
 
 typedef struct Target
@@ -408,17 +406,38 @@ forward_to(ForwardRun *run, Hour *hour, const Target *target)
 		RUN(mark_next, organization_id, metric, arg_moment(hour->hour));
 }
 
+static Hour
+hour_at(const ForwardRun *run, const Meter *meter, TimestampTz at)
+{
+	Hour hour = {.meter = meter, .hour = at};
+
+	hour.range = range_of_hour(run->organization_id, at);
+	hour.due_at = hour.range.end + (int64) (run->delay * USECS_PER_SEC);
+	return hour;
+}
+
+static void forward_hour(ForwardRun *run, Hour *hour);
+
+/* What comes after the edge in an hour is told with the next one. */
+static void
+forward_rest(ForwardRun *run, const Hour *cut)
+{
+	Hour next = hour_at(run, cut->meter, cut->hour + USECS_PER_HOUR);
+
+	if (run->now >= next.due_at)
+		forward_hour(run, &next);
+	else
+		RUN(put_mark, arg_text(run->organization_id), arg_text(next.meter->metric),
+			arg_moment(next.hour), arg_moment(next.due_at));
+}
+
 static void
 forward_hour(ForwardRun *run, Hour *hour)
 {
 	Rows targets;
 
-	hour->range = range_of_hour(run->organization_id, hour->hour);
-	hour->over = run->now >= hour->range.end + (int64) (run->delay * USECS_PER_SEC);
-	/* what comes after the edge is told with the next hour */
 	if (hour->range.end < hour->hour + USECS_PER_HOUR)
-		RUN(mark_hour, arg_text(run->organization_id), arg_text(hour->meter->metric),
-			arg_moment(hour->hour + USECS_PER_HOUR));
+		forward_rest(run, hour);
 	if (RUN(find_targets, arg_text(run->organization_id), arg_text(hour->meter->metric),
 			arg_moment(hour->hour), arg_moment(hour->range.start), arg_moment(hour->range.end),
 			arg_moment(run->now)) == 0)
@@ -433,11 +452,9 @@ forward_hour(ForwardRun *run, Hour *hour)
 
 		forward_to(run, hour, &target);
 	}
-	if (hour->keep || !hour->over)
+	if (hour->keep || run->now < hour->due_at)
 		RUN(put_mark, arg_text(run->organization_id), arg_text(hour->meter->metric),
-			arg_moment(hour->hour),
-			arg_moment(hour->keep ? run->now
-								  : hour->range.end + (int64) (run->delay * USECS_PER_SEC)));
+			arg_moment(hour->hour), arg_moment(hour->keep ? run->now : hour->due_at));
 }
 
 /* ------------------------------------------------------------------------
@@ -457,10 +474,13 @@ forward_organization(void *context)
 	run->tail = usage_tail(run->organization_id);
 	for (int64 i = 0; i < rows_count(marks); i++)
 	{
-		Hour hour = {.meter = meter_named(rows_text(marks, i, 1)), .hour = rows_time(marks, i, 2)};
+		const Meter *meter = meter_named(rows_text(marks, i, 1));
+		Hour hour = {0};
 
-		if (hour.meter != NULL)
-			forward_hour(run, &hour);
+		if (meter == NULL)
+			continue;
+		hour = hour_at(run, meter, rows_time(marks, i, 2));
+		forward_hour(run, &hour);
 	}
 	PopActiveSnapshot();
 }
