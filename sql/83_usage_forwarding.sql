@@ -196,13 +196,15 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF current_setting('janua_billing.restoring', true) IS DISTINCT FROM 'on' AND current_setting('row_security') <> 'off' THEN
-		PERFORM billing.note_usage_period(NEW);
+	IF current_setting('janua_billing.restoring', true) = 'on'
+		OR current_setting('row_security') = 'off' AND (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = session_user) THEN
+		RETURN NULL;
 	END IF;
+	PERFORM billing.note_usage_period(NEW);
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION billing.usage_period_changed() IS 'Trigger of subscriptions: a period begins or ends. Not while a dump is restored.';
+COMMENT ON FUNCTION billing.usage_period_changed() IS 'Trigger of subscriptions: a period begins or ends. Not while a dump is restored, by whose settings it is known.';
 CREATE TRIGGER usage_period_changed
 	AFTER INSERT OR UPDATE OF status, current_period_start, current_period_end, ended_at ON billing.subscriptions
 	FOR EACH ROW EXECUTE FUNCTION billing.usage_period_changed();
@@ -285,26 +287,27 @@ CREATE VIEW billing.usage_forwarding_status AS
 		WHERE EXISTS (SELECT FROM billing.usage_forward_periods AS p
 					  WHERE p.organization_id = c.organization_id AND p.provider = f.provider AND p.account = f.account
 						  AND p.starts_at < upper(r.span) AND (p.ends_at IS NULL OR p.ends_at > lower(r.span)))
-	), told AS (
-		SELECT w.organization_id, w.metric, w.hour, w.provider, w.account, max(w.revision) AS revisions,
+	), hours AS (
+		SELECT e.organization_id, e.metric, e.hour, e.provider, e.account FROM expected AS e
+		UNION
+		SELECT w.organization_id, w.metric, w.hour, w.provider, w.account FROM billing.usage_forwards AS w
+	)
+	SELECT h.organization_id, h.metric, h.hour, h.provider, h.account, q.counted, t.sent, t.accepted,
+		   q.counted - coalesce(t.accepted, 0) AS difference, coalesce(t.state, 'waiting') AS state, coalesce(t.revisions, 0) AS revisions,
+		   coalesce(t.after_close, false) AS after_close, t.error_code, t.accepted_at
+	FROM hours AS h
+	CROSS JOIN LATERAL (SELECT billing.forwarded_quantity(h.organization_id, h.metric, h.hour) AS counted) AS q
+	CROSS JOIN LATERAL (
+		SELECT max(w.revision) AS revisions,
 			   (array_agg(w.quantity ORDER BY w.revision DESC) FILTER (WHERE w.state IN ('sent', 'accepted')))[1] AS sent,
 			   (array_agg(w.quantity ORDER BY w.revision DESC) FILTER (WHERE w.state = 'accepted'))[1] AS accepted,
 			   (array_agg(w.state ORDER BY w.revision DESC))[1] AS state,
 			   (array_agg(w.error_code ORDER BY w.revision DESC))[1] AS error_code,
 			   bool_or(w.after_close) AS after_close, max(w.accepted_at) AS accepted_at
 		FROM billing.usage_forwards AS w
-		GROUP BY w.organization_id, w.metric, w.hour, w.provider, w.account
-	), compared AS (
-		SELECT organization_id, metric, hour, provider, account, coalesce(t.revisions, 0) AS revisions,
-			   billing.forwarded_quantity(organization_id, metric, hour) AS counted,
-			   t.sent, t.accepted, coalesce(t.state, 'waiting') AS state, t.error_code, coalesce(t.after_close, false) AS after_close, t.accepted_at
-		FROM expected AS e
-		FULL JOIN told AS t USING (organization_id, metric, hour, provider, account)
-	)
-	SELECT c.organization_id, c.metric, c.hour, c.provider, c.account, c.counted, c.sent, c.accepted,
-		   c.counted - coalesce(c.accepted, 0) AS difference, c.state, c.revisions, c.after_close, c.error_code, c.accepted_at
-	FROM compared AS c
-	ORDER BY c.counted IS DISTINCT FROM c.accepted DESC, c.hour DESC, c.organization_id, c.metric;
+		WHERE w.organization_id = h.organization_id AND w.metric = h.metric AND w.hour = h.hour AND w.provider = h.provider
+			AND w.account = h.account) AS t
+	ORDER BY q.counted IS DISTINCT FROM t.accepted DESC, h.hour DESC, h.organization_id, h.metric;
 COMMENT ON VIEW billing.usage_forwarding_status IS
 	'What we have counted in each hour, what was sent of it to the provider and what the provider has accepted; hours that differ come first. '
 	'The hour that is not over differs as long as it goes on.';

@@ -6,8 +6,8 @@
  * The duties: deliver what is in the outbox (delivery.c), play embedded
  * providers (embedded.c), try webhooks again (webhooks.c), announce events
  * and remove what is old (housekeeping.c), do what providers do not
- * (scheduled_changes.c), add usage up
- * (usage_rollup.c), and end what processes left behind: leases, races.
+ * (scheduled_changes.c), add usage up (usage_rollup.c) and tell providers of it
+ * (usage_forward.c), and end what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
  */
@@ -108,7 +108,6 @@ drive_pass(PassKind kind)
 		work += scheduled_changes_run();
 	}
 	work += usage_rollup(kind == PASS_EVERYTHING);
-	/* what the tail holds is read again for each organisation: it should be short */
 	if (kind == PASS_EVERYTHING)
 		work += usage_forward();
 	settled = delivery_complete();
