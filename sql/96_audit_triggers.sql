@@ -48,6 +48,7 @@ BEGIN
 			('installment_terms', 'installment_term', '', 'provider,term,currency,issuer', '{}'),
 			('refund_rules', 'refund_rule', '', 'provider,method', '{}'),
 			('webhook_endpoints', 'webhook_endpoint', 'id', '', '{}'),
+			('usage_forwarding', 'usage_forwarding', 'id', 'metric,provider,account', '{-errors_reported_at}'),
 			('settings', 'setting', '', 'name', '{}'),
 			('currencies', 'currency', '', 'code', '{}'),
 			('countries', 'country', '', 'code', '{}'),

@@ -7,9 +7,9 @@
  * providers (embedded.c), try webhooks again (webhooks.c), announce events
  * and remove what is old (housekeeping.c), do what providers do not
  * (scheduled_changes.c), add usage up
- * (usage_rollup.c) and compare it with limits (usage_alerts.c), end
- * reservations (quota_reservations.c), and end what processes left behind:
- * leases, races.
+ * (usage_rollup.c), compare it with limits (usage_alerts.c) and tell providers
+ * of it (usage_forward.c), end reservations (quota_reservations.c), and end
+ * what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
  */
@@ -113,6 +113,8 @@ drive_pass(PassKind kind)
 	}
 	work += usage_rollup(kind == PASS_EVERYTHING);
 	work += usage_alerts_raise(kind == PASS_EVERYTHING);
+	if (kind == PASS_EVERYTHING)
+		work += usage_forward();
 	settled = delivery_complete();
 	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)

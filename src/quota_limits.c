@@ -71,7 +71,7 @@ SQL_FUNCTION(billing_forget_limits)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		elog(ERROR, "forget_limits() is a trigger");
-	CacheInvalidateRelcacheByRelid(usage_tables()->limits);
+	CacheInvalidateRelcacheByRelid(usage_table_named("limits_changed"));
 	PG_RETURN_POINTER(NULL);
 }
 

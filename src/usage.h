@@ -11,8 +11,10 @@
  * what the totals hold.  The functions for readers are in usage_summary.c and
  * usage_slices.c; what they share in usage_reader.c and usage_period.c.
  * usage_alerts.c follows the rollup and compares with limits; usage_closings.c
- * keeps what was billed, and finds what has come since.  What
- * keeps to a limit stands in quota.h.
+ * keeps what was billed, and finds what has come since.
+ * usage_forwarding.c says what is forwarded to a provider, usage_forward.c
+ * finds what is to be told, usage_reports.c is how it is told.
+ * What keeps to a limit stands in quota.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -146,6 +148,9 @@ typedef struct UsageTables
 	bool any_enforced;
 	HTAB *meter_table;
 } UsageTables;
+
+/* Of the schema billing; also while the extension is being installed. */
+extern Oid usage_table_named(const char *name);
 
 /* The rules and tables as they are now; a meter that was found stays there until the end of the transaction. */
 extern const UsageTables *usage_tables(void);
@@ -508,5 +513,18 @@ extern List *usage_period_close(const char *organization_id, UsageRange period);
 
 /* The same lines on the active snapshot, without closing; the period need not be over. */
 extern List *usage_period_preview(const char *organization_id, UsageRange period);
+
+/* ------------------------------------------------------------------------
+ * usage_forward.c
+ * ------------------------------------------------------------------------
+ */
+/*
+ * The totals of these quarters of an hour are about to change: called by the
+ * rollup, in its transaction, with columns of one length.
+ */
+extern void usage_forwarding_touched(Arg organization_ids, Arg metrics, Arg buckets);
+
+/* A duty: tells the providers of hours that are over or have changed; above 0 when there may be more. */
+extern int usage_forward(void);
 
 #endif /* JANUA_USAGE_H */

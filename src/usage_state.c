@@ -69,8 +69,8 @@ SQL_FUNCTION(billing_forget_usage_rules)
 	PG_RETURN_POINTER(NULL);
 }
 
-static Oid
-table_named(const char *name)
+Oid
+usage_table_named(const char *name)
 {
 	Oid table = get_relname_relid(name, get_namespace_oid("billing", false));
 
@@ -198,19 +198,19 @@ read_tables(void)
 {
 	Identity identity = identity_take_owner();
 
-	tables.events = table_named("usage_events");
-	tables.keys = table_named("usage_keys");
-	tables.clocks = table_named("sandbox_clocks");
-	tables.meters = table_named("meters");
-	tables.settings = table_named("settings");
-	tables.state = table_named("usage_rollup_state");
-	tables.counters = table_named("usage_counters");
-	tables.limits = table_named("limits_changed");
-	tables.subscriptions = table_named("subscriptions");
-	tables.subscriptions_index = table_named("subscriptions_organization");
-	tables.overrides = table_named("feature_overrides");
+	tables.events = usage_table_named("usage_events");
+	tables.keys = usage_table_named("usage_keys");
+	tables.clocks = usage_table_named("sandbox_clocks");
+	tables.meters = usage_table_named("meters");
+	tables.settings = usage_table_named("settings");
+	tables.state = usage_table_named("usage_rollup_state");
+	tables.counters = usage_table_named("usage_counters");
+	tables.limits = usage_table_named("limits_changed");
+	tables.subscriptions = usage_table_named("subscriptions");
+	tables.subscriptions_index = usage_table_named("subscriptions_organization");
+	tables.overrides = usage_table_named("feature_overrides");
 	tables.overrides_index = primary_key_of(tables.overrides);
-	tables.add_ons = table_named("organization_add_ons");
+	tables.add_ons = usage_table_named("organization_add_ons");
 	tables.add_ons_index = primary_key_of(tables.add_ons);
 	tables.keys_index = primary_key_of(tables.keys);
 	tables.clocks_index = primary_key_of(tables.clocks);
