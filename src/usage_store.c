@@ -75,7 +75,7 @@ struct UsageStore
 	TimestampTz last_until;
 	Target *keys;
 	List *arbiters;
-	List *counts; /* what counters are changed by at the end */
+	List *counts;      /* what counters are changed by at the end */
 	int64 transaction; /* the first number of its events */
 	TimestampTz now;
 };
