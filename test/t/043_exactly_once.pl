@@ -15,11 +15,13 @@ use Test::More;
 my %PROOF = (
 	'042_failure_matrix' => {
 		stripe => [ qw(customer.create customer.set_tax_ids payment_method.attach setup_intent.create product.create price.create subscription.create payment_intent.create payment_intent.confirm
-			  refund.create checkout_session.create payment_link.create webhook_endpoint.create webhook_endpoint.rotate) ],
+			  refund.create checkout_session.create payment_link.create webhook_endpoint.create webhook_endpoint.rotate meter.create) ],
 		conekta => [ qw(customer.create customer.set_tax_ids payment_method.attach price.create subscription.create payment_intent.create payment_intent.confirm refund.create
 			  checkout_session.create payment_link.create webhook_endpoint.create) ],
-		polar => [ qw(customer.create price.create payment_intent.create payment_intent.confirm refund.create checkout_session.create payment_link.create webhook_endpoint.create) ],
+		polar => [ qw(customer.create price.create payment_intent.create payment_intent.confirm refund.create checkout_session.create payment_link.create webhook_endpoint.create meter.create) ],
 	},
+	# by the totals at the provider
+	'064_usage_forwarding' => { stripe => ['usage.report'], polar => ['usage.ingest'] },
 	# the signing key, which is an object of its own; the one portal of a subscription; references; a subscription that its webhook tells first
 	'030_conekta' => { conekta => [qw(webhook_endpoint.rotate portal_session.create payment_method.attach subscription.create)] },
 	# a session is found by nobody, two do no harm
@@ -153,7 +155,7 @@ foreach my $where (keys %PROOF)
 }
 is(join(' ', grep { !$proved{$_} } split /\n/, sql(<<'SQL')), '', 'every operation that makes something is proved somewhere');
 SELECT provider || ' ' || operation FROM billing.provider_capabilities() WHERE support = 'supported' AND provider <> 'sandbox'
-AND (operation LIKE '%.create' OR operation IN ('customer.set_tax_ids', 'payment_method.attach', 'payment_intent.confirm', 'webhook_endpoint.rotate'))
+AND (operation LIKE '%.create' OR operation IN ('customer.set_tax_ids', 'payment_method.attach', 'payment_intent.confirm', 'webhook_endpoint.rotate', 'usage.report', 'usage.ingest'))
 SQL
 
 is($simulator->control('violations')->{count}, 0, 'every request matches the document') or diag(explain($simulator->control('violations')));
