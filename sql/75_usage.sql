@@ -174,11 +174,12 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF (NEW.property, NEW.dimensions, NEW.aggregation) IS DISTINCT FROM (OLD.property, OLD.dimensions, OLD.aggregation)
+	IF (NEW.metric, NEW.property, NEW.dimensions, NEW.aggregation, NEW.carried)
+		IS DISTINCT FROM (OLD.metric, OLD.property, OLD.dimensions, OLD.aggregation, OLD.carried)
 		AND (EXISTS (SELECT FROM billing.usage_totals AS t WHERE t.metric = OLD.metric)
 			 OR EXISTS (SELECT FROM billing.usage_events AS u WHERE u.metric = OLD.metric)) THEN
 		RAISE EXCEPTION 'metric "%" is in use', OLD.metric
-			USING ERRCODE = 'JB008', DETAIL = 'Its totals were added up by its present aggregation, property and dimensions.',
+			USING ERRCODE = 'JB008', DETAIL = 'Its usage goes by its name, and was added up by its present aggregation, property and dimensions, carried or not.',
 				  HINT = 'Make a new metric.';
 	END IF;
 	RETURN NEW;

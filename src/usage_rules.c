@@ -187,6 +187,13 @@ shown_number(Numeric value)
 	return shown(digits, strlen(digits));
 }
 
+/* 1 and 1.0 are the same to jsonb, and shall be to who compares bytes. */
+static Numeric
+without_zeros(Numeric number)
+{
+	return DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(number)));
+}
+
 /* Zeros at the end do not count as decimals, since every division makes some. */
 Refusal *
 usage_check_quantity(Numeric quantity, Numeric *trimmed)
@@ -209,7 +216,7 @@ usage_check_quantity(Numeric quantity, Numeric *trimmed)
 			ERRCODE_INVALID_PARAMETER_VALUE, "quantity has too many decimals",
 			psprintf("It has %d.", decimals),
 			psprintf("There may be %d: round(quantity, %d).", DECIMALS_MAX, DECIMALS_MAX));
-	*trimmed = DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(quantity)));
+	*trimmed = without_zeros(quantity);
 	return NULL;
 }
 
@@ -272,8 +279,8 @@ meter_value(const Meter *meter, Jsonb *properties)
 		case jbvString:
 			return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
 		case jbvNumeric:
-			return cstring_to_text(DatumGetCString(
-				DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric))));
+			return cstring_to_text(DatumGetCString(DirectFunctionCall1(
+				numeric_out, NumericGetDatum(without_zeros(value->val.numeric)))));
 		case jbvBool:
 			return cstring_to_text(value->val.boolean ? "true" : "false");
 		default:
@@ -298,10 +305,8 @@ meter_dimensions(const Meter *meter, Jsonb *properties)
 			continue;
 		key.val.string.val = meter->dimensions[i];
 		key.val.string.len = strlen(meter->dimensions[i]);
-		/* 1 and 1.0 are the same to jsonb, and shall be to who compares bytes */
 		if (value->type == jbvNumeric)
-			value->val.numeric = DatumGetNumeric(
-				DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(value->val.numeric)));
+			value->val.numeric = without_zeros(value->val.numeric);
 		pushJsonbValue(&state, WJB_KEY, &key);
 		pushJsonbValue(&state, WJB_VALUE, value);
 	}

@@ -1,7 +1,7 @@
 -- Usage at speed: every way in, every aggregation, voids and corrections, and
 -- totals that are exact whether the worker has come by or not.
 \ir helpers.psql
-SELECT plan(58);
+SELECT plan(61);
 -- dates in here grow old
 UPDATE billing.settings SET value = '50 years' WHERE name = 'usage_retention';
 
@@ -199,6 +199,10 @@ BEGIN READ ONLY;
 SELECT fails($$SELECT billing.record_usage('b', 'api_calls')$$, '25006', 'read-only', NULL, 'nor does a read-only transaction record');
 COMMIT;
 SELECT fails($$UPDATE billing.meters SET dimensions = '{}' WHERE metric = 'c_sum'$$, 'JB008', 'metric "c_sum" is in use', 'new metric', 'what totals are kept by stays');
+SELECT billing.record_usage('c_numbers', 'c_people', 1, properties => v) FROM unnest(ARRAY['{"person": 1}', '{"person": 1.0}', '{"person": 1.50}', '{"person": 1.5}']::jsonb[]) AS v;
+SELECT is(used.quantity, 2::numeric, '1 and 1.0 are one value') FROM billing.usage_summary('c_numbers') AS used WHERE used.metric = 'c_people';
+SELECT fails($$UPDATE billing.meters SET metric = 'c_other' WHERE metric = 'c_sum'$$, 'JB008', 'metric "c_sum" is in use', 'new metric', 'so does its name');
+SELECT fails($$UPDATE billing.meters SET carried = NOT carried WHERE metric = 'c_sum'$$, 'JB008', 'metric "c_sum" is in use', 'new metric', 'and where its periods begin');
 
 -- Partitions
 SELECT billing.record_usage('old', 'api_calls', 3, '2020-05-05 10:07+00', 'old') AS recorded \gset
