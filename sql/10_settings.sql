@@ -46,9 +46,29 @@ CREATE FUNCTION billing.check_setting() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	fits boolean;
 BEGIN
 	IF NEW.value IS NOT DISTINCT FROM OLD.value OR OLD.builtin AND NOT NEW.builtin THEN
 		RETURN NEW;
+	END IF;
+	-- the constraint of the table says the same, in words that help nobody
+	BEGIN
+		fits := CASE NEW.kind
+			WHEN 'integer' THEN NEW.value::bigint > 0
+			WHEN 'boolean' THEN NEW.value::boolean IS NOT NULL
+			WHEN 'interval' THEN NEW.value::interval BETWEEN interval '0' AND interval '50 years'
+			ELSE true END;
+	EXCEPTION WHEN data_exception THEN
+		fits := false;
+	END;
+	IF NOT fits THEN
+		RAISE EXCEPTION 'value "%" of setting "%" cannot be used', NEW.value, NEW.name
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = CASE NEW.kind
+					  WHEN 'integer' THEN 'It is a whole number above 0.'
+					  WHEN 'boolean' THEN 'It is true or false.'
+					  ELSE 'It is an interval of at most 50 years, such as ''13 months'' or ''5 minutes''.' END;
 	ELSIF NEW.kind = 'currency' AND NEW.value <> ALL (SELECT c.code FROM billing.currencies AS c WHERE NOT c.retired) THEN
 		RAISE EXCEPTION 'unknown currency "%"', NEW.value
 			USING ERRCODE = 'invalid_parameter_value',
@@ -60,7 +80,7 @@ BEGIN
 	RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION billing.check_setting() IS 'Trigger of settings: a currency or provider that a setting names exists.';
+COMMENT ON FUNCTION billing.check_setting() IS 'Trigger of settings: a value is of the kind of its setting, and a currency or provider that it names exists.';
 
 CREATE TRIGGER a_check_setting BEFORE UPDATE ON billing.settings
 	FOR EACH ROW EXECUTE FUNCTION billing.check_setting();

@@ -245,8 +245,10 @@ RETURNS bigint
 LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'billing_record_usage_json';
 COMMENT ON FUNCTION billing.record_usage_batch(jsonb, text) IS
-	'The same with an array of objects that have the arguments of record_usage() as members; a member that is null is not given. A row with an '
-	'unknown member or one of another type is a bad row like others (22023). Errors: as there.';
+	'record_usage() for many: an array of objects that have its arguments as members, such as [{"organization_id": "acme", "metric": "api_calls", '
+	'"quantity": 5}]; a member that is null is not given. Returns how many were counted; known idempotency keys are not. on_error: raise refuses all '
+	'of them and names the row, skip counts the others, and skipped_usage() says which were left out. A row with an '
+	'unknown member or one of another type is a bad row like others (22023). Errors: as record_usage_batch() with arrays.';
 
 CREATE FUNCTION billing.skipped_usage()
 RETURNS TABLE (row_number bigint, sqlstate text, message text, detail text)

@@ -148,8 +148,11 @@ BEGIN
 	IF (present.aggregation, present.carried, present.property, present.dimensions, present.unit, present.description)
 		IS DISTINCT FROM (aggregation, carried, property, dimensions, unit, description) THEN
 		RAISE EXCEPTION 'metric "%" exists', metric
-			USING ERRCODE = 'unique_violation', DETAIL = 'It was made with other arguments.',
-				  HINT = 'UPDATE billing.meters changes unit and description; for the rest make a new metric.';
+			USING ERRCODE = 'unique_violation',
+				  DETAIL = format('It was made with aggregation %s, carried %s, property %s, dimensions %s, unit %s and description %s.',
+								  present.aggregation, present.carried, coalesce(present.property, 'NULL'), present.dimensions,
+								  coalesce(quote_literal(present.unit), 'NULL'), coalesce(quote_literal(present.description), 'NULL')),
+				  HINT = 'UPDATE billing.meters changes unit and description, and sets enforced; for the rest make a new metric.';
 	END IF;
 	UPDATE billing.meters AS m SET enforced = true
 	WHERE m.metric = create_meter.metric AND create_meter.enforced AND NOT m.enforced;
@@ -157,7 +160,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION billing.create_meter(text, text, boolean, text, text[], text, text, boolean) IS
-	'Makes a metric; the arguments are the columns of billing.meters. False when it is there already with the same ones. enforced: consume() will be '
+	'Makes a metric; the arguments are the columns of billing.meters. False when it is there already with the same ones. Its limit is the feature of '
+	'the same name (set_plan_feature()); without one it is unlimited. enforced: consume() will be '
 	'used with it; given beforehand its first use waits for nobody, while for a metric that is there it waits as the first consume() does. '
 	'Errors: 23505 it exists with other arguments, 22023 a bad name, aggregation, property or dimensions, or enforced with an aggregation '
 	'other than sum and count, 23502.';

@@ -160,6 +160,21 @@ kind_of_value(const char *value)
 	return "text";
 }
 
+/* A feature that is misspelt is made, too; so say that one was. */
+static void
+add_feature_if_new(const char *feature, const char *value)
+{
+	const char *kind = kind_of_value(value);
+
+	if (RUN(add_feature, arg_text(feature), arg_text(kind)) > 0)
+		ereport(NOTICE,
+				(errmsg("feature \"%s\" is new: a %s", feature, kind),
+				 strcmp(kind, "limit") == 0 ? errdetail("A plan without it allows none.")
+				 : strcmp(kind, "text") == 0
+					 ? errdetail("A text limits nothing; a limit is a number, or unlimited.")
+					 : errdetail("A plan without it does not have it.")));
+}
+
 static void
 plan_feature_set(const pg_uuid_t *plan_id, const char *feature, const char *value)
 {
@@ -178,7 +193,7 @@ plan_feature_set(const pg_uuid_t *plan_id, const char *feature, const char *valu
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("value of feature \"%s\" is empty", feature),
 						errhint("NULL takes the feature out of the plan.")));
-	RUN(add_feature, arg_text(feature), arg_text(kind_of_value(value)));
+	add_feature_if_new(feature, value);
 	RUN(put_feature, arg_uuid(plan_id), arg_text(feature), arg_text(value));
 }
 

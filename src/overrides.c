@@ -51,7 +51,7 @@ check_until(bool given, TimestampTz until, TimestampTz now)
 {
 	if (given && until <= now)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("until is not to come"),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("until has passed already"),
 				 errdetail("It is %s, and the organization's time is %s.",
 						   pstrdup(timestamptz_to_str(until)), pstrdup(timestamptz_to_str(now))),
 				 errhint("It is the first moment that does not count; NULL: for good.")));

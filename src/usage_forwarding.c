@@ -53,7 +53,7 @@ check_meter(const Meter *meter)
 		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 						errmsg("usage of \"%s\" cannot be forwarded", meter->metric),
 						errdetail("%s", trouble),
-						errhint("Sell the plan with managed_by => 'local': billing charges it.")));
+						errhint("Charge for what billing.close_usage_period() returns.")));
 }
 
 static void

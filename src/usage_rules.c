@@ -240,10 +240,10 @@ check_occurred_at(TimestampTz occurred_at, TimestampTz now, const UsageTables *t
 		if (occurred_at >= tables->raw_since)
 			return NULL;
 		return usage_refusal(
-			ERRCODE_INVALID_PARAMETER_VALUE, "occurred_at is in a time that is closed",
+			ERRCODE_INVALID_PARAMETER_VALUE, "occurred_at is before the events that are kept",
 			psprintf("occurred_at is %s.", pstrdup(timestamptz_to_str(occurred_at))),
 			psprintf(
-				"The setting usage_retention has removed the events before %s: record it later.",
+				"The setting usage_retention has removed the events before %s: pass a time from then on.",
 				pstrdup(timestamptz_to_str(tables->raw_since))));
 	}
 	return usage_refusal(

@@ -231,6 +231,9 @@ read_bounds(FunctionCallInfo fcinfo, UsageRange range)
 	check_given("step", !PG_ARGISNULL(4));
 	check_given("time_zone", time_zone != NULL);
 	step = PG_GETARG_INTERVAL_P(4);
+	/* refuses an unknown zone in its own words, without the query below around them */
+	DirectFunctionCall2(timestamptz_zone, CStringGetTextDatum(time_zone),
+						TimestampTzGetDatum(range.start));
 	return READ(
 		series_bounds, arg_datum(TimestampTzGetDatum(range.start), false), arg_int4(step->month),
 		arg_int4(step->day), arg_datum(IntervalPGetDatum(step), false), arg_text(time_zone),

@@ -47,10 +47,10 @@ CALL billing.set_clock('timed', :'until'::timestamptz - interval '1 microsecond'
 SELECT ok(billing.has_feature('timed', 'sso'), 'to the last moment');
 CALL billing.set_clock('timed', :'until');
 SELECT ok(NOT billing.has_feature('timed', 'sso'), 'the end itself is after it');
-SELECT fails(format('SELECT billing.set_override(%L, %L, %L, %L)', 'timed', 'sso', 'true', :'until'), '22023', 'until is not to come', 'NULL: for good', 'what would never count is refused, by that clock');
+SELECT fails(format('SELECT billing.set_override(%L, %L, %L, %L)', 'timed', 'sso', 'true', :'until'), '22023', 'until has passed already', 'NULL: for good', 'what would never count is refused, by that clock');
 SELECT lives_ok($$SELECT billing.set_override('timed', 'sso', 'true', 'infinity')$$, 'infinity is for good');
 SELECT ok(billing.has_feature('timed', 'sso'), 'and counts');
-SELECT fails($$SELECT billing.set_override('timed', 'sso', 'true', '-infinity')$$, '22023', 'until is not to come', NULL, 'the other infinity never does');
+SELECT fails($$SELECT billing.set_override('timed', 'sso', 'true', '-infinity')$$, '22023', 'until has passed already', NULL, 'the other infinity never does');
 
 -- ---------------------------------------------------------------------------
 -- What is refused
@@ -111,7 +111,7 @@ SELECT fails($$SELECT billing.set_add_on('free', 'seats')$$, 'JB008', 'add-on "s
 SELECT fails($$SELECT billing.set_add_on('free', 'wings')$$, 'JB005', 'unknown add-on "wings"', 'disk, seats, security', 'an unknown add-on');
 SELECT fails($$SELECT billing.set_add_on('free', 'disk', -1)$$, '22023', 'quantity is below 0', '0 removes', 'less than none');
 SELECT fails($$SELECT billing.set_add_on('free', 'disk', NULL)$$, '23502', 'quantity must be given', NULL, 'no quantity');
-SELECT fails($$SELECT billing.set_add_on('free', 'disk', 1, now() - interval '1 day')$$, '22023', 'until is not to come', NULL, 'an end that is past');
+SELECT fails($$SELECT billing.set_add_on('free', 'disk', 1, now() - interval '1 day')$$, '22023', 'until has passed already', NULL, 'an end that is past');
 SELECT fails(format('SELECT billing.create_add_on(%L, %L, %L)', c, n, f), s, m, NULL, 'no add-on: ' || m)
 FROM (VALUES ('disk', 'Disk', '{"storage": 1}', '23505', 'there is an add-on "disk" already'), ('a b', 'A', '{"sso": true}', '22023', 'is no code'),
 			 ('x', 'X', '{"flying": true}', 'JB005', 'unknown feature "flying"'), ('x', 'X', '{"sso": false}', '22023', 'is not true'),

@@ -9,12 +9,12 @@ SELECT results_eq($$SELECT name, value FROM billing.settings ORDER BY name$$,
 	'these settings are there, with these values');
 SELECT is((SELECT count(*) FROM billing.settings WHERE description = ''), 0::bigint, 'each says what it is for');
 SELECT fails($$UPDATE billing.settings SET value = 'dollar' WHERE name = 'default_currency'$$, '22023', 'unknown currency "dollar"', 'USD', 'a currency is a code');
-SELECT throws_ok($$UPDATE billing.settings SET value = '-1 day' WHERE name = 'webhook_tolerance'$$, '23514', NULL, 'a negative time is refused');
-SELECT throws_ok($$UPDATE billing.settings SET value = 'a while' WHERE name = 'retry_base'$$, '22007', NULL, 'what is no time is refused');
-SELECT throws_ok($$UPDATE billing.settings SET value = 'many' WHERE name = 'max_attempts'$$, '22P02', NULL, 'what is no number is refused');
-SELECT throws_ok($$UPDATE billing.settings SET value = '0' WHERE name = 'max_attempts'$$, '23514', NULL, 'no attempt at all is refused');
-SELECT throws_ok($$UPDATE billing.settings SET value = '-5' WHERE name = 'max_webhook_size'$$, '23514', NULL, 'so is a negative size');
-SELECT throws_ok($$UPDATE billing.settings SET value = '100 years' WHERE name = 'webhook_tolerance'$$, '23514', NULL, 'so is a time of a hundred years');
+SELECT throws_ok($$UPDATE billing.settings SET value = '-1 day' WHERE name = 'webhook_tolerance'$$, '22023', NULL, 'a negative time is refused');
+SELECT throws_ok($$UPDATE billing.settings SET value = 'a while' WHERE name = 'retry_base'$$, '22023', NULL, 'what is no time is refused');
+SELECT throws_ok($$UPDATE billing.settings SET value = 'many' WHERE name = 'max_attempts'$$, '22023', NULL, 'what is no number is refused');
+SELECT throws_ok($$UPDATE billing.settings SET value = '0' WHERE name = 'max_attempts'$$, '22023', NULL, 'no attempt at all is refused');
+SELECT throws_ok($$UPDATE billing.settings SET value = '-5' WHERE name = 'max_webhook_size'$$, '22023', NULL, 'so is a negative size');
+SELECT throws_ok($$UPDATE billing.settings SET value = '100 years' WHERE name = 'webhook_tolerance'$$, '22023', NULL, 'so is a time of a hundred years');
 SELECT fails($$UPDATE billing.settings SET value = 'XXX' WHERE name = 'default_currency'$$, '22023', 'unknown currency "XXX"', 'ISO 4217', 'and a currency that there is not');
 SELECT fails($$UPDATE billing.settings SET value = 'paypal' WHERE name = 'default_provider'$$, 'JB005', 'unknown provider "paypal"', 'billing.providers', 'and a provider that there is not');
 SELECT fails($$DELETE FROM billing.settings WHERE name = 'max_attempts'$$, 'JB008', 'cannot be deleted', 'NULL', 'a setting cannot be deleted');

@@ -223,7 +223,7 @@ sql('CALL billing.run_worker()');
 is(sql("SELECT to_regclass('billing.usage_events_2020_05') IS NULL"), 't', 'its events are removed');
 is(sql($old), '12', 'and its totals stay');
 my (undef, undef, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT billing.record_usage('old', 'api_calls', 5, '2020-05-05 10:07+00', 'new')");
-like($error, qr/22023: occurred_at is in a time that is closed.*usage_retention/s, 'nothing is added to them');
+like($error, qr/22023: occurred_at is before the events that are kept.*usage_retention/s, 'nothing is added to them');
 (undef, undef, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT * FROM billing.usage_summary('old', '2020-05-01 00:07+00', '2020-06-01 00:00+00')");
 like($error, qr/22023: usage of .* is known by quarters of an hour only/, 'and none of them is cut');
 

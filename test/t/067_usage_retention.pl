@@ -98,7 +98,7 @@ is(sql("SELECT sum(sum) FROM billing.usage_totals WHERE organization_id LIKE 'or
 # ---- what is closed ----
 
 my ($status, $out, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT billing.record_usage('old', 'api_calls', 1, now() - interval '18 months', 'late')");
-like($error, qr/22023: occurred_at is in a time that is closed.*usage_retention/s, 'nothing is added to what was removed');
+like($error, qr/22023: occurred_at is before the events that are kept.*usage_retention/s, 'nothing is added to what was removed');
 is(sql("SELECT billing.record_usage('old', 'api_calls', 1, now() - interval '18 months', 'old 18 2')"), 'f', 'a key that is known is still known');
 is(sql("SELECT count(*) FROM billing.usage_keys WHERE key = 'late'"), '0', 'and the other one is not used up');
 
