@@ -513,7 +513,7 @@ refuse_endpoint(const Jsonb *arguments, const ProviderAccount *account)
 static const char *
 refuse_usage(const Jsonb *arguments, const ProviderAccount *account)
 {
-	return "Conekta bills no usage: charge for what billing.close_usage_period() returns.";
+	return "Conekta bills no usage: charge for what billing.close_usage_period() returns, as plans with managed_by => 'local' are.";
 }
 
 /* ------------------------------------------------------------------------

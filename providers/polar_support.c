@@ -54,7 +54,7 @@ typedef struct Refusal
 	"Polar charges a saved card without leading the customer away; leave return_url out."
 #define POLAR_RECEIPTS "Polar sends receipts to the address of the customer; leave it out."
 #define POLAR_LATEST \
-	"A meter of Polar has no latest value: sell the plan by provider stripe, or charge for what billing.close_usage_period() returns."
+	"A meter of Polar has no latest value: sell the plan by provider stripe, or charge for what billing.close_usage_period() returns, as plans with managed_by => 'local' are."
 #define SOLD_BY_CHECKOUT \
 	"A checkout sells it: pass success_url to billing.subscribe(), or call billing.create_checkout_session()."
 #define RETRY_BY_POLAR \

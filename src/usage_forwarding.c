@@ -50,10 +50,12 @@ check_meter(const Meter *meter)
 		trouble = "A provider adds up what was used in a period; this metric carries over what was "
 				  "used before.";
 	if (trouble != NULL)
-		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
-						errmsg("usage of \"%s\" cannot be forwarded", meter->metric),
-						errdetail("%s", trouble),
-						errhint("Charge for what billing.close_usage_period() returns.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_NOT_SUPPORTED),
+			 errmsg("usage of \"%s\" cannot be forwarded", meter->metric), errdetail("%s", trouble),
+			 errhint(
+				 "Charge for what billing.close_usage_period() returns, as plans with managed_by => 'local' are.")));
 }
 
 static void
