@@ -265,23 +265,21 @@ column_of(const OwnScan *own, const char *column, bool *isnull)
 /*
  * Whether a subscription gives access is for billing.entitlements to say, not
  * for this file; but where nothing of it hangs on time, all rows that are the
- * same in these columns are the same to that view (is_plain).
+ * same in these columns are the same to that view (is_plain).  A grace hangs
+ * on time: its status always has a beginning.
  */
 static bool
 name_plain(char *name, const OwnScan *own, const Meter *meter)
 {
-	bool isnull; /* none of those that are not asked for it */
-	bool since_null;
+	bool isnull; /* none of them can be */
 	Datum plan_id = column_of(own, "plan_id", &isnull);
 	Datum plan_group = column_of(own, "plan_group", &isnull);
 	Datum status = column_of(own, "status", &isnull);
 	Datum livemode = column_of(own, "livemode", &isnull);
 	char *plan = DatumGetCString(DirectFunctionCall1(uuid_out, plan_id));
 
-	/* a grace begins with it, and without it has no end */
-	(void) column_of(own, "status_since", &since_null);
-	return snprintf(name, NAME_SIZE, "%s\t%s\t%s\t%d\t%d\t%s", meter->metric, plan,
-					TextDatumGetCString(status), DatumGetBool(livemode), since_null,
+	return snprintf(name, NAME_SIZE, "%s\t%s\t%s\t%d\t%s", meter->metric, plan,
+					TextDatumGetCString(status), DatumGetBool(livemode),
 					TextDatumGetCString(plan_group)) < NAME_SIZE;
 }
 
