@@ -27,9 +27,23 @@ SELECT now(), pg_current_xact_id()::text::bigint, 'org_' || :o, 'api_calls', 1 F
 LIMIT = "UPDATE billing.plan_features SET value = '1000000000' WHERE feature = 'api_calls'"
 
 
-def bench(case, name, organizations, clients):
+def subscribe_all(session):
+    """Then each has a limit and a period of its own."""
+    everybody = f"FROM generate_series(1, {ORGANIZATIONS}) AS i"
+    session.rows(f"SELECT count(billing.create_customer('org_' || i, provider => 'sandbox')) {everybody}")
+    session.rows(f"SELECT count(billing.subscribe('org_' || i, 'pro', 'pm_card_visa')) {everybody}")
+    session.rows("CALL billing.run_worker()")
+    active = session.value("SELECT count(*) FROM billing.subscriptions WHERE status = 'active'")
+    if int(active) != ORGANIZATIONS:
+        sys.exit(f"test/bench/run: {active} subscriptions instead of {ORGANIZATIONS}")
+    session.rows("VACUUM ANALYZE")
+
+
+def bench(case, name, organizations, clients, subscribed=False):
     database = Database(name, free_port())
     database.session.rows(LIMIT)
+    if subscribed:
+        subscribe_all(database.session)
     database.session.rows(f"SELECT count(billing.consume('org_' || i, 'api_calls')) FROM generate_series(1, {ORGANIZATIONS}) AS i")
     database.session.rows(REFERENCE)
     scripts = [
@@ -51,11 +65,16 @@ def bench_consume():
     bench(f"consume, {ORGANIZATIONS} organizations, 8 clients", "bench_consume", ORGANIZATIONS, 8)
 
 
+def bench_consume_subscribed():
+    bench(f"consume, {ORGANIZATIONS} subscribed organizations, 8 clients", "bench_consume_subscribed", ORGANIZATIONS, 8, True)
+
+
 def bench_consume_hot():
     bench("consume, one hot organization, 8 clients", "bench_consume_hot", 1, 8)
 
 
 CASES = {
     "consume": bench_consume,
+    "consume_subscribed": bench_consume_subscribed,
     "consume_hot": bench_consume_hot,
 }

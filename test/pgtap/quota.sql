@@ -1,6 +1,6 @@
 -- Hard limits: consume(), check_quota(), reservations; periods by the test clock.
 \ir helpers.psql
-SELECT plan(91);
+SELECT plan(99);
 
 INSERT INTO billing.features (feature, kind) VALUES ('jobs', 'limit'), ('runs', 'limit'), ('disk', 'limit'), ('flag', 'boolean');
 SELECT count(billing.set_plan_feature(p, f, v)) AS set
@@ -146,6 +146,42 @@ SELECT billing.subscribe('paid', 'pro', 'pm_card_visa') IS NOT NULL AS subscribe
 CALL billing.run_worker();
 SELECT is(status_of('paid'), 'active', 'with another plan');
 SELECT is(billing.consume('paid', 'jobs', 90), true, 'more fits at once');
+
+-- What a session has found out about a plan holds for the next organization with it, and no further.
+CREATE FUNCTION room(name text) RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+	quantity int;
+BEGIN
+	FOREACH quantity IN ARRAY '{1000,100,20,10,1}'::int[] LOOP
+		IF billing.consume(name, 'jobs', quantity) THEN
+			RETURN quantity;
+		END IF;
+	END LOOP;
+	RETURN 0;
+END
+$$;
+SELECT count(billing.create_customer(o)) AS made, count(billing.subscribe(o, p, CASE p WHEN 'pro' THEN 'pm_card_visa' END)) AS subscribed
+FROM (VALUES ('same', 'pro'), ('small', 'free'), ('over', 'pro'), ('due', 'pro'), ('later', 'pro'), ('late', 'pro'), ('gone', 'pro'), ('known', 'pro'), ('two', 'pro'), ('moved', 'pro')) AS v (o, p) \gset
+CALL billing.run_worker();
+SELECT results_eq($$SELECT room('same'), room('small')$$, $$VALUES (100, 10)$$, 'each plan has its own limit');
+SELECT billing.set_override('over', 'jobs', '20') AS set \gset
+SELECT is(room('over'), 20, 'an override goes before what is known of the plan');
+UPDATE billing.subscriptions SET current_period_start = current_period_start - interval '1 hour' WHERE organization_id = 'moved';
+SELECT is(room('moved'), 100, 'one with the same plan and a period of its own');
+SELECT ok(c.period_start = s.current_period_start AND c.period_end = s.current_period_end, 'is counted in that')
+FROM billing.usage_counters AS c JOIN billing.subscriptions AS s USING (organization_id) WHERE c.organization_id = 'moved';
+UPDATE billing.subscriptions SET status = 'past_due', status_since = now() - CASE organization_id WHEN 'late' THEN interval '2 days' ELSE '0' END
+WHERE organization_id IN ('due', 'later', 'late');
+UPDATE billing.subscriptions SET status = 'unpaid', status_since = now() WHERE organization_id = 'gone';
+SELECT is(room('due'), 100, 'a failed payment is borne with');
+UPDATE billing.access_rules SET grace = '1 day' WHERE status = 'past_due';
+SELECT results_eq($$SELECT room('later'), room('late'), room('gone')$$, $$VALUES (100, 10, 10)$$, 'the grace of one says nothing of the next');
+UPDATE billing.plan_features SET value = '20' WHERE feature = 'jobs' AND value = '100';
+SELECT is(room('known'), 20, 'and a limit that changes is known at once');
+UPDATE billing.subscriptions SET status = 'unpaid', status_since = now() WHERE organization_id = 'two';
+SELECT is(room('two'), 10, 'as is a status');
+
 UPDATE billing.plan_features SET value = 'unlimited' WHERE feature = 'jobs';
 SELECT is(billing.consume('timed', 'jobs', 1e20), true, 'as does another limit');
 UPDATE billing.plan_features SET value = '0' WHERE feature = 'jobs';
