@@ -17,7 +17,7 @@ CREATE TABLE billing.meters
 	CHECK ((aggregation = 'unique') = (property IS NOT NULL)),
 	CHECK (aggregation <> 'weighted' OR dimensions = '{}')
 );
-COMMENT ON TABLE billing.meters IS 'What is counted. A metric''s limit is the feature of the same name.';
+COMMENT ON TABLE billing.meters IS 'What is counted. A metric''s limit is the feature of the same name; a boolean one that is off is a limit of 0.';
 COMMENT ON COLUMN billing.meters.aggregation IS
 	'sum of the quantities, count of the events, their max, the latest quantity (of two at the same moment the one that was recorded later), '
 	'unique: how many different values the property has, or weighted: the level''s average over the range, which is the sum of each quantity '
@@ -303,6 +303,6 @@ AS 'MODULE_PATHNAME', 'billing_usage_summary';
 COMMENT ON FUNCTION billing.usage_summary(text, timestamptz, timestamptz) IS
 	'Per metric: what was used in [start_at, end_at), the limit of the plan (Infinity: unlimited, also where no feature limits the '
 	'metric), what remains (never below 0), and the percentage used (two decimals; NULL when unlimited, Infinity for what is not in '
-	'the plan); projected: what a sum or count that starts at 0 comes to by the end of the range at its present pace, else the quantity; overage: what is '
+	'the plan); projected: what a sum or count that starts at 0 comes to by the end of the range at its present pace (of an hour at least), else the quantity; overage: what is '
 	'beyond the limit. Exact on the snapshot of the query, whether or not the worker runs. Default: the current period of the subscription, else the calendar month (UTC). Errors: 22023 end_at is not after start_at, or a bound inside a quarter '
 	'of an hour whose events retention has removed.';

@@ -322,6 +322,22 @@ entitlement_find(const char *organization_id, const char *feature, Entitlement *
 	return best_of(terms, count, found);
 }
 
+Numeric
+metric_limit(const char *organization_id, const char *metric)
+{
+	Entitlement found;
+
+	if (entitlement_find(organization_id, metric, &found))
+	{
+		if (found.kind == FEATURE_LIMIT)
+			return found.limit;
+		if (found.kind == FEATURE_BOOLEAN &&
+			(found.value == NULL || strcmp(found.value, "true") != 0))
+			return int64_to_numeric(0);
+	}
+	return numeric_of_text("Infinity");
+}
+
 /* ------------------------------------------------------------------------
  * All organisations
  * ------------------------------------------------------------------------

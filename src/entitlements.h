@@ -32,6 +32,12 @@ typedef struct Entitlement
 extern bool entitlement_find(const char *organization_id, const char *feature, Entitlement *found);
 
 /*
+ * How much of a metric there may be, by the feature of its name: its limit, 0
+ * where it is a boolean that is off, else Infinity.
+ */
+extern Numeric metric_limit(const char *organization_id, const char *metric);
+
+/*
  * The same for every organisation of which something is to say, and at last
  * (organization_id NULL) for all others.  False, and nothing is visited, when
  * more than "most" rows say something.

@@ -23,6 +23,9 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+/* More often than a period can begin while we look. */
+#define RENEWALS_MAX 20
+
 /* ------------------------------------------------------------------------
  * Metrics
  * ------------------------------------------------------------------------
@@ -97,11 +100,11 @@ is_current(const Allowance *allowance)
 		   counter->period.end == period.end;
 }
 
-/* Opens it, moved to the present period if need be. */
+/* Opens it, moved to the present period if need be; others may move it on, but not for ever. */
 static void
 open_current(Allowance *allowance, text *organization_id, text *metric)
 {
-	for (;;)
+	for (int i = 0; i < RENEWALS_MAX; i++)
 	{
 		allowance->quota = quota_of(organization_id, allowance->meter, allowance->now);
 		counter_open(&allowance->counter, organization_id, metric);
@@ -111,6 +114,9 @@ open_current(Allowance *allowance, text *organization_id, text *metric)
 		CHECK_FOR_INTERRUPTS();
 		counter_renew(organization_id, allowance->meter);
 	}
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("the period of metric \"%s\" keeps changing", allowance->meter->metric),
+					errhint("Try again.")));
 }
 
 static void

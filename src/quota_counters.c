@@ -315,25 +315,15 @@ counters_note(List *counts, const UsageRow *row)
 	return lappend(counts, count);
 }
 
-static int
-text_order(const text *a, const text *b)
-{
-	int length_a = VARSIZE_ANY_EXHDR(a);
-	int length_b = VARSIZE_ANY_EXHDR(b);
-	int order = memcmp(VARDATA_ANY(a), VARDATA_ANY(b), Min(length_a, length_b));
-
-	return order != 0 ? order : length_a - length_b;
-}
-
 /* By counter. */
 static int
 count_order(const ListCell *a, const ListCell *b)
 {
 	const Count *left = lfirst(a);
 	const Count *right = lfirst(b);
-	int order = text_order(left->row->organization_id, right->row->organization_id);
+	int order = usage_text_order(left->row->organization_id, right->row->organization_id);
 
-	return order != 0 ? order : text_order(left->row->metric, right->row->metric);
+	return order != 0 ? order : usage_text_order(left->row->metric, right->row->metric);
 }
 
 /* Until its successor is known a period goes on, but not for what is yet to come. */

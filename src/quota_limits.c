@@ -91,17 +91,6 @@ SQL_FUNCTION(billing_forget_limits)
  * From the tables
  * ------------------------------------------------------------------------
  */
-/* What no feature limits is unlimited. */
-static Numeric
-limit_of(const char *organization_id, const char *metric)
-{
-	Entitlement found;
-
-	if (entitlement_find(organization_id, metric, &found) && found.kind == FEATURE_LIMIT)
-		return found.limit;
-	return numeric_of_text("Infinity");
-}
-
 /* The moments at which entitlements change although no row does. */
 QUERY(
 	next_moment,
@@ -126,7 +115,7 @@ quota_read(const char *organization_id, const Meter *meter, TimestampTz now, Tim
 
 	quota.period = meter->carried ? (UsageRange){DT_NOBEGIN, DT_NOEND}
 								  : usage_period(organization_id);
-	quota.limit = limit_of(organization_id, meter->metric);
+	quota.limit = metric_limit(organization_id, meter->metric);
 	if (until == NULL)
 		return quota;
 	*until = quota_end(&quota, now);

@@ -251,6 +251,9 @@ extern void usage_store_prepare(UsageStore *store, TimestampTz occurred_at);
 extern void usage_store_put_counted(UsageStore *store, const UsageRow *row);
 extern void usage_store_close(UsageStore *store);
 
+/* By bytes; below, above or 0, as memcmp(). */
+extern int usage_text_order(const text *a, const text *b);
+
 /* The next id of version 7; greater than the last one that this session made. */
 extern void usage_make_id(pg_uuid_t *id);
 

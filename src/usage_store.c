@@ -459,8 +459,8 @@ typedef struct KeyedRow
 	int64 number;
 } KeyedRow;
 
-static int
-text_order(const text *a, const text *b)
+int
+usage_text_order(const text *a, const text *b)
 {
 	int length_a = VARSIZE_ANY_EXHDR(a);
 	int length_b = VARSIZE_ANY_EXHDR(b);
@@ -475,10 +475,10 @@ key_order(const void *a, const void *b)
 {
 	const KeyedRow *left = a;
 	const KeyedRow *right = b;
-	int order = text_order(left->row->organization_id, right->row->organization_id);
+	int order = usage_text_order(left->row->organization_id, right->row->organization_id);
 
 	if (order == 0)
-		order = text_order(left->row->key, right->row->key);
+		order = usage_text_order(left->row->key, right->row->key);
 	if (order == 0)
 		order = left->number < right->number ? -1 : 1;
 	return order;

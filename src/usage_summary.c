@@ -16,17 +16,6 @@
  * Limits
  * ------------------------------------------------------------------------
  */
-/* What no feature limits is unlimited. */
-static Numeric
-limit_of_metric(const char *organization_id, const char *metric)
-{
-	Entitlement found;
-
-	if (entitlement_find(organization_id, metric, &found) && found.kind == FEATURE_LIMIT)
-		return found.limit;
-	return numeric_of_text("Infinity");
-}
-
 static Numeric
 remaining_of(Numeric quantity, Numeric limit)
 {
@@ -50,17 +39,26 @@ percentage_of(Numeric quantity, Numeric limit)
 		DirectFunctionCall2(numeric_round, NumericGetDatum(ratio), Int32GetDatum(2)));
 }
 
-/* What it comes to at the end of the range when it goes on like this; whole units as they are. */
+/* The pace of so little time is none. */
+#define PACE_MIN USECS_PER_HOUR
+
+/*
+ * What it comes to at the end of the range when it goes on like this; whole
+ * units as they are.  What came at once at the beginning is no pace: it is
+ * taken as that of an hour, or of the whole range where that is shorter.
+ */
 static Numeric
 projection_of(const Meter *meter, Numeric quantity, UsageRange range, TimestampTz now)
 {
+	int64 length = range.end - range.start;
+	int64 passed = Max(now - range.start, Min(length, PACE_MIN));
 	Numeric ratio;
 
 	if (meter->carried || now <= range.start || now >= range.end ||
 		(meter->aggregation != AGGREGATE_SUM && meter->aggregation != AGGREGATE_COUNT))
 		return quantity;
-	ratio = numeric_over(numeric_times(quantity, int64_to_numeric(range.end - range.start)),
-						 int64_to_numeric(now - range.start));
+	ratio = numeric_over(numeric_times(quantity, int64_to_numeric(length)),
+						 int64_to_numeric(passed));
 	return DatumGetNumeric(
 		DirectFunctionCall2(numeric_round, NumericGetDatum(ratio), Int32GetDatum(2)));
 }
@@ -124,7 +122,7 @@ put_meters(ReturnSetInfo *result, const char *organization_id, const UsageTail *
 		if (meter == NULL)
 			continue;
 		fill_summary(values, nulls, meter, usage_quantity(organization_id, meter, tail, range),
-					 limit_of_metric(organization_id, meter->metric), range, now);
+					 metric_limit(organization_id, meter->metric), range, now);
 		memcpy(values + SUMMARY_COLUMNS, more->values, sizeof(Datum) * more->count);
 		memcpy(nulls + SUMMARY_COLUMNS, more->nulls, sizeof(bool) * more->count);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
