@@ -1,7 +1,7 @@
 -- Usage at speed: every way in, every aggregation, voids and corrections, and
 -- totals that are exact whether the worker has come by or not.
 \ir helpers.psql
-SELECT plan(58);
+SELECT plan(61);
 -- dates in here grow old
 UPDATE billing.settings SET value = '50 years' WHERE name = 'usage_retention';
 
@@ -199,6 +199,19 @@ BEGIN READ ONLY;
 SELECT fails($$SELECT billing.record_usage('b', 'api_calls')$$, '25006', 'read-only', NULL, 'nor does a read-only transaction record');
 COMMIT;
 SELECT fails($$UPDATE billing.meters SET dimensions = '{}' WHERE metric = 'c_sum'$$, 'JB008', 'metric "c_sum" is in use', 'new metric', 'what totals are kept by stays');
+
+-- Quantities up to the bound, in whatever form: 1e29 takes no more bytes than 1
+BEGIN;
+SELECT count(billing.record_usage('large', m, q)) AS recorded
+FROM unnest('{c_sum,c_max,c_latest,c_level,c_total,c_rent}'::text[]) AS m,
+	 unnest('{1e29,999999999999999999999999999999,99999999999999999999,9223372036854775808,9223372036854775807,1000000000000000,999999999999999,0.000000000001,1}'::numeric[]) AS q \gset
+SELECT is((SELECT quantity FROM billing.usage_summary('large') WHERE metric = 'c_sum'),
+	1100000000118448744073709551613.000000000001, 'quantities that no bigint holds are added up');
+SELECT is((SELECT quantity FROM billing.usage_summary('large') WHERE metric = 'c_max'), 999999999999999999999999999999::numeric, 'and compared');
+COMMIT;
+CALL billing.run_worker();
+SELECT is((SELECT quantity FROM billing.usage_summary('large') WHERE metric = 'c_total'),
+	1100000000118448744073709551613.000000000001, 'by the worker as well');
 
 -- Partitions
 SELECT billing.record_usage('old', 'api_calls', 3, '2020-05-05 10:07+00', 'old') AS recorded \gset
