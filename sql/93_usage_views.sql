@@ -32,8 +32,9 @@ COMMENT ON VIEW billing.usage_report IS
 	'What every organisation uses of every metric in its current period, and how much it may. The columns are those of usage_summary().';
 COMMENT ON COLUMN billing.usage_report.livemode IS 'Of the customer; NULL when the organisation is none.';
 COMMENT ON COLUMN billing.usage_report.plan IS
-	'That of the subscription that entitles it and that the period is of (view entitlements), else the default plan.';
-COMMENT ON COLUMN billing.usage_report.status IS 'Of that subscription; NULL without one.';
+	'That of the subscription that the period is of (view usage_subscriptions) where that gives access, else the default plan.';
+COMMENT ON COLUMN billing.usage_report.status IS
+	'Of that subscription, also when it gives no access any more (unpaid, paused, past its grace); NULL without one.';
 
 CREATE VIEW billing.quota_utilization WITH (security_invoker = true) AS
 	SELECT r.organization_id, r.livemode, r.metric, r.quantity, r."limit", r.remaining, r.percentage,

@@ -254,7 +254,7 @@ FROM (VALUES
 	('{report}', 'webhook_endpoints provider_circuits'),
 	('{app,report}', 'usage_top'),
 	('{app,report}',
-	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
+	 'all_organizations currencies countries providers provider_currencies entitlements usage_subscriptions events outbox_status webhook_status '
 	 'subscriptions access_rules organization_add_ons'),
 	('{app,report}', 'usage_late usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
