@@ -53,7 +53,7 @@ BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
-									 'usage_values', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines',
+									 'usage_values', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
 									 'idempotency_keys',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
