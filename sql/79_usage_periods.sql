@@ -48,6 +48,25 @@ COMMENT ON COLUMN billing.usage_closing_lines.in_quarters IS
 	'into the quarter between two periods then counts with the later one. Sums stay exact so; a level changes by what it has changed by there.';
 CREATE INDEX usage_closing_lines_period ON billing.usage_closing_lines (organization_id, period_start, metric);
 
+-- The rollup marks what it adds to in closed periods, in its transaction, and a
+-- closing marks its own period: a run that does not see the closing has taken in
+-- nothing but what was visible before it was committed, and so to the next
+-- closing.  That one takes the marks of others that it sees.
+CREATE TABLE billing.usage_closing_marks
+(
+	organization_id text NOT NULL,
+	id uuid NOT NULL DEFAULT billing.new_id(),
+	period_start timestamptz NOT NULL,
+	metric text,
+	marked_in xid8 NOT NULL DEFAULT pg_current_xact_id(),
+	PRIMARY KEY (organization_id, id)
+);
+COMMENT ON TABLE billing.usage_closing_marks IS
+	'Closed periods into which something may have come since a closing looked at them: all others need no look. What the totals do not hold yet '
+	'is marked when they take it in.';
+COMMENT ON COLUMN billing.usage_closing_marks.metric IS 'NULL: all of them, as nothing has looked at the period since it was closed.';
+CREATE INDEX usage_closings_end ON billing.usage_closings (organization_id, period_end);
+
 CREATE FUNCTION billing.keep_closings() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -64,6 +83,7 @@ CREATE TRIGGER keep_closings BEFORE UPDATE OR DELETE ON billing.usage_closing_li
 	FOR EACH ROW EXECUTE FUNCTION billing.keep_closings();
 SELECT pg_extension_config_dump('billing.usage_closings', '');
 SELECT pg_extension_config_dump('billing.usage_closing_lines', '');
+SELECT pg_extension_config_dump('billing.usage_closing_marks', '');
 
 CREATE FUNCTION billing.close_usage_period(organization_id text, start_at timestamptz, end_at timestamptz)
 RETURNS TABLE (metric text, kind text, period_start timestamptz, period_end timestamptz, quantity numeric)

@@ -35,27 +35,53 @@ INSERT INTO billing.access_rules (status, gives_access, builtin) VALUES
 	('incomplete_expired', false, true), ('canceled', false, true);
 SELECT pg_extension_config_dump('billing.access_rules', 'WHERE NOT builtin');
 
--- The subscription that entitles an organisation, one per plan group: the one
--- documented predicate of access, used by features, limits and reports. The
--- clock is asked only where an end is known: most subscriptions have none.
-CREATE VIEW billing.entitlements AS
+-- The clock is asked only where an end is known: most subscriptions have none.
+CREATE VIEW billing.subscription_access AS
 	SELECT s.organization_id, s.id AS subscription_id, s.plan_id, s.plan_group, s.quantity, s.status, s.livemode,
-		   s.current_period_start, s.current_period_end, e.access_until
+		   s.current_period_start, s.current_period_end, e.access_until,
+		   (r.gives_access OR (s.status = 'canceled' AND s.access_until IS NOT NULL))
+			   AND CASE WHEN e.access_until IS NULL THEN true ELSE e.access_until > billing.now(s.organization_id) END AS gives_access
 	FROM billing.subscriptions AS s
 	JOIN billing.access_rules AS r ON r.status = s.status
 	CROSS JOIN LATERAL (SELECT CASE WHEN s.status = 'canceled' THEN s.access_until
 									WHEN r.grace IS NOT NULL THEN (s.status_since AT TIME ZONE 'UTC' + r.grace) AT TIME ZONE 'UTC'
 							   END) AS e (access_until)
-	WHERE (r.gives_access OR (s.status = 'canceled' AND s.access_until IS NOT NULL))
-		AND CASE WHEN e.access_until IS NULL THEN true ELSE e.access_until > billing.now(s.organization_id) END
-		AND (s.livemode
-			 OR coalesce(current_setting('janua_billing.allow_sandbox', true)::boolean, false)
-			 OR NOT EXISTS (SELECT FROM billing.provider_accounts AS a WHERE a.livemode));
+	WHERE s.livemode
+		OR coalesce(current_setting('janua_billing.allow_sandbox', true)::boolean, false)
+		OR NOT EXISTS (SELECT FROM billing.provider_accounts AS a WHERE a.livemode);
+COMMENT ON VIEW billing.subscription_access IS
+	'Subscriptions that count (those in test mode only while no live account exists or janua_billing.allow_sandbox is on), and whether they '
+	'give access: what entitlements and usage_subscriptions share.';
+
+-- The subscription that entitles an organisation, one per plan group: the one
+-- documented predicate of access, used by features, limits and reports.
+CREATE VIEW billing.entitlements AS
+	SELECT a.organization_id, a.subscription_id, a.plan_id, a.plan_group, a.quantity, a.status, a.livemode,
+		   a.current_period_start, a.current_period_end, a.access_until
+	FROM billing.subscription_access AS a
+	WHERE a.gives_access;
 COMMENT ON VIEW billing.entitlements IS
 	'Subscriptions that give access, by access_rules: as shipped trialing, active (also when it ends with its period), and past_due '
 	'(the grace of a failed payment), and a canceled one until access_until. unpaid, paused, incomplete and ended ones give the default '
 	'plan. Test-mode subscriptions count only while no live account exists or janua_billing.allow_sandbox is on.';
 COMMENT ON COLUMN billing.entitlements.access_until IS 'When it stops to give access if nothing changes: the end of a grace. NULL: not known.';
+
+-- When a grace ends in the middle of a period, what was used in it is still
+-- used.  But one that gives no access is not waited for: whether it has another
+-- period is for a payment to say.
+CREATE VIEW billing.usage_subscriptions AS
+	SELECT DISTINCT ON (a.organization_id)
+		   a.organization_id, a.subscription_id, a.plan_id, a.status, a.gives_access, a.current_period_start, a.current_period_end
+	FROM billing.subscription_access AS a
+	WHERE CASE WHEN a.gives_access THEN true
+			   ELSE a.status IN ('trialing', 'active', 'past_due', 'unpaid', 'paused') AND a.current_period_start IS NOT NULL
+					AND a.current_period_end > billing.now(a.organization_id) END
+	ORDER BY a.organization_id, a.current_period_start IS NOT NULL AND a.current_period_end IS NOT NULL DESC, a.plan_group = 'default' DESC,
+			 a.gives_access DESC, a.current_period_start DESC, a.subscription_id;
+COMMENT ON VIEW billing.usage_subscriptions IS
+	'The subscription in whose period the usage of an organisation counts: one that gives access, or that lives (trialing, active, past_due, '
+	'unpaid, paused) until the end of the period that is known; of several that of the plan group default first. Without one it is the '
+	'calendar month in UTC.';
 
 -- ---------------------------------------------------------------------------
 -- Beside the plans

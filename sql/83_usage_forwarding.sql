@@ -85,7 +85,8 @@ CREATE TABLE billing.usage_forwards
 	CHECK ((state = 'accepted') = (accepted_at IS NOT NULL))
 );
 COMMENT ON TABLE billing.usage_forwards IS
-	'What providers are told of usage: for each organisation, metric and hour (UTC) one row, and another revision when the hour has changed since.';
+	'What providers are told of usage: for each organisation, metric and hour (UTC) one row, and another revision when the hour has changed since. '
+	'Rows of an hour are removed when usage_retention has removed its events, its newest revision is accepted and its period is over.';
 COMMENT ON COLUMN billing.usage_forwards.hour IS
 	'Where it begins. An hour that a billing period cuts is only its part in the period that ends; the rest belongs to the next hour.';
 COMMENT ON COLUMN billing.usage_forwards.quantity IS 'What the hour came to when this revision was made; of latest, the level at its end.';
@@ -96,6 +97,7 @@ COMMENT ON COLUMN billing.usage_forwards.state IS
 COMMENT ON COLUMN billing.usage_forwards.after_close IS
 	'Made when the provider may have finished the invoice of that period already (an hour after its end): it may be billed by nobody.';
 COMMENT ON COLUMN billing.usage_forwards.identifier IS 'The same for the same revision of the same hour, so that it is counted once.';
+CREATE INDEX usage_forwards_hour ON billing.usage_forwards (hour);
 CREATE INDEX usage_forwards_batch ON billing.usage_forwards (batch);
 CREATE INDEX usage_forwards_open ON billing.usage_forwards (at) WHERE state <> 'accepted';
 
@@ -273,12 +275,17 @@ AS 'MODULE_PATHNAME', 'billing_forwarded_quantity';
 COMMENT ON FUNCTION billing.forwarded_quantity(text, text, timestamptz) IS
 	'What the hour comes to now, as it would be forwarded: the sum or number of its usage, or the level at its end. Errors: JB005 unknown metric.';
 
--- Differences first.  The totals say what there is to tell, the revisions what was told.
+-- Differences first.  The totals say what there is to tell, the revisions what
+-- was told.  An hour that has lost its events may have edges inside a quarter,
+-- where it cannot be counted any more; then what the last revision was made of
+-- stands for it.  One that reaches an hour back begins with them.
 CREATE VIEW billing.usage_forwarding_status AS
-	WITH counted AS (
+	WITH kept AS (
+		SELECT coalesce(max(s.raw_since) + interval '1 hour', '-infinity') AS since FROM billing.usage_rollup_state AS s
+	), counted AS (
 		SELECT DISTINCT t.organization_id, t.metric, date_trunc('hour', t.bucket, 'UTC') AS hour
 		FROM billing.usage_totals AS t
-		WHERE t.metric IN (SELECT f.metric FROM billing.usage_forwarding AS f)
+		WHERE t.metric IN (SELECT f.metric FROM billing.usage_forwarding AS f) AND t.bucket >= (SELECT k.since FROM kept AS k)
 	), expected AS (
 		SELECT c.organization_id, c.metric, c.hour, f.provider, f.account
 		FROM counted AS c
@@ -296,9 +303,8 @@ CREATE VIEW billing.usage_forwarding_status AS
 		   q.counted - coalesce(t.accepted, 0) AS difference, coalesce(t.state, 'waiting') AS state, coalesce(t.revisions, 0) AS revisions,
 		   coalesce(t.after_close, false) AS after_close, t.error_code, t.accepted_at
 	FROM hours AS h
-	CROSS JOIN LATERAL (SELECT billing.forwarded_quantity(h.organization_id, h.metric, h.hour) AS counted) AS q
 	CROSS JOIN LATERAL (
-		SELECT max(w.revision) AS revisions,
+		SELECT max(w.revision) AS revisions, (array_agg(w.quantity ORDER BY w.revision DESC))[1] AS newest,
 			   (array_agg(w.quantity ORDER BY w.revision DESC) FILTER (WHERE w.state IN ('sent', 'accepted')))[1] AS sent,
 			   (array_agg(w.quantity ORDER BY w.revision DESC) FILTER (WHERE w.state = 'accepted'))[1] AS accepted,
 			   (array_agg(w.state ORDER BY w.revision DESC))[1] AS state,
@@ -307,10 +313,14 @@ CREATE VIEW billing.usage_forwarding_status AS
 		FROM billing.usage_forwards AS w
 		WHERE w.organization_id = h.organization_id AND w.metric = h.metric AND w.hour = h.hour AND w.provider = h.provider
 			AND w.account = h.account) AS t
+	CROSS JOIN LATERAL (
+		SELECT CASE WHEN h.hour >= (SELECT k.since FROM kept AS k) THEN billing.forwarded_quantity(h.organization_id, h.metric, h.hour)
+					ELSE t.newest END AS counted) AS q
 	ORDER BY q.counted IS DISTINCT FROM t.accepted DESC, h.hour DESC, h.organization_id, h.metric;
 COMMENT ON VIEW billing.usage_forwarding_status IS
 	'What we have counted in each hour, what was sent of it to the provider and what the provider has accepted; hours that differ come first. '
-	'The hour that is not over differs as long as it goes on.';
+	'The hour that is not over differs as long as it goes on. Hours whose events usage_retention has removed are there while they have rows in '
+	'usage_forwards, with what they came to when they were last counted.';
 COMMENT ON COLUMN billing.usage_forwarding_status.sent IS 'What the hour comes to by what is on its way or accepted; NULL: nothing is.';
 COMMENT ON COLUMN billing.usage_forwarding_status.difference IS 'Counted here and not accepted there.';
 COMMENT ON COLUMN billing.usage_forwarding_status.state IS

@@ -32,18 +32,25 @@ COMMENT ON VIEW billing.usage_report IS
 	'What every organisation uses of every metric in its current period, and how much it may. The columns are those of usage_summary().';
 COMMENT ON COLUMN billing.usage_report.livemode IS 'Of the customer; NULL when the organisation is none.';
 COMMENT ON COLUMN billing.usage_report.plan IS
-	'That of the subscription that entitles it and that the period is of (view entitlements), else the default plan.';
-COMMENT ON COLUMN billing.usage_report.status IS 'Of that subscription; NULL without one.';
+	'That of the subscription that the period is of (view usage_subscriptions) where that gives access, else the default plan.';
+COMMENT ON COLUMN billing.usage_report.status IS
+	'Of that subscription, also when it gives no access any more (unpaid, paused, past its grace); NULL without one.';
 
 CREATE VIEW billing.quota_utilization WITH (security_invoker = true) AS
 	SELECT r.organization_id, r.livemode, r.metric, r.quantity, r."limit", r.remaining, r.percentage,
-		   (SELECT max(t.percent) FROM (VALUES (50), (75), (90), (100)) AS t (percent) WHERE r.percentage >= t.percent) AS threshold,
+		   (SELECT max(w.threshold)
+			FROM (SELECT t.thresholds
+				  FROM billing.usage_thresholds AS t
+				  WHERE t.organization_id IN ('', r.organization_id) AND t.metric IN ('', r.metric)
+				  ORDER BY t.organization_id <> '' DESC, t.metric <> '' DESC LIMIT 1) AS s,
+				 unnest(s.thresholds) AS w (threshold)
+			WHERE r.quantity > 0 AND 100 * r.quantity >= w.threshold * r."limit") AS threshold,
 		   r.projected, r.projected > r."limit" AS projected_over, r.overage, r.period_start, r.period_end, r.plan
 	FROM billing.usage_report AS r
 	WHERE r."limit" < 'Infinity'
 	ORDER BY r.percentage DESC, r.organization_id, r.metric;
 COMMENT ON VIEW billing.quota_utilization IS 'How much of the limits is used in the current periods, those that are nearest to their limit first.';
-COMMENT ON COLUMN billing.quota_utilization.threshold IS 'The highest of 50, 75, 90 and 100 percent that was reached; NULL below.';
+COMMENT ON COLUMN billing.quota_utilization.threshold IS 'The highest percentage of usage_thresholds that is reached; NULL below all. By the exact quantity, as alerts are, not the rounded percentage.';
 COMMENT ON COLUMN billing.quota_utilization.projected_over IS 'At the present pace it is over the limit at the end of the period.';
 
 -- Sums and numbers of events are added up for all at once; what does not add

@@ -53,7 +53,7 @@ BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
-									 'usage_values', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_thresholds', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines',
+									 'usage_values', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
 									 'idempotency_keys',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
@@ -72,6 +72,10 @@ BEGIN
 END
 $$;
 
+-- The thresholds for all are for everybody.
+ALTER TABLE billing.usage_thresholds ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.usage_thresholds
+	USING (billing.sees_all_organizations() OR organization_id IN ('', current_setting('janua_billing.organization_id', true)));
 -- What the views of tenants read beside them: subqueries see what the tenant sees.
 ALTER TABLE billing.outbox ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.outbox
@@ -250,12 +254,12 @@ FROM (VALUES
 	('{report}', 'webhook_endpoints provider_circuits'),
 	('{app,report}', 'usage_top'),
 	('{app,report}',
-	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
+	 'all_organizations currencies countries providers provider_currencies entitlements usage_subscriptions events outbox_status webhook_status '
 	 'subscriptions access_rules organization_add_ons'),
-	('{app,report}', 'usage_thresholds usage_late usage_forwarding usage_forwards usage_forwarding_status'),
+	('{app,report}', 'usage_late usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices plan_features features add_ons add_on_features meters usage_events usage_totals usage_organizations '
-	 'usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
+	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
 	 'usage_tail reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)

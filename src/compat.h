@@ -23,6 +23,9 @@
 #include "pgstat.h"
 #include "storage/proc.h"
 #include "utils/wait_event.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 #if PG_VERSION_NUM < 150000
 #error "janua_billing needs PostgreSQL 15 or newer"

@@ -88,6 +88,23 @@ QUERY(prune_portals,
 	  "AND created_at < now() - make_interval(secs => $1) ORDER BY created_at LIMIT $2))",
 	  FLOAT8OID, INT8OID);
 
+/*
+ * Of an hour that has lost its events nothing changes any more, and a provider
+ * takes nothing that is older than 35 days: when what it comes to was accepted
+ * last, and its period is over, nobody asks for it again.
+ */
+QUERY(
+	prune_forwards,
+	"DELETE FROM billing.usage_forwards AS w USING (SELECT n.organization_id, n.metric, n.hour, n.provider, n.account "
+	"FROM billing.usage_forwards AS n WHERE n.hour < (SELECT least(s.raw_since, now() - interval '36 days') FROM billing.usage_rollup_state AS s) "
+	"AND n.state = 'accepted' AND NOT EXISTS (SELECT FROM billing.usage_forwards AS a WHERE a.organization_id = n.organization_id "
+	"AND a.metric = n.metric AND a.hour = n.hour AND a.provider = n.provider AND a.account = n.account AND a.revision > n.revision) "
+	"AND NOT EXISTS (SELECT FROM billing.usage_forward_periods AS p WHERE p.organization_id = n.organization_id AND p.provider = n.provider "
+	"AND p.account = n.account AND p.starts_at < n.hour + interval '1 hour' AND (p.ends_at IS NULL OR p.ends_at > now())) "
+	"ORDER BY n.hour LIMIT $1) AS o WHERE w.organization_id = o.organization_id AND w.metric = o.metric AND w.hour = o.hour "
+	"AND w.provider = o.provider AND w.account = o.account",
+	INT8OID);
+
 static void
 prune(void *context)
 {
@@ -106,6 +123,7 @@ prune(void *context)
 	RUN(prune_portals,
 		arg_datum(Float8GetDatum(setting_seconds("outbox_retention", 90 * days)), false),
 		arg_int(PRUNE_BATCH));
+	RUN(prune_forwards, arg_int(PRUNE_BATCH));
 	audit_prune(PRUNE_BATCH);
 }
 

@@ -514,6 +514,9 @@ typedef struct UsageLine
  */
 extern List *usage_period_close(const char *organization_id, UsageRange period);
 
+/* As usage_forwarding_touched(): marks the closed periods that they are in. */
+extern void usage_closings_touched(Arg organization_ids, Arg metrics, Arg buckets);
+
 /* The same lines on the active snapshot, without closing; the period need not be over. */
 extern List *usage_period_preview(const char *organization_id, UsageRange period);
 

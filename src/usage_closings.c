@@ -11,6 +11,10 @@
  * their lines.  So closings of one organisation wait for each other, and read
  * on a snapshot that is taken then, whatever the isolation of the caller.
  *
+ * Periods into which nothing can have come since a closing looked at them are
+ * left out: those without a mark (usage_closing_marks) and without an event in
+ * the tail.
+ *
  * Events of a quarter of an hour may be gone (usage_retention) when a period
  * that begins or ends inside of it changes.  Whole quarters are still known, so
  * from then on differences are taken of the period as if it began, or began
@@ -42,6 +46,8 @@ typedef struct Scope
 	const char *organization_id;
 	const UsageTail *tail;
 	List *meters;
+	Rows marks; /* as list_marks has them */
+	int64 mark_count;
 } Scope;
 
 static Arg
@@ -213,6 +219,36 @@ correction_of(const Scope *scope, const Meter *meter, UsageRange period)
 	return line;
 }
 
+static bool
+is_marked(const Scope *scope, const Meter *meter, UsageRange period)
+{
+	for (int64 i = 0; i < scope->mark_count; i++)
+	{
+		if (rows_time(scope->marks, i, 1) == period.start &&
+			(rows_null(scope->marks, i, 2) ||
+			 strcmp(rows_text(scope->marks, i, 2), meter->metric) == 0))
+			return true;
+	}
+	return false;
+}
+
+/* As usage_closings_touched() looks at what is in the totals. */
+static bool
+is_in_tail(const Scope *scope, const Meter *meter, UsageRange period)
+{
+	ListCell *cell;
+
+	foreach (cell, usage_tail_events(scope->tail, scope->organization_id, meter->metric))
+	{
+		const UsageEvent *event = lfirst(cell);
+
+		if (event->occurred_at < period.end &&
+			(meter->carried || event->occurred_at >= usage_bucket(period.start)))
+			return true;
+	}
+	return false;
+}
+
 /*
  * What retention had left behind when a closing looked at it stays as it is:
  * nothing is added to it any more.
@@ -237,7 +273,12 @@ corrections_of(const Scope *scope)
 		ListCell *cell;
 
 		foreach (cell, scope->meters)
-			lines = add_line(lines, correction_of(scope, lfirst(cell), period));
+		{
+			const Meter *meter = lfirst(cell);
+
+			if (is_marked(scope, meter, period) || is_in_tail(scope, meter, period))
+				lines = add_line(lines, correction_of(scope, meter, period));
+		}
 	}
 	return lines;
 }
@@ -264,11 +305,16 @@ usage_of(const Scope *scope, UsageRange period)
  * ------------------------------------------------------------------------
  */
 QUERY(list_meters, "SELECT metric FROM billing.meters ORDER BY metric", InvalidOid);
+QUERY(
+	list_marks,
+	"SELECT period_start, metric, array_agg(id) FILTER (WHERE marked_in IS DISTINCT FROM pg_current_xact_id_if_assigned()) "
+	"FROM billing.usage_closing_marks WHERE organization_id = $1 GROUP BY period_start, metric",
+	TEXTOID);
 
 static Scope
 scope_open(const char *organization_id)
 {
-	Scope scope = {organization_id, usage_tail(organization_id), NIL};
+	Scope scope = {.organization_id = organization_id, .tail = usage_tail(organization_id)};
 	int64 count = READ(list_meters, arg_null());
 	Rows rows = rows_keep();
 
@@ -280,6 +326,8 @@ scope_open(const char *organization_id)
 		if (meter != NULL)
 			scope.meters = lappend(scope.meters, (void *) meter);
 	}
+	scope.mark_count = READ(list_marks, arg_text(organization_id));
+	scope.marks = rows_keep();
 	return scope;
 }
 
@@ -345,6 +393,12 @@ check_period(UsageRange period)
 			 errhint("Periods are half-open: end_at is the first moment that does not count.")));
 }
 
+static List *
+lines_of(const Scope *scope, UsageRange period)
+{
+	return list_concat(usage_of(scope, period), corrections_of(scope));
+}
+
 List *
 usage_period_preview(const char *organization_id, UsageRange period)
 {
@@ -358,7 +412,7 @@ usage_period_preview(const char *organization_id, UsageRange period)
 	/* no partition is removed meanwhile */
 	events = table_open(usage_tables()->events, AccessShareLock);
 	scope = scope_open(organization_id);
-	lines = list_concat(usage_of(&scope, period), corrections_of(&scope));
+	lines = lines_of(&scope, period);
 	table_close(events, AccessShareLock);
 	return lines;
 }
@@ -387,6 +441,50 @@ check_over(const char *organization_id, UsageRange period)
 			 errdetail("It ends at %s, and it is %s.", pstrdup(timestamptz_to_str(period.end)),
 					   pstrdup(timestamptz_to_str(now))),
 			 errhint("billing.preview_usage_period() says what it comes to so far.")));
+}
+
+QUERY(write_marks,
+	  "INSERT INTO billing.usage_closing_marks (organization_id, period_start, metric) "
+	  "SELECT DISTINCT c.organization_id, c.period_start, u.metric "
+	  "FROM unnest($1, $2, $3) AS u (organization_id, metric, bucket) "
+	  "JOIN billing.meters AS m ON m.metric = u.metric "
+	  "JOIN billing.usage_closings AS c ON c.organization_id = u.organization_id "
+	  "AND c.period_end > u.bucket "
+	  "AND (m.carried OR c.period_start < u.bucket + interval '15 minutes') "
+	  "WHERE EXISTS (SELECT FROM billing.usage_closings)",
+	  TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID);
+QUERY(write_own_mark,
+	  "INSERT INTO billing.usage_closing_marks (organization_id, period_start) VALUES ($1, $2)",
+	  TEXTOID, TIMESTAMPTZOID);
+QUERY(take_marks,
+	  "DELETE FROM billing.usage_closing_marks WHERE organization_id = $1 AND id = ANY ($2)",
+	  TEXTOID, UUIDARRAYOID);
+
+/* Always a new row: one that is there may be taken by a closing that does not see what is marked. */
+void
+usage_closings_touched(Arg organization_ids, Arg metrics, Arg buckets)
+{
+	RUN(write_marks, organization_ids, metrics, buckets);
+}
+
+/*
+ * What this transaction has marked itself stays for the next one: what runs
+ * take in that do not see it yet is visible only to who comes after it.
+ */
+static void
+change_marks(const Scope *scope, UsageRange period)
+{
+	Arg organization_id = arg_text(scope->organization_id);
+
+	for (int64 i = 0; i < scope->mark_count; i++)
+	{
+		bool isnull;
+		Datum ids = rows_datum(scope->marks, i, 3, &isnull);
+
+		if (!isnull)
+			RUN(take_marks, organization_id, arg_datum(ids, false));
+	}
+	RUN(write_own_mark, organization_id, moment(period.start));
 }
 
 QUERY(
@@ -439,9 +537,16 @@ usage_period_close(const char *organization_id, UsageRange period)
 	/* what this transaction has recorded counts */
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetLatestSnapshot());
-	lines = usage_period_preview(organization_id, period);
-	if (!is_closed(organization_id, period))
+	if (is_closed(organization_id, period))
+		lines = lines_of_closing(organization_id, period.start);
+	else
+	{
+		Scope scope = scope_open(organization_id);
+
+		lines = lines_of(&scope, period);
 		write_closing(organization_id, period, lines);
+		change_marks(&scope, period);
+	}
 	PopActiveSnapshot();
 	table_close(events, NoLock);
 	return lines;

@@ -15,8 +15,8 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-/* A numeric of so many bytes without decimals is below 10^16. */
-#define WHOLE_BYTES 14
+/* Whole numbers between its negative and it are added up without numerics. */
+#define WHOLE_BOUND INT64CONST(1000000000000000)
 /* Beyond it the part of a sum that is a whole number is moved into the numeric. */
 #define WHOLE_MAX (PG_INT64_MAX / 2)
 
@@ -88,15 +88,33 @@ add_own(Numeric *total, Numeric value)
 	pfree(value);
 }
 
+/* How many bytes it takes says nothing: 1e29 has as many as 1. */
+static bool
+is_small_whole(Numeric quantity)
+{
+	static Numeric above = NULL;
+	static Numeric below = NULL;
+
+	if (below == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext); /* constants */
+
+		above = int64_to_numeric(WHOLE_BOUND);
+		below = int64_to_numeric(-WHOLE_BOUND);
+		MemoryContextSwitchTo(old);
+	}
+	/* NaN and the infinities are beyond them, too */
+	return numeric_order(quantity, above) < 0 && numeric_order(quantity, below) > 0 &&
+		   DatumGetInt32(DirectFunctionCall1(numeric_scale, NumericGetDatum(quantity))) == 0;
+}
+
 /* Most quantities are small whole numbers. */
 static void
 add_sum(Fold *fold, Numeric quantity)
 {
 	int64 whole;
 
-	if (VARSIZE_ANY(quantity) > WHOLE_BYTES || numeric_is_nan(quantity) ||
-		numeric_is_inf(quantity) ||
-		DatumGetInt32(DirectFunctionCall1(numeric_scale, NumericGetDatum(quantity))) != 0)
+	if (!is_small_whole(quantity))
 	{
 		add_numeric(&fold->sum, quantity);
 		return;

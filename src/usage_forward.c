@@ -107,7 +107,11 @@ range_of_hour(const char *organization_id, TimestampTz hour)
 	return (UsageRange){row_time(0, 1), row_time(0, 2)};
 }
 
-/* A level is that at the end, whenever in the period it was told. */
+/*
+ * A level is that at the end, whenever in the period it was told.  Where
+ * retention has removed the events of its beginning, the period begins with its
+ * quarter of an hour.
+ */
 static Numeric
 quantity_of_hour(const char *organization_id, const Meter *meter, const UsageTail *tail,
 				 UsageRange hour)
@@ -117,6 +121,8 @@ quantity_of_hour(const char *organization_id, const Meter *meter, const UsageTai
 		READ(period_start, arg_text(organization_id), arg_time(hour.end));
 		if (!row_null(0, 1))
 			hour.start = Min(hour.start, row_time(0, 1));
+		if (hour.start < usage_tables()->raw_since)
+			hour.start = usage_bucket(hour.start);
 	}
 	return usage_quantity(organization_id, meter, tail, hour);
 }

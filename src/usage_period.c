@@ -3,7 +3,8 @@
  * usage_period.c
  *	  The period that an organisation's usage counts in, and ranges of calls.
  *
- * The current period of the subscription, else the calendar month in UTC.
+ * The current period of the subscription (view usage_subscriptions), else the
+ * calendar month in UTC.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,12 +12,10 @@
 
 #include "usage.h"
 
-/* An organisation may have subscriptions in several groups: that of the default group goes first. */
 QUERY(
 	current_period,
-	"SELECT e.current_period_start, e.current_period_end FROM billing.entitlements AS e "
-	"WHERE e.organization_id = $1 AND e.current_period_start IS NOT NULL AND e.current_period_end IS NOT NULL "
-	"ORDER BY e.plan_group = 'default' DESC, e.current_period_start DESC, e.subscription_id LIMIT 1",
+	"SELECT u.current_period_start, u.current_period_end FROM billing.usage_subscriptions AS u "
+	"WHERE u.organization_id = $1 AND u.current_period_start IS NOT NULL AND u.current_period_end IS NOT NULL",
 	TEXTOID);
 QUERY(current_month,
 	  "SELECT date_trunc('month', $1, 'UTC'), "

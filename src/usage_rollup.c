@@ -411,20 +411,26 @@ groups_new(Run *run)
 }
 
 static void
-touch_forwarding(const GroupTable *table)
+touch(const GroupTable *table)
 {
 	Keys keys = keys_of(groups_list(table), table->count);
+	Arg organization_ids;
+	Arg metrics;
+	Arg buckets;
 
-	if (table->count > 0)
-		usage_forwarding_touched(column_arg(&keys.organization_id, table->count),
-								 column_arg(&keys.metric, table->count),
-								 column_arg(&keys.bucket, table->count));
+	if (table->count == 0)
+		return;
+	organization_ids = column_arg(&keys.organization_id, table->count);
+	metrics = column_arg(&keys.metric, table->count);
+	buckets = column_arg(&keys.bucket, table->count);
+	usage_forwarding_touched(organization_ids, metrics, buckets);
+	usage_closings_touched(organization_ids, metrics, buckets);
 }
 
 static void
 write_groups(Run *run)
 {
-	touch_forwarding(&run->totals);
+	touch(&run->totals);
 	write_total_groups(&run->totals);
 	write_value_groups(&run->values);
 	MemoryContextReset(run->groups_memory);
@@ -622,7 +628,7 @@ move_tail(Run *run)
 	done = usage_scan_tail_in_order(&run->before, events_of_run, add_event, run);
 	run->after = mark_of_run(&run->before, &sight, done.reached);
 	write_groups(run);
-	touch_forwarding(&run->again);
+	touch(&run->again);
 	again = groups_list(&run->again);
 	for (uint32 i = 0; i < run->again.count; i++)
 		add_up_again(run, again[i]);

@@ -148,26 +148,22 @@ SQL_FUNCTION(billing_usage_summary)
  * For the report
  * ------------------------------------------------------------------------
  */
-/* The same subscription as that of usage_period(). */
-QUERY(
-	current_plan,
-	"SELECT p.plan, e.status FROM billing.entitlements AS e JOIN billing.plans AS p ON p.id = e.plan_id "
-	"WHERE e.organization_id = $1 "
-	"ORDER BY e.current_period_start IS NOT NULL AND e.current_period_end IS NOT NULL DESC, "
-	"e.plan_group = 'default' DESC, e.current_period_start DESC, e.subscription_id LIMIT 1",
-	TEXTOID);
-QUERY(default_plan,
-	  "SELECT plan, NULL::text FROM billing.plans WHERE is_default "
-	  "ORDER BY plan_group = 'default' DESC, plan LIMIT 1",
-	  InvalidOid);
+/* The same subscription as that of usage_period(); one that gives no access does not give its plan. */
+QUERY(current_plan,
+	  "SELECT coalesce(p.plan, d.plan), u.status "
+	  "FROM (SELECT) AS one "
+	  "LEFT JOIN billing.usage_subscriptions AS u ON u.organization_id = $1 "
+	  "LEFT JOIN billing.plans AS p ON p.id = u.plan_id AND u.gives_access "
+	  "LEFT JOIN (SELECT plan FROM billing.plans WHERE is_default "
+	  "ORDER BY plan_group = 'default' DESC, plan LIMIT 1) AS d ON true",
+	  TEXTOID);
 
 static MoreColumns
 plan_columns(const char *organization_id)
 {
-	MoreColumns columns = {.count = 2, .nulls = {true, true}};
+	MoreColumns columns = {.count = 2};
 
-	if (READ(current_plan, arg_text(organization_id)) == 0 && READ(default_plan, arg_null()) == 0)
-		return columns;
+	READ(current_plan, arg_text(organization_id));
 	for (int i = 0; i < columns.count; i++)
 	{
 		columns.nulls[i] = row_null(0, i + 1);

@@ -1,6 +1,6 @@
 -- What the state of a subscription means for access, and the grace of a failed payment.
 \ir helpers.psql
-SELECT plan(37);
+SELECT plan(47);
 
 SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('late later asleep states ends', ' ') AS o \gset
 SELECT billing.subscribe('late', 'pro', 'pm_card_chargeCustomerFail', trial_days => 1) AS late \gset
@@ -35,6 +35,9 @@ SELECT is((SELECT builtin FROM billing.access_rules WHERE status = 'past_due'), 
 SELECT ok(billing.has_feature('late', 'sso'), 'within the grace the plan is there');
 SELECT is((SELECT access_until FROM billing.entitlements WHERE organization_id = 'late'), :'since'::timestamptz + interval '96 hours', 'until when is told');
 CALL billing.set_clock('late', :'since'::timestamptz + interval '96 hours' - interval '1 microsecond');
+SELECT billing.record_usage('late', 'api_calls', 2) AS recorded \gset
+SELECT current_period_start AS period_start, current_period_end AS period_end FROM billing.subscriptions WHERE id = :'late' \gset
+SELECT ok(billing.consume('late', 'api_calls', 1) AND billing.consume('late', 'api_calls', 99996), 'its period and the plan''s limit count');
 SELECT ok(billing.has_feature('late', 'sso'), 'to the last moment');
 SELECT is((SELECT u."limit" FROM billing.usage_summary('late') AS u WHERE u.metric = 'users'), 25::numeric, 'reports say the same');
 CALL billing.set_clock('late', :'since'::timestamptz + interval '96 hours');
@@ -43,6 +46,12 @@ SELECT ok(NOT billing.has_feature('late', 'sso'), 'but the grace is over');
 SELECT is(billing.feature_limit('late', 'users'), 3::numeric, 'and what is free is left');
 SELECT is((SELECT u."limit" FROM billing.usage_summary('late') AS u WHERE u.metric = 'users'), 3::numeric, 'in reports, too');
 SELECT is_empty($$SELECT FROM billing.entitlements WHERE organization_id = 'late'$$, 'and in the view');
+SELECT ok((SELECT period_start = :'period_start' AND period_end = :'period_end' AND status = 'past_due' AND plan = 'free'
+		   FROM billing.usage_report WHERE organization_id = 'late' AND metric = 'api_calls'),
+	'usage still counts in the period of the subscription, whose plan is not there any more');
+SELECT is((SELECT quantity FROM billing.usage_summary('late') WHERE metric = 'api_calls'), 99999::numeric, 'nothing that was used in it is lost');
+SELECT ok(NOT billing.consume('late', 'api_calls', 1), 'nor for what is free');
+SELECT is((SELECT period_start FROM billing.usage_counters WHERE organization_id = 'late' AND metric = 'api_calls'), :'period_start'::timestamptz, 'by the same counter');
 UPDATE billing.access_rules SET grace = '5 days' WHERE status = 'past_due';
 SELECT ok(billing.has_feature('late', 'sso'), 'a longer grace counts at once');
 UPDATE billing.access_rules SET gives_access = false, grace = NULL WHERE status = 'past_due';
@@ -71,8 +80,26 @@ BEGIN
 END $$;
 SELECT is(access_in(r.status), r.gives_access, r.status || CASE WHEN r.gives_access THEN ' gives access' ELSE ' gives none' END)
 FROM billing.access_rules AS r WHERE r.status <> 'canceled' ORDER BY r.status COLLATE "C";
+CREATE FUNCTION period_in(state text) RETURNS text LANGUAGE sql AS $$
+	SELECT access_in(state);
+	SELECT CASE WHEN u.period_start = s.current_period_start THEN 'its own' WHEN u.period_start = date_trunc('month', billing.now('states'), 'UTC') THEN 'the month' END
+	FROM billing.subscriptions AS s, billing.usage_summary('states') AS u WHERE s.organization_id = 'states' AND u.metric = 'users';
+$$;
+SELECT is((SELECT string_agg(r.status || ': ' || period_in(r.status), ', ' ORDER BY r.status COLLATE "C") FROM billing.access_rules AS r),
+	'active: its own, canceled: the month, incomplete: the month, incomplete_expired: the month, past_due: its own, paused: its own, trialing: its own, unpaid: its own',
+	'usage counts in the period of a subscription that lives');
+SELECT access_in('unpaid') AS unpaid, current_period_end AS period_end FROM billing.subscriptions WHERE organization_id = 'states' \gset
+CALL billing.set_clock('states', :'period_end'::timestamptz - interval '1 microsecond');
+SELECT is(period_in('unpaid'), 'its own', 'to its end');
+CREATE FUNCTION period_at(state text, clock timestamptz) RETURNS text LANGUAGE sql AS $$
+	INSERT INTO billing.sandbox_clocks (organization_id, now) VALUES ('states', clock) ON CONFLICT (organization_id) DO UPDATE SET now = excluded.now;
+	SELECT period_in(state)
+$$;
+SELECT is(period_at('paused', :'period_end'), 'the month', 'after which one without access waits for nothing: what is free has its own');
+SELECT is(period_at('active', :'period_end'), 'its own', 'while one with access goes on until the next one is told');
+SELECT is(period_at('past_due', :'period_end'), 'its own', 'also when its payment has failed');
 SELECT ok(NOT access_in('canceled'), 'canceled gives none');
-UPDATE billing.subscriptions SET access_until = now() + interval '1 day' WHERE organization_id = 'states';
+UPDATE billing.subscriptions SET access_until = billing.now('states') + interval '1 day' WHERE organization_id = 'states';
 SELECT ok(billing.has_feature('states', 'sso'), 'but until the end of what was paid for');
 
 -- ---------------------------------------------------------------------------

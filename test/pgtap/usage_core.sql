@@ -204,6 +204,19 @@ SELECT is(used.quantity, 2::numeric, '1 and 1.0 are one value') FROM billing.usa
 SELECT fails($$UPDATE billing.meters SET metric = 'c_other' WHERE metric = 'c_sum'$$, 'JB008', 'metric "c_sum" is in use', 'new metric', 'so does its name');
 SELECT fails($$UPDATE billing.meters SET carried = NOT carried WHERE metric = 'c_sum'$$, 'JB008', 'metric "c_sum" is in use', 'new metric', 'and where its periods begin');
 
+-- Quantities up to the bound, in whatever form: 1e29 takes no more bytes than 1
+BEGIN;
+SELECT count(billing.record_usage('large', m, q)) AS recorded
+FROM unnest('{c_sum,c_max,c_latest,c_level,c_total,c_rent}'::text[]) AS m,
+	 unnest('{1e29,999999999999999999999999999999,99999999999999999999,9223372036854775808,9223372036854775807,1000000000000000,999999999999999,0.000000000001,1}'::numeric[]) AS q \gset
+SELECT is((SELECT quantity FROM billing.usage_summary('large') WHERE metric = 'c_sum'),
+	1100000000118448744073709551613.000000000001, 'quantities that no bigint holds are added up');
+SELECT is((SELECT quantity FROM billing.usage_summary('large') WHERE metric = 'c_max'), 999999999999999999999999999999::numeric, 'and compared');
+COMMIT;
+CALL billing.run_worker();
+SELECT is((SELECT quantity FROM billing.usage_summary('large') WHERE metric = 'c_total'),
+	1100000000118448744073709551613.000000000001, 'by the worker as well');
+
 -- Partitions
 SELECT billing.record_usage('old', 'api_calls', 3, '2020-05-05 10:07+00', 'old') AS recorded \gset
 SELECT ok(to_regclass('billing.usage_events_2020_05') IS NOT NULL, 'a month gets its partition with the first event');

@@ -1,7 +1,7 @@
 -- Forwarding usage to a provider: what is refused, and the story with the
 -- sandbox, on a clock of its own.
 \ir helpers.psql
-SELECT plan(51);
+SELECT plan(60);
 
 INSERT INTO billing.meters (metric, aggregation, carried, property) VALUES
 	('f_sum', 'sum', false, NULL), ('f_count', 'count', false, NULL), ('f_level', 'latest', false, NULL), ('f_seats', 'latest', true, NULL),
@@ -123,5 +123,50 @@ CALL billing.run_worker();
 CALL billing.advance_clock('fw', '3 hours');
 CALL billing.run_worker();
 SELECT ok(told('f_sum') LIKE '%2:8', 'and nothing more is told');
+
+-- ---------------------------------------------------------------------------
+-- What is past its retention
+
+CREATE EXTENSION dblink;
+-- A session that begins does it at once.
+CREATE FUNCTION keep_house() RETURNS text
+LANGUAGE sql RETURN dblink_exec(format('host=%s port=%s dbname=%s user=%s', current_setting('unix_socket_directories'), current_setting('port'), current_database(), session_user), 'CALL billing.run_worker()');
+SELECT billing.forward_usage('f_sum', 'sandbox') AS played \gset
+UPDATE billing.usage_forwarding SET since = '2000-01-01' WHERE metric = 'f_sum';
+SELECT date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - interval '2 months' AS raw_since \gset
+-- the period of everything but the last hours is over; it began in the middle of a quarter
+INSERT INTO billing.usage_forward_periods (organization_id, subscription_id, starts_at, ends_at, provider, account, flushed_at) VALUES
+	('past', gen_random_uuid(), :'raw_since'::timestamptz - interval '20 days 53 minutes', :'raw_since'::timestamptz - interval '10 days', 'sandbox', 'default', now()),
+	('past', gen_random_uuid(), :'raw_since'::timestamptz - interval '2 days 53 minutes', now() + interval '2 days', 'sandbox', 'default', NULL);
+CREATE TABLE past AS
+	SELECT v.name, v.state, v.revision, v.told, date_trunc('hour', :'raw_since'::timestamptz - v.ago, 'UTC') AS hour
+	FROM (VALUES ('edge', 'accepted', 1, 5, interval '20 days'), ('settled', 'accepted', 1, 5, '19 days'), ('corrected', 'failed', 1, 5, '18 days'), ('corrected', 'accepted', 2, 6, '18 days'),
+			  ('refused', 'accepted', 1, 5, '17 days'), ('refused', 'failed', 2, 1, '17 days'), ('on its way', 'sent', 1, 5, '16 days'), ('too late', 'too_old', 1, 5, '15 days'),
+			  ('this period', 'accepted', 1, 5, '1 day'), ('events there', 'accepted', 1, 5, '-2 days')) AS v (name, state, revision, told, ago);
+INSERT INTO billing.usage_forwards (organization_id, metric, hour, provider, account, revision, quantity, told, state, after_close, identifier, customer_id, batch, accepted_at)
+	SELECT 'past', 'f_sum', p.hour, 'sandbox', 'default', p.revision, sum(p.told) OVER (PARTITION BY p.hour ORDER BY p.revision), p.told, p.state, false, 'past' || p.hour || p.revision,
+		   :'customer', gen_random_uuid(), CASE WHEN p.state = 'accepted' THEN now() END
+	FROM past AS p;
+INSERT INTO billing.usage_totals (organization_id, metric, dimensions, bucket, sum, events)
+	SELECT DISTINCT 'past', 'f_sum', '{}'::jsonb, p.hour, sum(p.told) OVER (PARTITION BY p.hour), 1 FROM past AS p;
+CREATE FUNCTION past_shown() RETURNS text
+LANGUAGE sql RETURN (SELECT string_agg(DISTINCT format('%s: %s', p.name, s.difference), ', ') FROM billing.usage_forwarding_status AS s JOIN past AS p USING (hour) WHERE s.organization_id = 'past');
+CREATE FUNCTION past_kept() RETURNS text
+LANGUAGE sql RETURN (SELECT string_agg(p.name || ' ' || p.revision, ', ' ORDER BY p.name, p.revision) FROM billing.usage_forwards AS w JOIN past AS p USING (hour, revision) WHERE w.organization_id = 'past');
+SELECT is(past_shown(), 'corrected: 0, edge: 0, events there: 0, on its way: 5, refused: 1, settled: 0, this period: 0, too late: 5', 'the view compares what is there');
+SELECT keep_house() \gset
+SELECT is((SELECT count(*) FROM billing.usage_forwards WHERE organization_id = 'past'), 10::bigint, 'as long as the events are kept, so is what was told of them');
+UPDATE billing.usage_rollup_state SET raw_since = :'raw_since';
+SELECT is(past_shown(), 'corrected: 0, edge: 0, events there: 0, on its way: 5, refused: 1, settled: 0, this period: 0, too late: 5', 'without the events it still compares, to what was counted last');
+SELECT keep_house() \gset
+SELECT is(past_kept(), 'events there 1, on its way 1, refused 1, refused 2, this period 1, too late 1', 'then hours that are settled are removed once their period is over');
+SELECT is(past_shown(), 'events there: 0, on its way: 5, refused: 1, this period: 0, too late: 5', 'and what has to be looked at is shown, not what was removed');
+SELECT billing.forwarded_quantity('past', 'f_sum', :'raw_since'::timestamptz + interval '2 days') AS counted \gset
+SELECT is(:counted, 5, 'what is not removed is counted as ever');
+SELECT is(billing.forwarded_quantity('past', 'f_level', :'raw_since'::timestamptz + interval '2 days'), 0::numeric, 'a level, too, in a period whose beginning is gone');
+UPDATE billing.usage_forward_periods SET ends_at = now() - interval '1 minute' WHERE organization_id = 'past';
+SELECT keep_house() \gset
+SELECT is(past_kept(), 'events there 1, on its way 1, refused 1, refused 2, too late 1', 'the rest when its period is over, too');
+SELECT ok((SELECT count(*) > 0 FROM billing.usage_forwards WHERE organization_id = 'fw'), 'others keep theirs');
 
 SELECT * FROM finish();

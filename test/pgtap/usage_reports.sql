@@ -1,7 +1,7 @@
 -- Reading usage: by dimensions, over time and for everybody, against plain SQL
 -- over a random history, half of which is in the totals and half in the tail.
 \ir helpers.psql
-SELECT plan(71);
+SELECT plan(79);
 UPDATE billing.settings SET value = '50 years' WHERE name = 'usage_retention';
 -- compiling takes longer than these queries
 SET jit = off;
@@ -278,7 +278,27 @@ SELECT results_eq($$SELECT livemode, plan, status, percentage FROM billing.usage
 SELECT results_eq($$SELECT plan, status FROM billing.usage_report WHERE organization_id = 'few' AND metric = 'users'$$,
 	$$VALUES ('free', NULL)$$, 'or the default plan');
 SELECT results_eq($$SELECT threshold, remaining = "limit" - quantity, projected_over FROM billing.quota_utilization WHERE organization_id = 'paying' AND metric = 'users'$$,
-	$$VALUES (90, true, false)$$, 'quotas tell the threshold that was reached');
+	$$VALUES (90::numeric, true, false)$$, 'quotas tell the threshold that was reached');
+CREATE FUNCTION threshold(organization text) RETURNS numeric
+LANGUAGE sql RETURN (SELECT q.threshold FROM billing.quota_utilization AS q WHERE q.organization_id = organization AND q.metric = 'users');
+SELECT billing.set_usage_thresholds('{10, 91.5, 95}', 'users', 'paying') \gset
+SELECT is(threshold('paying'), 91.5, 'of those that the organisation has for the metric');
+SELECT billing.set_usage_thresholds('{80}', organization_id => 'paying') \gset
+SELECT is(threshold('paying'), 91.5, 'which go before those for all its metrics');
+SELECT billing.set_usage_thresholds(NULL, 'users', 'paying') \gset
+SELECT billing.set_usage_thresholds('{70}', 'users') \gset
+SELECT is(threshold('paying'), 80::numeric, 'which go before those of the metric');
+SELECT billing.set_usage_thresholds(NULL, organization_id => 'paying') \gset
+SELECT is(threshold('paying'), 70::numeric, 'which go before those for all');
+SELECT billing.set_usage_thresholds('{}', 'users') \gset
+SELECT is(threshold('paying'), NULL, 'none is none');
+SELECT billing.set_usage_thresholds(NULL, 'users') \gset
+SELECT billing.set_usage_thresholds('{92, 100}') \gset
+SELECT billing.record_usage('paying', 'users', billing.feature_limit('paying', 'users') * 0.919999999) AS recorded \gset
+SELECT results_eq($$SELECT percentage, threshold FROM billing.quota_utilization WHERE organization_id = 'paying' AND metric = 'users'$$,
+	$$VALUES (92.00, NULL::numeric)$$, 'a percentage that is rounded up has reached nothing, as for alerts');
+SELECT billing.set_usage_thresholds(NULL) \gset
+SELECT billing.set_usage_thresholds('{15}', organization_id => 'most'), billing.set_usage_thresholds('{25}', 'users', 'few') \gset
 SELECT is((SELECT count(*) FROM billing.quota_utilization WHERE metric LIKE 'd\_%'), 0::bigint, 'what has no limit has no quota');
 
 -- ---------------------------------------------------------------------------
@@ -294,12 +314,15 @@ SET janua_billing.organization_id = 'few';
 SELECT results_eq($$SELECT DISTINCT organization_id FROM billing.usage_report$$, $$VALUES ('few')$$, 'a tenant sees its report');
 SELECT results_eq($$SELECT organization_id, quantity FROM billing.usage_daily$$, $$VALUES ('few', 3::numeric)$$, 'its days');
 SELECT results_eq($$SELECT DISTINCT organization_id FROM billing.quota_utilization$$, $$VALUES ('few')$$, 'its quotas');
+SELECT is((SELECT string_agg(organization_id || '/' || metric, ',' ORDER BY organization_id) FROM billing.usage_thresholds), '/,few/users', 'its thresholds and those for all, but nobody else''s');
 SELECT is(billing.usage_quantity('few', 'api_calls'), 3::numeric, 'and what it asks for');
 SELECT fails($$SELECT billing.usage_quantity('most', 'api_calls')$$, '42501', 'usage of organization "most" is not for role "reports_tenant"', 'organization_id', 'of no other organisation');
 SELECT fails($$SELECT * FROM billing.usage_summary('most')$$, '42501', 'usage of organization "most"', NULL, 'not by any function');
 SELECT fails($$SELECT * FROM billing.usage_report_of('most')$$, '42501', 'usage of organization "most"', NULL, 'that there is');
 SELECT fails($$SELECT * FROM billing.usage_top$$, '42501', 'usage_top', NULL, 'nor its rank among them');
 SELECT is((SELECT count(*) FROM billing.usage_tail), 0::bigint, 'the tail has rows of others, which it does not see');
+SET janua_billing.organization_id = 'paying';
+SELECT is(threshold('paying'), 90::numeric, 'what an organisation has reached of those for all, it reads itself');
 RESET ROLE;
 SET ROLE reports_reader;
 SELECT ok((SELECT count(DISTINCT organization_id) FROM billing.usage_report) > 10, 'a reader sees the report of everybody');
