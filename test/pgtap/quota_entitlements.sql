@@ -2,7 +2,7 @@
 -- usage_summary() and alerts make of a change, in its transaction, in this
 -- session and in one that has remembered the limit before.
 \ir helpers.psql
-SELECT plan(56);
+SELECT plan(58);
 CREATE EXTENSION dblink;
 
 INSERT INTO billing.features (feature, kind) VALUES ('jobs', 'limit');
@@ -237,5 +237,13 @@ SELECT billing.set_override('plans', 'jobs', NULL);
 SELECT billing.cancel_subscription(:'plans', at_period_end => false) IS NOT NULL AS canceled \gset
 CALL billing.run_worker();
 SELECT is((limits('plans'))[1], '10, used 45', 'without a subscription the default plan counts');
+
+-- ---------------------------------------------------------------------------
+-- A feature that is on or off
+
+SELECT billing.create_meter('sso');
+SELECT is(ARRAY[billing.check_quota('switched', 'sso'), billing.consume('switched', 'sso')], '{f,f}', 'of what is switched off nothing can be used');
+SELECT billing.set_override('switched', 'sso', 'true');
+SELECT is(ARRAY[billing.check_quota('switched', 'sso', 1000), billing.consume('switched', 'sso', 1000)], '{t,t}', 'what is switched on has no limit');
 
 SELECT * FROM finish();

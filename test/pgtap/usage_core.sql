@@ -1,7 +1,7 @@
 -- Usage at speed: every way in, every aggregation, voids and corrections, and
 -- totals that are exact whether the worker has come by or not.
 \ir helpers.psql
-SELECT plan(61);
+SELECT plan(64);
 -- dates in here grow old
 UPDATE billing.settings SET value = '50 years' WHERE name = 'usage_retention';
 
