@@ -35,21 +35,6 @@ aggregation_name(Aggregation aggregation)
 	return names[aggregation];
 }
 
-/* The trigger of meters waits for everybody who records by the old rule (sql/77_quota.sql). */
-QUERY(enforce, "UPDATE billing.meters SET enforced = true WHERE metric = $1 AND NOT enforced",
-	  TEXTOID);
-
-static void
-enforce_metric(const char *metric)
-{
-	Identity identity = identity_take_owner();
-
-	db_open();
-	RUN(enforce, arg_text(metric));
-	db_close();
-	identity_give_back(identity);
-}
-
 const Meter *
 quota_meter(const UsageRow *row)
 {
@@ -73,7 +58,7 @@ quota_meter(const UsageRow *row)
 	{
 		char *metric = pstrdup(meter->metric);
 
-		enforce_metric(metric);
+		quota_enforce(metric);
 		meter = meter_named(metric);
 		if (meter == NULL || !meter->enforced)
 			ereport(ERROR,
