@@ -171,7 +171,7 @@ allowance_take(Allowance *allowance, Numeric used, Numeric reserved)
 
 	for (;;)
 	{
-		if (takes && !fits(allowance, more))
+		if (takes && !allowance_has(allowance, more))
 			return false;
 		if (counter_write(counter, numeric_plus(counter->used, used),
 						  numeric_plus(counter->reserved, reserved)))
