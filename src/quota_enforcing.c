@@ -22,7 +22,7 @@
 
 /* How long it is tried, and how often. */
 #define TRY_FOR      (3 * USECS_PER_SEC)
-#define TRY_EVERY_MS 5
+#define TRY_EVERY_MS 1
 
 /* ------------------------------------------------------------------------
  * The lock
