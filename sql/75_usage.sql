@@ -29,7 +29,10 @@ COMMENT ON COLUMN billing.meters.property IS 'Of unique: the property whose valu
 COMMENT ON COLUMN billing.meters.dimensions IS
 	'Properties by whose values the totals are kept apart, at most 4; texts, numbers and booleans of at most 255 bytes.';
 COMMENT ON COLUMN billing.meters.enforced IS
-	'Every event is added to a counter, too, so that consume() and reserve_usage() keep to the limit. The first of these turns it on; it stays on.';
+	'Every event is added to a counter, too, so that consume() and reserve_usage() keep to the limit. The first of these, create_meter() or '
+	'UPDATE turns it on, and it stays on. It looks for a moment in which nobody is recording, 3 seconds long (55P03), and all that record wait until its transaction ends. '
+	'Where so many record that there is no such moment, the owner asks for it in line, in one transaction: SET LOCAL lock_timeout = ''1s''; LOCK billing.usage_events '
+	'IN SHARE ROW EXCLUSIVE MODE; UPDATE.';
 INSERT INTO billing.meters (metric, aggregation, carried, unit, builtin) VALUES
 	('api_calls', 'sum', false, 'calls', true),
 	('storage', 'latest', true, 'bytes', true),

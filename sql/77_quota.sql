@@ -71,25 +71,11 @@ $$;
 CREATE TRIGGER forget_limits AFTER INSERT OR UPDATE OF livemode OR DELETE ON billing.provider_accounts
 	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_limits();
 
--- Whoever is recording knows the metric as one without counters; whoever begins
--- after this lock is free knows better.  Only once in the life of a metric.
 CREATE FUNCTION billing.begin_enforcing() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF OLD.enforced AND NOT NEW.enforced THEN
-		RAISE EXCEPTION 'metric "%" is enforced', OLD.metric
-			USING ERRCODE = 'JB008', DETAIL = 'Its counters would miss what is recorded meanwhile.',
-				  HINT = 'Set the feature of its name to unlimited where nothing shall be refused, or make a new metric.';
-	ELSIF NEW.enforced AND NOT OLD.enforced THEN
-		LOCK TABLE ONLY billing.usage_events IN SHARE ROW EXCLUSIVE MODE;
-	END IF;
-	RETURN NEW;
-END
-$$;
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'billing_begin_enforcing';
 COMMENT ON FUNCTION billing.begin_enforcing() IS
-	'Trigger of meters: enforced stays on; before it is turned on everybody who is recording has to come to an end.';
+	'Trigger of meters: enforced stays on; it is turned on in a moment in which nobody is recording.';
 CREATE TRIGGER b_begin_enforcing BEFORE UPDATE ON billing.meters
 	FOR EACH ROW EXECUTE FUNCTION billing.begin_enforcing();
 
@@ -162,8 +148,8 @@ $$;
 COMMENT ON FUNCTION billing.create_meter(text, text, boolean, text, text[], text, text, boolean) IS
 	'Makes a metric; the arguments are the columns of billing.meters. False when it is there already with the same ones. Its limit is the feature of '
 	'the same name (set_plan_feature()); without one it is unlimited. enforced: consume() will be '
-	'used with it; given beforehand its first use waits for nobody, while for a metric that is there it waits as the first consume() does. '
-	'Errors: 23505 it exists with other arguments, 22023 a bad name, aggregation, property or dimensions, or enforced with an aggregation '
+	'used with it; given with a new metric its first use waits for nobody, while one that is there is switched as the first consume() does. '
+	'Errors: 55P03 it cannot be switched now, 23505 it exists with other arguments, 22023 a bad name, aggregation, property or dimensions, or enforced with an aggregation '
 	'other than sum and count, 23502.';
 
 -- As record_usage(): no SECURITY DEFINER, which would cost as much as writing the row.
@@ -179,10 +165,11 @@ AS 'MODULE_PATHNAME', 'billing_consume';
 COMMENT ON FUNCTION billing.consume(text, text, numeric, text, jsonb) IS
 	'Counts usage, now, if used + reserved + quantity in the present period is within the limit of the feature of the same name; else false, and nothing is '
 	'counted. Without such a feature, or where it is unlimited, always. True also for an idempotency key that was counted before, by whatever '
-	'call: nothing is counted again. quantity: as in record_usage(); of a metric that counts events, 1. The first call for a metric makes it enforced: it waits '
-	'for all transactions that are recording usage, and new ones wait for its end, once in the life of the metric; create_meter() does so beforehand. '
+	'call: nothing is counted again. quantity: as in record_usage(); of a metric that counts events, 1. The first call for a metric makes it enforced, in '
+	'a moment in which no other transaction has recorded usage, of whatever metric, and is still open; it looks for one for 3 seconds. From then until its transaction '
+	'ends all that record usage wait: commit soon, or better have it enforced beforehand, by create_meter(). Once in the life of the metric. '
 	'The organisation''s others wait until the transaction ends: commit soon. Errors: as record_usage(), 22023 an aggregation other than sum and '
-	'count, 40001 from REPEATABLE READ on, when somebody else has used it meanwhile.';
+	'count, 55P03 the metric cannot be made enforced now, 40001 from REPEATABLE READ on, when somebody else has used it meanwhile.';
 
 CREATE FUNCTION billing.check_quota(organization_id text, metric text, quantity numeric DEFAULT 1)
 RETURNS boolean
@@ -205,7 +192,8 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_reserve_usage';
 COMMENT ON FUNCTION billing.reserve_usage(text, text, numeric, interval) IS
 	'Holds usage back for work that takes a while, until commit_reservation() or release_reservation(), or until expires_in (at most 31 days) has '
-	'passed. It goes along into the next period. The first call for a metric makes it enforced, as with consume(). Errors: JB003 it does not fit, with used, reserved and limit, '
+	'passed. It goes along into the next period. The first call for a metric makes it enforced, as with consume(): all that record '
+	'usage wait until its transaction ends. Errors: 55P03 it cannot be made enforced now, JB003 it does not fit, with used, reserved and limit, '
 	'JB005 unknown metric, 22023 bad quantity, expires_in or aggregation.';
 
 CREATE FUNCTION billing.commit_reservation(

@@ -7,8 +7,8 @@
  * looks at the counter without a lock first, so that what does not fit costs
  * little; then it makes everything ready that the event needs, changes the
  * counter, whose row is the last lock that it takes, and writes the event.
- * With an idempotency key all of it is a subtransaction, which takes the key
- * back when it does not fit: keys are locked before counters everywhere.
+ * An idempotency key is claimed before, as keys are locked before counters
+ * everywhere; when it does not fit the key is taken back.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,8 +20,6 @@
 #include "entitlements.h"
 #include "errors.h"
 #include "subjects.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 /* More often than a period can begin while we look. */
 #define RENEWALS_MAX 20
@@ -36,21 +34,6 @@ aggregation_name(Aggregation aggregation)
 	static const char *const names[] = {"sum", "count", "max", "latest", "unique", "weighted"};
 
 	return names[aggregation];
-}
-
-/* The trigger of meters waits for everybody who records by the old rule (sql/77_quota.sql). */
-QUERY(enforce, "UPDATE billing.meters SET enforced = true WHERE metric = $1 AND NOT enforced",
-	  TEXTOID);
-
-static void
-enforce_metric(const char *metric)
-{
-	Identity identity = identity_take_owner();
-
-	db_open();
-	RUN(enforce, arg_text(metric));
-	db_close();
-	identity_give_back(identity);
 }
 
 const Meter *
@@ -76,7 +59,7 @@ quota_meter(const UsageRow *row)
 	{
 		char *metric = pstrdup(meter->metric);
 
-		enforce_metric(metric);
+		quota_enforce(metric);
 		meter = meter_named(metric);
 		if (meter == NULL || !meter->enforced)
 			ereport(ERROR,
@@ -171,6 +154,14 @@ end_expired(Allowance *allowance)
 	return count > 0;
 }
 
+/* Could it, once what has expired is ended?  Takes no lock. */
+static bool
+allowance_may_have(const Allowance *allowance, Numeric quantity)
+{
+	return fits(allowance, quantity) ||
+		   numeric_order(allowance->counter.reserved, int64_to_numeric(0)) != 0;
+}
+
 bool
 allowance_has(Allowance *allowance, Numeric quantity)
 {
@@ -186,7 +177,7 @@ allowance_take(Allowance *allowance, Numeric used, Numeric reserved)
 
 	for (;;)
 	{
-		if (takes && !fits(allowance, more))
+		if (takes && !allowance_has(allowance, more))
 			return false;
 		if (counter_write(counter, numeric_plus(counter->used, used),
 						  numeric_plus(counter->reserved, reserved)))
@@ -201,83 +192,7 @@ allowance_take(Allowance *allowance, Numeric used, Numeric reserved)
  * consume()
  * ------------------------------------------------------------------------
  */
-/* The store is NULL where it is to be opened once it fits. */
-static bool
-consume_row(UsageRow *row, const Meter *meter, UsageStore *store)
-{
-	Numeric amount = counter_amount(meter, row);
-	Allowance allowance;
-	bool taken;
-
-	allowance_open(&allowance, row->organization_id, meter, row->occurred_at);
-	taken = allowance_has(&allowance, amount);
-	if (taken)
-	{
-		if (store == NULL)
-			store = usage_store_open("billing.consume()", &row->occurred_at, 1);
-		usage_store_prepare(store, row->occurred_at);
-		taken = allowance_take(&allowance, amount, int64_to_numeric(0));
-		if (taken)
-			usage_store_put_counted(store, row);
-	}
-	if (store != NULL)
-		usage_store_close(store);
-	allowance_close(&allowance);
-	return taken;
-}
-
-static bool
-claim_and_consume(UsageRow *row, const Meter *meter)
-{
-	UsageStore *store = usage_store_open("billing.consume()", &row->occurred_at, 1);
-
-	if (usage_store_claim(store, row))
-		return consume_row(row, meter, store);
-	usage_store_close(store);
-	return true;
-}
-
-/* A key that was counted before is fulfilled; one that does not fit is free again. */
-static bool
-consume_with_key(UsageRow *row, const Meter *meter)
-{
-	MemoryContext memory = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	Allowance allowance;
-	volatile bool consumed = false;
-
-	/* before the key: should it have to move on, that outlives a refusal */
-	allowance_open(&allowance, row->organization_id, meter, row->occurred_at);
-	allowance_close(&allowance);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(memory);
-	PG_TRY();
-	{
-		consumed = claim_and_consume(row, meter);
-		if (consumed)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(memory);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(memory);
-		CurrentResourceOwner = owner;
-		ReThrowError(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(memory);
-	CurrentResourceOwner = owner;
-	return consumed;
-}
-
-/* Of a call that is refused: its key comes first. */
+/* Is the key one that was counted before? */
 static bool
 is_known(const UsageRow *row)
 {
@@ -290,6 +205,69 @@ is_known(const UsageRow *row)
 	known = usage_store_knows(store, row);
 	usage_store_close(store);
 	return known;
+}
+
+/* Everything is ready that the event needs before the counter is locked. */
+static bool
+take_and_put(Allowance *allowance, UsageStore *store, const UsageRow *row, Numeric amount)
+{
+	usage_store_prepare(store, row->occurred_at);
+	if (!allowance_take(allowance, amount, int64_to_numeric(0)))
+		return false;
+	usage_store_put_counted(store, row);
+	return true;
+}
+
+static bool
+consume_without_key(Allowance *allowance, UsageRow *row, Numeric amount)
+{
+	UsageStore *store;
+	bool taken;
+
+	if (!allowance_has(allowance, amount))
+		return false;
+	store = usage_store_open("billing.consume()", &row->occurred_at, 1);
+	taken = take_and_put(allowance, store, row, amount);
+	usage_store_close(store);
+	return taken;
+}
+
+/*
+ * A key that was counted before is fulfilled; one that does not fit is free
+ * again.  Where nothing can fit the key is looked up after the counter was
+ * read: whoever has counted it meanwhile may have taken the last of it.
+ */
+static bool
+consume_with_key(Allowance *allowance, UsageRow *row, Numeric amount)
+{
+	UsageStore *store;
+	bool taken = true;
+
+	if (!allowance_may_have(allowance, amount))
+		return is_known(row);
+	store = usage_store_open("billing.consume()", &row->occurred_at, 1);
+	if (usage_store_claim(store, row))
+	{
+		taken = allowance_has(allowance, amount) && take_and_put(allowance, store, row, amount);
+		if (!taken)
+			usage_store_unclaim(store);
+	}
+	usage_store_close(store);
+	return taken;
+}
+
+static bool
+consume_row(UsageRow *row, const Meter *meter)
+{
+	Numeric amount = counter_amount(meter, row);
+	Allowance allowance;
+	bool taken;
+
+	allowance_open(&allowance, row->organization_id, meter, row->occurred_at);
+	taken = row->key == NULL ? consume_without_key(&allowance, row, amount)
+							 : consume_with_key(&allowance, row, amount);
+	allowance_close(&allowance);
+	return taken;
 }
 
 SQL_FUNCTION(billing_consume)
@@ -307,13 +285,13 @@ SQL_FUNCTION(billing_consume)
 	row.key = PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3);
 	row.properties = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
 	refused = usage_check(&row, &scope);
+	/* also of a call that is refused the key comes first */
 	if (refused != NULL && !is_known(&row))
 		usage_refuse(refused, 0);
 	if (refused != NULL)
 		PG_RETURN_BOOL(true);
 	meter = quota_meter(&row);
-	PG_RETURN_BOOL(row.key == NULL ? consume_row(&row, meter, NULL)
-								   : consume_with_key(&row, meter));
+	PG_RETURN_BOOL(consume_row(&row, meter));
 }
 
 /* ------------------------------------------------------------------------

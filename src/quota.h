@@ -4,7 +4,8 @@
  *	  Hard limits, between their files.
  *
  * quota.c has consume() and check_quota(), quota_reservations.c what is
- * reserved for a while.  quota_limits.c knows how much an organisation may
+ * reserved for a while, quota_enforcing.c makes a metric one with hard limits.
+ * quota_limits.c knows how much an organisation may
  * use and in which period; quota_counters.c how much it has used, in the one
  * row per organisation and metric that everybody who counts changes last.
  *
@@ -85,6 +86,17 @@ extern Numeric counter_amount(const Meter *meter, const UsageRow *row);
 /* Of a store: notes what a row adds, and adds it, in the order of counters. */
 extern List *counters_note(List *counts, const UsageRow *row);
 extern void counters_apply(List *counts);
+
+/* ------------------------------------------------------------------------
+ * quota_enforcing.c
+ * ------------------------------------------------------------------------
+ */
+/*
+ * Switches it to hard limits; until the transaction ends others who record
+ * wait.  55P03 when for some seconds there was no moment without somebody
+ * who is recording.
+ */
+extern void quota_enforce(const char *metric);
 
 /* ------------------------------------------------------------------------
  * quota.c

@@ -242,6 +242,8 @@ typedef struct UsageStore UsageStore;
 extern UsageStore *usage_store_open(const char *function, const TimestampTz *times, int count);
 /* False: the key is known. Waits for a session that is about to use it. */
 extern bool usage_store_claim(UsageStore *store, const UsageRow *row);
+/* Takes back the key that was claimed last: it is free again, here at once, for others when this transaction ends. */
+extern void usage_store_unclaim(UsageStore *store);
 /* Is it known? Waits like claim. */
 extern bool usage_store_knows(UsageStore *store, const UsageRow *row);
 /* Events of enforced metrics change their counters when the store is closed. */

@@ -281,6 +281,24 @@ usage_store_claim(UsageStore *store, const UsageRow *row)
 	}
 }
 
+/*
+ * Our own row, in a later command than the one that wrote it.  Others who want
+ * the key wait until this transaction ends, and find it free then.
+ */
+void
+usage_store_unclaim(UsageStore *store)
+{
+	ItemPointerData at = store->keys->slots[0]->tts_tid;
+	TM_FailureData failure;
+	TM_Result result;
+
+	CommandCounterIncrement();
+	result = table_tuple_delete(store->keys->relation, &at, GetCurrentCommandId(true),
+								InvalidSnapshot, InvalidSnapshot, true, &failure, false);
+	if (result != TM_Ok)
+		elog(ERROR, "could not take a key back: %d", (int) result);
+}
+
 /* ------------------------------------------------------------------------
  * Events
  * ------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 -- Hard limits: consume(), check_quota(), reservations; periods by the test clock.
 \ir helpers.psql
-SELECT plan(99);
+SELECT plan(114);
 
 INSERT INTO billing.features (feature, kind) VALUES ('jobs', 'limit'), ('runs', 'limit'), ('disk', 'limit'), ('flag', 'boolean');
 SELECT count(billing.set_plan_feature(p, f, v)) AS set
@@ -52,6 +52,43 @@ SELECT is(billing.consume('key', 'jobs', -1, 'k'), true, 'whatever the rest says
 SELECT is(billing.consume('key', 'jobs', 2, 'l'), false, 'a key that does not fit');
 SELECT is(billing.record_usage('key', 'jobs', 1, idempotency_key => 'l'), true, 'is free again');
 SELECT is(counter('key'), '10+0', 'all is counted once');
+SELECT is(billing.consume('key', 'jobs', 1, 'l'), true, 'once it is counted it is fulfilled, with nothing left');
+BEGIN;
+SELECT ok(NOT billing.consume('key', 'jobs', 1, 'm') AND NOT billing.consume('key', 'jobs', 1, 'm'), 'a key that does not fit, twice in a transaction');
+SAVEPOINT a;
+UPDATE billing.plan_features SET value = '11' WHERE feature = 'jobs' AND value = '10';
+SELECT results_eq($$SELECT billing.consume('key', 'jobs', 1, 'm') FROM generate_series(1, 2)$$, $$VALUES (true), (true)$$, 'fits with more room');
+ROLLBACK TO a;
+SELECT is(billing.consume('key', 'jobs', 1, 'm'), false, 'until that is taken back');
+COMMIT;
+SELECT is((SELECT string_agg(key, ',' ORDER BY key) FROM billing.usage_keys WHERE organization_id = 'key'), 'k,l', 'no key is left of it');
+-- with something reserved the key is claimed before it shows that nothing has expired
+SELECT billing.consume('held', 'jobs', 7) AND billing.reserve_usage('held', 'jobs', 3) IS NOT NULL AS held \gset
+SELECT results_eq($$SELECT billing.consume('held', 'jobs', 1, k) FROM unnest('{a,b,a}'::text[]) AS k$$, $$VALUES (false), (false), (false)$$, 'what is reserved is in the way of keys as well');
+SELECT is((SELECT count(*) FROM billing.usage_keys WHERE organization_id = 'held'), 0::bigint, 'which are free again');
+SELECT is(billing.record_usage('held', 'jobs', 1, idempotency_key => 'a'), true, 'for every call');
+SELECT is(counter('held'), '8+3', 'that counts it');
+
+-- Keys cost little, also of many calls in one transaction.
+CREATE FUNCTION took(keyed boolean) RETURNS float8
+LANGUAGE plpgsql AS $$
+DECLARE
+	started timestamptz := clock_timestamp();
+	organization text := 'took ' || keyed;
+	fitted bigint;
+BEGIN
+	SELECT count(*) INTO fitted FROM generate_series(1, 4000) AS i
+	WHERE billing.consume(organization, 'bulk', 1, CASE WHEN keyed THEN 'k' || i END);
+	IF fitted <> 3000 THEN
+		RAISE EXCEPTION '% fitted', fitted;
+	END IF;
+	RETURN extract(epoch FROM clock_timestamp() - started);
+END
+$$;
+INSERT INTO billing.features (feature, kind) VALUES ('bulk', 'limit');
+SELECT billing.set_plan_feature('free', 'bulk', '3000') IS NOT NULL AND billing.create_meter('bulk', enforced => true) AS made \gset
+SELECT took(false) AS plain, took(true) AS keyed \gset
+SELECT cmp_ok(:'keyed'::float8, '<', 6 * :'plain'::float8, format('4000 calls with keys take %s s, without %s s', round(:keyed, 2), round(:plain, 2)));
 SELECT is(billing.consume('key', 'free', properties => '{"a": 1}'), true, 'properties');
 SELECT is((SELECT properties FROM billing.usage_events WHERE organization_id = 'key' AND metric = 'free'), '{"a": 1}', 'are kept');
 
@@ -131,6 +168,27 @@ SELECT fails(format('SELECT billing.commit_reservation(%L)', :'third'), 'JB008',
 SELECT is(billing.consume('timed', 'jobs', 10), true, 'for consume() either');
 SELECT is((SELECT state FROM billing.usage_reservations WHERE id = :'third'), 'expired', 'which ends it');
 SELECT is(counter('timed'), '10+0', 'in the counter');
+
+CREATE FUNCTION detail_of(statement text) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+BEGIN
+	EXECUTE statement;
+	RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RETURN detail;
+END
+$$;
+-- What has expired is in the way of commit_reservation() neither, nor in what it says.
+SELECT billing.reserve_usage('most', 'jobs', 5, '1 hour') AS old, billing.reserve_usage('most', 'jobs', 1, '2 hours') AS new \gset
+UPDATE billing.usage_reservations SET created_at = created_at - interval '1 day', expires_at = expires_at - interval '1 day' WHERE id = :'old';
+SELECT fails(format('SELECT billing.commit_reservation(%L, 11)', :'new'), 'JB003', '10 more of metric "jobs" does not fit', NULL, 'still more than the limit');
+SELECT is(detail_of(format('SELECT billing.commit_reservation(%L, 11)', :'new')), 'Of the limit of 10, 0 is used and 1 reserved.', 'what has expired is not told of');
+SELECT isnt(billing.commit_reservation(:'new', 10), NULL, 'up to it everything fits');
+SELECT is(counter('most'), '10+0', 'and is counted');
+SELECT is((SELECT string_agg(state, ',' ORDER BY quantity) FROM billing.usage_reservations WHERE organization_id = 'most'), 'committed,expired', 'the other one has ended');
 
 -- ---------------------------------------------------------------------------
 -- Periods and plans
