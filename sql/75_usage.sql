@@ -124,13 +124,17 @@ CREATE TABLE billing.usage_rollup_state
 	seen_until bigint NOT NULL DEFAULT 0,
 	open bigint[] NOT NULL DEFAULT '{}',
 	raw_since timestamptz NOT NULL DEFAULT '-infinity',
-	rolled_up_at timestamptz
+	rolled_up_at timestamptz,
+	distributed boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE billing.usage_rollup_state IS
 	'What the totals hold: every event whose recorded_in is below seen_until and not among open. All others are the tail, which readers add.';
 COMMENT ON COLUMN billing.usage_rollup_state.base IS
 	'Added to the number of a transaction, so that those of this database are greater than any that a restored event has.';
 COMMENT ON COLUMN billing.usage_rollup_state.raw_since IS 'Before it there are totals only: retention has removed the events.';
+COMMENT ON COLUMN billing.usage_rollup_state.distributed IS
+	'distribute_usage() was called: the totals hold every event but those of the quarters of an hour that usage_dirty marks; seen_until and open '
+	'mean nothing.';
 
 CREATE FUNCTION billing.keep_usage() RETURNS trigger
 LANGUAGE plpgsql
@@ -154,7 +158,7 @@ CREATE TRIGGER forget_usage_rules AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE O
 	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_usage_rules();
 CREATE TRIGGER forget_usage_rules AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON billing.settings
 	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_usage_rules();
-CREATE TRIGGER forget_usage_rules AFTER INSERT OR DELETE OR TRUNCATE ON billing.usage_rollup_state
+CREATE TRIGGER forget_usage_rules AFTER INSERT OR UPDATE OF distributed OR DELETE OR TRUNCATE ON billing.usage_rollup_state
 	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_usage_rules();
 
 -- Totals that exist were made by the rules of their time.

@@ -7,7 +7,9 @@
  * can be counted, usage_store.c writes it into the partition that
  * usage_partitions.c finds or makes.  usage_scan.c reads events back,
  * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals,
- * usage_read.c for readers.  usage_state.c knows what the totals hold.
+ * usage_read.c for readers.  usage_state.c knows what the totals hold.  Where
+ * Citus distributes the tables, usage_shards.c stands in for usage_store.c and
+ * usage_scan.c, usage_shards_read.c for usage_read.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -113,8 +115,9 @@ typedef struct UsageTables
 	Oid meters;
 	Oid settings;
 	Oid state;
-	int64 ahead; /* microseconds */
-	bool bound;  /* to this database; false: base means nothing */
+	int64 ahead;      /* microseconds */
+	bool bound;       /* to this database; false: base means nothing */
+	bool distributed; /* distribute_usage() was called: usage_shards.c writes and reads */
 	int64 base;
 	TimestampTz raw_since;
 	HTAB *meter_table;
@@ -223,6 +226,23 @@ extern void usage_scan_tail(const UsageMark *mark, int64 limit, VisitUsage visit
 extern int64 usage_scan_next(const UsageMark *mark);
 
 /* ------------------------------------------------------------------------
+ * usage_shards.c, usage_shards_read.c: where Citus distributes the tables
+ * ------------------------------------------------------------------------
+ */
+typedef struct ShardStore ShardStore;
+
+/* What usage_store.c hands on when usage is distributed; transaction: recorded_in of the events. */
+extern ShardStore *shard_store_open(TimestampTz now, int64 transaction);
+extern bool shard_store_claim(ShardStore *store, const UsageRow *row);
+extern bool shard_store_knows(ShardStore *store, const UsageRow *row);
+extern void shard_store_put(ShardStore *store, const UsageRow *row);
+extern void shard_store_close(ShardStore *store);
+
+/* As usage_scan_time(), which calls it. */
+extern void shards_scan_time(const char *organization_id, const char *metric, TimestampTz from,
+							 TimestampTz until, VisitUsage visit, void *context);
+
+/* ------------------------------------------------------------------------
  * usage_fold.c
  * ------------------------------------------------------------------------
  */
@@ -313,6 +333,18 @@ extern UsageTail *usage_tail(const char *organization_id);
  */
 extern Numeric usage_quantity(const char *organization_id, const Meter *meter,
 							  const UsageTail *tail, UsageRange range);
+
+/* 22023 when events in [from, until), which no total is for, were removed by retention. */
+extern void usage_check_kept(TimestampTz from, TimestampTz until);
+
+/* Full quarters of an hour in the range; empty at its end when there are none. */
+extern UsageRange usage_full_quarters(UsageRange range);
+
+/*
+ * The same where usage is distributed: on one snapshot of the organisation's
+ * shard. NULL: nothing.
+ */
+extern Numeric shards_quantity(const char *organization_id, const Meter *meter, UsageRange range);
 
 /* ------------------------------------------------------------------------
  * usage_rollup.c

@@ -206,6 +206,11 @@ QUERY(
 	"SELECT EXISTS (SELECT FROM billing.usage_events AS u, billing.usage_rollup_state AS s "
 	"WHERE u.occurred_at >= $1 AND u.occurred_at < $2 AND (u.recorded_in >= s.seen_until OR u.recorded_in = ANY (s.open)))",
 	TIMESTAMPTZOID, TIMESTAMPTZOID);
+QUERY(dirty_in,
+	  "SELECT EXISTS (SELECT FROM billing.usage_dirty WHERE bucket >= $1 AND bucket < $2)",
+	  TIMESTAMPTZOID, TIMESTAMPTZOID);
+/* On shards a ctid means nothing: each removes its own, all of them. */
+QUERY(prune_shards, "DELETE FROM billing.usage_keys WHERE stamp < $1", TIMESTAMPTZOID);
 QUERY(prune_keys,
 	  "DELETE FROM billing.usage_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM billing.usage_keys "
 	  "WHERE stamp < $1 LIMIT $2))",
@@ -236,6 +241,20 @@ oldest_event(void)
 	return oldest;
 }
 
+/* Are there events in it that the totals do not hold? */
+static bool
+is_waited_for(const UsagePartition *partition)
+{
+	Arg from = arg_datum(TimestampTzGetDatum(partition->from), false);
+	Arg until = arg_datum(TimestampTzGetDatum(partition->until), false);
+
+	if (usage_tables()->distributed)
+		RUN(dirty_in, from, until);
+	else
+		RUN(tail_in, from, until);
+	return row_bool(0, 1);
+}
+
 /*
  * Under the lock that the removal takes nobody writes any more; then what the
  * totals do not hold yet is looked for again, and keeps the partition.
@@ -252,9 +271,7 @@ remove_oldest(void *context)
 	name = pstrdup(quote_identifier(get_rel_name(oldest->relation)));
 	utility(DROP_TIMEOUT);
 	utility("LOCK TABLE ONLY billing.usage_events IN ACCESS EXCLUSIVE MODE");
-	RUN(tail_in, arg_datum(TimestampTzGetDatum(oldest->from), false),
-		arg_datum(TimestampTzGetDatum(oldest->until), false));
-	if (row_bool(0, 1))
+	if (is_waited_for(oldest))
 		return;
 	RUN(note_removed, arg_datum(TimestampTzGetDatum(oldest->until), false));
 	CacheInvalidateRelcacheByRelid(usage_tables()->state);
@@ -267,8 +284,16 @@ static TimestampTz keys_before = DT_NOBEGIN;
 static void
 remove_keys(void *context)
 {
-	*(int64 *) context = RUN(prune_keys, arg_datum(TimestampTzGetDatum(keys_before), false),
-							 arg_int(KEYS_BATCH));
+	Arg before = arg_datum(TimestampTzGetDatum(keys_before), false);
+	int64 *removed = context;
+
+	if (usage_tables()->distributed)
+	{
+		RUN(prune_shards, before);
+		*removed = 0; /* none are left */
+	}
+	else
+		*removed = RUN(prune_keys, before, arg_int(KEYS_BATCH));
 }
 
 /* There may be as many as there are events: for a moment now, and on with the next pass. */

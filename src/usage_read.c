@@ -83,7 +83,9 @@ usage_tail(const char *organization_id)
 	tail->organization_id = cstring_to_text(organization_id);
 	tail->by_metric = hash_create("billing usage tail", 16, &control,
 								  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	usage_scan_tail(&tail->mark, PG_INT64_MAX, keep_event, tail);
+	/* on shards the totals and what they lack are read at once, by usage_quantity() */
+	if (!usage_tables()->distributed)
+		usage_scan_tail(&tail->mark, PG_INT64_MAX, keep_event, tail);
 	return tail;
 }
 
@@ -152,25 +154,33 @@ find_again(Question *question)
 	}
 }
 
+UsageRange
+usage_full_quarters(UsageRange range)
+{
+	UsageRange inner = range;
+
+	if (range.start != DT_NOBEGIN)
+		inner.start = usage_bucket(range.start + USAGE_BUCKET - 1);
+	if (range.end != DT_NOEND)
+		inner.end = usage_bucket(range.end);
+	if (inner.end <= inner.start)
+		return (UsageRange){range.end, range.end};
+	return inner;
+}
+
 static Question
 question_of(const char *organization_id, const Meter *meter, const UsageTail *tail,
 			UsageRange range)
 {
-	Question question = {organization_id, meter, tail, range, range, NULL, 0};
+	Question question = {organization_id, meter, tail, range, usage_full_quarters(range), NULL, 0};
 
-	if (range.start != DT_NOBEGIN)
-		question.inner.start = usage_bucket(range.start + USAGE_BUCKET - 1);
-	if (range.end != DT_NOEND)
-		question.inner.end = usage_bucket(range.end);
-	if (question.inner.end <= question.inner.start)
-		question.inner = (UsageRange){range.end, range.end};
 	find_again(&question);
 	return question;
 }
 
 /* Totals cannot be cut, and the events are gone. */
-static void
-check_kept(TimestampTz from, TimestampTz until)
+void
+usage_check_kept(TimestampTz from, TimestampTz until)
 {
 	/* as it is now, for all that the snapshot may be old: the caller's lock keeps it so */
 	TimestampTz raw_since = usage_tables()->raw_since;
@@ -192,8 +202,8 @@ scan_events(const Question *question, VisitUsage visit, void *context)
 	UsageRange range = question->range;
 	UsageRange inner = question->inner;
 
-	check_kept(range.start, Min(inner.start, range.end));
-	check_kept(inner.end, range.end);
+	usage_check_kept(range.start, Min(inner.start, range.end));
+	usage_check_kept(inner.end, range.end);
 	usage_scan_time(question->organization_id, question->meter->metric, range.start,
 					Min(inner.start, range.end), visit, context);
 	for (int i = 0; i < question->again_count; i++)
@@ -496,6 +506,12 @@ answer_weighted(const Question *question)
 						int64_div_fast_to_numeric(range.end - range.start, 6));
 }
 
+static Numeric
+trimmed(Numeric quantity)
+{
+	return DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(quantity)));
+}
+
 Numeric
 usage_quantity(const char *organization_id, const Meter *meter, const UsageTail *tail,
 			   UsageRange range)
@@ -506,6 +522,11 @@ usage_quantity(const char *organization_id, const Meter *meter, const UsageTail 
 
 	if (meter->carried && meter->aggregation != AGGREGATE_WEIGHTED)
 		asked.start = DT_NOBEGIN;
+	if (usage_tables()->distributed)
+	{
+		found = shards_quantity(organization_id, meter, asked);
+		return found == NULL ? int64_to_numeric(0) : trimmed(found);
+	}
 	question = question_of(organization_id, meter, tail, asked);
 	switch (meter->aggregation)
 	{
@@ -526,7 +547,5 @@ usage_quantity(const char *organization_id, const Meter *meter, const UsageTail 
 			found = answer_weighted(&question);
 			break;
 	}
-	if (found == NULL)
-		return int64_to_numeric(0);
-	return DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(found)));
+	return found == NULL ? int64_to_numeric(0) : trimmed(found);
 }

@@ -20,6 +20,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "accounts.h"
+#include "columns.h"
 #include "common/hashfn.h"
 #include "subjects.h"
 #include "unit.h"
@@ -221,52 +222,6 @@ QUERY(
 	"events = v.events + excluded.events",
 	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, TEXTARRAYOID, INT8ARRAYOID);
 
-typedef struct Column
-{
-	Datum *values;
-	bool *nulls;
-	Oid type;
-	int16 length;
-	bool by_value;
-	char alignment;
-} Column;
-
-static Column
-column_new(uint32 count, Oid type, int16 length, bool by_value, char alignment)
-{
-	return (Column){palloc(sizeof(Datum) * Max(count, 1)),
-					palloc0(sizeof(bool) * Max(count, 1)),
-					type,
-					length,
-					by_value,
-					alignment};
-}
-
-static void
-column_pointer(Column *column, uint32 row, const void *value)
-{
-	column->nulls[row] = value == NULL;
-	column->values[row] = PointerGetDatum(value);
-}
-
-static Arg
-column_arg(const Column *column, int count)
-{
-	int lower = 1;
-
-	return arg_datum(PointerGetDatum(construct_md_array(column->values, column->nulls, 1, &count,
-														&lower, column->type, column->length,
-														column->by_value, column->alignment)),
-					 false);
-}
-
-#define COLUMN_TEXT(count)   column_new(count, TEXTOID, -1, false, TYPALIGN_INT)
-#define COLUMN_TIME(count)   column_new(count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)
-#define COLUMN_JSON(count)   column_new(count, JSONBOID, -1, false, TYPALIGN_INT)
-#define COLUMN_NUMBER(count) column_new(count, NUMERICOID, -1, false, TYPALIGN_INT)
-#define COLUMN_INT(count)    column_new(count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)
-#define COLUMN_UUID(count)   column_new(count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)
-
 /* The columns that both tables have. */
 typedef struct Keys
 {
@@ -291,8 +246,23 @@ keys_of(TotalGroup *const *list, uint32 count)
 	return keys;
 }
 
+/* The same where the quarters of an hour were empty before. */
+QUERY_CUSTOM(
+	put_totals,
+	"INSERT INTO billing.usage_totals (organization_id, metric, bucket, dimensions, sum, events, largest, "
+	"first_at, latest_at, latest_id, latest, area) "
+	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, NUMERICARRAYOID, INT8ARRAYOID,
+	NUMERICARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, NUMERICARRAYOID,
+	NUMERICARRAYOID);
+QUERY_CUSTOM(
+	put_values,
+	"INSERT INTO billing.usage_values (organization_id, metric, bucket, dimensions, value, events) "
+	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6)",
+	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, TEXTARRAYOID, INT8ARRAYOID);
+
 static void
-write_total_groups(GroupTable *table)
+write_total_groups(SqlQuery *query, GroupTable *table)
 {
 	uint32 count = table->count;
 	TotalGroup **list = groups_list(table);
@@ -323,7 +293,7 @@ write_total_groups(GroupTable *table)
 		column_pointer(&latest, i, fold->latest);
 		column_pointer(&area, i, fold->area);
 	}
-	RUN(write_totals, column_arg(&keys.organization_id, count), column_arg(&keys.metric, count),
+	RUN(*query, column_arg(&keys.organization_id, count), column_arg(&keys.metric, count),
 		column_arg(&keys.bucket, count), column_arg(&keys.dimensions, count),
 		column_arg(&sum, count), column_arg(&events, count), column_arg(&largest, count),
 		column_arg(&first_at, count), column_arg(&latest_at, count), column_arg(&latest_id, count),
@@ -331,7 +301,7 @@ write_total_groups(GroupTable *table)
 }
 
 static void
-write_value_groups(GroupTable *table)
+write_value_groups(SqlQuery *query, GroupTable *table)
 {
 	uint32 count = table->count;
 	TotalGroup **list = groups_list(table);
@@ -346,7 +316,7 @@ write_value_groups(GroupTable *table)
 		column_pointer(&value, i, list[i]->value);
 		events.values[i] = Int64GetDatum(list[i]->fold.events);
 	}
-	RUN(write_values, column_arg(&keys.organization_id, count), column_arg(&keys.metric, count),
+	RUN(*query, column_arg(&keys.organization_id, count), column_arg(&keys.metric, count),
 		column_arg(&keys.bucket, count), column_arg(&keys.dimensions, count),
 		column_arg(&value, count), column_arg(&events, count));
 }
@@ -390,8 +360,8 @@ has_levels(const Meter *meter)
 static void
 write_groups(Run *run)
 {
-	write_total_groups(&run->totals);
-	write_value_groups(&run->values);
+	write_total_groups(&write_totals, &run->totals);
+	write_value_groups(&write_values, &run->values);
 	groups_clear(&run->totals);
 	groups_clear(&run->values);
 }
@@ -480,7 +450,107 @@ add_up_again(Run *run, const TotalGroup *quarter)
 	}
 	RUN(remove_totals, arg_text(organization_id), arg_text(quarter->meter->metric),
 		arg_datum(TimestampTzGetDatum(quarter->bucket), false));
-	write_total_groups(&groups);
+	write_total_groups(&write_totals, &groups);
+}
+
+/* ------------------------------------------------------------------------
+ * On shards: quarters of an hour with marks, added up from their events
+ * ------------------------------------------------------------------------
+ */
+/* The largest number that a run takes. */
+#define QUARTERS_MAX 200
+/* A quarter of an hour is added up once it is over; readers add up the present one themselves. */
+#define QUARTER_OVER "now() - interval '16 minutes'"
+
+QUERY(past_quarters,
+	  "SELECT organization_id, metric, bucket, array_agg(id) FROM billing.usage_dirty "
+	  "WHERE bucket < $1 GROUP BY organization_id, metric, bucket LIMIT $2",
+	  TIMESTAMPTZOID, INT8OID);
+QUERY(quarter_over, "SELECT " QUARTER_OVER, InvalidOid);
+QUERY(note_run, "UPDATE billing.usage_rollup_state SET rolled_up_at = now()", InvalidOid);
+QUERY(remove_values,
+	  "DELETE FROM billing.usage_values WHERE organization_id = $1 AND metric = $2 AND bucket = $3",
+	  TEXTOID, TEXTOID, TIMESTAMPTZOID);
+QUERY(remove_marks,
+	  "DELETE FROM billing.usage_dirty WHERE organization_id = $1 AND metric = $2 AND bucket = $3 "
+	  "AND id = ANY ($4)",
+	  TEXTOID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID);
+
+static void
+add_corrected(Run *run, const Meter *meter, text *organization_id, const Level *level)
+{
+	UsageEvent event = {.occurred_at = level->at,
+						.organization_id = organization_id,
+						.quantity = level->quantity,
+						.kind = 'u',
+						.properties = level->properties};
+	TotalGroup wanted = group_key(run, &event, meter);
+	Fold *fold = &group_of(&run->totals, &wanted)->fold;
+
+	fold_event(fold, &event);
+	if (has_levels(meter))
+		fold_level(fold, level->at, &level->id, level->quantity);
+	if (meter->aggregation == AGGREGATE_UNIQUE)
+		add_value(run, &event, wanted);
+}
+
+/*
+ * The marks were seen before the events are read, so the events of each of
+ * them are among these; there may be more, whose marks stay.
+ */
+static void
+add_up_quarter(Run *run, const char *organization_id, const Meter *meter, TimestampTz bucket,
+			   Datum marks)
+{
+	Arg at = arg_datum(TimestampTzGetDatum(bucket), false);
+	Arg organization = arg_text(organization_id);
+	Arg metric = arg_text(meter->metric);
+	Levels *levels = levels_new();
+	Level **sorted;
+	int64 count;
+
+	usage_scan_time(organization_id, meter->metric, bucket, bucket + USAGE_BUCKET, levels_add,
+					levels);
+	sorted = levels_sorted(levels, &count);
+	for (int64 i = 0; i < count; i++)
+		add_corrected(run, meter, DatumGetTextPP(organization.value), sorted[i]);
+	RUN(remove_totals, organization, metric, at);
+	if (meter->aggregation == AGGREGATE_UNIQUE)
+		RUN(remove_values, organization, metric, at);
+	RUN(remove_marks, organization, metric, at, arg_datum(marks, false));
+}
+
+/* True when there are more of them. */
+static bool
+move_quarters(Run *run, bool at_once)
+{
+	TimestampTz until = DT_NOEND;
+	int64 count;
+	Rows rows;
+
+	if (!at_once)
+	{
+		RUN(quarter_over, arg_null());
+		until = row_time(0, 1);
+	}
+	count = RUN(past_quarters, arg_datum(TimestampTzGetDatum(until), false), arg_int(QUARTERS_MAX));
+	rows = rows_keep();
+	for (int64 i = 0; i < count; i++)
+	{
+		char *metric = rows_text(rows, i, 2);
+		const Meter *meter = meter_named(metric);
+		bool isnull;
+
+		if (meter == NULL)
+			elog(ERROR, "there is usage of metric \"%s\", which is unknown", metric);
+		add_up_quarter(run, rows_text(rows, i, 1), meter, rows_time(rows, i, 3),
+					   rows_datum(rows, i, 4, &isnull));
+	}
+	write_total_groups(&put_totals, &run->totals);
+	write_value_groups(&put_values, &run->values);
+	if (count > 0)
+		RUN(note_run, arg_null());
+	return count == QUARTERS_MAX;
 }
 
 /* ------------------------------------------------------------------------
@@ -518,9 +588,10 @@ mark_of_snapshot(Snapshot snapshot, int64 base, int64 limit)
 }
 
 /* SKIP LOCKED: one process rolls up at a time. */
-QUERY(take_state,
-	  "SELECT base FROM billing.usage_rollup_state WHERE bound_to = $1 FOR UPDATE SKIP LOCKED",
-	  TEXTOID);
+QUERY(
+	take_state,
+	"SELECT base, distributed FROM billing.usage_rollup_state WHERE bound_to = $1 FOR UPDATE SKIP LOCKED",
+	TEXTOID);
 QUERY(write_mark,
 	  "UPDATE billing.usage_rollup_state SET seen_until = $1, open = $2, rolled_up_at = now()",
 	  INT8OID, INT8ARRAYOID);
@@ -595,10 +666,37 @@ follow_time(TimestampTz begin)
 		window = Min(window * 2, WINDOW_MAX);
 }
 
+typedef struct Duty
+{
+	bool at_once;
+	bool more;
+} Duty;
+
+static void
+run_clear(Run *run)
+{
+	run->memory = CurrentMemoryContext;
+	run->no_dimensions = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	groups_clear(&run->totals);
+	groups_clear(&run->values);
+	groups_clear(&run->again);
+}
+
+static void
+roll_up_shards(Duty *duty)
+{
+	Run run = {0};
+
+	if (RUN(take_state, arg_text(database_binding())) == 0)
+		return;
+	run_clear(&run);
+	duty->more = move_quarters(&run, duty->at_once);
+}
+
 static void
 roll_up(void *context)
 {
-	bool *more = context;
+	Duty *duty = context;
 	TimestampTz begin = GetCurrentTimestamp();
 	Run run = {0};
 	bool tail;
@@ -606,20 +704,24 @@ roll_up(void *context)
 
 	if (!usage_tables()->bound)
 		return;
+	if (usage_tables()->distributed)
+	{
+		roll_up_shards(duty);
+		return;
+	}
 	PushActiveSnapshot(GetLatestSnapshot());
 	tail = is_there_a_tail();
 	PopActiveSnapshot();
 	if (!tail || RUN(take_state, arg_text(database_binding())) == 0)
 		return;
+	/* handed over a moment ago */
+	if (row_bool(0, 2))
+		return;
 	base = row_int(0, 1);
-	run.memory = CurrentMemoryContext;
-	run.no_dimensions = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
-	groups_clear(&run.totals);
-	groups_clear(&run.values);
-	groups_clear(&run.again);
+	run_clear(&run);
 	/* after the lock: it sees the mark that the last run left */
 	PushActiveSnapshot(GetLatestSnapshot());
-	*more = move_tail(&run, base);
+	duty->more = move_tail(&run, base);
 	PopActiveSnapshot();
 	follow_time(begin);
 }
@@ -629,14 +731,14 @@ usage_rollup(bool at_once)
 {
 	static TimestampTz last = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	bool more = false;
+	Duty duty = {at_once, false};
 
 	if (!at_once && !TimestampDifferenceExceeds(last, now, ROLLUP_INTERVAL_MS))
 		return 0;
 	/* the rest of a long tail follows after what else is due */
-	if (unit_run(roll_up, &more, "add up usage") && more)
+	if (unit_run(roll_up, &duty, "add up usage") && duty.more)
 		last = 0;
 	else
 		last = now;
-	return more;
+	return duty.more;
 }

@@ -24,7 +24,9 @@
 #include "access/xact.h"
 #include "accounts.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "commands/trigger.h"
+#include "errors.h"
 #include "subjects.h"
 #include "utils/catcache.h"
 #include "utils/hsearch.h"
@@ -83,7 +85,8 @@ primary_key_of(Oid table)
 
 QUERY(load_meters, "SELECT metric, aggregation, carried, property, dimensions FROM billing.meters",
 	  InvalidOid);
-QUERY(load_state, "SELECT bound_to, base, raw_since, seen_until FROM billing.usage_rollup_state",
+QUERY(load_state,
+	  "SELECT bound_to, base, raw_since, seen_until, distributed FROM billing.usage_rollup_state",
 	  InvalidOid);
 QUERY(
 	load_ahead,
@@ -158,6 +161,7 @@ read_state(void)
 	tables.ahead = (int64) (ahead * USECS_PER_SEC);
 	tables.bound = false;
 	tables.base = 0;
+	tables.distributed = false;
 	tables.raw_since = DT_NOBEGIN;
 	if (READ(load_state, arg_null()) > 0)
 	{
@@ -167,7 +171,37 @@ read_state(void)
 					   row_int(0, 4) <= tables.base + (int64) U64FromFullTransactionId(
 														  ReadNextFullTransactionId());
 		tables.raw_since = row_time(0, 3);
+		tables.distributed = row_bool(0, 5);
 	}
+}
+
+QUERY(citus_group, "SELECT groupid FROM pg_catalog.pg_dist_local_group", InvalidOid);
+QUERY(
+	citus_distributes,
+	"SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = 'billing.usage_events'::regclass",
+	InvalidOid);
+
+/*
+ * Rows that are written past the executor would stay here, in a table that
+ * Citus only uses as a name.
+ */
+static void
+check_citus(void)
+{
+	if (!OidIsValid(get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE)))
+		return;
+	if (RUN(citus_group, arg_null()) > 0 && row_int4(0, 1) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_NOT_SUPPORTED),
+				 errmsg("usage is recorded and read on the coordinator of Citus"),
+				 errdetail("This is the node of group %d, which has neither meters nor plans.",
+						   row_int4(0, 1)),
+				 errhint("Connect to the coordinator.")));
+	if (!tables.distributed && RUN(citus_distributes, arg_null()) > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("table billing.usage_events was distributed by hand"),
+						errdetail("What the totals hold is not known for distributed tables."),
+						errhint("SELECT billing.distribute_usage() makes the rest of it.")));
 }
 
 static void
@@ -187,6 +221,7 @@ read_tables(void)
 	db_open();
 	read_meters();
 	read_state();
+	check_citus();
 	db_close();
 	PopActiveSnapshot();
 	identity_give_back(identity);
@@ -281,9 +316,12 @@ usage_tables_bound(void)
 	return &tables;
 }
 
+/* On shards events are not found by it: the coordinator need not write a commit of its own. */
 int64
 usage_transaction(const UsageTables *used)
 {
+	if (used->distributed)
+		return used->base;
 	return used->base + (int64) U64FromFullTransactionId(GetTopFullTransactionId());
 }
 

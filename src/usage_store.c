@@ -75,6 +75,7 @@ struct UsageStore
 	List *arbiters;
 	int64 transaction;
 	TimestampTz now;
+	ShardStore *shards; /* where usage is distributed: it does all that follows */
 };
 
 /* ------------------------------------------------------------------------
@@ -190,9 +191,12 @@ usage_store_open(const char *function, const TimestampTz *times, int count)
 	store->events = open_events(usage_tables_bound(), times, count);
 	/* what was read before a wait may be old */
 	store->tables = usage_tables_bound();
-	store->estate = CreateExecutorState();
 	store->transaction = usage_transaction(store->tables);
 	store->now = GetCurrentTransactionStartTimestamp();
+	if (store->tables->distributed)
+		store->shards = shard_store_open(store->now, store->transaction);
+	else
+		store->estate = CreateExecutorState();
 	return store;
 }
 
@@ -224,11 +228,15 @@ key_slot(UsageStore *store, const UsageRow *row)
 bool
 usage_store_knows(UsageStore *store, const UsageRow *row)
 {
-	TupleTableSlot *slot = key_slot(store, row);
+	TupleTableSlot *slot;
 	ItemPointerData conflict;
-	bool known = !compat_check_index_constraints(store->keys->info, slot, store->estate, &conflict,
-												 store->arbiters);
+	bool known;
 
+	if (store->shards != NULL)
+		return shard_store_knows(store->shards, row);
+	slot = key_slot(store, row);
+	known = !compat_check_index_constraints(store->keys->info, slot, store->estate, &conflict,
+											store->arbiters);
 	ResetPerTupleExprContext(store->estate);
 	return known;
 }
@@ -237,6 +245,8 @@ usage_store_knows(UsageStore *store, const UsageRow *row)
 bool
 usage_store_claim(UsageStore *store, const UsageRow *row)
 {
+	if (store->shards != NULL)
+		return shard_store_claim(store->shards, row);
 	for (;;)
 	{
 		TupleTableSlot *slot = key_slot(store, row);
@@ -353,9 +363,15 @@ fill_slot(UsageStore *store, const Target *target, TupleTableSlot *slot, const U
 void
 usage_store_put(UsageStore *store, const UsageRow *row)
 {
-	Target *target = target_of(store, row->occurred_at);
+	Target *target;
 	TupleTableSlot *slot;
 
+	if (store->shards != NULL)
+	{
+		shard_store_put(store->shards, row);
+		return;
+	}
+	target = target_of(store, row->occurred_at);
 	if (target->row_count == target->slot_count)
 		target->slots[target->slot_count++] = table_slot_create(target->relation, NULL);
 	slot = target->slots[target->row_count++];
@@ -390,8 +406,11 @@ usage_store_close(UsageStore *store)
 	}
 	if (store->keys != NULL)
 		close_target(store->keys);
+	if (store->shards != NULL)
+		shard_store_close(store->shards);
 	table_close(store->events, NoLock);
-	FreeExecutorState(store->estate);
+	if (store->estate != NULL)
+		FreeExecutorState(store->estate);
 }
 
 /* ------------------------------------------------------------------------
