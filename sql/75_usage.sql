@@ -168,8 +168,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF (NEW.property, NEW.dimensions, NEW.aggregation) IS DISTINCT FROM (OLD.property, OLD.dimensions, OLD.aggregation)
-		AND (EXISTS (SELECT FROM billing.usage_totals AS t WHERE t.metric = OLD.metric)
-			 OR EXISTS (SELECT FROM billing.usage_events AS u WHERE u.metric = OLD.metric)) THEN
+		-- a column: Citus knows no rows without
+		AND (EXISTS (SELECT 1 FROM billing.usage_totals AS t WHERE t.metric = OLD.metric)
+			 OR EXISTS (SELECT 1 FROM billing.usage_events AS u WHERE u.metric = OLD.metric)) THEN
 		RAISE EXCEPTION 'metric "%" is in use', OLD.metric
 			USING ERRCODE = 'JB008', DETAIL = 'Its totals were added up by its present aggregation, property and dimensions.',
 				  HINT = 'Make a new metric.';

@@ -77,6 +77,7 @@ AS $$
 DECLARE
 	tables name[] := billing.distributed_tables();
 	listed name;
+	leaf regclass;
 	there boolean;
 	added boolean := false;
 BEGIN
@@ -110,6 +111,8 @@ BEGIN
 	-- keep_usage() refuses on the shards what it refuses here, and does nothing else.
 	PERFORM set_config('citus.enable_unsafe_triggers', 'on', true);
 	PERFORM set_config('citus.multi_shard_modify_mode', 'sequential', true);
+	-- Citus tells at length that it copies, and that what it has copied is still here
+	PERFORM set_config('client_min_messages', 'warning', true);
 	FOREACH listed IN ARRAY tables
 	LOOP
 		EXECUTE 'SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = $1)'
@@ -124,6 +127,10 @@ BEGIN
 				USING format('billing.%I', listed)::regclass, format('billing.%I', tables[1]);
 		END IF;
 		added := true;
+		FOR leaf IN SELECT t.relid FROM pg_partition_tree(format('billing.%I', listed)::regclass) AS t WHERE t.isleaf
+		LOOP
+			EXECUTE 'SELECT pg_catalog.truncate_local_data_after_distributing_table($1)' USING leaf;
+		END LOOP;
 	END LOOP;
 	RETURN added;
 END

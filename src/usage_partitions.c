@@ -206,11 +206,11 @@ QUERY(
 	"SELECT EXISTS (SELECT FROM billing.usage_events AS u, billing.usage_rollup_state AS s "
 	"WHERE u.occurred_at >= $1 AND u.occurred_at < $2 AND (u.recorded_in >= s.seen_until OR u.recorded_in = ANY (s.open)))",
 	TIMESTAMPTZOID, TIMESTAMPTZOID);
-QUERY(dirty_in,
-	  "SELECT EXISTS (SELECT FROM billing.usage_dirty WHERE bucket >= $1 AND bucket < $2)",
-	  TIMESTAMPTZOID, TIMESTAMPTZOID);
+QUERY_CUSTOM(dirty_in,
+			 "SELECT EXISTS (SELECT 1 FROM billing.usage_dirty WHERE bucket >= $1 AND bucket < $2)",
+			 TIMESTAMPTZOID, TIMESTAMPTZOID);
 /* On shards a ctid means nothing: each removes its own, all of them. */
-QUERY(prune_shards, "DELETE FROM billing.usage_keys WHERE stamp < $1", TIMESTAMPTZOID);
+QUERY_CUSTOM(prune_shards, "DELETE FROM billing.usage_keys WHERE stamp < $1", TIMESTAMPTZOID);
 QUERY(prune_keys,
 	  "DELETE FROM billing.usage_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM billing.usage_keys "
 	  "WHERE stamp < $1 LIMIT $2))",

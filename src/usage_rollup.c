@@ -462,10 +462,10 @@ add_up_again(Run *run, const TotalGroup *quarter)
 /* A quarter of an hour is added up once it is over; readers add up the present one themselves. */
 #define QUARTER_OVER "now() - interval '16 minutes'"
 
-QUERY(past_quarters,
-	  "SELECT organization_id, metric, bucket, array_agg(id) FROM billing.usage_dirty "
-	  "WHERE bucket < $1 GROUP BY organization_id, metric, bucket LIMIT $2",
-	  TIMESTAMPTZOID, INT8OID);
+QUERY_CUSTOM(past_quarters,
+			 "SELECT organization_id, metric, bucket, array_agg(id) FROM billing.usage_dirty "
+			 "WHERE bucket < $1 GROUP BY organization_id, metric, bucket LIMIT $2",
+			 TIMESTAMPTZOID, INT8OID);
 QUERY(quarter_over, "SELECT " QUARTER_OVER, InvalidOid);
 QUERY(note_run, "UPDATE billing.usage_rollup_state SET rolled_up_at = now()", InvalidOid);
 QUERY(remove_values,
@@ -520,15 +520,15 @@ add_up_quarter(Run *run, const char *organization_id, const Meter *meter, Timest
 	RUN(remove_marks, organization, metric, at, arg_datum(marks, false));
 }
 
-/* True when there are more of them. */
+/* True when there are more of them. A session that asks for it has the present one added up, too. */
 static bool
-move_quarters(Run *run, bool at_once)
+move_quarters(Run *run)
 {
 	TimestampTz until = DT_NOEND;
 	int64 count;
 	Rows rows;
 
-	if (!at_once)
+	if (!unit_in_session())
 	{
 		RUN(quarter_over, arg_null());
 		until = row_time(0, 1);
@@ -682,15 +682,17 @@ run_clear(Run *run)
 	groups_clear(&run->again);
 }
 
+/* Quarters of an hour end seldom: it asks all shards now and then only. */
 static void
 roll_up_shards(Duty *duty)
 {
+	static bool left = false;
 	Run run = {0};
 
-	if (RUN(take_state, arg_text(database_binding())) == 0)
+	if ((!duty->at_once && !left) || RUN(take_state, arg_text(database_binding())) == 0)
 		return;
 	run_clear(&run);
-	duty->more = move_quarters(&run, duty->at_once);
+	duty->more = left = move_quarters(&run);
 }
 
 static void
