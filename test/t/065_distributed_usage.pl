@@ -1,0 +1,241 @@
+# Usage on tables that Citus distributes over two nodes: every way in and every
+# total as on one machine, many sessions at once, and nothing lost or counted
+# twice when the worker, a node and the coordinator die.
+use strict;
+use warnings;
+
+use JanuaTest;
+use POSIX ();
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes ();
+
+my $CONNECTIONS = 4;
+my $SECONDS = $ENV{USAGE_CRASH_SECONDS} || 15;
+
+my $alone = new_node('alone');
+if ($alone->safe_psql('postgres', "SELECT count(*) FROM pg_available_extensions WHERE name = 'citus'") == 0)
+{
+	$alone->stop;
+	plan skip_all => 'Citus is not installed: nothing is distributed here';
+}
+
+sub refused
+{
+	my ($node, $statement, $pattern, $name) = @_;
+	my (undef, undef, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\n$statement");
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return like($error, $pattern, $name);
+}
+
+refused($alone, 'SELECT billing.distribute_usage()', qr/JB004: usage cannot be distributed: Citus is not loaded.*shared_preload_libraries/s, 'without Citus it is refused');
+$alone->stop;
+
+# ---------------------------------------------------------------------------
+# A coordinator and two nodes
+
+my $conf = <<"CONF";
+shared_preload_libraries = 'citus, janua_billing'
+max_prepared_transactions = 100
+max_connections = 200
+restart_after_crash = on
+citus.recover_2pc_interval = 1s
+CONF
+my %node = map { $_ => new_node($_, conf => $conf, extension => 0) } qw(coordinator one two);
+my $coordinator = $node{coordinator};
+
+sub sql { return $coordinator->safe_psql('postgres', $_[0]) }
+
+$_->safe_psql('postgres', 'CREATE EXTENSION citus') foreach values %node;
+create_extension($coordinator, 'postgres');
+refused($coordinator, 'SELECT billing.distribute_usage(0)', qr/22023: shard_count is out of range/, 'a number of shards that cannot be is refused');
+sql("SELECT citus_set_coordinator_host('" . $coordinator->host . "', " . $coordinator->port . ')');
+refused($coordinator, 'SELECT billing.distribute_usage()', qr/JB008: usage cannot be distributed: no node takes shards.*citus_add_node/s, 'so is a cluster without nodes');
+sql("SELECT citus_add_node('" . $_->host . "', " . $_->port . ')') foreach @node{qw(one two)};
+refused($coordinator, 'SELECT billing.distribute_usage()', qr/JB008: usage cannot be distributed: role "janua_billing" cannot log in.*ALTER ROLE/s, 'and an owner who cannot log in');
+sql('ALTER ROLE janua_billing LOGIN');
+refused($coordinator, 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT billing.distribute_usage()', qr/JB008: usage is distributed in a transaction of level read committed/, 'and an old snapshot');
+refused($node{one}, $_, qr/JB004: usage is .*on the coordinator.*Connect to the coordinator|JB004: usage is distributed from the coordinator/s, "on a node: $_")
+  foreach "SELECT billing.record_usage('acme', 'api_calls')", "SELECT * FROM billing.usage_summary('acme')", 'SELECT billing.distribute_usage()';
+is($node{one}->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'janua_billing worker'"), '0', 'and no worker of ours runs there');
+
+# ---------------------------------------------------------------------------
+# What was there before comes along: totals, the tail, keys.
+
+sub used
+{
+	my ($organization, $metric, $range) = @_;
+
+	$range = $range ? ", $range" : '';
+	return sql("SELECT quantity FROM billing.usage_summary('$organization'$range) WHERE metric = '" . ($metric || 'api_calls') . "'");
+}
+
+sql("SELECT billing.record_usage('before', 'api_calls', 5, idempotency_key => 'a'), billing.record_usage('before', 'storage', 77)");
+sql('CALL billing.run_worker()');
+sql("SELECT billing.record_usage('before', 'api_calls', 6)");
+is(sql('SELECT billing.distribute_usage(8)'), 't', 'usage is distributed');
+is(sql('SELECT billing.distribute_usage()'), 'f', 'once');
+is(sql("SELECT count(DISTINCT colocationid) || ' ' || count(*) FROM pg_dist_partition WHERE logicalrelid = ANY (SELECT format('billing.%I', t)::regclass FROM unnest(billing.distributed_tables()) AS t)"),
+	'1 5', 'all of its tables, side by side');
+cmp_ok(sql('SELECT count(DISTINCT nodeid) FROM pg_dist_shard_placement AS p JOIN pg_dist_node AS n ON n.nodename = p.nodename AND n.nodeport = p.nodeport'), '==', 2, 'on both nodes');
+is(used('before'), '11', 'totals and tail came along');
+is(used('before', 'storage'), '77', 'levels, too');
+is(sql("SELECT billing.record_usage('before', 'api_calls', 5, idempotency_key => 'a')"), 'f', 'and keys');
+sql('CALL billing.run_worker()');
+is(used('before'), '11', 'the worker changes nothing');
+is(sql("SELECT sum(sum) FROM billing.usage_totals WHERE organization_id = 'before' AND metric = 'api_calls'"), '11', 'but the totals');
+
+# ---------------------------------------------------------------------------
+# The ways in
+
+my $batch = "SELECT billing.record_usage_batch((SELECT array_agg('org_' || i % 20) FROM generate_series(1, 1000) AS i), array_fill('api_calls'::text, '{1000}'), "
+  . "array_fill(2::numeric, '{1000}'), (SELECT array_agg(now() - i * interval '1 minute') FROM generate_series(1, 1000) AS i), "
+  . "(SELECT array_agg('batch-' || i / 2) FROM generate_series(1, 1000) AS i))";
+is(sql($batch), '1000', 'a batch over many organisations, where a key is of one of them');
+is(sql($batch), '0', 'counts once');
+sql("COPY billing.usage_import (organization_id, metric, quantity) FROM PROGRAM 'for i in 1 2 3 4 5; do printf \"org_1\\tapi_calls\\t3\\n\"; done'");
+my $event = sql("SELECT id FROM billing.usage_events WHERE organization_id = 'org_1' AND quantity = 3 ORDER BY id LIMIT 1");
+is(sql("SELECT billing.void_usage('org_1', '$event')"), 't', 'an event is voided');
+is(sql("SELECT billing.void_usage('org_1', '$event')"), 'f', 'once');
+is(sql("SELECT billing.record_usage('org_2', 'api_calls', 2, '2024-02-29 12:34+00')"), 't', 'a month gets its partition on every node');
+is(sql("BEGIN; SELECT billing.record_usage('undone', 'api_calls'); SAVEPOINT s; SELECT billing.record_usage('undone', 'api_calls'); ROLLBACK TO s; COMMIT; "
+		. "SELECT quantity FROM billing.usage_summary('undone') WHERE metric = 'api_calls'"), "t\nt\n1", 'what a savepoint takes back does not count');
+refused($coordinator, "UPDATE billing.usage_events SET quantity = 1", qr/JB008: billing.usage_events is append-only/, 'events do not change on the nodes either');
+refused($coordinator, "UPDATE billing.meters SET aggregation = 'max' WHERE metric = 'api_calls'", qr/JB008: metric "api_calls" is in use/, 'nor does what they are counted by');
+
+my $all_time = "'2000-01-01 00:00+00', '2040-01-01 00:07+00'";
+my $raw = "SELECT organization_id, sum(quantity) FROM billing.usage_events WHERE organization_id LIKE 'org\\_%' GROUP BY 1 ORDER BY 1";
+my $summary = "SELECT o, (SELECT quantity FROM billing.usage_summary(o, $all_time) WHERE metric = 'api_calls') FROM (SELECT 'org_' || i AS o FROM generate_series(0, 19) AS i) AS s ORDER BY 1";
+my $totals = "SELECT organization_id, sum(sum) FROM billing.usage_totals WHERE organization_id LIKE 'org\\_%' GROUP BY 1 ORDER BY 1";
+
+is(sql($summary), sql($raw), 'summaries are what the events come to');
+sql('CALL billing.run_worker()');
+is(sql($totals), sql($raw), 'so are the totals');
+is(sql('SELECT count(*) FROM billing.usage_dirty'), '0', 'with no mark left');
+is(sql($summary), sql($raw), 'and the summaries over them');
+
+# ---------------------------------------------------------------------------
+# Many at once, while everything dies now and then. A client repeats what was
+# not acknowledged; whoever looks sees at least what was acknowledged before.
+
+my $scratch = PostgreSQL::Test::Utils::tempdir();
+my $connection = $coordinator->connstr('postgres');
+
+sub client
+{
+	my ($client, $end) = @_;
+	my $next = 0;
+
+	while (Time::HiRes::time() < $end)
+	{
+		my $script = join '', map {
+			my $minutes = $_ * 7 % 100;
+			"SELECT 'ack $_', billing.record_usage('crash_$client', 'api_calls', 2, now() - interval '$minutes minutes', 'key-$_');\n"
+		} $next .. $next + 19;
+
+		append_to_file("$scratch/$client.new", $script);
+		rename("$scratch/$client.new", "$scratch/$client.sql") or die $!;
+		my $out = `psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$connection" -f $scratch/$client.sql 2>>$scratch/$client.errors`;
+		my @acknowledged = $out =~ /^ack (\d+)\|/mg;
+
+		$next = $acknowledged[-1] + 1 if @acknowledged;
+		append_to_file("$scratch/$client.count", "$next\n");
+		Time::HiRes::sleep(0.1) if $? != 0;
+	}
+	POSIX::_exit(0);
+}
+
+sub acknowledged
+{
+	my ($client) = @_;
+
+	return 0 unless -e "$scratch/$client.count";
+	return (split /\n/, slurp_file("$scratch/$client.count"))[-1] || 0;
+}
+
+my $end = Time::HiRes::time() + $SECONDS;
+my @pids;
+foreach my $client (1 .. $CONNECTIONS)
+{
+	my $pid = fork() // die "fork: $!";
+
+	client($client, $end) if $pid == 0;
+	push @pids, $pid;
+}
+
+my %happened = (looks => 0, worker => 0, node => 0, coordinator => 0);
+my $short = 0;
+my @deaths = qw(worker node coordinator);
+while (Time::HiRes::time() < $end - 2)
+{
+	my $until = Time::HiRes::time() + 1 + rand(1.5);
+
+	while (Time::HiRes::time() < $until)
+	{
+		my $client = 1 + int(rand($CONNECTIONS));
+		my $before = acknowledged($client);
+		my ($status, $used) = $coordinator->psql('postgres', "CALL billing.run_worker(); SELECT quantity FROM billing.usage_summary('crash_$client', $all_time) WHERE metric = 'api_calls'");
+
+		next unless $status == 0;
+		$happened{looks}++;
+		$short++ if $used < 2 * $before;
+	}
+	my $what = shift @deaths;
+
+	push @deaths, $what;
+	if ($what eq 'worker')
+	{
+		my (undef, $pid) = $coordinator->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'janua_billing worker'");
+
+		next unless $pid;
+		kill('KILL', $pid);
+	}
+	else
+	{
+		my $dies = $what eq 'node' ? $node{two} : $coordinator;
+
+		$dies->stop('immediate');
+		$dies->start;
+	}
+	$happened{$what}++;
+}
+waitpid($_, 0) foreach @pids;
+note(join ', ', map { "$_: $happened{$_}" } sort keys %happened);
+ok(poll_until(sub { ($coordinator->psql('postgres', 'SELECT 1'))[0] == 0 }, 'the coordinator answers'), 'the coordinator is there again');
+cmp_ok($happened{$_}, '>', 0, "$_, now and then") foreach sort keys %happened;
+is($short, 0, 'no summary missed what was acknowledged');
+
+wait_for($coordinator, 'SELECT recover_prepared_transactions() * 0', '0', 'what was prepared is settled');
+sql('CALL billing.run_worker()');
+my $total = 0;
+foreach my $client (1 .. $CONNECTIONS)
+{
+	my $count = acknowledged($client);
+	my ($events, $keys, $lost) = split /\|/, sql("SELECT count(*), count(DISTINCT idempotency_key), count(*) FILTER (WHERE k IS NOT NULL AND idempotency_key IS NULL) "
+		. "FROM (SELECT idempotency_key FROM billing.usage_events WHERE organization_id = 'crash_$client') AS e FULL JOIN (SELECT 'key-' || i AS k FROM generate_series(0, $count - 1) AS i) AS k ON k = idempotency_key");
+
+	$total += $count;
+	is($lost, 0, "client $client: none of $count acknowledged events is lost");
+	is($events, $keys, 'none is there twice');
+	is(used("crash_$client", undef, $all_time), 2 * $events, 'each counts once');
+	is(sql("SELECT sum(sum) FROM billing.usage_totals WHERE organization_id = 'crash_$client'"), 2 * $events, 'in the totals, too');
+	is(sql("SELECT count(*) FROM billing.usage_keys WHERE organization_id = 'crash_$client'"), $keys, 'and has its key');
+}
+cmp_ok($total, '>', 100, 'there were some');
+
+# ---------------------------------------------------------------------------
+# Retention, in sessions of their own: a partition that the totals hold goes from every node.
+
+sql("UPDATE billing.settings SET value = '13 months' WHERE name = 'usage_retention'");
+sql('CALL billing.run_worker()') foreach 1 .. 2;
+is(sql("SELECT to_regclass('billing.usage_events_2024_02') IS NULL"), 't', 'events past retention are removed');
+is($node{one}->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE relname LIKE 'usage_events_2024_02%'"), '0', 'on the nodes');
+is(used('org_2', undef, "'2024-01-01 00:00+00', '2024-04-01 00:00+00'"), '2', 'their totals stay');
+sql("UPDATE billing.usage_keys SET stamp = '2019-01-01' WHERE organization_id = 'before'");
+$coordinator->safe_psql('postgres', 'CALL billing.run_worker(); CALL billing.run_worker()');
+is(sql("SELECT count(*) FROM billing.usage_keys WHERE organization_id = 'before'"), '0', 'keys of what is removed go');
+cmp_ok(sql('SELECT count(*) FROM billing.usage_keys'), '>', 100, 'the others stay');
+
+$_->stop foreach values %node;
+done_testing();
