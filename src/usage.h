@@ -238,6 +238,9 @@ extern bool shard_store_knows(ShardStore *store, const UsageRow *row);
 extern void shard_store_put(ShardStore *store, const UsageRow *row);
 extern void shard_store_close(ShardStore *store);
 
+/* One connection per node for what follows, until the end of the identity that the caller has. */
+extern void shards_one_after_another(void);
+
 /* As usage_scan_time(), which calls it. */
 extern void shards_scan_time(const char *organization_id, const char *metric, TimestampTz from,
 							 TimestampTz until, VisitUsage visit, void *context);

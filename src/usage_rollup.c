@@ -592,6 +592,9 @@ QUERY(
 	take_state,
 	"SELECT base, distributed FROM billing.usage_rollup_state WHERE bound_to = $1 FOR UPDATE SKIP LOCKED",
 	TEXTOID);
+/* Of shards: whoever asks for it waits for the worker's run, which may take a second. */
+QUERY(wait_for_state, "SELECT base FROM billing.usage_rollup_state WHERE bound_to = $1 FOR UPDATE",
+	  TEXTOID);
 QUERY(write_mark,
 	  "UPDATE billing.usage_rollup_state SET seen_until = $1, open = $2, rolled_up_at = now()",
 	  INT8OID, INT8ARRAYOID);
@@ -687,10 +690,12 @@ static void
 roll_up_shards(Duty *duty)
 {
 	static bool left = false;
+	SqlQuery *take = unit_in_session() ? &wait_for_state : &take_state;
 	Run run = {0};
 
-	if ((!duty->at_once && !left) || RUN(take_state, arg_text(database_binding())) == 0)
+	if ((!duty->at_once && !left) || RUN(*take, arg_text(database_binding())) == 0)
 		return;
+	shards_one_after_another();
 	run_clear(&run);
 	duty->more = left = move_quarters(&run);
 }
