@@ -21,7 +21,7 @@ SELECT pg_extension_config_dump('billing.usage_dirty', '');
 -- others refer to comes before them; whoever writes to or reads one in C goes
 -- through SPI when UsageTables.distributed says so.
 CREATE FUNCTION billing.distributed_tables() RETURNS name[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 RETURN ARRAY['usage_keys', 'usage_events', 'usage_totals', 'usage_values', 'usage_dirty']::name[];
 COMMENT ON FUNCTION billing.distributed_tables() IS 'The tables that distribute_usage() hands to Citus, in this order.';
@@ -132,6 +132,9 @@ BEGIN
 			EXECUTE 'SELECT pg_catalog.truncate_local_data_after_distributing_table($1)' USING leaf;
 		END LOOP;
 	END LOOP;
+	PERFORM billing.grant_on_nodes(r.rolname)
+	FROM pg_roles AS r
+	WHERE r.rolname IN (SELECT g.role_name FROM billing.access_grants AS g);
 	RETURN added;
 END
 $$;

@@ -123,6 +123,38 @@ END
 $$;
 COMMENT ON FUNCTION billing.grant_level(name, text) IS 'Gives a role the privileges of a level; for grant_access() and revoke_access().';
 
+-- Citus takes what is granted on distributed tables to its nodes, but not what
+-- belongs to the extension there: the schema, and what row level security asks.
+CREATE FUNCTION billing.grant_on_nodes(role name) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	command text;
+	refused text;
+BEGIN
+	IF NOT EXISTS (SELECT FROM billing.usage_rollup_state AS s WHERE s.distributed) OR to_regproc('pg_catalog.run_command_on_workers') IS NULL THEN
+		RETURN;
+	END IF;
+	SELECT string_agg(format(CASE WHEN o.granted THEN 'GRANT %1$s ON %2$s TO %3$I' ELSE 'REVOKE %1$s ON %2$s FROM %3$I' END,
+							 o.privilege, o.object, grant_on_nodes.role), '; ')
+	INTO command
+	FROM (VALUES ('USAGE', 'SCHEMA billing', has_schema_privilege(grant_on_nodes.role, 'billing', 'USAGE')),
+				 ('EXECUTE', 'FUNCTION billing.sees_all_organizations()',
+				  has_function_privilege(grant_on_nodes.role, 'billing.sees_all_organizations()', 'EXECUTE')),
+				 ('SELECT', 'TABLE billing.all_organizations',
+				  has_table_privilege(grant_on_nodes.role, 'billing.all_organizations', 'SELECT'))) AS o (privilege, object, granted);
+	EXECUTE 'SELECT string_agg(DISTINCT r.result, '' '') FROM pg_catalog.run_command_on_workers($1) AS r WHERE NOT r.success'
+		INTO refused USING command;
+	IF refused IS NOT NULL THEN
+		RAISE EXCEPTION 'privileges of role "%" cannot be taken to the nodes of Citus', grant_on_nodes.role
+			USING ERRCODE = 'JB008', DETAIL = refused, HINT = 'See that every node runs and has the role, and try again.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION billing.grant_on_nodes(name) IS
+	'Where usage is distributed: what a role needs on the nodes to read it, as it is here; for grant_access(), revoke_access() and distribute_usage().';
+
 -- A role that was dropped takes its privileges with it; one that is made later
 -- under the same name must not inherit its levels.
 CREATE FUNCTION billing.check_access(role name, level text) RETURNS void
@@ -164,6 +196,7 @@ AS $$
 BEGIN
 	PERFORM billing.check_access(grant_access.role, grant_access.level);
 	PERFORM billing.grant_level(grant_access.role, grant_access.level);
+	PERFORM billing.grant_on_nodes(grant_access.role);
 	INSERT INTO billing.access_grants (role_name, level)
 	VALUES (grant_access.role, grant_access.level)
 	ON CONFLICT DO NOTHING;
@@ -196,6 +229,7 @@ BEGIN
 	LOOP
 		PERFORM billing.grant_level(revoke_access.role, kept);
 	END LOOP;
+	PERFORM billing.grant_on_nodes(revoke_access.role);
 END
 $$;
 COMMENT ON FUNCTION billing.revoke_access(name, text) IS

@@ -49,6 +49,7 @@ sub sql { return $coordinator->safe_psql('postgres', $_[0]) }
 
 $_->safe_psql('postgres', 'CREATE EXTENSION citus') foreach values %node;
 create_extension($coordinator, 'postgres');
+sql("CREATE ROLE reporter LOGIN; CREATE ROLE tenant LOGIN; SELECT billing.grant_access('reporter', 'report')");
 refused($coordinator, 'SELECT billing.distribute_usage(0)', qr/22023: shard_count is out of range/, 'a number of shards that cannot be is refused');
 sql("SELECT citus_set_coordinator_host('" . $coordinator->host . "', " . $coordinator->port . ')');
 refused($coordinator, 'SELECT billing.distribute_usage()', qr/JB008: usage cannot be distributed: no node takes shards.*citus_add_node/s, 'so is a cluster without nodes');
@@ -103,6 +104,15 @@ is(sql("BEGIN; SELECT billing.record_usage('undone', 'api_calls'); SAVEPOINT s; 
 		. "SELECT quantity FROM billing.usage_summary('undone') WHERE metric = 'api_calls'"), "t\nt\n1", 'what a savepoint takes back does not count');
 refused($coordinator, "UPDATE billing.usage_events SET quantity = 1", qr/JB008: billing.usage_events is append-only/, 'events do not change on the nodes either');
 refused($coordinator, "UPDATE billing.meters SET aggregation = 'max' WHERE metric = 'api_calls'", qr/JB008: metric "api_calls" is in use/, 'nor does what they are counted by');
+
+# Roles with a level read the tables; a tenant says who he is in a way that Citus passes on.
+my $count = "SELECT count(DISTINCT organization_id) FROM billing.usage_events WHERE organization_id LIKE 'org\\_%'";
+is(sql("SET ROLE reporter; $count"), '20', 'who had a level before reads on');
+sql("SELECT billing.grant_access('tenant', 'tenant')");
+is(sql("SET ROLE tenant; $count"), '0', 'a tenant sees nothing by default');
+is(sql("SET ROLE tenant; SET citus.propagate_set_commands = 'local'; BEGIN; SET LOCAL janua_billing.organization_id = 'org_7'; $count; COMMIT"), '1', 'and what is his');
+sql("SELECT billing.revoke_access('reporter', 'report'), billing.grant_access('reporter', 'tenant')");
+is(sql("SET ROLE reporter; $count"), '0', 'a level that is taken away is taken away on the nodes');
 
 my $all_time = "'2000-01-01 00:00+00', '2040-01-01 00:07+00'";
 my $raw = "SELECT organization_id, sum(quantity) FROM billing.usage_events WHERE organization_id LIKE 'org\\_%' GROUP BY 1 ORDER BY 1";
