@@ -129,6 +129,9 @@ extern const UsageTables *usage_tables(void);
 /* The same, with the totals bound to this database: what a writer calls first. */
 extern const UsageTables *usage_tables_bound(void);
 
+/* JB004 where usage is distributed, for what only knows the tables of one server; "what" is a sentence's subject. */
+extern void usage_require_local(const char *what);
+
 /* The number that the current transaction gives to its events. */
 extern int64 usage_transaction(const UsageTables *tables);
 

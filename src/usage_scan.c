@@ -269,9 +269,11 @@ void
 usage_scan_tail(const UsageMark *mark, int64 limit, VisitUsage visit, void *context)
 {
 	TailFilter filter = {mark, limit};
-	Relation events = table_open(usage_tables()->events, AccessShareLock);
+	Relation events;
 	ListCell *cell;
 
+	usage_require_local("the tail of the totals");
+	events = table_open(usage_tables()->events, AccessShareLock);
 	foreach (cell, usage_partitions(events, DT_NOBEGIN, DT_NOEND))
 	{
 		Reader reader;
@@ -294,10 +296,12 @@ usage_scan_tail(const UsageMark *mark, int64 limit, VisitUsage visit, void *cont
 int64
 usage_scan_next(const UsageMark *mark)
 {
-	Relation events = table_open(usage_tables()->events, AccessShareLock);
+	Relation events;
 	int64 next = PG_INT64_MAX;
 	ListCell *cell;
 
+	usage_require_local("the tail of the totals");
+	events = table_open(usage_tables()->events, AccessShareLock);
 	foreach (cell, usage_partitions(events, DT_NOBEGIN, DT_NOEND))
 	{
 		Reader reader;

@@ -316,6 +316,16 @@ usage_tables_bound(void)
 	return &tables;
 }
 
+void
+usage_require_local(const char *what)
+{
+	if (usage_tables()->distributed)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("%s is not there where usage is distributed", what),
+						errdetail("Its tables are on the shards of Citus."),
+						errhint("usage_summary() works there; docs/scaling.md says what else.")));
+}
+
 /* On shards events are not found by it: the coordinator need not write a commit of its own. */
 int64
 usage_transaction(const UsageTables *used)
