@@ -510,6 +510,12 @@ refuse_endpoint(const Jsonb *arguments, const ProviderAccount *account)
 	return NULL;
 }
 
+static const char *
+refuse_usage(const Jsonb *arguments, const ProviderAccount *account)
+{
+	return "Conekta bills no usage: sell the plan with managed_by => 'local', and billing charges it.";
+}
+
 /* ------------------------------------------------------------------------
  * All operations
  * ------------------------------------------------------------------------
@@ -534,6 +540,10 @@ static const struct
 	{OPERATION_CHECKOUT_SESSION_CREATE, refuse_checkout},
 	{OPERATION_PAYMENT_LINK_CREATE, refuse_sale},
 	{OPERATION_PORTAL_SESSION_CREATE, refuse_portal},
+	{OPERATION_METER_CREATE, refuse_usage},
+	{OPERATION_METER_FETCH, refuse_usage},
+	{OPERATION_USAGE_REPORT, refuse_usage},
+	{OPERATION_USAGE_INGEST, refuse_usage},
 	{OPERATION_WEBHOOK_ENDPOINT_CREATE, refuse_endpoint},
 	{OPERATION_WEBHOOK_ENDPOINT_UPDATE, refuse_endpoint},
 };

@@ -105,6 +105,14 @@
  * webhook_endpoint.rotate <webhook_endpoint> url events[]: a new secret
  * webhook_endpoint.delete <webhook_endpoint>
  * webhook_endpoint.list: a snapshot of each
+ * meter.create			name event_name aggregation(sum|latest): a meter that is told of by one of
+ *						the next two, by a value for each hour
+ * meter.fetch			<meter> event_name aggregation
+ * usage.report			<customer> ?<meter> event_name quantity(decimal, as text) at(the hour begins)
+ *						identifier: what the hour comes to; it takes the place of what was reported
+ *						of this hour before, also when it is sent twice
+ * usage.ingest			events[{<customer> event_name quantity at identifier}]: how much more, or less,
+ *						it has become; each identifier is counted once there
  *
  *-------------------------------------------------------------------------
  */
@@ -169,6 +177,10 @@ typedef enum Operation
 	OPERATION_WEBHOOK_ENDPOINT_ROTATE,
 	OPERATION_WEBHOOK_ENDPOINT_DELETE,
 	OPERATION_WEBHOOK_ENDPOINT_LIST,
+	OPERATION_METER_CREATE,
+	OPERATION_METER_FETCH,
+	OPERATION_USAGE_REPORT,
+	OPERATION_USAGE_INGEST,
 	OPERATION_COUNT
 } Operation;
 

@@ -7,6 +7,7 @@
  *	  polar_support.c		what Polar does not offer, and what to do instead
  *	  polar_requests.c		operations become requests: steps, reading, look-ups
  *	  polar_changes.c		... those that make or change something
+ *	  polar_usage.c			... and meters and what they are told
  *	  polar_responses.c		answers become outcomes
  *	  polar_lookups.c		... those of look-ups
  *	  polar_objects.c		Polar's objects become snapshots
@@ -55,11 +56,12 @@ typedef enum PolarStep
 	POLAR_REMOVE,   /* DELETE: nothing is answered */
 	POLAR_FINALIZE, /* POST: charges a draft order */
 	POLAR_TRIGGER,  /* POST: begins to make the invoice's document */
-	POLAR_READ,     /* GET: what it answers is the result */
-	POLAR_LIST,     /* GET: a page of a list; the next step is the next page */
-	POLAR_PREPARE,  /* GET: what the next step has to know */
-	POLAR_CONFIRM,  /* GET, after a refusal: had it been done before? */
-	POLAR_DECLINE   /* GET, after a decline: why? */
+	POLAR_INGEST,  /* POST: events, each of which counts once by its id, however often it is sent */
+	POLAR_READ,    /* GET: what it answers is the result */
+	POLAR_LIST,    /* GET: a page of a list; the next step is the next page */
+	POLAR_PREPARE, /* GET: what the next step has to know */
+	POLAR_CONFIRM, /* GET, after a refusal: had it been done before? */
+	POLAR_DECLINE  /* GET, after a decline: why? */
 } PolarStep;
 
 /* Steps that are no page and no next request; above POLAR_PAGE_LIMIT. */
@@ -132,6 +134,12 @@ extern char *polar_line_product(const ProviderCall *call);
 /* A JsonVisitor: a user's member of metadata, as Polar takes it, into the JsonBuilder. */
 extern void polar_add_metadata(const char *key, const JsonbValue *value, void *context);
 
+/* polar_usage.c */
+extern void polar_build_meter(const ProviderCall *call, ProviderRequest *request);
+extern void polar_build_ingest(const ProviderCall *call, ProviderRequest *request);
+extern void polar_take_ingested(const Jsonb *body, CallResult *result);
+extern void polar_read_meter(const Jsonb *object, ProviderSnapshot *snapshot);
+
 /* polar_responses.c */
 extern void polar_read_response(const ProviderCall *call, const HttpResponse *response,
 								CallResult *result);
@@ -143,7 +151,7 @@ extern void polar_read_response(const ProviderCall *call, const HttpResponse *re
  */
 extern Jsonb *polar_open_answer(const HttpResponse *response, CallResult *result);
 
-/* Nothing can have been changed by a request of this kind. */
+/* Nothing can have been changed by a request of this kind, or it changes nothing twice. */
 extern bool polar_is_harmless(PolarStep step);
 
 /* An answer that cannot be understood. */

@@ -643,6 +643,9 @@ polar_build_create(const ProviderCall *call, ProviderRequest *request)
 		case OPERATION_PRICE_CREATE:
 			build_price_create(call, request);
 			break;
+		case OPERATION_METER_CREATE:
+			polar_build_meter(call, request);
+			break;
 		case OPERATION_PAYMENT_INTENT_CREATE:
 			build_order(call, request);
 			break;

@@ -440,6 +440,7 @@ static const ObjectReader readers[BILLING_OBJECT_COUNT] = {
 	[BILLING_CHECKOUT_SESSION] = read_checkout,
 	[BILLING_PORTAL_SESSION] = read_portal,
 	[BILLING_WEBHOOK_ENDPOINT] = read_endpoint,
+	[BILLING_METER] = polar_read_meter,
 };
 
 /*

@@ -78,7 +78,10 @@ polar_step(const ProviderCall *call)
 		case OPERATION_PAYMENT_LINK_CREATE:
 		case OPERATION_PORTAL_SESSION_CREATE:
 		case OPERATION_WEBHOOK_ENDPOINT_CREATE:
+		case OPERATION_METER_CREATE:
 			return POLAR_CREATE;
+		case OPERATION_USAGE_INGEST:
+			return POLAR_INGEST;
 		case OPERATION_PAYMENT_INTENT_CREATE:
 			return call->step == 0 ? POLAR_CREATE : POLAR_FINALIZE;
 		case OPERATION_PAYMENT_INTENT_CONFIRM:
@@ -100,6 +103,7 @@ polar_step(const ProviderCall *call)
 		case OPERATION_DISPUTE_FETCH:
 		case OPERATION_CHECKOUT_SESSION_FETCH:
 		case OPERATION_INVOICE_FETCH:
+		case OPERATION_METER_FETCH:
 			return POLAR_READ;
 		case OPERATION_PAYMENT_METHOD_LIST:
 		case OPERATION_DISPUTE_LIST:
@@ -287,6 +291,8 @@ polar_object_path(const ProviderCall *call)
 		case OPERATION_INVOICE_FETCH:
 		case OPERATION_INVOICE_DOCUMENT:
 			return polar_path(call, "orders", "invoice");
+		case OPERATION_METER_FETCH:
+			return polar_path(call, "meters", "meter");
 		case OPERATION_WEBHOOK_ENDPOINT_UPDATE:
 		case OPERATION_WEBHOOK_ENDPOINT_ROTATE:
 		case OPERATION_WEBHOOK_ENDPOINT_DELETE:
@@ -354,6 +360,9 @@ polar_build_request(const ProviderCall *call, ProviderRequest *request)
 		case POLAR_TRIGGER:
 			polar_start(request, "POST", psprintf("%s/invoice", polar_object_path(call)));
 			break;
+		case POLAR_INGEST:
+			polar_build_ingest(call, request);
+			break;
 		case POLAR_READ:
 			build_read(call, request);
 			break;
@@ -390,6 +399,10 @@ build_search(const ProviderCall *call, ProviderRequest *request)
 	{
 		case OPERATION_PRICE_CREATE:
 			open_list(call, &path, "/v1/products/");
+			query_add(&path, "metadata[" POLAR_REFERENCE "]", call->reference);
+			break;
+		case OPERATION_METER_CREATE:
+			open_list(call, &path, "/v1/meters/");
 			query_add(&path, "metadata[" POLAR_REFERENCE "]", call->reference);
 			break;
 		case OPERATION_PAYMENT_INTENT_CREATE:
@@ -451,6 +464,7 @@ polar_build_lookup(const ProviderCall *call, ProviderRequest *request)
 			asked.step = polar_refused_step(call);
 			polar_build_lookup(&asked, request);
 			break;
+		case POLAR_INGEST:
 		case POLAR_READ:
 		case POLAR_LIST:
 		case POLAR_PREPARE:

@@ -79,12 +79,12 @@ outcome_of_status(int status, const char *class, bool harmless)
 	}
 }
 
-/* Nothing can have been changed by it. */
+/* Nothing can have been changed by it, or nothing that is changed again when it is repeated. */
 bool
 polar_is_harmless(PolarStep step)
 {
-	return step == POLAR_READ || step == POLAR_LIST || step == POLAR_PREPARE ||
-		   step == POLAR_CONFIRM || step == POLAR_DECLINE;
+	return step == POLAR_INGEST || step == POLAR_READ || step == POLAR_LIST ||
+		   step == POLAR_PREPARE || step == POLAR_CONFIRM || step == POLAR_DECLINE;
 }
 
 /* body: NULL when it is not JSON, as from a proxy on the way. */
@@ -176,6 +176,8 @@ static const Subject subjects[OPERATION_COUNT] = {
 	[OPERATION_INVOICE_FETCH] = {BILLING_INVOICE, "invoice"},
 	[OPERATION_INVOICE_LIST] = {BILLING_INVOICE, NULL},
 	[OPERATION_INVOICE_DOCUMENT] = {BILLING_INVOICE, "invoice"},
+	[OPERATION_METER_CREATE] = {BILLING_METER, NULL},
+	[OPERATION_METER_FETCH] = {BILLING_METER, "meter"},
 	[OPERATION_WEBHOOK_ENDPOINT_CREATE] = {BILLING_WEBHOOK_ENDPOINT, NULL},
 	[OPERATION_WEBHOOK_ENDPOINT_UPDATE] = {BILLING_WEBHOOK_ENDPOINT, "webhook_endpoint"},
 	[OPERATION_WEBHOOK_ENDPOINT_ROTATE] = {BILLING_WEBHOOK_ENDPOINT, "webhook_endpoint"},
@@ -628,6 +630,8 @@ read_success(const ProviderCall *call, const HttpResponse *response, const Jsonb
 	}
 	else if (body == NULL)
 		polar_unreadable(result);
+	else if (step == POLAR_INGEST)
+		polar_take_ingested(body, result);
 	else if (step == POLAR_LIST)
 		take_page(call, body, result);
 	else if (step == POLAR_PREPARE)

@@ -53,6 +53,8 @@ typedef struct Refusal
 #define POLAR_RETURN \
 	"Polar charges a saved card without leading the customer away; leave return_url out."
 #define POLAR_RECEIPTS "Polar sends receipts to the address of the customer; leave it out."
+#define POLAR_LATEST \
+	"A meter of Polar has no latest value: sell the plan with managed_by => 'local', or by provider stripe."
 #define SOLD_BY_CHECKOUT \
 	"A checkout sells it: pass success_url to billing.subscribe(), or call billing.create_checkout_session()."
 #define RETRY_BY_POLAR \
@@ -73,6 +75,11 @@ static const Refusal refusals[] = {
 	{OPERATION_PAYMENT_METHOD_SET_DEFAULT, ALWAYS, NULL, NULL, 0, USE_PORTAL},
 	{OPERATION_SETUP_INTENT_CREATE, ALWAYS, NULL, NULL, 0, USE_PORTAL},
 	{OPERATION_SETUP_INTENT_CANCEL, ALWAYS, NULL, NULL, 0, USE_PORTAL},
+
+	{OPERATION_METER_CREATE, EQUALS, "aggregation", "latest", 0, POLAR_LATEST},
+	{OPERATION_METER_FETCH, EQUALS, "aggregation", "latest", 0, POLAR_LATEST},
+	{OPERATION_USAGE_INGEST, EQUALS, "aggregation", "latest", 0, POLAR_LATEST},
+	{OPERATION_USAGE_REPORT, ALWAYS, NULL, NULL, 0, "Polar is told by how much an hour has changed, by usage.ingest."},
 
 	{OPERATION_PRODUCT_CREATE, ALWAYS, NULL, NULL, 0, "A product of Polar has one price: each price of a plan becomes one."},
 	{OPERATION_PRODUCT_UPDATE, ALWAYS, NULL, NULL, 0, "A product of Polar has one price: change the plan's prices."},

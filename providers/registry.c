@@ -74,6 +74,10 @@ static const char *const operation_names[OPERATION_COUNT] = {
 	[OPERATION_WEBHOOK_ENDPOINT_ROTATE] = "webhook_endpoint.rotate",
 	[OPERATION_WEBHOOK_ENDPOINT_DELETE] = "webhook_endpoint.delete",
 	[OPERATION_WEBHOOK_ENDPOINT_LIST] = "webhook_endpoint.list",
+	[OPERATION_METER_CREATE] = "meter.create",
+	[OPERATION_METER_FETCH] = "meter.fetch",
+	[OPERATION_USAGE_REPORT] = "usage.report",
+	[OPERATION_USAGE_INGEST] = "usage.ingest",
 };
 
 static const char *const object_type_names[BILLING_OBJECT_COUNT] = {
@@ -90,6 +94,8 @@ static const char *const object_type_names[BILLING_OBJECT_COUNT] = {
 	[BILLING_CHECKOUT_SESSION] = "checkout_session",
 	[BILLING_PORTAL_SESSION] = "portal_session",
 	[BILLING_WEBHOOK_ENDPOINT] = "webhook_endpoint",
+	[BILLING_METER] = "meter",
+	[BILLING_USAGE] = "usage",
 };
 
 /*

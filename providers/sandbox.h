@@ -20,6 +20,7 @@
  *	sandbox_subscriptions.c	what requests do to a subscription
  *	sandbox_pauses.c		how a subscription stands still and goes on
  *	sandbox_invoices.c		what requests do to an invoice
+ *	sandbox_usage.c			what it is told of usage
  *	sandbox_billing.c		invoices of subscriptions, charges, dunning
  *	sandbox_clock.c			what time does
  *	sandbox_buyer.c			what the buyer does
@@ -376,6 +377,7 @@ typedef struct SandboxState
 	List *refunds;       /* of SandboxRefund * */
 	List *disputes;      /* of SandboxDispute * */
 	List *sessions;      /* of SandboxSession * */
+	List *usage;         /* of Jsonb *, {event_name at quantity}: the oldest first */
 	List *answers;       /* of SandboxAnswer * */
 } SandboxState;
 
@@ -758,6 +760,9 @@ extern void sandbox_invoice_list(Sandbox *sandbox, const Jsonb *arguments, Sandb
 extern void sandbox_invoice_finalize(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
 extern void sandbox_invoice_pay(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
 extern void sandbox_invoice_void(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
+/* sandbox_usage.c */
+extern void sandbox_usage_report(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
+
 extern void sandbox_invoice_give_up(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
 
 /* ------------------------------------------------------------------------

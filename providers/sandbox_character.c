@@ -91,6 +91,7 @@ method_is_unknown(const Jsonb *arguments)
 #define NO_CATALOGUE "The sandbox has no catalogue; subscribe without pushing the price."
 #define NO_LINKS     "Use billing.create_checkout_session()."
 #define NO_ENDPOINTS "The sandbox delivers its own webhooks; there is nothing to register."
+#define NO_METERS    "The sandbox needs no meter: it is told what an hour comes to, by usage.report."
 #define NO_COUPONS   "The sandbox keeps no discounts; leave out coupon."
 #define NEVER(operation, alternative)            \
 	{                                            \
@@ -115,6 +116,9 @@ static const Rule rules[] = {
 	NEVER(WEBHOOK_ENDPOINT_ROTATE, NO_ENDPOINTS),
 	NEVER(WEBHOOK_ENDPOINT_DELETE, NO_ENDPOINTS),
 	NEVER(WEBHOOK_ENDPOINT_LIST, NO_ENDPOINTS),
+	NEVER(METER_CREATE, NO_METERS),
+	NEVER(METER_FETCH, NO_METERS),
+	NEVER(USAGE_INGEST, NO_METERS),
 	WHEN(sends_invoice, SUBSCRIPTION_CREATE, "Use collection_method charge_automatically."),
 	WHEN(has_coupon, SUBSCRIPTION_CREATE, NO_COUPONS),
 	WHEN(has_coupon, SUBSCRIPTION_UPDATE, NO_COUPONS),
@@ -170,7 +174,13 @@ sandbox_supports(Operation operation, const Jsonb *arguments, const ProviderAcco
 		*alternative = sandbox_token_hint();
 		return UNSUPPORTED;
 	}
-	return model == NULL ? SUPPORTED : model->supports(operation, arguments, account, alternative);
+	if (model == NULL)
+		return SUPPORTED;
+	/* which of the two ways usage is told by is a matter of the wire */
+	if (operation == OPERATION_USAGE_REPORT &&
+		model->supports(OPERATION_USAGE_INGEST, arguments, account, alternative) == SUPPORTED)
+		return SUPPORTED;
+	return model->supports(operation, arguments, account, alternative);
 }
 
 /* ------------------------------------------------------------------------

@@ -207,6 +207,7 @@ static const Handler handlers[OPERATION_COUNT] = {
 	[OPERATION_INVOICE_VOID] = sandbox_invoice_void,
 	[OPERATION_INVOICE_MARK_UNCOLLECTIBLE] = sandbox_invoice_give_up,
 	[OPERATION_INVOICE_DOCUMENT] = sandbox_invoice_fetch,
+	[OPERATION_USAGE_REPORT] = sandbox_usage_report,
 };
 
 /* What can still be asked of a customer that is deleted: its money can go back. */

@@ -22,6 +22,9 @@
 /* Answers that are remembered; calls of one customer come one by one. */
 #define MAX_ANSWERS 50
 
+/* Values of usage, of an hour each. */
+#define MAX_USAGE_HOURS 1000
+
 /* Finished invoices and subscriptions beyond these are forgotten. */
 #define MAX_INVOICES      100
 #define MAX_SUBSCRIPTIONS 100
@@ -453,6 +456,11 @@ sandbox_state_write(const SandboxState *state)
 
 	sandbox_records_write(&builder, state);
 
+	json_open_array(&builder, "usage");
+	foreach (cell, state->usage)
+		json_append_json(&builder, lfirst(cell));
+	json_close_array(&builder);
+
 	json_open_array(&builder, "answers");
 	foreach (cell, state->answers)
 		json_append_json(&builder, write_answer(lfirst(cell)));
@@ -596,6 +604,12 @@ read_list(const Jsonb *json, const char *key, void *(*read_one)(const Jsonb *) )
 	return list;
 }
 
+static void *
+read_whole(const Jsonb *json)
+{
+	return unconstify(Jsonb *, json);
+}
+
 void
 sandbox_state_read(SandboxState *state, const Jsonb *json)
 {
@@ -613,6 +627,7 @@ sandbox_state_read(SandboxState *state, const Jsonb *json)
 	state->subscriptions = read_list(json, "subscriptions", read_subscription);
 	state->invoices = read_list(json, "invoices", read_invoice);
 	sandbox_records_read(state, json);
+	state->usage = read_list(json, "usage", read_whole);
 	state->answers = read_list(json, "answers", read_answer);
 }
 
@@ -657,6 +672,8 @@ forget(SandboxState *state)
 
 	while (list_length(state->answers) > MAX_ANSWERS)
 		state->answers = list_delete_first(state->answers);
+	while (list_length(state->usage) > MAX_USAGE_HOURS)
+		state->usage = list_delete_first(state->usage);
 	sandbox_records_forget(state);
 
 	foreach (cell, state->invoices)

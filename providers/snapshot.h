@@ -33,6 +33,8 @@ typedef enum BillingObject
 	BILLING_CHECKOUT_SESSION,
 	BILLING_PORTAL_SESSION,
 	BILLING_WEBHOOK_ENDPOINT,
+	BILLING_METER,
+	BILLING_USAGE, /* told to the provider only: there is no snapshot of it */
 	BILLING_OBJECT_COUNT
 } BillingObject;
 
@@ -225,6 +227,17 @@ typedef struct WebhookEndpointSnapshot
 	const char *api_version;
 } WebhookEndpointSnapshot;
 
+/* Of a partial one only when errors were reported, and which kind is the most frequent. */
+typedef struct MeterSnapshot
+{
+	const char *event_name;  /* NULL: it takes events by something else than one name */
+	const char *aggregation; /* sum, latest; NULL: another one */
+	bool hourly;             /* the last value of an hour counts; else each one counts */
+	bool active;
+	TimestampTz errors_at;
+	const char *error_code;
+} MeterSnapshot;
+
 typedef struct ProviderSnapshot
 {
 	BillingObject type;
@@ -265,6 +278,7 @@ typedef struct ProviderSnapshot
 		CheckoutSessionSnapshot checkout_session;
 		PortalSessionSnapshot portal_session;
 		WebhookEndpointSnapshot webhook_endpoint;
+		MeterSnapshot meter;
 	};
 } ProviderSnapshot;
 

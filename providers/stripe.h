@@ -9,7 +9,7 @@
  *	  stripe_responses.c		answers become outcomes
  *	  stripe_customers.c, stripe_payment_methods.c, stripe_catalog.c,
  *	  stripe_subscriptions.c, stripe_payments.c, stripe_refunds.c,
- *	  stripe_checkout.c, stripe_invoices.c, stripe_account.c
+ *	  stripe_checkout.c, stripe_invoices.c, stripe_account.c, stripe_usage.c
  *								the steps of each subject's operations
  *	  stripe_objects.c			Stripe's objects become snapshots
  *	  stripe_payment_objects.c	those that have to do with a payment
@@ -59,6 +59,7 @@ typedef struct StripeStep
 	bool confirms;
 	bool removes;         /* 404 is the wanted end */
 	bool may_be_unknown;  /* 404 to the look-up: it was not carried out */
+	const char *known;    /* the code of the refusal that says it was carried out before */
 	bool makes_reference; /* the answer is about our object even if it does not say so */
 
 	void (*build)(const ProviderCall *call, ProviderRequest *request);
@@ -98,6 +99,7 @@ extern const StripeOperations stripe_refund_operations;
 extern const StripeOperations stripe_checkout_operations;
 extern const StripeOperations stripe_invoice_operations;
 extern const StripeOperations stripe_account_operations;
+extern const StripeOperations stripe_usage_operations;
 
 /* stripe_requests.c */
 
@@ -192,6 +194,10 @@ extern void stripe_read_dispute(const Jsonb *object, ProviderSnapshot *snapshot)
 extern void stripe_read_checkout_session(const Jsonb *object, ProviderSnapshot *snapshot);
 extern void stripe_read_payment_link(const Jsonb *object, ProviderSnapshot *snapshot);
 extern void stripe_read_portal_session(const Jsonb *object, ProviderSnapshot *snapshot);
+extern void stripe_read_meter(const Jsonb *object, ProviderSnapshot *snapshot); /* stripe_usage.c */
+
+/* What a thin event says of a meter's errors; NULL when it is about something else. */
+extern ProviderSnapshot *stripe_meter_errors(const Jsonb *event, bool livemode);
 
 /* The type of the next event that moves our rows; NULL at the end, *next from 0. */
 extern const char *stripe_next_event_type(size_t *next);

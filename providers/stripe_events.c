@@ -253,7 +253,7 @@ is_thin(const Jsonb *payload)
 
 /*
  * The time of a thin event is text and stays untold: nothing is ordered by it,
- * because nothing of it is applied.
+ * because nothing of it is applied, but for what it says of a meter's errors.
  */
 bool
 stripe_identify_event(const Jsonb *payload, const WebhookHeaders *headers, EventIdentity *identity)
@@ -270,6 +270,8 @@ stripe_identify_event(const Jsonb *payload, const WebhookHeaders *headers, Event
 	if (identity->id == NULL || *identity->id == '\0' || identity->type == NULL)
 		return false;
 	identity->time = json_unix_time(payload, "created");
+	if (thin && stripe_meter_errors(payload, false) != NULL)
+		identity->time = json_rfc3339_time(payload, "created");
 	identity->has_livemode = json_has(payload, "livemode");
 	identity->livemode = json_bool(payload, "livemode", false);
 	identity->sub_account = json_text(payload, thin ? "context" : "account");
@@ -455,7 +457,7 @@ stripe_read_event(const Jsonb *payload, EventReading *reading)
 	memset(reading, 0, sizeof(*reading));
 	event.rule = type == NULL ? NULL : find_rule(type);
 	if (is_thin(payload))
-		reading->ignored = "thin event";
+		read_part(stripe_meter_errors(payload, event.livemode), "thin event", reading);
 	else if (event.rule == NULL)
 		reading->ignored = "a type of event that is not known here";
 	else if (event.object == NULL && event.rule->effect != EFFECT_NONE)

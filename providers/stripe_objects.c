@@ -283,6 +283,7 @@ static const ObjectReader readers[] = {
 	{"payment_link", BILLING_CHECKOUT_SESSION, stripe_read_payment_link},
 	{"billing_portal.session", BILLING_PORTAL_SESSION, stripe_read_portal_session},
 	{"webhook_endpoint", BILLING_WEBHOOK_ENDPOINT, read_webhook_endpoint},
+	{"billing.meter", BILLING_METER, stripe_read_meter},
 };
 
 void

@@ -249,6 +249,7 @@ static const StripeOperations *const subjects[] = {
 	&stripe_customer_operations,     &stripe_payment_method_operations, &stripe_catalog_operations,
 	&stripe_subscription_operations, &stripe_payment_operations,        &stripe_refund_operations,
 	&stripe_checkout_operations,     &stripe_invoice_operations,        &stripe_account_operations,
+	&stripe_usage_operations,
 };
 
 static const StripeOperation *

@@ -308,6 +308,8 @@ read_refusal(const ProviderCall *call, const StripeStep *step, const HttpRespons
 		plan_confirmation(call, result);
 	else if (step->removes && missing)
 		take_gone(call, step, result);
+	else if (step->known != NULL && same_text(result->error_code, step->known))
+		take(call, step, body, result);
 }
 
 void

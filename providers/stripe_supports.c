@@ -318,6 +318,12 @@ evidence_trouble(const Jsonb *arguments, const ProviderAccount *account)
 					unknown);
 }
 
+static const char *
+ingest_trouble(const Jsonb *arguments, const ProviderAccount *account)
+{
+	return "Stripe is told what an hour comes to, by usage.report.";
+}
+
 typedef struct Refusal
 {
 	Operation operation;
@@ -336,6 +342,7 @@ static const Refusal refusals[] = {
 	{OPERATION_DISPUTE_SUBMIT_EVIDENCE, evidence_trouble},
 	{OPERATION_CHECKOUT_SESSION_CREATE, checkout_trouble},
 	{OPERATION_PAYMENT_LINK_CREATE, link_trouble},
+	{OPERATION_USAGE_INGEST, ingest_trouble},
 };
 
 Support

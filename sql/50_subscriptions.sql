@@ -35,6 +35,7 @@ CREATE TABLE billing.subscriptions
 	account text NOT NULL,
 	livemode boolean NOT NULL,
 	provider_status text,
+	status_since timestamptz,
 	payment_method_id uuid REFERENCES billing.payment_methods (id),
 	trial_start timestamptz,
 	trial_end timestamptz,
@@ -58,13 +59,16 @@ CREATE TABLE billing.subscriptions
 	updated_at timestamptz NOT NULL DEFAULT now(),
 	CHECK (current_period_end >= current_period_start),
 	CHECK (trial_end >= trial_start),
-	CHECK (status <> 'canceled' OR ended_at IS NOT NULL)
+	CHECK (status <> 'canceled' OR ended_at IS NOT NULL),
+	CHECK ((status IN ('past_due', 'unpaid', 'paused')) = (status_since IS NOT NULL))
 );
 COMMENT ON TABLE billing.subscriptions IS
 	'Subscriptions as the provider last told them. status, plan, quantity and periods change when the provider confirms.';
 COMMENT ON COLUMN billing.subscriptions.managed_by IS
 	'Who bills: the provider, or our engine. Fixed at creation. A free subscription is not known to the provider until it is paid for.';
 COMMENT ON COLUMN billing.subscriptions.provider_status IS 'The provider''s word where it differs from ours.';
+COMMENT ON COLUMN billing.subscriptions.status_since IS
+	'Since when it is past_due, unpaid or paused, by the provider''s time: what a grace is counted from. NULL in every other state.';
 COMMENT ON COLUMN billing.subscriptions.access_until IS
 	'Of one that had to be canceled at the provider a while before its period ended: it gives access until then.';
 COMMENT ON COLUMN billing.subscriptions.pause_at_period_end IS 'It is paused when its period ends.';
@@ -91,6 +95,22 @@ CREATE INDEX subscriptions_superseded ON billing.subscriptions (superseded_by) W
 
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.subscriptions
 	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Use billing.cancel_subscription().');
+
+-- Out of order, the news that it was past due on the 3rd may come after that of
+-- the 5th: both are needed to know since when it is.
+CREATE TABLE billing.subscription_statuses
+(
+	subscription_id uuid NOT NULL REFERENCES billing.subscriptions (id),
+	as_of timestamptz NOT NULL,
+	stage integer NOT NULL,
+	status text NOT NULL,
+	PRIMARY KEY (subscription_id, as_of, stage)
+);
+COMMENT ON TABLE billing.subscription_statuses IS
+	'What was told of the state of a subscription, and when, in whatever order: as much of it as subscriptions.status_since is found by, '
+	'which is the news of the present state and the last of another one.';
+COMMENT ON COLUMN billing.subscription_statuses.as_of IS 'The provider''s time of the news.';
+COMMENT ON COLUMN billing.subscription_statuses.stage IS 'Which of two states told for one moment comes later.';
 
 CREATE TABLE billing.invoices
 (
@@ -134,6 +154,7 @@ CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.invoices
 	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Invoices are kept; void it at the provider.');
 
 SELECT pg_extension_config_dump('billing.subscriptions', '');
+SELECT pg_extension_config_dump('billing.subscription_statuses', '');
 SELECT pg_extension_config_dump('billing.invoices', '');
 
 CREATE FUNCTION billing.subscribe(

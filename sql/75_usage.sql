@@ -11,7 +11,9 @@ CREATE TABLE billing.meters
 			   AND octet_length(array_to_string(dimensions, '')) <= 252),
 	unit text,
 	description text,
+	enforced boolean NOT NULL DEFAULT false,
 	builtin boolean NOT NULL DEFAULT false,
+	CHECK (NOT enforced OR aggregation IN ('sum', 'count')),
 	CHECK ((aggregation = 'unique') = (property IS NOT NULL)),
 	CHECK (aggregation <> 'weighted' OR dimensions = '{}')
 );
@@ -26,6 +28,8 @@ COMMENT ON COLUMN billing.meters.carried IS
 COMMENT ON COLUMN billing.meters.property IS 'Of unique: the property whose values are counted. Every event has to have it.';
 COMMENT ON COLUMN billing.meters.dimensions IS
 	'Properties by whose values the totals are kept apart, at most 4; texts, numbers and booleans of at most 255 bytes.';
+COMMENT ON COLUMN billing.meters.enforced IS
+	'Every event is added to a counter, too, so that consume() and reserve_usage() keep to the limit. The first of these turns it on; it stays on.';
 INSERT INTO billing.meters (metric, aggregation, carried, unit, builtin) VALUES
 	('api_calls', 'sum', false, 'calls', true),
 	('storage', 'latest', true, 'bytes', true),
@@ -63,7 +67,8 @@ COMMENT ON TABLE billing.usage_events IS
 	'Usage as it was recorded; append-only, in partitions by month (UTC) of occurred_at. record_usage() and its like write it without the '
 	'executor: triggers that somebody adds for INSERT do not fire.';
 COMMENT ON COLUMN billing.usage_events.recorded_in IS
-	'The transaction that recorded it (of the outermost level), plus usage_rollup_state.base: what a rollup has not seen is found by it.';
+	'The transaction that recorded it (of the outermost level) plus usage_rollup_state.base, times 4096, plus one for every 16,384 events of the '
+	'transaction before it: what a rollup has not seen is found by it.';
 COMMENT ON COLUMN billing.usage_events.kind IS
 	'usage; correction: the event that it corrects counts as so much more or less; void: it counts no longer. Both have the time of that event.';
 
@@ -124,13 +129,19 @@ CREATE TABLE billing.usage_rollup_state
 	seen_until bigint NOT NULL DEFAULT 0,
 	open bigint[] NOT NULL DEFAULT '{}',
 	raw_since timestamptz NOT NULL DEFAULT '-infinity',
+	removed_until bigint NOT NULL DEFAULT 0,
 	rolled_up_at timestamptz,
 	distributed boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE billing.usage_rollup_state IS
-	'What the totals hold: every event whose recorded_in is below seen_until and not among open. All others are the tail, which readers add.';
+	'What the totals hold: every event whose recorded_in is below seen_until, except those that open names. All others are the tail, which readers add.';
+COMMENT ON COLUMN billing.usage_rollup_state.open IS
+	'Of each transaction that was open when a rollup passed it: the first of its numbers (recorded_in) that is not in the totals.';
 COMMENT ON COLUMN billing.usage_rollup_state.base IS
 	'Added to the number of a transaction, so that those of this database are greater than any that a restored event has.';
+COMMENT ON COLUMN billing.usage_rollup_state.removed_until IS
+	'The numbers (recorded_in) of events that retention has removed are below it: a snapshot from before that lacks some of them in its totals '
+	'is told so (40001).';
 COMMENT ON COLUMN billing.usage_rollup_state.raw_since IS 'Before it there are totals only: retention has removed the events.';
 COMMENT ON COLUMN billing.usage_rollup_state.distributed IS
 	'distribute_usage() was called: the totals hold every event but those of the quarters of an hour that usage_dirty marks; seen_until and open '
@@ -208,9 +219,11 @@ RETURNS boolean
 LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'billing_record_usage';
 COMMENT ON FUNCTION billing.record_usage(text, text, numeric, timestamptz, text, jsonb) IS
-	'Counts usage of a metric; false when the idempotency key was counted before, whatever the rest says. quantity: in the metric''s '
+	'Counts usage of a metric; false when the idempotency key was counted before, whatever the rest says. organization_id: the application''s '
+	'own id; one that has no customer (yet) is counted as well, by the free plan: misspelt, it is an organisation of its own in the reports. '
+	'It and idempotency_key have at most 255 characters, none of them a control character. quantity: in the metric''s '
 	'unit, above 0 (0 is a level, too, and an event: only a sum refuses it), at most 12 decimals. occurred_at: default now (by the test clock in '
-	'the sandbox). properties: an object of at most 8192 bytes. Errors: JB005 unknown metric, 22023 negative or too fine quantity, a time before '
+	'the sandbox). properties: an object of at most 8192 bytes. Errors: JB005 unknown metric, 22023 negative, absurd (from 1e30) or too fine quantity, a time before '
 	'2000, before what retention has left or more than the setting usage_ahead in the future, or properties that the metric cannot use.';
 
 CREATE FUNCTION billing.record_usage_batch(
@@ -227,14 +240,17 @@ AS 'MODULE_PATHNAME', 'billing_record_usage_batch';
 COMMENT ON FUNCTION billing.record_usage_batch(text[], text[], numeric[], timestamptz[], text[], jsonb[], text) IS
 	'record_usage() for many: the arrays have one element per event and the same length, those with a default may be NULL. Returns how many were '
 	'counted; known idempotency keys are not. on_error: raise refuses all of them and names the row, skip counts the others, and '
-	'skipped_usage() says which were left out. Errors: as record_usage(), 22023 arrays of different lengths.';
+	'skipped_usage() says which were left out. Keys are taken in one order, whatever that of the rows, so that two batches never wait for each '
+	'other; several in one transaction, or rows of COPY, can (40P01: all of it may be tried again, since its keys count once). '
+	'Errors: as record_usage(), 22023 arrays of different lengths or dimensions, 54000 more than 1,000,000 events.';
 
 CREATE FUNCTION billing.record_usage_batch(events jsonb, on_error text DEFAULT 'raise')
 RETURNS bigint
 LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'billing_record_usage_json';
 COMMENT ON FUNCTION billing.record_usage_batch(jsonb, text) IS
-	'The same with an array of objects that have the arguments of record_usage() as members. Errors: as there, 22023 unknown member.';
+	'The same with an array of objects that have the arguments of record_usage() as members; a member that is null is not given. A row with an '
+	'unknown member or one of another type is a bad row like others (22023). Errors: as there.';
 
 CREATE FUNCTION billing.skipped_usage()
 RETURNS TABLE (row_number bigint, sqlstate text, message text, detail text)
@@ -250,7 +266,7 @@ CREATE VIEW billing.usage_import AS
 ALTER VIEW billing.usage_import ALTER COLUMN quantity SET DEFAULT 1;
 COMMENT ON VIEW billing.usage_import IS
 	'For COPY billing.usage_import FROM (and INSERT): its rows are recorded as by record_usage_batch(). It is always empty. The number that COPY '
-	'tells includes rows whose idempotency key was known.';
+	'tells includes rows whose idempotency key was known. Triggers do it: session_replication_role = replica switches them off, and takes nothing in.';
 CREATE FUNCTION billing.import_usage() RETURNS trigger
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'billing_import_usage';
@@ -284,8 +300,7 @@ CREATE FUNCTION billing.usage_summary(
 	end_at timestamptz DEFAULT NULL)
 RETURNS TABLE (metric text, quantity numeric, "limit" numeric, remaining numeric, percentage numeric,
 			   period_start timestamptz, period_end timestamptz, projected numeric, overage numeric)
-LANGUAGE c STABLE SECURITY DEFINER ROWS 10
-SET search_path = pg_catalog, pg_temp
+LANGUAGE c STABLE ROWS 10
 AS 'MODULE_PATHNAME', 'billing_usage_summary';
 COMMENT ON FUNCTION billing.usage_summary(text, timestamptz, timestamptz) IS
 	'Per metric: what was used in [start_at, end_at), the limit of the plan (Infinity: unlimited, also where no feature limits the '

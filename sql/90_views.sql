@@ -245,7 +245,22 @@ UNION ALL
 		   CASE c.state WHEN 'failed' THEN 'billing.cancel_subscription(..., at_period_end => false)'
 						ELSE 'look for a charge after the end of the period, and refund it' END
 	FROM billing.scheduled_changes AS c
-	WHERE c.error_code IS NOT NULL AND c.finished_at > now() - interval '30 days';
+	WHERE c.error_code IS NOT NULL AND c.finished_at > now() - interval '30 days'
+UNION ALL
+	SELECT coalesce(f.errors_reported_at, f.updated_at), 'error',
+		   CASE f.state WHEN 'failed' THEN 'usage is not forwarded' ELSE 'usage was not counted' END, 'meter', f.id, NULL,
+		   format('%s at %s: %s', f.metric, f.provider, f.error_code),
+		   CASE f.state WHEN 'failed' THEN 'make the provider''s meter right, then billing.forward_usage() once more'
+						ELSE 'see the provider''s panel and billing.usage_forwarding_status' END
+	FROM billing.usage_forwarding AS f
+	WHERE f.enabled AND (f.state = 'failed' OR f.errors_reported_at > now() - interval '30 days')
+UNION ALL
+	SELECT min(w.at), 'warning', 'usage came too late for the provider', NULL, NULL, w.organization_id,
+		   format('%s at %s: %s hours since %s', w.metric, w.provider, count(*), min(w.hour)),
+		   'bill it by hand where it matters: billing.usage_forwarding_status'
+	FROM billing.usage_forwards AS w
+	WHERE (w.state = 'too_old' OR w.after_close) AND w.at > now() - interval '30 days'
+	GROUP BY w.organization_id, w.metric, w.provider, w.account;
 COMMENT ON VIEW billing.attention IS 'Everything that a person has to look at; empty when all is well.';
 COMMENT ON COLUMN billing.attention.severity IS
 	'critical (nothing goes out), error (something will not happen without you), warning.';
@@ -256,7 +271,7 @@ COMMENT ON COLUMN billing.attention.hint IS 'What to do.';
 CREATE VIEW billing.subscription_details WITH (security_invoker = true) AS
 	SELECT s.id, s.organization_id, s.customer_id, p.plan, p.name AS plan_name, s.plan_group, s.quantity,
 		   r.amount, r.currency, r."interval", r.interval_count, s.status, s.managed_by, s.provider, s.account, s.livemode,
-		   s.provider_status, f.provider_id AS provider_subscription_id, s.payment_method_id, s.trial_start, s.trial_end,
+		   s.provider_status, s.status_since, f.provider_id AS provider_subscription_id, s.payment_method_id, s.trial_start, s.trial_end,
 		   s.current_period_start, s.current_period_end, s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at,
 		   s.access_until, s.pause_at_period_end, s.resumes_at, s.pending_price_id, s.error_code, s.conflict, s.superseded_by,
 		   ARRAY(SELECT o.operation FROM billing.outbox AS o WHERE o.object_id = s.id ORDER BY o.seq) AS pending,

@@ -53,7 +53,7 @@ BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
-									 'usage_values', 'usage_dirty',
+									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_thresholds', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines',
 									 'idempotency_keys',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
@@ -63,7 +63,7 @@ BEGIN
 	END LOOP;
 	-- not for tenants at all
 	FOREACH protected IN ARRAY ARRAY['payment_methods', 'outbox_finished', 'webhook_events', 'sandbox_state', 'sandbox_deliveries',
-									 'waiting_links',
+									 'waiting_links', 'subscription_statuses',
 									 'attached_tables']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
@@ -255,19 +255,23 @@ FROM (VALUES
 	 'get_payment_intent list_payment_intents create_setup_intent cancel_setup_intent get_setup_intent list_setup_intents '
 	 'create_refund cancel_refund get_refund list_refunds '
 	 'get_dispute list_disputes submit_dispute_evidence accept_dispute fetch_disputes refresh '
-	 'record_usage record_usage_batch skipped_usage void_usage correct_usage await run_worker attach_organizations detach_organizations organization_changed '
+	 'set_override set_add_on record_usage record_usage_batch skipped_usage void_usage correct_usage close_usage_period '
+	 'consume reserve_usage commit_reservation release_reservation await run_worker attach_organizations detach_organizations organization_changed '
 	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle '
 	 'sandbox_complete_checkout sandbox_pay_reference sandbox_expire sandbox_dispute sandbox_resolve_dispute'),
 	('{app,webhook}', 'verify_webhook handle_webhook'),
-	('{app,report}', 'has_feature feature_limit feature_value usage_summary now database_binding'),
+	('{app,report,tenant}', 'has_feature feature_limit feature_value'),
+	('{app,report,tenant}', 'usage_summary usage_quantity usage_by_dimension usage_series usage_report_of usage_tail_start in_usage_tail'),
+	('{app,report}', 'check_quota preview_usage_period late_usage now database_binding'),
 	('{app,report}', 'select_provider provider_capabilities check_provider'),
+	('{app,report}', 'usage_hour_range forwarded_quantity'),
+	('{}', 'forward_usage stop_forwarding'),
 	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret revoke_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
-	 'configure_provider adopt_database create_plan create_price set_plan_feature link_price import_plans '
-	 'distribute_usage '
-	 'retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
+	 'configure_provider adopt_database create_add_on create_plan create_price create_meter set_plan_feature link_price import_plans '
+	 'set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -275,14 +279,18 @@ CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT l.level, 'table', r.object, 'SELECT'
 FROM (VALUES
-	('{app}', 'customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
+	('{app}', 'feature_overrides customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}', 'routing_rules optional_methods'),
 	('{report}', 'webhook_endpoints provider_circuits'),
+	('{app,report}', 'usage_top'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements events outbox_status webhook_status '
-	 'subscriptions'),
+	 'subscriptions access_rules organization_add_ons'),
+	('{app,report}', 'usage_thresholds usage_late usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
-	('{app,report,tenant}', 'plans prices plan_features features meters usage_events usage_totals subscription_details invoice_details '
+	('{app,report,tenant}', 'plans prices plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
+	 'usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
+	 'usage_tail reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
@@ -297,8 +305,10 @@ INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VAL
 	 '{id,organization_id,provider,account,livemode,country,currency,locale,timezone,tax_exempt,needs_data,deleted_at,created_at,updated_at}'),
 	('report', 'table', 'payment_methods', 'SELECT',
 	 '{id,customer_id,provider,account,livemode,state,is_default,type,brand,exp_month,exp_year,wallet,error_code,created_at,updated_at}'),
+	('report', 'table', 'feature_overrides', 'SELECT', '{organization_id,feature,value,until,created_at}'),
 	-- what their views show of tables that are not theirs
 	('tenant', 'table', 'currencies', 'SELECT', '{code,exponent}'),
+	('tenant', 'table', 'customers', 'SELECT', '{organization_id,livemode,deleted_at}'),
 	('tenant', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
 	('app', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
 	('report', 'table', 'outbox', 'SELECT', '{object_id,operation,seq}'),
@@ -331,9 +341,9 @@ CROSS JOIN LATERAL unnest(t.levels::text[]) AS l (level);
 INSERT INTO billing.access_levels (level, kind, object, privileges)
 SELECT 'admin', 'table', r.object, v.privileges
 FROM (VALUES
-	('UPDATE', 'settings providers prices'),
-	('INSERT, UPDATE', 'routing_rules optional_methods'),
-	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features meters installment_terms refund_rules')
+	('UPDATE', 'settings providers prices access_rules'),
+	('INSERT, UPDATE', 'routing_rules optional_methods usage_thresholds'),
+	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features add_ons add_on_features meters installment_terms refund_rules')
 ) AS v (privileges, objects)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
 

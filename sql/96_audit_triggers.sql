@@ -2,7 +2,7 @@
 -- and after their seed rows, which nobody changed.
 --
 -- Not here: what is news itself or work in progress (events, webhook_events,
--- outbox, provider_refs, usage), the sandbox's own state, and what only the
+-- outbox, provider_refs, subscription_statuses, usage), the sandbox's own state, and what only the
 -- extension writes. test/pgtap/audit.sql has that list, so that a new table is
 -- decided about.
 --
@@ -33,7 +33,13 @@ BEGIN
 			('prices', 'price', 'id', '', '{}'),
 			('plan_features', 'plan_feature', 'plan_id', 'feature', '{}'),
 			('features', 'feature', '', 'feature', '{}'),
+			('access_rules', 'access_rule', '', 'status', '{}'),
+			('feature_overrides', 'feature_override', '', 'organization_id,feature', '{reason}'),
+			('add_ons', 'add_on', '', 'add_on', '{}'),
+			('add_on_features', 'add_on_feature', '', 'add_on,feature', '{}'),
+			('organization_add_ons', 'organization_add_on', '', 'organization_id,add_on', '{}'),
 			('meters', 'meter', '', 'metric', '{}'),
+			('usage_thresholds', 'usage_threshold', '', 'organization_id,metric', '{}'),
 			('providers', 'provider', '', 'name', '{}'),
 			('provider_accounts', 'provider_account', 'id', 'provider,account', '{}'),
 			('provider_currencies', 'provider_currency', '', 'provider,currency', '{}'),
@@ -42,6 +48,7 @@ BEGIN
 			('installment_terms', 'installment_term', '', 'provider,term,currency,issuer', '{}'),
 			('refund_rules', 'refund_rule', '', 'provider,method', '{}'),
 			('webhook_endpoints', 'webhook_endpoint', 'id', '', '{}'),
+			('usage_forwarding', 'usage_forwarding', 'id', 'metric,provider,account', '{-errors_reported_at}'),
 			('settings', 'setting', '', 'name', '{}'),
 			('currencies', 'currency', '', 'code', '{}'),
 			('countries', 'country', '', 'code', '{}'),

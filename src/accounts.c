@@ -381,6 +381,12 @@ SQL_FUNCTION(billing_provider_capabilities)
 	return (Datum) 0;
 }
 
+bool
+account_sandbox_allowed(void)
+{
+	return allow_sandbox;
+}
+
 void
 accounts_init(void)
 {

@@ -101,6 +101,9 @@ extern void account_require(const Account *account, Operation operation, const J
 extern const char *account_missing(const Account *account, Operation operation,
 								   const Jsonb *arguments);
 
+/* The GUC allow_sandbox as it is set now. */
+extern bool account_sandbox_allowed(void);
+
 /* The GUC allow_sandbox. Called once from _PG_init. */
 extern void accounts_init(void);
 

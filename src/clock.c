@@ -27,6 +27,14 @@ clock_now(const char *organization_id)
 	return GetCurrentTransactionStartTimestamp();
 }
 
+TimestampTz
+clock_read(const char *organization_id)
+{
+	if (READ(find_clock, arg_text(organization_id)) > 0)
+		return row_time(0, 1);
+	return GetCurrentTransactionStartTimestamp();
+}
+
 SQL_FUNCTION(billing_now)
 {
 	char *organization_id = ARG_TEXT(0);
@@ -34,8 +42,7 @@ SQL_FUNCTION(billing_now)
 
 	db_open();
 	check_given("organization_id", organization_id != NULL);
-	now = READ(find_clock, arg_text(organization_id)) > 0 ? row_time(0, 1)
-														  : GetCurrentTransactionStartTimestamp();
+	now = clock_read(organization_id);
 	db_close();
 	PG_RETURN_TIMESTAMPTZ(now);
 }

@@ -17,6 +17,9 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+#endif
 #include "pgstat.h"
 #include "storage/proc.h"
 #include "utils/wait_event.h"
@@ -70,6 +73,46 @@ compat_wait_event(const char *name)
 	ExecCheckIndexConstraints(info, slot, estate, conflict, arbiters)
 #define compat_index_beginscan(heap, index, snapshot, keys) \
 	index_beginscan(heap, index, snapshot, keys, 0)
+#endif
+
+/* What the input function of a type makes of a text; false when it cannot be read. */
+static inline bool
+compat_read_text(PGFunction input, char *written, Datum *value)
+{
+#if PG_VERSION_NUM >= 160000
+	ErrorSaveContext errors = {T_ErrorSaveContext};
+
+	return DirectInputFunctionCallSafe(input, written, InvalidOid, -1, (Node *) &errors, value);
+#else
+	MemoryContext memory = CurrentMemoryContext;
+	volatile bool read = false;
+
+	PG_TRY();
+	{
+		*value = DirectFunctionCall3(input, CStringGetDatum(written), ObjectIdGetDatum(InvalidOid),
+									 Int32GetDatum(-1));
+		read = true;
+	}
+	PG_CATCH();
+	{
+		/* an input function holds nothing that had to be given back */
+		MemoryContextSwitchTo(memory);
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return read;
+#endif
+}
+
+/* What an update of a tuple says about its indexes. */
+#if PG_VERSION_NUM >= 160000
+#define CompatIndexUpdate                TU_UpdateIndexes
+#define compat_index_update_needed(told) ((told) != TU_None)
+#else
+#define CompatIndexUpdate                bool
+#define compat_index_update_needed(told) (told)
 #endif
 
 /* The connection limit of what an interrupted DROP DATABASE left; 15.0 to 15.3 do not name it. */

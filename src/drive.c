@@ -7,7 +7,9 @@
  * providers (embedded.c), try webhooks again (webhooks.c), announce events
  * and remove what is old (housekeeping.c), do what providers do not
  * (scheduled_changes.c), add usage up
- * (usage_rollup.c), and end what processes left behind: leases, races.
+ * (usage_rollup.c), compare it with limits (usage_alerts.c) and tell providers
+ * of it (usage_forward.c), end reservations (quota_reservations.c), and end
+ * what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +22,7 @@
 #include "http.h"
 #include "keys.h"
 #include "leases.h"
+#include "quota.h"
 #include "scheduled_changes.h"
 #include "storage/latch.h"
 #include "subjects.h"
@@ -105,9 +108,13 @@ drive_pass(PassKind kind)
 		leases_release(NULL);
 		outbox_sweep();
 		housekeeping_pass();
+		reservations_keep();
 		work += scheduled_changes_run();
 	}
 	work += usage_rollup(kind == PASS_EVERYTHING);
+	work += usage_alerts_raise(kind == PASS_EVERYTHING);
+	if (kind == PASS_EVERYTHING)
+		work += usage_forward();
 	settled = delivery_complete();
 	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)

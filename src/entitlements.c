@@ -1,16 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * entitlements.c
- *	  has_feature(), feature_limit(), feature_value(): what a plan allows.
+ *	  has_feature(), feature_limit(), feature_value(): what an organisation
+ *	  may use.
  *
  * Called for single rows of any query of the application, on the snapshot of
- * that query.  Two small queries are asked instead of one that says it all:
- * starting a plan of fifteen nodes costs more than running two of four.
- *
- * The plans of an organisation are those of the view billing.entitlements and,
- * for every plan group without one, the group's default plan.  Of several
- * plans the best counts: true, the largest limit, the text of the plan with
- * the highest sort_order.
+ * that query.  A call site remembers its answers (entitlement_memo.c); what it
+ * does not know is looked up (entitlement_terms.c), and when it has looked up
+ * many organisations, all of them at once.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,201 +15,193 @@
 
 #include "check.h"
 #include "errors.h"
-#include "utils/array.h"
+#include "miscadmin.h"
+#include "utils/datum.h"
 
-QUERY(
-	find_plans,
-	"SELECT e.plan_id, e.plan_group, false FROM billing.entitlements AS e WHERE e.organization_id = $1 "
-	"UNION ALL SELECT d.id, d.plan_group, true FROM billing.plans AS d WHERE d.is_default",
-	TEXTOID);
-
-/* No row: there is no such feature. One row per plan that lists it, one with NULL when none does. */
-QUERY(find_values,
-	  "SELECT f.kind, v.value FROM billing.features AS f "
-	  "LEFT JOIN billing.plan_features AS v "
-	  "ON v.feature = f.feature AND v.plan_id = ANY ($1) AND v.value IS NOT NULL "
-	  "WHERE f.feature = $2",
-	  UUIDARRAYOID, TEXTOID);
-QUERY(find_first_value,
-	  "SELECT v.value FROM billing.plan_features AS v JOIN billing.plans AS p ON p.id = v.plan_id "
-	  "WHERE v.feature = $2 AND v.plan_id = ANY ($1) AND v.value IS NOT NULL "
-	  "ORDER BY p.sort_order DESC, p.plan LIMIT 1",
-	  UUIDARRAYOID, TEXTOID);
-
-/* Is there a subscription in the group?  Of the rows of find_plans. */
-static bool
-group_is_subscribed(const char *group, int64 count)
+void
+unknown_feature(const char *feature)
 {
-	for (int64 i = 0; i < count; i++)
+	unknown_object("feature", feature,
+				   psprintf("There are: %s.",
+							hint_list("SELECT feature FROM billing.features ORDER BY feature")));
+}
+
+static MemoAnswer
+has_feature(const Entitlement *found, const char *feature)
+{
+	bool has = false;
+
+	switch (found->kind)
 	{
-		if (!row_bool(i, 3) && strcmp(row_text(i, 2), group) == 0)
-			return true;
+		case FEATURE_BOOLEAN:
+			has = found->value != NULL && strcmp(found->value, "true") == 0;
+			break;
+		case FEATURE_LIMIT:
+			has = DatumGetBool(DirectFunctionCall2(numeric_gt, NumericGetDatum(found->limit),
+												   NumericGetDatum(int64_to_numeric(0))));
+			break;
+		case FEATURE_TEXT:
+			has = found->value != NULL;
+			break;
 	}
-	return false;
+	return (MemoAnswer){BoolGetDatum(has), false};
 }
 
-/* The ids of the organisation's plans, as an argument. */
-static Arg
-plans_of(const char *organization_id)
+static MemoAnswer
+feature_limit(const Entitlement *found, const char *feature)
 {
-	int64 count = READ(find_plans, arg_text(organization_id));
-	Datum *ids = palloc(count * sizeof(Datum));
-	int found = 0;
-
-	for (int64 i = 0; i < count; i++)
-	{
-		bool is_default = row_bool(i, 3);
-
-		if (!is_default || !group_is_subscribed(row_text(i, 2), count))
-			ids[found++] = UUIDPGetDatum(row_uuid(i, 1));
-	}
-	return arg_datum(
-		PointerGetDatum(construct_array(ids, found, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)),
-		false);
+	if (found->kind != FEATURE_LIMIT)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("feature \"%s\" is no limit", feature),
+						errhint("Use billing.has_feature() or billing.feature_value().")));
+	return (MemoAnswer){NumericGetDatum(found->limit), false};
 }
 
-Numeric
-numeric_of_text(const char *text)
+static MemoAnswer
+feature_value(const Entitlement *found, const char *feature)
 {
-	return DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
-											   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	if (found->value == NULL)
+		return (MemoAnswer){(Datum) 0, true};
+	return (MemoAnswer){CStringGetTextDatum(found->value), false};
 }
 
-static bool
-numeric_is_greater(Numeric a, Numeric b)
+typedef MemoAnswer (*Answer)(const Entitlement *found, const char *feature);
+
+/* Asks, as the owner; a value by reference is put into the caller's memory. */
+static MemoAnswer
+look_up(const MemoKey *key, Answer answer, bool by_reference)
 {
-	return DatumGetBool(DirectFunctionCall2(numeric_gt, NumericGetDatum(a), NumericGetDatum(b)));
+	char *organization_id = pnstrdup(key->organization_id, key->organization_id_length);
+	char *feature = pnstrdup(key->feature, key->feature_length);
+	Identity identity = identity_take_owner();
+	Entitlement found;
+	MemoAnswer made;
+
+	db_open();
+	if (!entitlement_find(organization_id, feature, &found))
+		unknown_feature(feature);
+	made = answer(&found, feature);
+	if (by_reference && !made.isnull)
+		made.value = SPI_datumTransfer(made.value, false, -1);
+	db_close();
+	identity_give_back(identity);
+	return made;
 }
 
-static FeatureKind
-kind_of_name(const char *name)
+/* ------------------------------------------------------------------------
+ * All organisations at once
+ * ------------------------------------------------------------------------
+ */
+typedef struct Loading
 {
-	switch (name[0])
-	{
-		case 'b':
-			return FEATURE_BOOLEAN;
-		case 'l':
-			return FEATURE_LIMIT;
-		default:
-			return FEATURE_TEXT;
-	}
+	Memo *memo;
+	MemoKey key; /* of the feature */
+	const char *feature;
+	Answer answer;
+	bool by_reference;
+} Loading;
+
+static Size
+length_of(MemoAnswer answer, bool by_reference)
+{
+	return by_reference && !answer.isnull ? VARSIZE_ANY(DatumGetPointer(answer.value)) : 0;
 }
 
-/* Takes the limit over when it is the first or a larger one. */
 static void
-offer_limit(Entitlement *found, char *value)
+remember(const char *organization_id, const Entitlement *found, void *context)
 {
-	Numeric limit = numeric_of_text(strcmp(value, "unlimited") == 0 ? "Infinity" : value);
+	Loading *loading = context;
+	MemoAnswer made = loading->answer(found, loading->feature);
+	MemoKey key = loading->key;
 
-	if (found->value == NULL || numeric_is_greater(limit, found->limit))
+	if (organization_id == NULL)
 	{
-		found->value = value;
-		found->limit = limit;
+		memo_put_rest(loading->memo, &key, made, length_of(made, loading->by_reference));
+		return;
 	}
+	key.organization_id = organization_id;
+	key.organization_id_length = (uint32) strlen(organization_id);
+	memo_put(loading->memo, &key, made, length_of(made, loading->by_reference));
 }
 
-bool
-entitlement_find(const char *organization_id, const char *feature, Entitlement *found)
+/*
+ * A query that has asked about many organisations will ask about more.  How many
+ * rows are read for it grows with what was looked up one by one, so that a
+ * try in vain costs no more than that did.
+ */
+static void
+load_all(Memo *memo, const MemoKey *key, Answer answer, bool by_reference)
 {
-	Arg plans = plans_of(organization_id);
-	int64 count = READ(find_values, plans, arg_text(feature));
+	int64 most = memo_rows_to_load(memo);
+	Loading loading = {.memo = memo, .key = *key, .answer = answer, .by_reference = by_reference};
+	Identity identity;
 
-	memset(found, 0, sizeof(*found));
-	if (count == 0)
-		return false;
-
-	found->kind = kind_of_name(row_text(0, 1));
-	if (found->kind == FEATURE_TEXT && count > 1)
-	{
-		READ(find_first_value, plans, arg_text(feature));
-		found->value = row_text(0, 1);
-		return true;
-	}
-	for (int64 i = 0; i < count; i++)
-	{
-		char *value = row_text(i, 2);
-
-		if (value == NULL)
-			continue;
-		if (found->kind == FEATURE_LIMIT)
-			offer_limit(found, value);
-		else if (found->value == NULL || strcmp(value, "true") == 0)
-			found->value = value;
-	}
-	if (found->kind == FEATURE_LIMIT && found->value == NULL)
-		found->limit = int64_to_numeric(0);
-	return true;
+	if (most == 0)
+		return;
+	loading.feature = pnstrdup(key->feature, key->feature_length);
+	identity = identity_take_owner();
+	db_open();
+	(void) entitlements_of_all(loading.feature, most, remember, &loading);
+	db_close();
+	identity_give_back(identity);
 }
 
 /* ------------------------------------------------------------------------
  * SQL functions
  * ------------------------------------------------------------------------
  */
-static Entitlement
-entitlement_of_call(const char *organization_id, const char *feature)
+static Datum
+answer_call(FunctionCallInfo fcinfo, Answer answer, bool by_reference)
 {
-	Entitlement found;
+	const MemoAnswer *known;
+	MemoAnswer made;
+	Memo *memo;
+	MemoKey key;
+	text *organization_id;
+	text *feature;
 
-	check_given("organization_id", organization_id != NULL);
-	check_given("feature", feature != NULL);
-	if (!entitlement_find(organization_id, feature, &found))
-		unknown_object(
-			"feature", feature,
-			psprintf("There are: %s.",
-					 hint_list("SELECT feature FROM billing.features ORDER BY feature")));
-	return found;
+	check_given("organization_id", !PG_ARGISNULL(0));
+	check_given("feature", !PG_ARGISNULL(1));
+	organization_id = PG_GETARG_TEXT_PP(0);
+	feature = PG_GETARG_TEXT_PP(1);
+	key = (MemoKey){.organization_id = VARDATA_ANY(organization_id),
+					.feature = VARDATA_ANY(feature),
+					.organization_id_length = (uint32) VARSIZE_ANY_EXHDR(organization_id),
+					.feature_length = (uint32) VARSIZE_ANY_EXHDR(feature)};
+	memo = memo_of_call(fcinfo);
+	memo_check_organization(memo, &key);
+	known = memo == NULL ? NULL : memo_find(memo, &key);
+	if (known == NULL)
+	{
+		made = look_up(&key, answer, by_reference);
+		if (memo != NULL)
+		{
+			memo_put(memo, &key, made, length_of(made, by_reference));
+			load_all(memo, &key, answer, by_reference);
+		}
+	}
+	else
+	{
+		made = *known;
+		if (by_reference && !made.isnull)
+			made.value = datumCopy(made.value, false, -1);
+	}
+	if (made.isnull)
+		PG_RETURN_NULL();
+	return made.value;
 }
 
 SQL_FUNCTION(billing_has_feature)
 {
-	Entitlement found;
-	bool has = false;
-
-	db_open();
-	found = entitlement_of_call(ARG_TEXT(0), ARG_TEXT(1));
-	switch (found.kind)
-	{
-		case FEATURE_BOOLEAN:
-			has = found.value != NULL && strcmp(found.value, "true") == 0;
-			break;
-		case FEATURE_LIMIT:
-			has = numeric_is_greater(found.limit, int64_to_numeric(0));
-			break;
-		case FEATURE_TEXT:
-			has = found.value != NULL;
-			break;
-	}
-	db_close();
-	PG_RETURN_BOOL(has);
+	return answer_call(fcinfo, has_feature, false);
 }
 
 SQL_FUNCTION(billing_feature_limit)
 {
-	char *feature = ARG_TEXT(1);
-	Entitlement found;
-	Datum limit;
-
-	db_open();
-	found = entitlement_of_call(ARG_TEXT(0), feature);
-	if (found.kind != FEATURE_LIMIT)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("feature \"%s\" is no limit", feature),
-						errhint("Use billing.has_feature() or billing.feature_value().")));
-	limit = SPI_datumTransfer(NumericGetDatum(found.limit), false, -1);
-	db_close();
-	return limit;
+	return answer_call(fcinfo, feature_limit, true);
 }
 
 SQL_FUNCTION(billing_feature_value)
 {
-	Entitlement found;
-
-	db_open();
-	found = entitlement_of_call(ARG_TEXT(0), ARG_TEXT(1));
-	if (found.value == NULL)
-	{
-		db_close();
-		PG_RETURN_NULL();
-	}
-	return db_close_text(found.value);
+	return answer_call(fcinfo, feature_value, true);
 }

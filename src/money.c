@@ -401,16 +401,46 @@ write_decimal(MoneyInt128 value, int decimals, char out[MONEY_TEXT_SIZE])
 	return length;
 }
 
-void
-money_fraction_format(MoneyFraction fraction, char out[MONEY_TEXT_SIZE])
+/* Without zeros at the end, and without a point there. */
+static void
+write_shortest(MoneyInt128 value, int decimals, char out[MONEY_TEXT_SIZE])
 {
-	size_t length = write_decimal(fraction.scaled, MONEY_FRACTION_DECIMALS, out);
+	size_t length = write_decimal(value, decimals, out);
 
 	while (out[length - 1] == '0')
 		length--;
 	if (out[length - 1] == '.')
 		length--;
 	out[length] = '\0';
+}
+
+void
+money_fraction_format(MoneyFraction fraction, char out[MONEY_TEXT_SIZE])
+{
+	write_shortest(fraction.scaled, MONEY_FRACTION_DECIMALS, out);
+}
+
+MoneyStatus
+money_fraction_from_major(MoneyFraction major, int exponent, MoneyFraction *out)
+{
+	MoneyInt128 minor;
+
+	if (!exponent_is_valid(exponent))
+		return MONEY_INVALID;
+	if (__builtin_mul_overflow(major.scaled, (MoneyInt128) power_of_ten(exponent), &minor))
+		return MONEY_OVERFLOW;
+	out->scaled = minor;
+	return MONEY_OK;
+}
+
+MoneyStatus
+money_fraction_format_major(MoneyFraction fraction, int exponent, char out[MONEY_TEXT_SIZE])
+{
+	out[0] = '\0';
+	if (!exponent_is_valid(exponent))
+		return MONEY_INVALID;
+	write_shortest(fraction.scaled, MONEY_FRACTION_DECIMALS + exponent, out);
+	return MONEY_OK;
 }
 
 MoneyStatus
@@ -425,11 +455,12 @@ money_fraction_add(MoneyFraction a, MoneyFraction b, MoneyFraction *out)
 }
 
 /*
- * a * b / 10^12, cut off.  The product has up to 256 bits: it is held in four
- * 64-bit limbs, lowest first, and divided limb by limb from the top.
+ * a * b / 10^12, cut off, and what was cut off.  The product has up to 256
+ * bits: it is held in four 64-bit limbs, lowest first, and divided limb by limb
+ * from the top.
  */
 static bool
-multiply_and_scale(Unsigned128 a, Unsigned128 b, Unsigned128 *out)
+multiply_and_scale(Unsigned128 a, Unsigned128 b, Unsigned128 *out, int64_t *cut)
 {
 	uint64_t left[2] = {(uint64_t) a, (uint64_t) (a >> 64)};
 	uint64_t right[2] = {(uint64_t) b, (uint64_t) (b >> 64)};
@@ -455,6 +486,7 @@ multiply_and_scale(Unsigned128 a, Unsigned128 b, Unsigned128 *out)
 		rest %= FRACTION_ONE;
 	}
 	*out = (Unsigned128) product[1] << 64 | product[0];
+	*cut = (int64_t) rest;
 	return product[3] == 0 && product[2] == 0;
 }
 
@@ -462,8 +494,9 @@ MoneyStatus
 money_fraction_multiply(MoneyFraction price, MoneyFraction quantity, MoneyFraction *out)
 {
 	Unsigned128 product;
+	int64_t cut;
 
-	if (!multiply_and_scale(magnitude(price.scaled), magnitude(quantity.scaled), &product) ||
+	if (!multiply_and_scale(magnitude(price.scaled), magnitude(quantity.scaled), &product, &cut) ||
 		product > (Unsigned128) INT128_MAX)
 		return MONEY_OVERFLOW;
 	out->scaled = (MoneyInt128) product;
@@ -476,6 +509,63 @@ MoneyStatus
 money_round(MoneyFraction fraction, int64_t *out)
 {
 	return narrow(divide_rounded(fraction.scaled, FRACTION_ONE), out);
+}
+
+/*
+ * f * n / d = (f / d) * n + (f % d) * n / d: only the first product can leave
+ * 128 bits.  What the division of the second cuts off is less than 10^-12 and
+ * cannot lift the value over a half.
+ */
+MoneyStatus
+money_fraction_ratio(MoneyFraction fraction, int64_t numerator, int64_t denominator, int64_t *out)
+{
+	MoneyInt128 scaled;
+
+	if (fraction.scaled < 0 || numerator < 0 || denominator <= 0)
+		return MONEY_INVALID;
+	if (__builtin_mul_overflow(fraction.scaled / denominator, (MoneyInt128) numerator, &scaled) ||
+		__builtin_add_overflow(scaled, fraction.scaled % denominator * numerator / denominator,
+							   &scaled))
+		return MONEY_OVERFLOW;
+	return narrow(divide_rounded(scaled, FRACTION_ONE), out);
+}
+
+/* ---- exact sums ---- */
+
+MoneyStatus
+money_exact_add_product(MoneyExact *sum, MoneyFraction price, MoneyFraction quantity)
+{
+	MoneyExact product;
+	Unsigned128 size;
+
+	if (!multiply_and_scale(magnitude(price.scaled), magnitude(quantity.scaled), &size,
+							&product.rest) ||
+		size >= (Unsigned128) INT128_MAX)
+		return MONEY_OVERFLOW;
+	product.scaled = (MoneyInt128) size;
+	if ((price.scaled < 0) != (quantity.scaled < 0))
+	{
+		/* a rest is never negative, so it is taken from the next lower value */
+		product.scaled = -product.scaled - (product.rest > 0);
+		product.rest = product.rest > 0 ? FRACTION_ONE - product.rest : 0;
+	}
+
+	product.rest += sum->rest;
+	product.scaled += product.rest / FRACTION_ONE;
+	product.rest %= FRACTION_ONE;
+	if (__builtin_add_overflow(product.scaled, sum->scaled, &product.scaled))
+		return MONEY_OVERFLOW;
+	*sum = product;
+	return MONEY_OK;
+}
+
+/* Above zero a rest cannot make a half; below, it makes one a little less than a half. */
+MoneyStatus
+money_exact_round(MoneyExact exact, int64_t *out)
+{
+	if (exact.scaled < 0 && exact.rest > 0)
+		exact.scaled++;
+	return narrow(divide_rounded(exact.scaled, FRACTION_ONE), out);
 }
 
 MoneyStatus

@@ -34,6 +34,16 @@ typedef struct MoneyFraction
 	MoneyInt128 scaled;
 } MoneyFraction;
 
+/*
+ * A sum of products of fractions with nothing cut off: scaled + rest / 10^12,
+ * in units * 10^12, so 24 decimals in all.  0 <= rest < 10^12, also below zero.
+ */
+typedef struct MoneyExact
+{
+	MoneyInt128 scaled;
+	int64_t rest;
+} MoneyExact;
+
 typedef enum MoneyStatus
 {
 	MONEY_OK,
@@ -126,6 +136,31 @@ extern MoneyStatus money_fraction_multiply(MoneyFraction price, MoneyFraction qu
 
 /* Rounds to whole minor units, half away from zero. */
 extern MoneyStatus money_round(MoneyFraction fraction, int64_t *out);
+
+/*
+ * fraction * numerator / denominator in whole minor units, rounded once: the
+ * part of a price that is not rounded yet.  None of the three is negative, and
+ * the denominator not 0.
+ */
+extern MoneyStatus money_fraction_ratio(MoneyFraction fraction, int64_t numerator,
+										int64_t denominator, int64_t *out);
+
+/*
+ * A price in whole units of its currency (dollars, dinars) in minor units:
+ * 0.0125 with exponent 2 is 1.25 cents.
+ */
+extern MoneyStatus money_fraction_from_major(MoneyFraction major, int exponent, MoneyFraction *out);
+
+/* And back, as the shortest text, which may have 12 + exponent decimals. */
+extern MoneyStatus money_fraction_format_major(MoneyFraction fraction, int exponent,
+											   char out[MONEY_TEXT_SIZE]);
+
+/* *sum += price * quantity, exactly. */
+extern MoneyStatus money_exact_add_product(MoneyExact *sum, MoneyFraction price,
+										   MoneyFraction quantity);
+
+/* Rounds to whole minor units, half away from zero. */
+extern MoneyStatus money_exact_round(MoneyExact exact, int64_t *out);
 
 /* "-12.05" for -1205 with exponent 2; no currency, no grouping. */
 extern MoneyStatus money_format(int64_t amount, int exponent, char out[MONEY_TEXT_SIZE]);

@@ -143,6 +143,15 @@ static const OperationTraits traits[OPERATION_COUNT] = {
 	[OPERATION_WEBHOOK_ENDPOINT_LIST] = {BILLING_WEBHOOK_ENDPOINT, .asks = true, .key = KEY_ACCOUNT,
 										 .many = true, .describe = webhook_endpoint_describe,
 										 .done = webhook_endpoint_done},
+	[OPERATION_METER_CREATE] = {BILLING_METER, .key = KEY_ACCOUNT, .describe = meter_describe,
+								.refused = meter_refused},
+	[OPERATION_METER_FETCH] = {BILLING_METER, .asks = true, .key = KEY_ACCOUNT,
+							   .describe = meter_describe, .refused = meter_refused},
+	/* about some rows of usage_forwards, by their batch */
+	[OPERATION_USAGE_REPORT] = {BILLING_USAGE, .describe = usage_describe, .refused = usage_refused,
+								.done = usage_done},
+	[OPERATION_USAGE_INGEST] = {BILLING_USAGE, .key = KEY_ACCOUNT, .describe = usage_describe,
+								.refused = usage_refused, .done = usage_done},
 };
 
 const OperationTraits *
@@ -191,6 +200,7 @@ static const SnapshotApplier appliers[BILLING_OBJECT_COUNT] = {
 	[BILLING_CHECKOUT_SESSION] = checkout_apply,
 	[BILLING_PORTAL_SESSION] = portal_apply,
 	[BILLING_WEBHOOK_ENDPOINT] = webhook_endpoint_apply,
+	[BILLING_METER] = meter_apply,
 };
 
 Applied

@@ -3,26 +3,18 @@
  *		Billing periods: the calendar of recurring charges.
  *
  * See period.h.  Called by the billing engine and by the sandbox; calls
- * nothing.  The conversions between days and dates are the usual ones that
- * count years from March 1st, so that the leap day is the last of its year.
+ * local_time.c for the calendar and the customer's clock.  All arithmetic is
+ * done on local times and turned into moments at the end: that keeps the time
+ * of day when clocks change.
  */
 #include "period.h"
 
 #include <stddef.h>
 #include <string.h>
 
-typedef struct CivilDate
-{
-	int64_t year;
-	int month; /* 1 to 12 */
-	int day;   /* 1 to 31 */
-} CivilDate;
-
 static const char *const interval_names[] = {
-	[PERIOD_DAY] = "day",
-	[PERIOD_WEEK] = "week",
-	[PERIOD_MONTH] = "month",
-	[PERIOD_YEAR] = "year",
+	[PERIOD_DAY] = "day",   [PERIOD_WEEK] = "week",       [PERIOD_MONTH] = "month",
+	[PERIOD_YEAR] = "year", [PERIOD_QUARTER] = "quarter",
 };
 
 #define INTERVAL_COUNT ((int) (sizeof(interval_names) / sizeof(interval_names[0])))
@@ -48,80 +40,23 @@ period_interval_name(PeriodInterval interval)
 }
 
 static bool
-in_range(int64_t moment)
-{
-	return moment >= PERIOD_MIN_TIME && moment < PERIOD_END_TIME;
-}
-
-static bool
 valid_rule(const PeriodRule *rule)
 {
-	return in_range(rule->anchor) && (int) rule->interval >= 0 &&
+	return moment_in_range(rule->anchor) && (int) rule->interval >= 0 &&
 		   (int) rule->interval < INTERVAL_COUNT && rule->count >= 1 &&
 		   rule->count <= PERIOD_MAX_COUNT;
 }
 
-/* Division that rounds down, also for negative numbers. */
-static int64_t
-floor_div(int64_t dividend, int64_t divisor)
-{
-	int64_t quotient = dividend / divisor;
-
-	return dividend % divisor < 0 ? quotient - 1 : quotient;
-}
-
-/* Days since 1970-01-01 of a date of the years 1 to 9999. */
-static int64_t
-days_from_date(const CivilDate *date)
-{
-	int64_t year = date->month <= 2 ? date->year - 1 : date->year;
-	int64_t era = floor_div(year, 400);
-	int64_t year_of_era = year - era * 400;
-	int64_t month_from_march = (date->month + 9) % 12;
-	int64_t day_of_year = (153 * month_from_march + 2) / 5 + date->day - 1;
-	int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-
-	return era * 146097 + day_of_era - 719468;
-}
-
-static CivilDate
-date_from_days(int64_t days)
-{
-	int64_t shifted = days + 719468; /* days since 0000-03-01 */
-	int64_t era = floor_div(shifted, 146097);
-	int64_t day_of_era = shifted - era * 146097;
-	int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 -
-						   day_of_era / 146096) /
-						  365;
-	int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-	int64_t month_from_march = (5 * day_of_year + 2) / 153;
-	CivilDate date;
-
-	date.day = (int) (day_of_year - (153 * month_from_march + 2) / 5 + 1);
-	date.month = (int) (month_from_march < 10 ? month_from_march + 3 : month_from_march - 9);
-	date.year = era * 400 + year_of_era + (date.month <= 2 ? 1 : 0);
-	return date;
-}
-
-static int
-days_in_month(int64_t year, int month)
-{
-	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-
-	return month == 2 && leap ? 29 : days[month - 1];
-}
-
 /*
- * Moves a moment by whole months; the day of the month stays, or becomes the
+ * Moves a local time by whole months; the day of the month stays, or becomes the
  * month's last when there is no such day.
  */
 static bool
-add_months(int64_t moment, int64_t months, int64_t *result)
+add_months(int64_t local, int64_t months, int64_t *result)
 {
-	int64_t days = floor_div(moment, PERIOD_SECONDS_PER_DAY);
-	int64_t time_of_day = moment - days * PERIOD_SECONDS_PER_DAY;
-	CivilDate date = date_from_days(days);
+	int64_t day = floor_div(local, SECONDS_PER_DAY);
+	int64_t time_of_day = local - day * SECONDS_PER_DAY;
+	CivilDate date = civil_from_day(day);
 	int64_t month_number;
 	int last_day;
 
@@ -132,110 +67,281 @@ add_months(int64_t moment, int64_t months, int64_t *result)
 
 	date.year = month_number / 12;
 	date.month = (int) (month_number % 12) + 1;
-	last_day = days_in_month(date.year, date.month);
+	last_day = civil_days_in_month(date.year, date.month);
 	if (date.day > last_day)
 		date.day = last_day;
 
-	*result = days_from_date(&date) * PERIOD_SECONDS_PER_DAY + time_of_day;
+	*result = civil_to_day(&date) * SECONDS_PER_DAY + time_of_day;
 	return true;
 }
 
 static bool
 is_monthly(PeriodInterval interval)
 {
-	return interval == PERIOD_MONTH || interval == PERIOD_YEAR;
+	return interval == PERIOD_MONTH || interval == PERIOD_QUARTER || interval == PERIOD_YEAR;
 }
 
-/* The length of one period: in months for months and years, else in seconds. */
+/*
+ * The length of one period by the calendar: in months where it is monthly, else
+ * in seconds of a clock that is never changed.
+ */
 static int64_t
 period_length(const PeriodRule *rule)
 {
 	switch (rule->interval)
 	{
 		case PERIOD_DAY:
-			return rule->count * PERIOD_SECONDS_PER_DAY;
+			return rule->count * SECONDS_PER_DAY;
 		case PERIOD_WEEK:
-			return rule->count * 7 * PERIOD_SECONDS_PER_DAY;
+			return rule->count * 7 * SECONDS_PER_DAY;
 		case PERIOD_MONTH:
 			return rule->count;
+		case PERIOD_QUARTER:
+			return rule->count * INT64_C(3);
 		case PERIOD_YEAR:
 			return rule->count * INT64_C(12);
 	}
 	return 0;
 }
 
-bool
-period_boundary(const PeriodRule *rule, int64_t n, int64_t *boundary)
+/* The local time of boundary n. */
+static bool
+local_boundary(const PeriodRule *rule, int64_t local_anchor, int64_t n, int64_t *local)
 {
 	int64_t distance;
-	int64_t moment;
 
-	if (!valid_rule(rule) || __builtin_mul_overflow(period_length(rule), n, &distance))
+	if (__builtin_mul_overflow(period_length(rule), n, &distance))
 		return false;
-
 	if (is_monthly(rule->interval))
-	{
-		if (!add_months(rule->anchor, distance, &moment))
-			return false;
-	}
-	else if (__builtin_add_overflow(rule->anchor, distance, &moment))
-		return false;
+		return add_months(local_anchor, distance, local);
+	return !__builtin_add_overflow(local_anchor, distance, local);
+}
 
-	if (!in_range(moment))
-		return false;
-	*boundary = moment;
-	return true;
+/* Why local_from_moment() or local_to_moment() failed. */
+static PeriodStatus
+local_failure(int64_t time)
+{
+	bool inside = time >= LOCAL_TIME_MIN + SECONDS_PER_DAY &&
+				  time < LOCAL_TIME_END - SECONDS_PER_DAY;
+
+	return inside ? PERIOD_BAD_ZONE : PERIOD_OUT_OF_RANGE;
 }
 
 /*
- * The index of the period in which the moment lies.  With months the first
- * guess counts calendar months only, so it can be one too high: when the
- * moment lies before the anchor's day or time in its month.
+ * The anchor is boundary 0 as it is: its reading may come twice, and then the
+ * later one would be found.
  */
-static bool
-period_index(const PeriodRule *rule, int64_t moment, int64_t *index)
+PeriodStatus
+period_boundary_in(const PeriodRule *rule, const LocalZone *zone, int64_t n, int64_t *boundary)
 {
-	CivilDate from = date_from_days(floor_div(rule->anchor, PERIOD_SECONDS_PER_DAY));
-	CivilDate to = date_from_days(floor_div(moment, PERIOD_SECONDS_PER_DAY));
-	int64_t distance = moment - rule->anchor;
-	int64_t boundary;
+	int64_t anchor;
+	int64_t local;
 
-	if (!is_monthly(rule->interval))
+	if (!valid_rule(rule))
+		return PERIOD_BAD_RULE;
+	if (n == 0)
 	{
-		*index = floor_div(distance, period_length(rule));
-		return true;
+		*boundary = rule->anchor;
+		return PERIOD_OK;
 	}
+	if (!local_from_moment(zone, rule->anchor, &anchor))
+		return local_failure(rule->anchor);
+	if (!local_boundary(rule, anchor, n, &local))
+		return PERIOD_OUT_OF_RANGE;
+	if (!local_to_moment(zone, local, boundary))
+		return local_failure(local);
+	return PERIOD_OK;
+}
 
-	distance = (to.year - from.year) * 12 + to.month - from.month;
-	*index = floor_div(distance, period_length(rule));
-	if (!period_boundary(rule, *index, &boundary))
-		return false;
-	if (boundary > moment)
-		*index -= 1;
-	return true;
+bool
+period_boundary(const PeriodRule *rule, int64_t n, int64_t *boundary)
+{
+	return period_boundary_in(rule, NULL, n, boundary) == PERIOD_OK;
+}
+
+/*
+ * The index of the period in which the moment should lie: counted in calendar
+ * months it can be one too high, before the anchor's day or time in its month.
+ */
+static int64_t
+guess_index(const PeriodRule *rule, int64_t local_anchor, int64_t local)
+{
+	CivilDate from = civil_from_day(floor_div(local_anchor, SECONDS_PER_DAY));
+	CivilDate to = civil_from_day(floor_div(local, SECONDS_PER_DAY));
+	int64_t months = (to.year - from.year) * 12 + to.month - from.month;
+
+	return floor_div(is_monthly(rule->interval) ? months : local - local_anchor,
+					 period_length(rule));
+}
+
+/* A period in the grid of boundaries, and its index there. */
+typedef struct GridPeriod
+{
+	int64_t index;
+	Period period;
+} GridPeriod;
+
+/* The guess is off by a day or two at most; a zone that makes it more is none. */
+#define MAX_STEPS 4
+
+static PeriodStatus
+grid_at(const PeriodRule *rule, const LocalZone *zone, int64_t moment, GridPeriod *found)
+{
+	int64_t anchor;
+	int64_t local;
+	int64_t index;
+
+	if (!valid_rule(rule))
+		return PERIOD_BAD_RULE;
+	if (!moment_in_range(moment))
+		return PERIOD_OUT_OF_RANGE;
+	if (!local_from_moment(zone, rule->anchor, &anchor) || !local_from_moment(zone, moment, &local))
+		return PERIOD_BAD_ZONE;
+
+	index = guess_index(rule, anchor, local);
+	for (int step = 0; step < MAX_STEPS; step++)
+	{
+		GridPeriod tried = {index, {0, 0}};
+		PeriodStatus status = period_boundary_in(rule, zone, index, &tried.period.start);
+
+		if (status == PERIOD_OK && tried.period.start > moment)
+		{
+			index--;
+			continue;
+		}
+		if (status == PERIOD_OK)
+			status = period_boundary_in(rule, zone, index + 1, &tried.period.end);
+		if (status != PERIOD_OK)
+			return status;
+		if (moment < tried.period.end)
+		{
+			*found = tried;
+			return PERIOD_OK;
+		}
+		index++;
+	}
+	return PERIOD_BAD_ZONE;
+}
+
+PeriodStatus
+period_at_in(const PeriodRule *rule, const LocalZone *zone, int64_t moment, Period *period)
+{
+	GridPeriod found;
+	PeriodStatus status = grid_at(rule, zone, moment, &found);
+
+	if (status == PERIOD_OK)
+		*period = found.period;
+	return status;
 }
 
 bool
 period_at(const PeriodRule *rule, int64_t moment, Period *period)
 {
-	int64_t index;
-	Period found;
-
-	if (!valid_rule(rule) || !in_range(moment) || !period_index(rule, moment, &index))
-		return false;
-	if (!period_boundary(rule, index, &found.start) ||
-		!period_boundary(rule, index + 1, &found.end))
-		return false;
-
-	*period = found;
-	return true;
+	return period_at_in(rule, NULL, moment, period) == PERIOD_OK;
 }
 
 bool
 period_year(int64_t moment, int *year)
 {
-	if (!in_range(moment))
+	if (!moment_in_range(moment))
 		return false;
-	*year = (int) date_from_days(floor_div(moment, PERIOD_SECONDS_PER_DAY)).year;
+	*year = (int) civil_from_day(floor_div(moment, SECONDS_PER_DAY)).year;
 	return true;
+}
+
+/* ---- schedules ---- */
+
+PeriodStatus
+period_calendar_anchor(PeriodInterval interval, const LocalZone *zone, int64_t moment,
+					   int64_t *anchor)
+{
+	int64_t day;
+	CivilDate date;
+
+	if ((int) interval < 0 || (int) interval >= INTERVAL_COUNT)
+		return PERIOD_BAD_RULE;
+	if (!local_day(zone, moment, &day))
+		return local_failure(moment);
+
+	date = civil_from_day(day);
+	if (is_monthly(interval))
+		date.day = 1;
+	if (interval == PERIOD_QUARTER)
+		date.month -= (date.month - 1) % 3;
+	if (interval == PERIOD_YEAR)
+		date.month = 1;
+	day = civil_to_day(&date);
+	if (interval == PERIOD_WEEK)
+		day = floor_div(day + 3, 7) * 7 - 3; /* day 0 was a Thursday */
+
+	if (!local_to_moment(zone, day * SECONDS_PER_DAY, anchor))
+		return local_failure(day * SECONDS_PER_DAY);
+	return PERIOD_OK;
+}
+
+/* The first period of a schedule is the whole that its start lies in. */
+static PeriodStatus
+first_period(const PeriodSchedule *schedule, GridPeriod *first)
+{
+	return grid_at(&schedule->rule, schedule->zone, schedule->start, first);
+}
+
+static void
+describe(const PeriodSchedule *schedule, const GridPeriod *found, int64_t first_index,
+		 BillingPeriod *period)
+{
+	period->number = found->index - first_index;
+	period->full = found->period;
+	period->billed = found->period;
+	if (period->number == 0)
+		period->billed.start = schedule->start;
+}
+
+PeriodStatus
+period_numbered(const PeriodSchedule *schedule, int64_t n, BillingPeriod *period)
+{
+	GridPeriod first;
+	GridPeriod found = {0, {0, 0}};
+	PeriodStatus status = n < 0 ? PERIOD_BEFORE_START : first_period(schedule, &first);
+
+	if (status != PERIOD_OK)
+		return status;
+	if (__builtin_add_overflow(first.index, n, &found.index) || found.index == INT64_MAX)
+		return PERIOD_OUT_OF_RANGE;
+
+	status = period_boundary_in(&schedule->rule, schedule->zone, found.index, &found.period.start);
+	if (status == PERIOD_OK)
+		status = period_boundary_in(&schedule->rule, schedule->zone, found.index + 1,
+									&found.period.end);
+	if (status == PERIOD_OK)
+		describe(schedule, &found, first.index, period);
+	return status;
+}
+
+PeriodStatus
+period_of(const PeriodSchedule *schedule, int64_t moment, BillingPeriod *period)
+{
+	GridPeriod first;
+	GridPeriod found;
+	PeriodStatus status = moment < schedule->start ? PERIOD_BEFORE_START
+												   : first_period(schedule, &first);
+
+	if (status == PERIOD_OK)
+		status = grid_at(&schedule->rule, schedule->zone, moment, &found);
+	if (status == PERIOD_OK)
+		describe(schedule, &found, first.index, period);
+	return status;
+}
+
+PeriodStatus
+period_next(const PeriodSchedule *schedule, const BillingPeriod *period, BillingPeriod *next)
+{
+	return period_of(schedule, period->billed.end, next);
+}
+
+PeriodStatus
+period_previous(const PeriodSchedule *schedule, const BillingPeriod *period,
+				BillingPeriod *previous)
+{
+	return period_of(schedule, period->billed.start - 1, previous);
 }

@@ -41,6 +41,7 @@ QUERY(
 	"UNION ALL SELECT status FROM billing.checkout_sessions WHERE id = $1 "
 	"UNION ALL SELECT status FROM billing.portal_sessions WHERE id = $1 "
 	"UNION ALL SELECT state FROM billing.webhook_endpoints WHERE id = $1 "
+	"UNION ALL SELECT state FROM billing.usage_forwarding WHERE id = $1 "
 	"UNION ALL SELECT CASE WHEN retired_at IS NULL THEN 'active' ELSE 'retired' END FROM billing.plans WHERE id = $1 "
 	"UNION ALL SELECT CASE WHEN retired_at IS NULL THEN 'active' ELSE 'retired' END FROM billing.prices WHERE id = $1",
 	UUIDOID);

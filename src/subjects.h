@@ -247,8 +247,21 @@ extern void webhook_endpoint_done(const OutboxRow *row, const CallResult *result
 extern Applied webhook_endpoint_apply(const ProviderSnapshot *snapshot, const News *news,
 									  const char **waiting_for);
 
+/* usage_forwarding.c: meters at the providers */
+extern Description meter_describe(const OutboxRow *row);
+extern void meter_refused(const OutboxRow *row, const CallResult *result);
+extern Applied meter_apply(const ProviderSnapshot *snapshot, const News *news,
+						   const char **waiting_for);
+
+/* usage_reports.c: what they are told */
+extern Description usage_describe(const OutboxRow *row);
+extern void usage_refused(const OutboxRow *row, const CallResult *result);
+extern void usage_done(const OutboxRow *row, const CallResult *result);
+
 /* clock.c: the time for an organisation (test clock or the transaction's time). */
 extern TimestampTz clock_now(const char *organization_id);
+/* The same on the active snapshot: for functions that are STABLE. Not for NULL. */
+extern TimestampTz clock_read(const char *organization_id);
 
 /* events.c: a change of state, in the transaction that makes it. type is "<object>.<what>". */
 extern void event_record(const char *type, const char *object, const pg_uuid_t *id,

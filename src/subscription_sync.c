@@ -423,11 +423,11 @@ QUERY(
 	"client_secret = CASE WHEN $2 = 'incomplete' THEN coalesce($15, client_secret) END, "
 	"provider_created_at = coalesce($16, provider_created_at), "
 	"error_code = CASE WHEN $2 IN ('active', 'trialing') THEN NULL ELSE error_code END, "
-	"conflict = conflict AND $2 NOT IN ('canceled', 'incomplete_expired'), "
+	"conflict = conflict AND $2 NOT IN ('canceled', 'incomplete_expired'), status_since = $21, "
 	"updated_at = now() WHERE id = $1",
 	UUIDOID, TEXTOID, TEXTOID, UUIDOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 	TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, BYTEAOID,
-	TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, UUIDOID, BOOLOID);
+	TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, UUIDOID, BOOLOID, TIMESTAMPTZOID);
 
 static void
 mirror(const Subscription *s, const SubscriptionSnapshot *told, const News *news)
@@ -448,7 +448,8 @@ mirror(const Subscription *s, const SubscriptionSnapshot *told, const News *news
 		arg_uuid(link_find("payment_method", told->payment_method, "subscription", s->id, news)),
 		arg_bytes(seal_text("subscriptions.client_secret", s->id, told->client_secret)),
 		arg_time(told->created_at), arg_bool(told->pause_at_period_end), arg_time(told->resumes_at),
-		arg_uuid(told_price(told->pending_price, news)), arg_bool(told->payment_method != NULL));
+		arg_uuid(told_price(told->pending_price, news)), arg_bool(told->payment_method != NULL),
+		arg_time(subscription_status_since(s->id, told->status)));
 	if (ended != 0)
 		scheduled_changes_drop(s->id);
 }
@@ -463,28 +464,6 @@ keep_secret(const Subscription *s, const SubscriptionSnapshot *told)
 	if (told->client_secret != NULL && strcmp(s->status, "incomplete") == 0)
 		RUN(store_secret, arg_uuid(s->id),
 			arg_bytes(seal_text("subscriptions.client_secret", s->id, told->client_secret)));
-}
-
-/* How far it has come, for what is told of one second (refs.h). */
-static int
-stage_of(const char *status)
-{
-	static const struct
-	{
-		const char *status;
-		int stage;
-	} stages[] = {
-		{"incomplete", STAGE(0, 0)},         {"trialing", STAGE(1, 0)}, {"active", STAGE(1, 1)},
-		{"past_due", STAGE(1, 2)},           {"unpaid", STAGE(1, 3)},   {"paused", STAGE(1, 4)},
-		{"incomplete_expired", STAGE(2, 0)}, {"canceled", STAGE(2, 1)},
-	};
-
-	for (size_t i = 0; i < lengthof(stages); i++)
-	{
-		if (strcmp(stages[i].status, status) == 0)
-			return stages[i].stage;
-	}
-	return STAGE(0, 0);
 }
 
 QUERY(status_known,
@@ -535,11 +514,17 @@ subscription_apply(const ProviderSnapshot *snapshot, const News *news, const cha
 		told.status = s->status;
 	if (s->provider_id == NULL && subscription_ended(s->status) && live_status(told.status))
 		s = adopt_given_up(s, &told, news);
+	if (known.subscription.status != NULL)
+		subscription_status_told(s->id, told.status, news->as_of);
 	same = strcmp(s->status, told.status) == 0;
 	if (!same && RUN(transition_allowed, arg_text(s->status), arg_text(told.status)) == 0)
-		return SNAPSHOT_STALE;
-	if (!ref_advance(&known, s->id, news, stage_of(told.status)))
 	{
+		subscription_status_settle(s->id, s->status);
+		return SNAPSHOT_STALE;
+	}
+	if (!ref_advance(&known, s->id, news, subscription_stage(told.status)))
+	{
+		subscription_status_settle(s->id, s->status);
 		keep_secret(s, &told);
 		return SNAPSHOT_STALE;
 	}

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * subscriptions.h
- *	  What the two files of subscriptions share.
+ *	  What the files of subscriptions share.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,6 +47,18 @@ extern void subscription_settle_group(const Subscription *subscription, const Ne
 
 /* canceled or incomplete_expired */
 extern bool subscription_ended(const char *status);
+
+/* How far a state is on the way of a subscription, for what is told of one moment (refs.h). */
+extern int subscription_stage(const char *status);
+
+/* It was told, by news of this time, that the subscription is in this state. Before the state is stored. */
+extern void subscription_status_told(const pg_uuid_t *id, const char *status, TimestampTz as_of);
+
+/* What subscriptions.status_since has to be beside this status: 0 for NULL. */
+extern TimestampTz subscription_status_since(const pg_uuid_t *id, const char *status);
+
+/* Stores it, when what was told changes no state. */
+extern void subscription_status_settle(const pg_uuid_t *id, const char *status);
 
 /* Ends a subscription that no provider knows, and closes the pages on which it could be bought. */
 extern void subscription_end_here(const Subscription *subscription);

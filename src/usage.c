@@ -122,6 +122,20 @@ SQL_FUNCTION(billing_skipped_usage)
 	return (Datum) 0;
 }
 
+/* So that a row's place fits into memory, whatever is in it. */
+#define BATCH_MAX 1000000
+
+static UsageRow *
+rows_new(int64 count)
+{
+	if (count > BATCH_MAX)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("a batch has more than %d events", BATCH_MAX),
+						errdetail("It has " INT64_FORMAT ".", count),
+						errhint("Pass it in parts, or use COPY billing.usage_import.")));
+	return palloc0(sizeof(UsageRow) * Max(count, 1));
+}
+
 static int64
 record_rows(UsageRow *rows, int64 count, const char *on_error)
 {
@@ -147,8 +161,8 @@ typedef struct Elements
 } Elements;
 
 static Elements
-elements_of(FunctionCallInfo fcinfo, int argument, Oid type, int16 length, bool by_value,
-			char alignment)
+elements_of(FunctionCallInfo fcinfo, int argument, const char *name, Oid type, int16 length,
+			bool by_value, char alignment)
 {
 	Elements elements = {0};
 	ArrayType *array;
@@ -157,8 +171,10 @@ elements_of(FunctionCallInfo fcinfo, int argument, Oid type, int16 length, bool 
 		return elements;
 	array = PG_GETARG_ARRAYTYPE_P(argument);
 	if (ARR_NDIM(array) > 1)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("an array of usage has more than one dimension")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s has more than one dimension", name),
+				 errdetail("It has %d.", ARR_NDIM(array)), errhint("Pass one element per event.")));
 	deconstruct_array(array, type, length, by_value, alignment, &elements.values, &elements.nulls,
 					  &elements.count);
 	elements.given = true;
@@ -201,18 +217,18 @@ SQL_FUNCTION(billing_record_usage_batch)
 	static const char *const names[] = {"organization_ids", "metrics",          "quantities",
 										"occurred_at",      "idempotency_keys", "properties"};
 	Elements columns[6] = {
-		elements_of(fcinfo, 0, TEXTOID, -1, false, TYPALIGN_INT),
-		elements_of(fcinfo, 1, TEXTOID, -1, false, TYPALIGN_INT),
-		elements_of(fcinfo, 2, NUMERICOID, -1, false, TYPALIGN_INT),
-		elements_of(fcinfo, 3, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE),
-		elements_of(fcinfo, 4, TEXTOID, -1, false, TYPALIGN_INT),
-		elements_of(fcinfo, 5, JSONBOID, -1, false, TYPALIGN_INT)};
+		elements_of(fcinfo, 0, names[0], TEXTOID, -1, false, TYPALIGN_INT),
+		elements_of(fcinfo, 1, names[1], TEXTOID, -1, false, TYPALIGN_INT),
+		elements_of(fcinfo, 2, names[2], NUMERICOID, -1, false, TYPALIGN_INT),
+		elements_of(fcinfo, 3, names[3], TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE),
+		elements_of(fcinfo, 4, names[4], TEXTOID, -1, false, TYPALIGN_INT),
+		elements_of(fcinfo, 5, names[5], JSONBOID, -1, false, TYPALIGN_INT)};
 	UsageRow *rows;
 
 	for (int i = 0; i < 3; i++)
 		check_given(names[i], columns[i].given);
 	check_lengths(columns, names, lengthof(columns));
-	rows = palloc0(sizeof(UsageRow) * Max(columns[0].count, 1));
+	rows = rows_new(columns[0].count);
 	for (int i = 0; i < columns[0].count; i++)
 	{
 		rows[i].organization_id = pointer_at(&columns[0], i);
@@ -231,69 +247,86 @@ SQL_FUNCTION(billing_record_usage_batch)
  * jsonb
  * ------------------------------------------------------------------------
  */
-static _Noreturn void
-bad_member(int64 row_number, const char *member, const char *hint)
+#define MEMBER_LIST \
+	"There are: organization_id, metric, quantity, occurred_at, idempotency_key, properties."
+
+/* The first reason counts; the other members are read nevertheless: a known key is known whatever the rest says. */
+static void
+bad_member(UsageRow *row, const char *member, const char *hint)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("row " INT64_FORMAT ": member \"%s\" cannot be read", row_number, member),
-			 errhint("%s", hint)));
-	pg_unreachable();
+	if (row->unreadable == NULL)
+		row->unreadable = usage_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
+										psprintf("member \"%s\" cannot be read", member), NULL,
+										pstrdup(hint));
 }
 
 static text *
-member_text(int64 row_number, const char *member, const JsonbValue *value)
+member_text(UsageRow *row, const char *member, const JsonbValue *value)
 {
-	if (value->type != jbvString)
-		bad_member(row_number, member, "It is a text.");
-	return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+	if (value->type == jbvString)
+		return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+	if (value->type != jbvNull)
+		bad_member(row, member, "It is a text.");
+	return NULL;
 }
 
 static Numeric
-member_number(int64 row_number, const char *member, const JsonbValue *value)
+member_number(UsageRow *row, const char *member, const JsonbValue *value)
 {
-	if (value->type != jbvNumeric)
-		bad_member(row_number, member, "It is a number.");
-	return value->val.numeric;
+	if (value->type == jbvNumeric)
+		return value->val.numeric;
+	if (value->type != jbvNull)
+		bad_member(row, member, "It is a number.");
+	return NULL;
 }
 
 static void
-read_member(UsageRow *row, int64 row_number, const char *member, JsonbValue *value)
+member_time(UsageRow *row, const char *member, const JsonbValue *value)
+{
+	text *written = member_text(row, member, value);
+	Datum read;
+
+	if (written == NULL)
+		return;
+	row->has_time = compat_read_text(timestamptz_in, text_to_cstring(written), &read);
+	if (row->has_time)
+		row->occurred_at = DatumGetTimestampTz(read);
+	else
+		bad_member(row, member, "It is a time like 2026-01-31T12:00:00Z.");
+}
+
+static void
+read_member(UsageRow *row, const char *member, JsonbValue *value)
 {
 	if (strcmp(member, "organization_id") == 0)
-		row->organization_id = member_text(row_number, member, value);
+		row->organization_id = member_text(row, member, value);
 	else if (strcmp(member, "metric") == 0)
-		row->metric = member_text(row_number, member, value);
+		row->metric = member_text(row, member, value);
 	else if (strcmp(member, "quantity") == 0)
-		row->quantity = member_number(row_number, member, value);
+		row->quantity = member_number(row, member, value);
 	else if (strcmp(member, "idempotency_key") == 0)
-		row->key = member_text(row_number, member, value);
+		row->key = member_text(row, member, value);
 	else if (strcmp(member, "properties") == 0)
-		row->properties = JsonbValueToJsonb(value);
+		row->properties = value->type == jbvNull ? NULL : JsonbValueToJsonb(value);
 	else if (strcmp(member, "occurred_at") == 0)
-	{
-		row->has_time = true;
-		row->occurred_at = DatumGetTimestampTz(DirectFunctionCall3(
-			timestamptz_in,
-			CStringGetDatum(text_to_cstring(member_text(row_number, member, value))),
-			ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-	}
+		member_time(row, member, value);
 	else
-		bad_member(
-			row_number, member,
-			"There are: organization_id, metric, quantity, occurred_at, idempotency_key, properties.");
+		bad_member(row, member, MEMBER_LIST);
 }
 
 static void
-read_row(UsageRow *row, int64 row_number, JsonbValue *element)
+read_row(UsageRow *row, JsonbValue *element)
 {
 	JsonbIterator *iterator;
 	JsonbValue value;
 	JsonbIteratorToken token;
 
 	if (element->type != jbvBinary || !JsonContainerIsObject(element->val.binary.data))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("row " INT64_FORMAT ": it is no object", row_number)));
+	{
+		row->unreadable = usage_refusal(ERRCODE_INVALID_PARAMETER_VALUE, "it is no object", NULL,
+										MEMBER_LIST);
+		return;
+	}
 	row->quantity = int64_to_numeric(1);
 	iterator = JsonbIteratorInit(element->val.binary.data);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
@@ -304,8 +337,7 @@ read_row(UsageRow *row, int64 row_number, JsonbValue *element)
 			continue;
 		member = pnstrdup(value.val.string.val, value.val.string.len);
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		if (value.type != jbvNull)
-			read_member(row, row_number, member, &value);
+		read_member(row, member, &value);
 	}
 }
 
@@ -323,8 +355,8 @@ SQL_FUNCTION(billing_record_usage_json)
 			 errhint(
 				 "Pass something like '[{\"organization_id\": \"acme\", \"metric\": \"api_calls\"}]'.")));
 	count = JB_ROOT_COUNT(events);
-	rows = palloc0(sizeof(UsageRow) * Max(count, 1));
+	rows = rows_new(count);
 	for (int64 i = 0; i < count; i++)
-		read_row(&rows[i], i + 1, getIthJsonbValueFromContainer(&events->root, (uint32) i));
+		read_row(&rows[i], getIthJsonbValueFromContainer(&events->root, (uint32) i));
 	PG_RETURN_INT64(record_rows(rows, count, ARG_TEXT(1)));
 }

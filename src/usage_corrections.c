@@ -54,7 +54,7 @@ lock_original(FunctionCallInfo fcinfo)
 						errdetail("It is of kind %s.", row_text(0, 5)),
 						errhint("Name the event that it corrects.")));
 	/* the totals take corrections in only after what they correct */
-	if (row_int(0, 6) > usage_transaction(usage_tables_bound()))
+	if (row_int(0, 6) > usage_last_number(usage_transaction(usage_tables_bound())))
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("event %s was recorded after this transaction began", uuid_text(id)),
 						errhint("Try again in a new transaction.")));

@@ -80,6 +80,14 @@ add_numeric(Numeric *total, Numeric value)
 		pfree(before);
 }
 
+/* Adds a number that nobody else has. */
+static void
+add_own(Numeric *total, Numeric value)
+{
+	add_numeric(total, value);
+	pfree(value);
+}
+
 /* Most quantities are small whole numbers. */
 static void
 add_sum(Fold *fold, Numeric quantity)
@@ -96,7 +104,7 @@ add_sum(Fold *fold, Numeric quantity)
 	whole = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(quantity)));
 	if (fold->whole > WHOLE_MAX || fold->whole < -WHOLE_MAX)
 	{
-		add_numeric(&fold->sum, int64_to_numeric(fold->whole));
+		add_own(&fold->sum, int64_to_numeric(fold->whole));
 		fold->whole = 0;
 	}
 	fold->whole += whole;
@@ -126,11 +134,20 @@ moment_order(TimestampTz at, const pg_uuid_t *id, TimestampTz other_at, const pg
 	return memcmp(id, other_id, sizeof(pg_uuid_t));
 }
 
+/* What a fold points to is its own. */
+static void
+replace(Numeric *place, Numeric value)
+{
+	if (*place != NULL)
+		pfree(*place);
+	*place = numeric_copy(value);
+}
+
 static void
 keep_largest(Fold *fold, Numeric quantity)
 {
 	if (fold->largest == NULL || numeric_order(quantity, fold->largest) > 0)
-		fold->largest = numeric_copy(quantity);
+		replace(&fold->largest, quantity);
 }
 
 /* Quantity times seconds. */
@@ -156,22 +173,22 @@ fold_level(Fold *fold, TimestampTz at, const pg_uuid_t *id, Numeric quantity)
 		return;
 	}
 	else if (at > fold->latest_at)
-		add_numeric(&fold->area, area_of(fold->latest, fold->latest_at, at));
+		add_own(&fold->area, area_of(fold->latest, fold->latest_at, at));
 	fold->latest_at = at;
 	fold->latest_id = *id;
-	fold->latest = numeric_copy(quantity);
+	replace(&fold->latest, quantity);
 }
 
 void
 fold_append(Fold *fold, const Fold *next)
 {
 	fold->events += next->events;
-	add_numeric(&fold->sum, fold_sum(next));
+	add_own(&fold->sum, fold_sum(next));
 	if (next->latest == NULL)
 		return;
 	keep_largest(fold, next->largest);
 	if (fold->latest != NULL && next->first_at > fold->latest_at)
-		add_numeric(&fold->area, area_of(fold->latest, fold->latest_at, next->first_at));
+		add_own(&fold->area, area_of(fold->latest, fold->latest_at, next->first_at));
 	if (next->area != NULL)
 		add_numeric(&fold->area, next->area);
 	if (fold->latest == NULL)
@@ -181,7 +198,7 @@ fold_append(Fold *fold, const Fold *next)
 	{
 		fold->latest_at = next->latest_at;
 		fold->latest_id = next->latest_id;
-		fold->latest = numeric_copy(next->latest);
+		replace(&fold->latest, next->latest);
 	}
 }
 

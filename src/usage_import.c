@@ -96,12 +96,16 @@ varlena_of(HeapTuple tuple, TupleDesc descriptor, int column, bool whole)
 static void
 import_row(HeapTuple tuple, TupleDesc descriptor)
 {
-	MemoryContext old = MemoryContextSwitchTo(import->memory);
-	UsageRow *row = &import->rows[import->count];
+	MemoryContext old;
+	UsageRow *row;
 	Refusal *refused;
 	Datum occurred_at;
 	bool isnull;
 
+	if (import == NULL)
+		elog(ERROR, "a row of usage_import came before its statement");
+	old = MemoryContextSwitchTo(import->memory);
+	row = &import->rows[import->count];
 	/* of the trigger's tuple, which goes with the row */
 	tuple = heap_copytuple(tuple);
 	memset(row, 0, sizeof(UsageRow));
@@ -135,7 +139,7 @@ SQL_FUNCTION(billing_import_usage)
 	}
 	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
 		import_begin();
-	else
+	else if (import != NULL)
 	{
 		Import *done = import;
 

@@ -27,7 +27,7 @@
 
 /* How many months ahead of this one there are partitions for. */
 #define MONTHS_AHEAD 2
-/* How long ingest may stand still behind the removal of a partition. */
+/* How long ingest may stand still behind the removal of a partition */
 #define DROP_TIMEOUT "SET LOCAL lock_timeout = '100ms'"
 #define KEYS_BATCH   10000
 /* How long a pass removes keys. */
@@ -199,13 +199,10 @@ QUERY(
 	retention_end,
 	"SELECT now() - value::interval FROM billing.settings WHERE name = 'usage_retention' AND value IS NOT NULL",
 	InvalidOid);
-QUERY(note_removed, "UPDATE billing.usage_rollup_state SET raw_since = greatest(raw_since, $1)",
-	  TIMESTAMPTZOID);
-QUERY(
-	tail_in,
-	"SELECT EXISTS (SELECT FROM billing.usage_events AS u, billing.usage_rollup_state AS s "
-	"WHERE u.occurred_at >= $1 AND u.occurred_at < $2 AND (u.recorded_in >= s.seen_until OR u.recorded_in = ANY (s.open)))",
-	TIMESTAMPTZOID, TIMESTAMPTZOID);
+QUERY(note_removed,
+	  "UPDATE billing.usage_rollup_state SET raw_since = greatest(raw_since, $1), "
+	  "removed_until = greatest(removed_until, $2)",
+	  TIMESTAMPTZOID, INT8OID);
 QUERY_CUSTOM(dirty_in,
 			 "SELECT EXISTS (SELECT 1 FROM billing.usage_dirty WHERE bucket >= $1 AND bucket < $2)",
 			 TIMESTAMPTZOID, TIMESTAMPTZOID);
@@ -243,21 +240,43 @@ oldest_event(void)
 
 /* Are there events in it that the totals do not hold? */
 static bool
-is_waited_for(const UsagePartition *partition)
+has_tail(const UsagePartition *partition)
 {
-	Arg from = arg_datum(TimestampTzGetDatum(partition->from), false);
-	Arg until = arg_datum(TimestampTzGetDatum(partition->until), false);
+	UsageMark mark;
+	bool found;
 
 	if (usage_tables()->distributed)
-		RUN(dirty_in, from, until);
-	else
-		RUN(tail_in, from, until);
-	return row_bool(0, 1);
+	{
+		RUN(dirty_in, arg_datum(TimestampTzGetDatum(partition->from), false),
+			arg_datum(TimestampTzGetDatum(partition->until), false));
+		return row_bool(0, 1);
+	}
+	PushActiveSnapshot(GetLatestSnapshot());
+	mark = usage_mark();
+	found = usage_scan_has_tail(partition->relation, &mark);
+	PopActiveSnapshot();
+	return found;
+}
+
+/* On shards numbers find nothing. */
+static int64
+last_number(const UsagePartition *partition)
+{
+	int64 last;
+
+	if (usage_tables()->distributed)
+		return -1;
+	PushActiveSnapshot(GetLatestSnapshot());
+	last = usage_scan_last(partition->relation);
+	PopActiveSnapshot();
+	return last;
 }
 
 /*
- * Under the lock that the removal takes nobody writes any more; then what the
- * totals do not hold yet is looked for again, and keeps the partition.
+ * Under the locks that the removal takes nobody writes any more; then what the
+ * totals do not hold yet is looked for again, and keeps the partition.  The
+ * partition is locked first: while the parent is waited for, ingest waits, too,
+ * and after that nothing is to be waited for any more.
  */
 static void
 remove_oldest(void *context)
@@ -266,14 +285,16 @@ remove_oldest(void *context)
 	UsagePartition *oldest = oldest_before(end);
 	char *name;
 
-	if (oldest == NULL)
+	if (oldest == NULL || has_tail(oldest))
 		return;
 	name = pstrdup(quote_identifier(get_rel_name(oldest->relation)));
 	utility(DROP_TIMEOUT);
+	utility(psprintf("LOCK TABLE billing.%s IN ACCESS EXCLUSIVE MODE", name));
 	utility("LOCK TABLE ONLY billing.usage_events IN ACCESS EXCLUSIVE MODE");
-	if (is_waited_for(oldest))
+	if (has_tail(oldest))
 		return;
-	RUN(note_removed, arg_datum(TimestampTzGetDatum(oldest->until), false));
+	RUN(note_removed, arg_datum(TimestampTzGetDatum(oldest->until), false),
+		arg_int(last_number(oldest) + 1));
 	CacheInvalidateRelcacheByRelid(usage_tables()->state);
 	utility(psprintf("DROP TABLE billing.%s", name));
 }

@@ -5,9 +5,11 @@
  *
  * A run takes the row of the state, then a snapshot; what this snapshot sees
  * and the mark in the row does not have is added up in memory and written
- * together with the new mark.  The mark is cut at a transaction number, so
- * that a run stays short however long the tail is; transactions below it that
- * are still open stay named in it, and hold nothing else up.
+ * together with the new mark.  A run takes events in the order of their
+ * numbers and stops after so many, within a large transaction as well, so that
+ * it stays short however long the tail is.  In order, because a void may only
+ * be taken in with or after what it voids.  Transactions that are still open
+ * stay named in the mark, and hold nothing else up.
  *
  * What later events can change in other ways than by adding (a level that is
  * voided, an average over time) is added up again from the events of its
@@ -31,10 +33,10 @@
 /* Groups that are kept in memory before they are written. */
 #define GROUPS_MAX 20000
 
-/* How many transactions a run looks at; follows the time that a run takes. */
-#define WINDOW_FIRST 20000
-#define WINDOW_MIN   500
-#define WINDOW_MAX   10000000
+/* How many events a run takes in; follows the time that a run takes. */
+#define EVENTS_FIRST 50000
+#define EVENTS_MIN   5000
+#define EVENTS_MAX   500000
 #define RUN_SHORT_MS 100
 #define RUN_LONG_MS  400
 
@@ -63,13 +65,14 @@ typedef struct GroupTable
 typedef struct Run
 {
 	MemoryContext memory;
+	MemoryContext groups_memory; /* of totals and values, until they are written */
+	MemoryContext event_memory;  /* of what is worked out for one event */
 	UsageMark before;
 	UsageMark after;
 	GroupTable totals;
 	GroupTable values;
 	GroupTable again; /* quarters of an hour that are added up from the events */
 	Jsonb *no_dimensions;
-	int64 events;
 } Run;
 
 /* ------------------------------------------------------------------------
@@ -222,6 +225,12 @@ QUERY(
 	"events = v.events + excluded.events",
 	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, TEXTARRAYOID, INT8ARRAYOID);
 
+/* For whoever lists organisations: looking through the totals for them takes long. */
+QUERY(write_organizations,
+	  "INSERT INTO billing.usage_organizations (organization_id) SELECT DISTINCT unnest($1) "
+	  "ON CONFLICT DO NOTHING",
+	  TEXTARRAYOID);
+
 /* The columns that both tables have. */
 typedef struct Keys
 {
@@ -298,6 +307,8 @@ write_total_groups(SqlQuery *query, GroupTable *table)
 		column_arg(&sum, count), column_arg(&events, count), column_arg(&largest, count),
 		column_arg(&first_at, count), column_arg(&latest_at, count), column_arg(&latest_id, count),
 		column_arg(&latest, count), column_arg(&area, count));
+	RUN(write_organizations, column_arg(&keys.organization_id, count));
+	usage_alerts_mark(column_arg(&keys.organization_id, count), column_arg(&keys.metric, count));
 }
 
 static void
@@ -346,8 +357,10 @@ add_value(Run *run, const UsageEvent *event, TotalGroup wanted)
 	if (event->kind == 'c' || event->properties == NULL)
 		return;
 	wanted.value = meter_value(wanted.meter, DatumGetJsonbP(PointerGetDatum(event->properties)));
-	if (wanted.value != NULL)
-		group_of(&run->values, &wanted)->fold.events += event->kind == 'u' ? 1 : -1;
+	if (wanted.value == NULL)
+		return;
+	MemoryContextSwitchTo(run->groups_memory);
+	group_of(&run->values, &wanted)->fold.events += event->kind == 'u' ? 1 : -1;
 }
 
 static bool
@@ -358,44 +371,76 @@ has_levels(const Meter *meter)
 }
 
 static void
-write_groups(Run *run)
+groups_new(Run *run)
 {
-	write_total_groups(&write_totals, &run->totals);
-	write_value_groups(&write_values, &run->values);
+	MemoryContext old = MemoryContextSwitchTo(run->groups_memory);
+
 	groups_clear(&run->totals);
 	groups_clear(&run->values);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+touch_forwarding(const GroupTable *table)
+{
+	Keys keys = keys_of(groups_list(table), table->count);
+
+	if (table->count > 0)
+		usage_forwarding_touched(column_arg(&keys.organization_id, table->count),
+								 column_arg(&keys.metric, table->count),
+								 column_arg(&keys.bucket, table->count));
+}
+
+static void
+write_groups(Run *run)
+{
+	touch_forwarding(&run->totals);
+	write_total_groups(&write_totals, &run->totals);
+	write_value_groups(&write_values, &run->values);
+	MemoryContextReset(run->groups_memory);
+	groups_new(run);
+}
+
+static void
+add_to_groups(Run *run, const UsageEvent *event, const Meter *meter)
+{
+	TotalGroup wanted = group_key(run, event, meter);
+	TotalGroup *group;
+
+	if (has_levels(meter) && (event->kind != 'u' || meter->aggregation == AGGREGATE_WEIGHTED))
+	{
+		/* of the whole quarter of an hour, all dimensions */
+		wanted.dimensions = run->no_dimensions;
+		MemoryContextSwitchTo(run->memory);
+		(void) group_of(&run->again, &wanted);
+		return;
+	}
+	if (meter->aggregation == AGGREGATE_UNIQUE)
+		add_value(run, event, wanted);
+	MemoryContextSwitchTo(run->groups_memory);
+	group = group_of(&run->totals, &wanted);
+	fold_event(&group->fold, event);
+	if (has_levels(meter))
+		fold_level(&group->fold, event->occurred_at, &event->id, event->quantity);
 }
 
 static void
 add_event(const UsageEvent *event, void *context)
 {
 	Run *run = context;
-	MemoryContext old = MemoryContextSwitchTo(run->memory);
+	MemoryContext old = MemoryContextSwitchTo(run->event_memory);
 	const Meter *meter = meter_find(event->metric);
-	TotalGroup wanted;
-	TotalGroup *group;
 
 	if (meter == NULL)
 		elog(ERROR, "there is usage of metric \"%s\", which is unknown",
 			 text_to_cstring(event->metric));
-	run->events++;
-	wanted = group_key(run, event, meter);
-	if (has_levels(meter) && (event->kind != 'u' || meter->aggregation == AGGREGATE_WEIGHTED))
-	{
-		/* of the whole quarter of an hour, all dimensions */
-		wanted.dimensions = run->no_dimensions;
-		(void) group_of(&run->again, &wanted);
-		MemoryContextSwitchTo(old);
-		return;
-	}
-	group = group_of(&run->totals, &wanted);
-	fold_event(&group->fold, event);
-	if (has_levels(meter))
-		fold_level(&group->fold, event->occurred_at, &event->id, event->quantity);
-	if (meter->aggregation == AGGREGATE_UNIQUE)
-		add_value(run, event, wanted);
+	add_to_groups(run, event, meter);
+	MemoryContextReset(run->event_memory);
 	if (run->totals.count + run->values.count >= GROUPS_MAX)
+	{
+		MemoryContextSwitchTo(run->groups_memory);
 		write_groups(run);
+	}
 	MemoryContextSwitchTo(old);
 }
 
@@ -425,6 +470,9 @@ add_marked(const UsageEvent *event, void *context)
 static void
 add_up_again(Run *run, const TotalGroup *quarter)
 {
+	MemoryContext memory = AllocSetContextCreate(run->memory, "billing usage quarter",
+												 ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
 	char *organization_id = text_to_cstring(quarter->organization_id);
 	Again again = {&run->after, levels_new()};
 	GroupTable groups;
@@ -451,6 +499,8 @@ add_up_again(Run *run, const TotalGroup *quarter)
 	RUN(remove_totals, arg_text(organization_id), arg_text(quarter->meter->metric),
 		arg_datum(TimestampTzGetDatum(quarter->bucket), false));
 	write_total_groups(&write_totals, &groups);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(memory);
 }
 
 /* ------------------------------------------------------------------------
@@ -467,6 +517,12 @@ QUERY_CUSTOM(past_quarters,
 			 "WHERE bucket < $1 GROUP BY organization_id, metric, bucket LIMIT $2",
 			 TIMESTAMPTZOID, INT8OID);
 QUERY(quarter_over, "SELECT " QUARTER_OVER, InvalidOid);
+/*
+ * A statement over all shards: from then on Citus prepares what was written on
+ * the nodes, and commits it after what is noted here for alerts and forwarding.
+ */
+QUERY_CUSTOM(prepare_on_nodes, "DELETE FROM billing.usage_dirty WHERE bucket = '-infinity'",
+			 InvalidOid);
 QUERY(note_run, "UPDATE billing.usage_rollup_state SET rolled_up_at = now()", InvalidOid);
 QUERY(remove_values,
 	  "DELETE FROM billing.usage_values WHERE organization_id = $1 AND metric = $2 AND bucket = $3",
@@ -476,22 +532,43 @@ QUERY(remove_marks,
 	  "AND id = ANY ($4)",
 	  TEXTOID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID);
 
+/* What the marks of a quarter of an hour say. */
+typedef struct Quarter
+{
+	text *organization_id;
+	const Meter *meter;
+	TimestampTz bucket;
+	Datum marks;
+} Quarter;
+
 static void
-add_corrected(Run *run, const Meter *meter, text *organization_id, const Level *level)
+add_corrected(Run *run, const Quarter *quarter, const Level *level)
 {
 	UsageEvent event = {.occurred_at = level->at,
-						.organization_id = organization_id,
+						.organization_id = quarter->organization_id,
 						.quantity = level->quantity,
 						.kind = 'u',
 						.properties = level->properties};
-	TotalGroup wanted = group_key(run, &event, meter);
+	TotalGroup wanted = group_key(run, &event, quarter->meter);
 	Fold *fold = &group_of(&run->totals, &wanted)->fold;
 
 	fold_event(fold, &event);
-	if (has_levels(meter))
+	if (has_levels(quarter->meter))
 		fold_level(fold, level->at, &level->id, level->quantity);
-	if (meter->aggregation == AGGREGATE_UNIQUE)
+	if (quarter->meter->aggregation == AGGREGATE_UNIQUE)
 		add_value(run, &event, wanted);
+}
+
+/* Also one of which nothing is left has changed. */
+static void
+note_quarter(Run *run, const Quarter *quarter)
+{
+	TotalGroup wanted = {.organization_id = quarter->organization_id,
+						 .meter = quarter->meter,
+						 .bucket = quarter->bucket,
+						 .dimensions = run->no_dimensions};
+
+	(void) group_of(&run->again, &wanted);
 }
 
 /*
@@ -499,25 +576,40 @@ add_corrected(Run *run, const Meter *meter, text *organization_id, const Level *
  * them are among these; there may be more, whose marks stay.
  */
 static void
-add_up_quarter(Run *run, const char *organization_id, const Meter *meter, TimestampTz bucket,
-			   Datum marks)
+add_up_quarter(Run *run, const Quarter *quarter)
 {
-	Arg at = arg_datum(TimestampTzGetDatum(bucket), false);
-	Arg organization = arg_text(organization_id);
-	Arg metric = arg_text(meter->metric);
+	Arg at = arg_datum(TimestampTzGetDatum(quarter->bucket), false);
+	Arg organization = arg_datum(PointerGetDatum(quarter->organization_id), false);
+	Arg metric = arg_text(quarter->meter->metric);
 	Levels *levels = levels_new();
 	Level **sorted;
 	int64 count;
 
-	usage_scan_time(organization_id, meter->metric, bucket, bucket + USAGE_BUCKET, levels_add,
-					levels);
+	note_quarter(run, quarter);
+	usage_scan_time(text_to_cstring(quarter->organization_id), quarter->meter->metric,
+					quarter->bucket, quarter->bucket + USAGE_BUCKET, levels_add, levels);
 	sorted = levels_sorted(levels, &count);
 	for (int64 i = 0; i < count; i++)
-		add_corrected(run, meter, DatumGetTextPP(organization.value), sorted[i]);
+		add_corrected(run, quarter, sorted[i]);
 	RUN(remove_totals, organization, metric, at);
-	if (meter->aggregation == AGGREGATE_UNIQUE)
+	if (quarter->meter->aggregation == AGGREGATE_UNIQUE)
 		RUN(remove_values, organization, metric, at);
-	RUN(remove_marks, organization, metric, at, arg_datum(marks, false));
+	RUN(remove_marks, organization, metric, at, arg_datum(quarter->marks, false));
+}
+
+static Quarter
+quarter_of_row(Rows rows, int64 row)
+{
+	char *metric = rows_text(rows, row, 2);
+	bool isnull;
+	Quarter quarter = {.organization_id = cstring_to_text(rows_text(rows, row, 1)),
+					   .meter = meter_named(metric),
+					   .bucket = rows_time(rows, row, 3),
+					   .marks = rows_datum(rows, row, 4, &isnull)};
+
+	if (quarter.meter == NULL)
+		elog(ERROR, "there is usage of metric \"%s\", which is unknown", metric);
+	return quarter;
 }
 
 /* True when there are more of them. A session that asks for it has the present one added up, too. */
@@ -537,19 +629,18 @@ move_quarters(Run *run)
 	rows = rows_keep();
 	for (int64 i = 0; i < count; i++)
 	{
-		char *metric = rows_text(rows, i, 2);
-		const Meter *meter = meter_named(metric);
-		bool isnull;
+		Quarter quarter = quarter_of_row(rows, i);
 
-		if (meter == NULL)
-			elog(ERROR, "there is usage of metric \"%s\", which is unknown", metric);
-		add_up_quarter(run, rows_text(rows, i, 1), meter, rows_time(rows, i, 3),
-					   rows_datum(rows, i, 4, &isnull));
+		add_up_quarter(run, &quarter);
 	}
+	touch_forwarding(&run->again);
 	write_total_groups(&put_totals, &run->totals);
 	write_value_groups(&put_values, &run->values);
 	if (count > 0)
+	{
+		RUN(prepare_on_nodes, arg_null());
 		RUN(note_run, arg_null());
+	}
 	return count == QUARTERS_MAX;
 }
 
@@ -557,32 +648,38 @@ move_quarters(Run *run)
  * A run
  * ------------------------------------------------------------------------
  */
-/* Of a snapshot's 32 bits: at most one wrap behind the next number to be given. */
-static int64
-widen(TransactionId xid, FullTransactionId next)
+static bool
+has_number(const UsageSight *sight, int64 number)
 {
-	uint32 epoch = EpochFromFullTransactionId(next);
-
-	if (xid > XidFromFullTransactionId(next))
-		epoch--;
-	return (int64) U64FromFullTransactionId(FullTransactionIdFromEpochAndXid(epoch, xid));
+	for (int i = 0; i < sight->running_count; i++)
+	{
+		if (sight->running[i] == number)
+			return true;
+	}
+	return false;
 }
 
-/* What the snapshot has seen of the transactions below the limit. */
+/* After a run: what the snapshot saw, and was taken in before the run stopped. */
 static UsageMark
-mark_of_snapshot(Snapshot snapshot, int64 base, int64 limit)
+mark_of_run(const UsageMark *before, const UsageSight *sight, int64 reached)
 {
-	FullTransactionId next = ReadNextFullTransactionId();
-	UsageMark mark = {0};
+	UsageMark mark = {.until = sight->until};
 
-	mark.until = Min(limit, base + widen(snapshot->xmax, next));
-	mark.open = palloc(sizeof(int64) * Max(snapshot->xcnt, 1));
-	for (uint32 i = 0; i < snapshot->xcnt; i++)
+	if (reached < mark.until)
+		mark.until = Max(reached, before->until);
+	mark.open = palloc(sizeof(int64) * (sight->running_count + before->open_count + 1));
+	for (int i = 0; i < sight->running_count; i++)
 	{
-		int64 transaction = base + widen(snapshot->xip[i], next);
+		if (sight->running[i] < mark.until)
+			mark.open[mark.open_count++] = sight->running[i];
+	}
+	/* those that ran before and are over, and were not taken in, or only in part */
+	for (int i = 0; i < before->open_count; i++)
+	{
+		int64 open = before->open[i];
 
-		if (transaction < mark.until)
-			mark.open[mark.open_count++] = transaction;
+		if (reached <= usage_last_number(open) && !has_number(sight, open))
+			mark.open[mark.open_count++] = Max(open, reached);
 	}
 	return mark;
 }
@@ -612,12 +709,11 @@ put_mark(const UsageMark *mark)
 				  false));
 }
 
-static int64 window = WINDOW_FIRST;
+static int64 events_of_run = EVENTS_FIRST;
 
 static void
-see_event(const UsageEvent *event, void *seen)
+see_event(const UsageEvent *event, void *context)
 {
-	*(bool *) seen = true;
 }
 
 /* Looked at without a lock: where nothing is used nothing is written. */
@@ -625,37 +721,28 @@ static bool
 is_there_a_tail(void)
 {
 	UsageMark mark = usage_mark();
-	bool seen = false;
 
-	if (usage_scan_next(&mark) != PG_INT64_MAX)
-		return true;
-	/* of the open ones alone */
-	if (mark.open_count > 0)
-		usage_scan_tail(&mark, mark.until, see_event, &seen);
-	return seen;
+	return usage_scan_tail_in_order(&mark, 1, see_event, NULL).events > 0;
 }
 
-/* True when the mark was cut, and there is more. */
+/* True when it stopped before the end of the tail. */
 static bool
-move_tail(Run *run, int64 base)
+move_tail(Run *run)
 {
-	Snapshot snapshot = GetActiveSnapshot();
+	UsageSight sight = usage_sight(usage_tables());
 	TotalGroup **again;
-	int64 next;
-	int64 limit = PG_INT64_MAX;
+	TailScan done;
 
 	run->before = usage_mark();
-	next = usage_scan_next(&run->before);
-	if (next != PG_INT64_MAX)
-		limit = next + window;
-	run->after = mark_of_snapshot(snapshot, base, limit);
-	usage_scan_tail(&run->before, run->after.until, add_event, run);
+	done = usage_scan_tail_in_order(&run->before, events_of_run, add_event, run);
+	run->after = mark_of_run(&run->before, &sight, done.reached);
 	write_groups(run);
+	touch_forwarding(&run->again);
 	again = groups_list(&run->again);
 	for (uint32 i = 0; i < run->again.count; i++)
 		add_up_again(run, again[i]);
 	put_mark(&run->after);
-	return run->after.until == limit;
+	return done.reached != PG_INT64_MAX;
 }
 
 static void
@@ -664,9 +751,9 @@ follow_time(TimestampTz begin)
 	long ms = TimestampDifferenceMilliseconds(begin, GetCurrentTimestamp());
 
 	if (ms > RUN_LONG_MS)
-		window = Max(window / 2, WINDOW_MIN);
+		events_of_run = Max(events_of_run / 2, EVENTS_MIN);
 	else if (ms < RUN_SHORT_MS)
-		window = Min(window * 2, WINDOW_MAX);
+		events_of_run = Min(events_of_run * 2, EVENTS_MAX);
 }
 
 typedef struct Duty
@@ -676,12 +763,15 @@ typedef struct Duty
 } Duty;
 
 static void
-run_clear(Run *run)
+run_begin(Run *run)
 {
 	run->memory = CurrentMemoryContext;
+	run->groups_memory = AllocSetContextCreate(run->memory, "billing usage groups",
+											   ALLOCSET_DEFAULT_SIZES);
+	run->event_memory = AllocSetContextCreate(run->memory, "billing usage event",
+											  ALLOCSET_SMALL_SIZES);
 	run->no_dimensions = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
-	groups_clear(&run->totals);
-	groups_clear(&run->values);
+	groups_new(run);
 	groups_clear(&run->again);
 }
 
@@ -696,7 +786,7 @@ roll_up_shards(Duty *duty)
 	if ((!duty->at_once && !left) || RUN(*take, arg_text(database_binding())) == 0)
 		return;
 	shards_one_after_another();
-	run_clear(&run);
+	run_begin(&run);
 	duty->more = left = move_quarters(&run);
 }
 
@@ -707,7 +797,6 @@ roll_up(void *context)
 	TimestampTz begin = GetCurrentTimestamp();
 	Run run = {0};
 	bool tail;
-	int64 base;
 
 	if (!usage_tables()->bound)
 		return;
@@ -721,14 +810,13 @@ roll_up(void *context)
 	PopActiveSnapshot();
 	if (!tail || RUN(take_state, arg_text(database_binding())) == 0)
 		return;
-	/* handed over a moment ago */
-	if (row_bool(0, 2))
+	/* bound anew, or handed over, a moment ago: the next run knows */
+	if (row_int(0, 1) != usage_tables()->base || row_bool(0, 2))
 		return;
-	base = row_int(0, 1);
-	run_clear(&run);
+	run_begin(&run);
 	/* after the lock: it sees the mark that the last run left */
 	PushActiveSnapshot(GetLatestSnapshot());
-	duty->more = move_tail(&run, base);
+	duty->more = move_tail(&run);
 	PopActiveSnapshot();
 	follow_time(begin);
 }

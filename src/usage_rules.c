@@ -25,6 +25,9 @@
 
 #define TEXT_MAX 255 /* characters of an organisation's id and of a key */
 
+/* Bytes of a value in a message. */
+#define SHOWN_MAX 80
+
 /* As the constraint of usage_events. */
 #define QUANTITY_BOUND "1e30"
 
@@ -40,13 +43,28 @@
 
 #define METRIC_LIST "SELECT metric FROM billing.meters ORDER BY metric"
 
-static Refusal *
-refusal(int sqlstate, char *message, char *detail, char *hint)
+Refusal *
+usage_refusal(int sqlstate, char *message, char *detail, char *hint)
 {
 	Refusal *made = palloc(sizeof(Refusal));
 
 	*made = (Refusal){sqlstate, message, detail, hint};
 	return made;
+}
+
+/* For a message; only as long as a message should be. */
+static char *
+shown(const char *value, int length)
+{
+	if (length <= SHOWN_MAX)
+		return pnstrdup(value, length);
+	return psprintf("%.*s...", pg_mbcliplen(value, length, SHOWN_MAX), value);
+}
+
+static char *
+shown_text(const text *value)
+{
+	return shown(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
 }
 
 /* The list of metrics is asked only for a message that somebody will see. */
@@ -86,7 +104,8 @@ usage_refuse(const Refusal *refused, int64 row_number)
 static Refusal *
 not_given(const char *argument)
 {
-	return refusal(ERRCODE_NOT_NULL_VIOLATION, psprintf("%s must be given", argument), NULL, NULL);
+	return usage_refusal(ERRCODE_NOT_NULL_VIOLATION, psprintf("%s must be given", argument), NULL,
+						 NULL);
 }
 
 static bool
@@ -98,14 +117,35 @@ is_short(const text *value)
 		   (bytes <= TEXT_MAX || pg_mbstrlen_with_len(VARDATA_ANY(value), bytes) <= TEXT_MAX);
 }
 
+/* They are invisible wherever somebody looks for the id, and mostly come from a file that was cut badly. */
+static bool
+has_control(const text *value)
+{
+	const unsigned char *bytes = (const unsigned char *) VARDATA_ANY(value);
+	int length = VARSIZE_ANY_EXHDR(value);
+
+	for (int i = 0; i < length; i++)
+	{
+		if (bytes[i] < 0x20 || bytes[i] == 0x7f)
+			return true;
+	}
+	return false;
+}
+
 static Refusal *
 check_short(const char *argument, const text *value)
 {
-	if (value == NULL || is_short(value))
+	if (value == NULL)
 		return NULL;
-	return refusal(ERRCODE_INVALID_PARAMETER_VALUE,
-				   psprintf("%s is empty or longer than %d characters", argument, TEXT_MAX), NULL,
-				   NULL);
+	if (!is_short(value))
+		return usage_refusal(
+			ERRCODE_INVALID_PARAMETER_VALUE,
+			psprintf("%s is empty or longer than %d characters", argument, TEXT_MAX), NULL, NULL);
+	if (has_control(value))
+		return usage_refusal(
+			ERRCODE_INVALID_PARAMETER_VALUE, psprintf("%s holds a control character", argument),
+			psprintf("It is \"%s\".", shown_text(value)), "Remove line ends, tabs and the like.");
+	return NULL;
 }
 
 Refusal *
@@ -139,6 +179,14 @@ is_countable(Numeric quantity)
 		   numeric_order(quantity, int64_to_numeric(0)) >= 0;
 }
 
+static char *
+shown_number(Numeric value)
+{
+	char *digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value)));
+
+	return shown(digits, strlen(digits));
+}
+
 /* Zeros at the end do not count as decimals, since every division makes some. */
 Refusal *
 usage_check_quantity(Numeric quantity, Numeric *trimmed)
@@ -148,17 +196,16 @@ usage_check_quantity(Numeric quantity, Numeric *trimmed)
 	if (quantity == NULL)
 		return not_given("quantity");
 	if (!is_countable(quantity))
-		return refusal(ERRCODE_INVALID_PARAMETER_VALUE, "quantity cannot be counted",
-					   psprintf("quantity is %s.", DatumGetCString(DirectFunctionCall1(
-													   numeric_out, NumericGetDatum(quantity)))),
-					   "It is a number from 0, below " QUANTITY_BOUND ".");
+		return usage_refusal(ERRCODE_INVALID_PARAMETER_VALUE, "quantity cannot be counted",
+							 psprintf("quantity is %s.", shown_number(quantity)),
+							 "It is a number from 0, below " QUANTITY_BOUND ".");
 	decimals = DatumGetInt32(DirectFunctionCall1(numeric_scale, NumericGetDatum(quantity)));
 	*trimmed = quantity;
 	if (decimals == 0)
 		return NULL;
 	decimals = DatumGetInt32(DirectFunctionCall1(numeric_min_scale, NumericGetDatum(quantity)));
 	if (decimals > DECIMALS_MAX)
-		return refusal(
+		return usage_refusal(
 			ERRCODE_INVALID_PARAMETER_VALUE, "quantity has too many decimals",
 			psprintf("It has %d.", decimals),
 			psprintf("There may be %d: round(quantity, %d).", DECIMALS_MAX, DECIMALS_MAX));
@@ -172,9 +219,9 @@ check_use(const Meter *meter, const UsageRow *row)
 	if (meter->aggregation != AGGREGATE_SUM ||
 		numeric_order(row->quantity, int64_to_numeric(0)) > 0)
 		return NULL;
-	return refusal(ERRCODE_INVALID_PARAMETER_VALUE, "quantity cannot be counted",
-				   psprintf("quantity is 0, and metric \"%s\" is a sum.", meter->metric),
-				   "Record nothing where nothing was used.");
+	return usage_refusal(ERRCODE_INVALID_PARAMETER_VALUE, "quantity cannot be counted",
+						 psprintf("quantity is 0, and metric \"%s\" is a sum.", meter->metric),
+						 "Record nothing where nothing was used.");
 }
 
 static Refusal *
@@ -185,14 +232,14 @@ check_occurred_at(TimestampTz occurred_at, TimestampTz now, const UsageTables *t
 	{
 		if (occurred_at >= tables->raw_since)
 			return NULL;
-		return refusal(
+		return usage_refusal(
 			ERRCODE_INVALID_PARAMETER_VALUE, "occurred_at is in a time that is closed",
 			psprintf("occurred_at is %s.", pstrdup(timestamptz_to_str(occurred_at))),
 			psprintf(
 				"The setting usage_retention has removed the events before %s: record it later.",
 				pstrdup(timestamptz_to_str(tables->raw_since))));
 	}
-	return refusal(
+	return usage_refusal(
 		ERRCODE_INVALID_PARAMETER_VALUE, "occurred_at is not a time that usage can have",
 		psprintf("occurred_at is %s.", pstrdup(timestamptz_to_str(occurred_at))),
 		tables->ahead == USECS_PER_DAY
@@ -251,6 +298,10 @@ meter_dimensions(const Meter *meter, Jsonb *properties)
 			continue;
 		key.val.string.val = meter->dimensions[i];
 		key.val.string.len = strlen(meter->dimensions[i]);
+		/* 1 and 1.0 are the same to jsonb, and shall be to who compares bytes */
+		if (value->type == jbvNumeric)
+			value->val.numeric = DatumGetNumeric(
+				DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(value->val.numeric)));
 		pushJsonbValue(&state, WJB_KEY, &key);
 		pushJsonbValue(&state, WJB_VALUE, value);
 	}
@@ -283,10 +334,10 @@ check_dimension(const Meter *meter, Jsonb *properties, const char *name)
 
 	if (value == NULL || is_small_scalar(value))
 		return NULL;
-	return refusal(ERRCODE_INVALID_PARAMETER_VALUE,
-				   psprintf("property \"%s\" cannot be used by metric \"%s\"", name, meter->metric),
-				   NULL,
-				   psprintf("It is a text of at most %d bytes, a number or a boolean.", VALUE_MAX));
+	return usage_refusal(
+		ERRCODE_INVALID_PARAMETER_VALUE,
+		psprintf("property \"%s\" cannot be used by metric \"%s\"", name, meter->metric), NULL,
+		psprintf("It is a text of at most %d bytes, a number or a boolean.", VALUE_MAX));
 }
 
 static Refusal *
@@ -295,10 +346,10 @@ check_properties(const Meter *meter, Jsonb *properties)
 	Refusal *refused = NULL;
 
 	if (properties != NULL && !JB_ROOT_IS_OBJECT(properties))
-		return refusal(ERRCODE_INVALID_PARAMETER_VALUE, "properties is not an object", NULL,
-					   "Pass something like '{\"region\": \"eu\"}'.");
+		return usage_refusal(ERRCODE_INVALID_PARAMETER_VALUE, "properties is not an object", NULL,
+							 "Pass something like '{\"region\": \"eu\"}'.");
 	if (properties != NULL && VARSIZE_ANY(properties) > PROPERTIES_MAX)
-		return refusal(
+		return usage_refusal(
 			ERRCODE_INVALID_PARAMETER_VALUE, "properties is too large",
 			psprintf("It has %u bytes.", (unsigned) VARSIZE_ANY(properties)),
 			psprintf("There may be %d: leave out what nothing is grouped by.", PROPERTIES_MAX));
@@ -308,10 +359,10 @@ check_properties(const Meter *meter, Jsonb *properties)
 		return refused;
 	refused = check_dimension(meter, properties, meter->property);
 	if (refused == NULL && meter_value(meter, properties) == NULL)
-		refused = refusal(ERRCODE_INVALID_PARAMETER_VALUE,
-						  psprintf("properties has no \"%s\"", meter->property),
-						  psprintf("Metric \"%s\" counts its different values.", meter->metric),
-						  psprintf("Pass something like '{\"%s\": \"a\"}'.", meter->property));
+		refused = usage_refusal(
+			ERRCODE_INVALID_PARAMETER_VALUE, psprintf("properties has no \"%s\"", meter->property),
+			psprintf("Metric \"%s\" counts its different values.", meter->metric),
+			psprintf("Pass something like '{\"%s\": \"a\"}'.", meter->property));
 	return refused;
 }
 
@@ -377,6 +428,12 @@ now_of(const UsageTables *tables, text *organization_id)
 	return now;
 }
 
+TimestampTz
+usage_now(text *organization_id)
+{
+	return now_of(usage_tables(), organization_id);
+}
+
 static TimestampTz
 scope_now(RuleScope *scope, const UsageTables *tables, text *organization_id)
 {
@@ -388,13 +445,32 @@ scope_now(RuleScope *scope, const UsageTables *tables, text *organization_id)
 	return scope->now;
 }
 
+static Refusal *
+unknown_metric(const text *metric)
+{
+	return usage_refusal(ERRCODE_JB_UNKNOWN_OBJECT,
+						 psprintf("unknown metric \"%s\"", shown_text(metric)), NULL, NULL);
+}
+
+Refusal *
+usage_check_metric(const UsageRow *row)
+{
+	Refusal *refused = usage_check_key(row);
+
+	if (refused != NULL)
+		return refused;
+	if (row->metric == NULL)
+		return not_given("metric");
+	return meter_find(row->metric) == NULL ? unknown_metric(row->metric) : NULL;
+}
+
 Refusal *
 usage_check(UsageRow *row, RuleScope *scope)
 {
 	const UsageTables *tables = usage_tables();
 	const Meter *meter;
 	TimestampTz now;
-	Refusal *refused = usage_check_key(row);
+	Refusal *refused = row->unreadable != NULL ? row->unreadable : usage_check_key(row);
 
 	if (refused != NULL)
 		return refused;
@@ -411,8 +487,7 @@ usage_check(UsageRow *row, RuleScope *scope)
 		return refused;
 	meter = meter_find(row->metric);
 	if (meter == NULL)
-		return refusal(ERRCODE_JB_UNKNOWN_OBJECT,
-					   psprintf("unknown metric \"%s\"", text_to_cstring(row->metric)), NULL, NULL);
+		return unknown_metric(row->metric);
 	refused = check_use(meter, row);
 	if (refused == NULL)
 		refused = check_properties(meter, row->properties);

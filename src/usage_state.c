@@ -36,6 +36,9 @@
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
+/* How often a session that records usage makes sure that there is a worker. */
+#define ENSURE_INTERVAL (10 * USECS_PER_SEC)
+
 static UsageTables tables;
 static bool tables_valid = false;
 static MemoryContext tables_memory = NULL;
@@ -45,8 +48,16 @@ forget(Datum arg, Oid relation)
 {
 	if (relation == InvalidOid || relation == tables.events || relation == tables.keys ||
 		relation == tables.clocks || relation == tables.meters || relation == tables.settings ||
-		relation == tables.state)
+		relation == tables.state || relation == tables.counters ||
+		relation == tables.subscriptions || relation == tables.overrides ||
+		relation == tables.add_ons)
 		tables_valid = false;
+}
+
+Oid
+usage_limits_mark(void)
+{
+	return tables.limits;
 }
 
 /* Trigger: whoever remembers rows of this table shall read them again. */
@@ -60,8 +71,8 @@ SQL_FUNCTION(billing_forget_usage_rules)
 	PG_RETURN_POINTER(NULL);
 }
 
-static Oid
-table_named(const char *name)
+Oid
+usage_table_named(const char *name)
 {
 	Oid table = get_relname_relid(name, get_namespace_oid("billing", false));
 
@@ -83,11 +94,13 @@ primary_key_of(Oid table)
 	return index;
 }
 
-QUERY(load_meters, "SELECT metric, aggregation, carried, property, dimensions FROM billing.meters",
+QUERY(load_meters,
+	  "SELECT metric, aggregation, carried, property, dimensions, enforced FROM billing.meters",
 	  InvalidOid);
-QUERY(load_state,
-	  "SELECT bound_to, base, raw_since, seen_until, distributed FROM billing.usage_rollup_state",
-	  InvalidOid);
+QUERY(
+	load_state,
+	"SELECT bound_to, base, raw_since, seen_until, removed_until, distributed FROM billing.usage_rollup_state",
+	InvalidOid);
 QUERY(
 	load_ahead,
 	"SELECT extract(epoch FROM value::interval)::float8 FROM billing.settings WHERE name = 'usage_ahead'",
@@ -135,6 +148,7 @@ read_meters(void)
 
 	tables.meter_table = hash_create("billing meters", 64, &control,
 									 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	tables.any_enforced = false;
 	count = READ(load_meters, arg_null());
 	rows = rows_keep();
 	for (int64 i = 0; i < count; i++)
@@ -147,7 +161,15 @@ read_meters(void)
 		meter->carried = rows_bool(rows, i, 3);
 		meter->property = property == NULL ? NULL : MemoryContextStrdup(tables_memory, property);
 		read_dimensions(meter, rows_datum(rows, i, 5, &isnull));
+		meter->enforced = rows_bool(rows, i, 6);
+		tables.any_enforced = tables.any_enforced || meter->enforced;
 	}
+}
+
+static int64
+number_of(const UsageTables *used, FullTransactionId transaction)
+{
+	return (used->base + (int64) U64FromFullTransactionId(transaction)) * USAGE_PARTS;
 }
 
 static void
@@ -163,15 +185,16 @@ read_state(void)
 	tables.base = 0;
 	tables.distributed = false;
 	tables.raw_since = DT_NOBEGIN;
+	tables.removed_until = 0;
 	if (READ(load_state, arg_null()) > 0)
 	{
 		tables.base = row_int(0, 2);
 		/* numbers that are yet to come: restored from a later time of this database */
 		tables.bound = strcmp(row_text(0, 1), database_binding()) == 0 &&
-					   row_int(0, 4) <= tables.base + (int64) U64FromFullTransactionId(
-														  ReadNextFullTransactionId());
+					   row_int(0, 4) <= number_of(&tables, ReadNextFullTransactionId());
 		tables.raw_since = row_time(0, 3);
-		tables.distributed = row_bool(0, 5);
+		tables.removed_until = row_int(0, 5);
+		tables.distributed = row_bool(0, 6);
 	}
 }
 
@@ -209,14 +232,23 @@ read_tables(void)
 {
 	Identity identity = identity_take_owner();
 
-	tables.events = table_named("usage_events");
-	tables.keys = table_named("usage_keys");
-	tables.clocks = table_named("sandbox_clocks");
-	tables.meters = table_named("meters");
-	tables.settings = table_named("settings");
-	tables.state = table_named("usage_rollup_state");
+	tables.events = usage_table_named("usage_events");
+	tables.keys = usage_table_named("usage_keys");
+	tables.clocks = usage_table_named("sandbox_clocks");
+	tables.meters = usage_table_named("meters");
+	tables.settings = usage_table_named("settings");
+	tables.state = usage_table_named("usage_rollup_state");
+	tables.counters = usage_table_named("usage_counters");
+	tables.limits = usage_table_named("limits_changed");
+	tables.subscriptions = usage_table_named("subscriptions");
+	tables.subscriptions_index = usage_table_named("subscriptions_organization");
+	tables.overrides = usage_table_named("feature_overrides");
+	tables.overrides_index = primary_key_of(tables.overrides);
+	tables.add_ons = usage_table_named("organization_add_ons");
+	tables.add_ons_index = primary_key_of(tables.add_ons);
 	tables.keys_index = primary_key_of(tables.keys);
 	tables.clocks_index = primary_key_of(tables.clocks);
+	tables.counters_index = primary_key_of(tables.counters);
 	PushActiveSnapshot(GetLatestSnapshot());
 	db_open();
 	read_meters();
@@ -265,10 +297,10 @@ QUERY(lock_state, "LOCK TABLE billing.usage_rollup_state IN SHARE UPDATE EXCLUSI
 	  InvalidOid);
 QUERY(bind_state,
 	  "INSERT INTO billing.usage_rollup_state (bound_to, base) "
-	  "VALUES ($1, (SELECT coalesce(max(recorded_in) + 1, 0) FROM billing.usage_events)) "
+	  "VALUES ($1, (SELECT coalesce(max(recorded_in) / $2 + 1, 0) FROM billing.usage_events)) "
 	  "ON CONFLICT (only_one) DO UPDATE SET bound_to = excluded.bound_to, "
-	  "base = greatest(excluded.base, usage_rollup_state.seen_until)",
-	  TEXTOID);
+	  "base = greatest(excluded.base, usage_rollup_state.seen_until / $2 + 1)",
+	  TEXTOID, INT8OID);
 
 /* Two that write first: the second waits here, and finds it done. */
 static void
@@ -281,7 +313,7 @@ bind_to_this_database(void)
 	tables_valid = false;
 	if (!usage_tables()->bound)
 	{
-		RUN(bind_state, arg_text(database_binding()));
+		RUN(bind_state, arg_text(database_binding()), arg_int(USAGE_PARTS));
 		CacheInvalidateRelcacheByRelid(tables.state);
 		CommandCounterIncrement();
 	}
@@ -290,21 +322,25 @@ bind_to_this_database(void)
 	tables_valid = false;
 }
 
-/* Nobody tells the worker of usage; but there has to be one that looks. */
+/*
+ * Nobody tells the worker of usage; but there has to be one that looks.  Now
+ * and then again: a transaction that was rolled back has told nobody.
+ */
 static void
 ensure_worker(void)
 {
-	static bool ensured = false;
+	static TimestampTz ensured = 0;
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
 	Identity identity;
 
-	if (ensured)
+	if (ensured != 0 && now >= ensured && now - ensured < ENSURE_INTERVAL)
 		return;
 	identity = identity_take_owner();
 	db_open();
 	worker_wake_at_commit();
 	db_close();
 	identity_give_back(identity);
-	ensured = true;
+	ensured = now;
 }
 
 const UsageTables *
@@ -316,23 +352,13 @@ usage_tables_bound(void)
 	return &tables;
 }
 
-void
-usage_require_local(const char *what)
-{
-	if (usage_tables()->distributed)
-		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
-						errmsg("%s is not there where usage is distributed", what),
-						errdetail("Its tables are on the shards of Citus."),
-						errhint("usage_summary() works there; docs/scaling.md says what else.")));
-}
-
 /* On shards events are not found by it: the coordinator need not write a commit of its own. */
 int64
 usage_transaction(const UsageTables *used)
 {
 	if (used->distributed)
-		return used->base;
-	return used->base + (int64) U64FromFullTransactionId(GetTopFullTransactionId());
+		return used->base * USAGE_PARTS;
+	return number_of(used, GetTopFullTransactionId());
 }
 
 /* ------------------------------------------------------------------------
@@ -346,13 +372,31 @@ mark_has(const UsageMark *mark, int64 recorded_in)
 		return false;
 	for (int i = 0; i < mark->open_count; i++)
 	{
-		if (mark->open[i] == recorded_in)
+		if (recorded_in >= mark->open[i] && recorded_in <= usage_last_number(mark->open[i]))
 			return false;
 	}
 	return true;
 }
 
-QUERY(read_mark, "SELECT seen_until, open FROM billing.usage_rollup_state", InvalidOid);
+QUERY(read_mark, "SELECT seen_until, open, removed_until FROM billing.usage_rollup_state",
+	  InvalidOid);
+
+/* When the snapshot sees the removal, its totals hold what was removed. */
+static void
+check_not_removed(const UsageMark *mark, int64 removed_until)
+{
+	int64 now = usage_tables()->removed_until;
+	bool lacking = now > mark->until;
+
+	for (int i = 0; i < mark->open_count; i++)
+		lacking = lacking || mark->open[i] < now;
+	if (removed_until < now && lacking)
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("usage that this snapshot counts was removed meanwhile"),
+						errdetail("The setting usage_retention has removed the events before %s.",
+								  pstrdup(timestamptz_to_str(usage_tables()->raw_since))),
+						errhint("Try again in a new transaction, which finds it in the totals.")));
+}
 
 UsageMark
 usage_mark(void)
@@ -361,6 +405,9 @@ usage_mark(void)
 	Datum *open;
 	bool isnull;
 
+	/* no number of an event is in the tail: totals have marks of their own */
+	if (usage_tables()->distributed)
+		return (UsageMark){PG_INT64_MAX, 0, NULL};
 	if (READ(read_mark, arg_null()) == 0)
 		return mark;
 	mark.until = row_int(0, 1);
@@ -370,5 +417,53 @@ usage_mark(void)
 	mark.open = palloc(sizeof(int64) * Max(mark.open_count, 1));
 	for (int i = 0; i < mark.open_count; i++)
 		mark.open[i] = DatumGetInt64(open[i]);
+	check_not_removed(&mark, row_int(0, 3));
 	return mark;
+}
+
+/* ------------------------------------------------------------------------
+ * What a snapshot sees
+ * ------------------------------------------------------------------------
+ */
+/* Of a snapshot's 32 bits: at most one wrap behind the next number to be given. */
+static FullTransactionId
+widen(TransactionId xid, FullTransactionId next)
+{
+	uint32 epoch = EpochFromFullTransactionId(next);
+
+	if (xid > XidFromFullTransactionId(next))
+		epoch--;
+	return FullTransactionIdFromEpochAndXid(epoch, xid);
+}
+
+static int
+number_order(const void *a, const void *b)
+{
+	int64 left = *(const int64 *) a;
+	int64 right = *(const int64 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+/* On a standby a snapshot has those that run among the subtransactions: there the list is empty. */
+UsageSight
+usage_sight(const UsageTables *used)
+{
+	Snapshot snapshot = GetActiveSnapshot();
+	FullTransactionId next = ReadNextFullTransactionId();
+	FullTransactionId own = GetTopFullTransactionIdIfAny();
+	UsageSight sight = {number_of(used, widen(snapshot->xmax, next)), -1, 0, NULL};
+
+	if (FullTransactionIdIsValid(own))
+		sight.own = number_of(used, own);
+	sight.running = palloc(sizeof(int64) * Max(snapshot->xcnt, 1));
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+	{
+		int64 number = number_of(used, widen(snapshot->xip[i], next));
+
+		if (number < sight.until && number != sight.own)
+			sight.running[sight.running_count++] = number;
+	}
+	qsort(sight.running, sight.running_count, sizeof(int64), number_order);
+	return sight;
 }

@@ -12,6 +12,7 @@
  *
  * Keys go through the same steps as INSERT ... ON CONFLICT DO NOTHING.  A
  * batch takes them in order, so that two batches never wait for each other.
+ * Counters of enforced metrics come last, in order, too (quota_counters.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +24,7 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "executor/executor.h"
+#include "quota.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
 
@@ -73,7 +75,8 @@ struct UsageStore
 	TimestampTz last_until;
 	Target *keys;
 	List *arbiters;
-	int64 transaction;
+	List *counts;      /* what counters are changed by at the end */
+	int64 transaction; /* the first number of its events */
 	TimestampTz now;
 	ShardStore *shards; /* where usage is distributed: it does all that follows */
 };
@@ -159,6 +162,23 @@ find_columns(Target *target)
 	}
 }
 
+/* The rules were asked before the lock was there: retention may have been faster. */
+static void
+check_still_kept(const TimestampTz *times, int count)
+{
+	TimestampTz raw_since = usage_tables()->raw_since;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (times[i] < raw_since)
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("the events before %s have just been removed",
+								   pstrdup(timestamptz_to_str(raw_since))),
+							errdetail("An event is of %s.", pstrdup(timestamptz_to_str(times[i]))),
+							errhint("Try again: the rules then say what can be recorded.")));
+	}
+}
+
 /*
  * The parent's lock keeps the partitions from being removed.  It is given up
  * to make one that is missing: a table that is open cannot be altered.
@@ -171,6 +191,7 @@ open_events(const UsageTables *tables, const TimestampTz *times, int count)
 		Relation events = table_open(tables->events, RowExclusiveLock);
 		int missing = 0;
 
+		check_still_kept(times, count);
 		while (missing < count && OidIsValid(usage_partition_at(events, times[missing])))
 			missing++;
 		if (missing == count)
@@ -318,6 +339,23 @@ target_of(UsageStore *store, TimestampTz occurred_at)
 	return target;
 }
 
+/* A new number every so many events of a transaction; the last one takes the rest. */
+static int64
+next_number(int64 transaction)
+{
+	static int64 counted_of = -1;
+	static int64 counted = 0;
+	int64 part;
+
+	if (counted_of != transaction)
+	{
+		counted_of = transaction;
+		counted = 0;
+	}
+	part = counted++ / USAGE_PART_EVENTS;
+	return transaction + Min(part, USAGE_PARTS - 1);
+}
+
 static Datum
 kind_usage(void)
 {
@@ -345,7 +383,7 @@ fill_slot(UsageStore *store, const Target *target, TupleTableSlot *slot, const U
 		nulls[at[column]] = false;
 	values[at[EVENT_OCCURRED_AT]] = TimestampTzGetDatum(row->occurred_at);
 	values[at[EVENT_RECORDED_AT]] = TimestampTzGetDatum(store->now);
-	values[at[EVENT_RECORDED_IN]] = Int64GetDatum(store->transaction);
+	values[at[EVENT_RECORDED_IN]] = Int64GetDatum(next_number(store->transaction));
 	values[at[EVENT_ID]] = UUIDPGetDatum(&row->id);
 	values[at[EVENT_ORGANIZATION_ID]] = PointerGetDatum(row->organization_id);
 	values[at[EVENT_METRIC]] = PointerGetDatum(row->metric);
@@ -359,9 +397,14 @@ fill_slot(UsageStore *store, const Target *target, TupleTableSlot *slot, const U
 	values[at[EVENT_CORRECTS]] = PointerGetDatum(row->corrects);
 }
 
-/* What the row points to stays as it is until it is written: by the end of the store's life. */
 void
-usage_store_put(UsageStore *store, const UsageRow *row)
+usage_store_prepare(UsageStore *store, TimestampTz occurred_at)
+{
+	(void) target_of(store, occurred_at);
+}
+
+void
+usage_store_put_counted(UsageStore *store, const UsageRow *row)
 {
 	Target *target;
 	TupleTableSlot *slot;
@@ -380,6 +423,16 @@ usage_store_put(UsageStore *store, const UsageRow *row)
 	ExecStoreVirtualTuple(slot);
 	if (target->row_count == PUT_BATCH)
 		write_rows(store, target);
+}
+
+/* What the row points to stays as it is until it is written: by the end of the store's life. */
+void
+usage_store_put(UsageStore *store, const UsageRow *row)
+{
+	usage_store_put_counted(store, row);
+	/* asked under the lock of usage_events, for which the switch waits */
+	if (store->tables->any_enforced)
+		store->counts = counters_note(store->counts, row);
 }
 
 static void
@@ -408,6 +461,8 @@ usage_store_close(UsageStore *store)
 		close_target(store->keys);
 	if (store->shards != NULL)
 		shard_store_close(store->shards);
+	if (store->counts != NIL)
+		counters_apply(store->counts);
 	table_close(store->events, NoLock);
 	if (store->estate != NULL)
 		FreeExecutorState(store->estate);

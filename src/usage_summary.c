@@ -1,37 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * usage_summary.c
- *	  usage_summary(): what was used in a range, and how much may be.
+ *	  What was used in a range, and how much may be: usage_summary(), and
+ *	  usage_report_of() for the view usage_report.
  *
  *-------------------------------------------------------------------------
  */
 #include "subjects.h"
 
-#include "access/table.h"
-#include "check.h"
 #include "entitlements.h"
 #include "usage.h"
 #include "utils/tuplestore.h"
-
-static UsageRange
-range_of_call(FunctionCallInfo fcinfo, const char *organization_id)
-{
-	UsageRange range = {0, 0};
-
-	if (PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		range = usage_period(organization_id);
-	if (!PG_ARGISNULL(1))
-		range.start = PG_GETARG_TIMESTAMPTZ(1);
-	if (!PG_ARGISNULL(2))
-		range.end = PG_GETARG_TIMESTAMPTZ(2);
-	if (range.end <= range.start)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("end_at is not after start_at"),
-				 errdetail("The range is from %s to %s.", pstrdup(timestamptz_to_str(range.start)),
-						   pstrdup(timestamptz_to_str(range.end))),
-				 errhint("Ranges are half-open: end_at is the first moment that does not count.")));
-	return range;
-}
 
 /* ------------------------------------------------------------------------
  * Limits
@@ -86,14 +65,14 @@ projection_of(const Meter *meter, Numeric quantity, UsageRange range, TimestampT
 		DirectFunctionCall2(numeric_round, NumericGetDatum(ratio), Int32GetDatum(2)));
 }
 
+#define SUMMARY_COLUMNS 9
+
 static void
-put_summary(ReturnSetInfo *result, const Meter *meter, Numeric quantity, Numeric limit,
-			UsageRange range, TimestampTz now)
+fill_summary(Datum *values, bool *nulls, const Meter *meter, Numeric quantity, Numeric limit,
+			 UsageRange range, TimestampTz now)
 {
 	bool unlimited = numeric_is_inf(limit);
 	bool over = numeric_order(quantity, limit) > 0;
-	Datum values[9] = {0};
-	bool nulls[9] = {false};
 
 	values[0] = CStringGetTextDatum(meter->metric);
 	values[1] = NumericGetDatum(quantity);
@@ -106,7 +85,6 @@ put_summary(ReturnSetInfo *result, const Meter *meter, Numeric quantity, Numeric
 	values[6] = TimestampTzGetDatum(range.end);
 	values[7] = NumericGetDatum(projection_of(meter, quantity, range, now));
 	values[8] = NumericGetDatum(over ? numeric_minus(quantity, limit) : int64_to_numeric(0));
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
 QUERY(list_meters, "SELECT metric FROM billing.meters ORDER BY metric", InvalidOid);
@@ -120,38 +98,98 @@ now_of(const char *organization_id)
 	return GetCurrentTransactionStartTimestamp();
 }
 
-SQL_FUNCTION(billing_usage_summary)
+/* Columns of every row that follow those of the summary. */
+typedef struct MoreColumns
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	char *organization_id = ARG_TEXT(0);
-	TimestampTz now;
-	UsageRange range;
-	int64 count;
-	Relation events;
-	UsageTail *tail;
-	Rows rows;
+	int count;
+	Datum values[2];
+	bool nulls[2];
+} MoreColumns;
 
-	check_given("organization_id", organization_id != NULL);
-	InitMaterializedSRF(fcinfo, 0);
-	db_open();
-	range = range_of_call(fcinfo, organization_id);
-	now = now_of(organization_id);
-	/* no partition is removed meanwhile */
-	events = table_open(usage_tables()->events, AccessShareLock);
-	tail = usage_tail(organization_id);
-	count = READ(list_meters, arg_null());
-	rows = rows_keep();
+static void
+put_meters(ReturnSetInfo *result, const char *organization_id, const UsageTail *tail,
+		   UsageRange range, const MoreColumns *more)
+{
+	TimestampTz now = now_of(organization_id);
+	int64 count = READ(list_meters, arg_null());
+	Rows rows = rows_keep();
+
 	for (int64 i = 0; i < count; i++)
 	{
 		const Meter *meter = meter_named(rows_text(rows, i, 1));
+		Datum values[SUMMARY_COLUMNS + lengthof(more->values)] = {0};
+		bool nulls[SUMMARY_COLUMNS + lengthof(more->values)] = {false};
 
 		/* made by a transaction that is not over, and unknown to the rules: not used yet */
 		if (meter == NULL)
 			continue;
-		put_summary(result, meter, usage_quantity(organization_id, meter, tail, range),
-					limit_of_metric(organization_id, meter->metric), range, now);
+		fill_summary(values, nulls, meter, usage_quantity(organization_id, meter, tail, range),
+					 limit_of_metric(organization_id, meter->metric), range, now);
+		memcpy(values + SUMMARY_COLUMNS, more->values, sizeof(Datum) * more->count);
+		memcpy(nulls + SUMMARY_COLUMNS, more->nulls, sizeof(bool) * more->count);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
-	table_close(events, AccessShareLock);
-	db_close();
+}
+
+SQL_FUNCTION(billing_usage_summary)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	char *organization_id = ARG_TEXT(0);
+	MoreColumns none = {0};
+	UsageReader reader;
+
+	InitMaterializedSRF(fcinfo, 0);
+	reader = usage_reader_open(fcinfo, organization_id);
+	put_meters(result, organization_id, reader.tail, usage_range(fcinfo, 1, organization_id),
+			   &none);
+	usage_reader_close(reader);
+	return (Datum) 0;
+}
+
+/* ------------------------------------------------------------------------
+ * For the report
+ * ------------------------------------------------------------------------
+ */
+/* The same subscription as that of usage_period(). */
+QUERY(
+	current_plan,
+	"SELECT p.plan, e.status FROM billing.entitlements AS e JOIN billing.plans AS p ON p.id = e.plan_id "
+	"WHERE e.organization_id = $1 "
+	"ORDER BY e.current_period_start IS NOT NULL AND e.current_period_end IS NOT NULL DESC, "
+	"e.plan_group = 'default' DESC, e.current_period_start DESC, e.subscription_id LIMIT 1",
+	TEXTOID);
+QUERY(default_plan,
+	  "SELECT plan, NULL::text FROM billing.plans WHERE is_default "
+	  "ORDER BY plan_group = 'default' DESC, plan LIMIT 1",
+	  InvalidOid);
+
+static MoreColumns
+plan_columns(const char *organization_id)
+{
+	MoreColumns columns = {.count = 2, .nulls = {true, true}};
+
+	if (READ(current_plan, arg_text(organization_id)) == 0 && READ(default_plan, arg_null()) == 0)
+		return columns;
+	for (int i = 0; i < columns.count; i++)
+	{
+		columns.nulls[i] = row_null(0, i + 1);
+		if (!columns.nulls[i])
+			columns.values[i] = CStringGetTextDatum(row_text(0, i + 1));
+	}
+	return columns;
+}
+
+SQL_FUNCTION(billing_usage_report_of)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	char *organization_id = ARG_TEXT(0);
+	UsageReader reader;
+	MoreColumns plan;
+
+	InitMaterializedSRF(fcinfo, 0);
+	reader = usage_reader_open(fcinfo, organization_id);
+	plan = plan_columns(organization_id);
+	put_meters(result, organization_id, reader.tail, usage_period(organization_id), &plan);
+	usage_reader_close(reader);
 	return (Datum) 0;
 }

@@ -145,8 +145,56 @@ USAGE_FILL = (
 USAGE_MONTH = "date_trunc('month', now(), 'UTC') - interval '30 days' + interval '1 second', date_trunc('month', now(), 'UTC')"
 TAIL_LEFT = (
     "SELECT count(*) FROM billing.usage_events AS u, billing.usage_rollup_state AS s "
-    "WHERE u.recorded_in >= s.seen_until OR u.recorded_in = ANY (s.open)"
+    "WHERE u.recorded_in >= s.seen_until OR u.recorded_in / 4096 IN (SELECT o / 4096 FROM unnest(s.open) AS o)"
 )
+
+
+REPORT_ORGANIZATIONS = 1_000 if QUICK else 10_000
+REPORT_FILL = (
+    "SELECT sum(billing.record_usage_batch(o, m, q, t)) FROM (SELECT array_agg('org_' || o) AS o, array_agg(m) AS m, array_agg(1::numeric) AS q, "
+    "array_agg(date_trunc('month', now(), 'UTC') + i * interval '15 min') AS t "
+    f"FROM generate_series(1, {REPORT_ORGANIZATIONS}) AS o, unnest(ARRAY['api_calls', 'storage', 'users', 'teams']) AS m, generate_series(1, 25) AS i "
+    "GROUP BY o / 100) AS b"
+)
+TAIL_FILL = (
+    "SELECT sum(billing.record_usage_batch(o, m, q)) FROM (SELECT array_agg('org_' || 100 + i % {organizations}) AS o, array_agg('api_calls'::text) AS m, "
+    "array_agg(1::numeric) AS q FROM generate_series(1, {rows}) AS i GROUP BY i / 10000) AS b"
+)
+REPORT_TAIL = 50_000 if QUICK else 500_000
+
+
+def bench_report():
+    """Of one organisation and of all, and of one in the tail of others; against adding up the same totals."""
+    database = usage_database("bench_report")
+    session = database.session
+    session.rows(REPORT_FILL)
+    wait_for("the totals", lambda: session.value(TAIL_LEFT) == "0", seconds=300, pause=0.5)
+    session.rows("VACUUM ANALYZE")
+    added = "SELECT organization_id, metric, sum(sum) FROM billing.usage_totals {} GROUP BY 1, 2"
+    one = "WHERE organization_id = 'org_77'"
+
+    def compare(case, ours_sql, theirs_sql, times, most):
+        def median(sql):
+            return statistics.median(seconds_of(session, sql) for _ in range(times))
+
+        ours, theirs = in_turns(lambda: median(ours_sql), lambda: median(theirs_sql))
+        slower = [a / b for a, b in zip(ours, theirs)]
+        report(case, f"{1000 * statistics.median(ours):.2f} ms", statistics.median(slower) <= most / TOLERANCE, f"at most {most:g} times",
+               reference=f"{1000 * statistics.median(theirs):.2f} ms", ratio=spread(slower, 2),
+               p50=f"{1000 * percentile(ours, 50):.2f} ms", p99=f"{1000 * percentile(ours, 99):.2f} ms")
+
+    compare("usage_report of one organization", f"SELECT * FROM billing.usage_report {one}", added.format(one), 5, 10)
+    compare(f"usage_report of {REPORT_ORGANIZATIONS}", "SELECT count(*) FROM billing.usage_report", f"SELECT count(*) FROM ({added.format('')}) AS t", 1, 15)
+    compare(f"usage_daily of {REPORT_ORGANIZATIONS}", "SELECT count(quantity) FROM billing.usage_daily", f"SELECT count(*) FROM ({added.format('')}) AS t", 1, 8)
+    # the worker leaves the tail alone
+    holder = Session(database.name)
+    holder.rows("BEGIN; SELECT FROM billing.usage_rollup_state FOR UPDATE")
+    session.rows(TAIL_FILL.format(organizations=REPORT_ORGANIZATIONS - 100, rows=REPORT_TAIL))
+    compare(f"usage_summary, {REPORT_TAIL} others in the tail", "SELECT * FROM billing.usage_summary('org_77')",
+            "SELECT count(*) FROM billing.usage_tail", 3, 0.1)
+    holder.rows("COMMIT")
+    holder.close()
+    database.drop()
 
 
 def bench_summary():
@@ -185,6 +233,7 @@ def bench_summary():
     report("usage_summary over 10 times as many", f"{1000 * many:.2f} ms", many <= 1.3 * few, "the same", reference=f"{1000 * few:.2f} ms",
            ratio=f"{many / few:.2f}")
     database.drop()
+    bench_report()
 
 
 def bench_rollup():
@@ -194,7 +243,7 @@ def bench_rollup():
     rates = []
     batches = []
     for i in range(PAIRS):
-        fill = USAGE_FILL.replace("'{organization}'", "'org_' || (i % 20)").format(rows=ROLLUP_ROWS).replace("i % 2880", "i % 100")
+        fill = USAGE_FILL.replace("'{organization}'", "'org_' || (i / 100 % 20)").format(rows=ROLLUP_ROWS).replace("i % 2880", "i % 100")
         # the row of the state is locked, so that the worker leaves the tail alone
         holder = Session(database.name)
         holder.rows("BEGIN; SELECT FROM billing.usage_rollup_state FOR UPDATE")

@@ -338,7 +338,7 @@ SELECT is(outcome(provider, event(provider, '"evt_same"', data => customer(provi
 -- ---------------------------------------------------------------------------
 -- Events for others, and of another kind
 
-SELECT survives('stripe', 'a thin event', '{"id":"evt_thin","object":"v2.core.event","type":"v1.billing.meter.error_report_triggered","created":"2030-01-01T00:00:00Z","livemode":false,
+SELECT survives('stripe', 'a thin event', '{"id":"evt_thin","object":"v2.core.event","type":"v1.billing.meter.no_meter_found","created":"2030-01-01T00:00:00Z","livemode":false,
 	"related_object":{"id":"mtr_1","type":"billing.meter","url":"/v1/billing/meters/mtr_1"}}', 'ignored: thin event');
 SELECT survives('stripe', 'a thin event of another account', '{"id":"evt_thin_other","object":"v2.core.event","type":"v1.x","created":"2030-01-01T00:00:00Z","context":"acct_other"}', 'ignored: an event of another account');
 SELECT survives('stripe', 'an event of a connected account', event('stripe', '"evt_connect"', data => customer('stripe', more => '"name":"Connected"'), more => '"account":"acct_other"'), 'ignored: an event of another account');

@@ -535,6 +535,15 @@ describe('the protocol', () => {
     assert.deepEqual((await sim.violations()).map((v) => v.kind), ['not_imitated', 'not_imitated']);
   });
 
+  test('an event counts once by its external_id, and one that is wrong refuses all', validated, async () => {
+    const { id } = await aCustomer();
+    const event = (external_id, customer_id = id) => ({ name: 'calls', customer_id, external_id, metadata: { value: -2.5 } });
+    assert.deepEqual(await polar.events.ingest({ events: [event('a'), event('b')] }), { inserted: 2, duplicates: 0 });
+    assert.deepEqual(await polar.events.ingest({ events: [event('b'), event('c')] }), { inserted: 1, duplicates: 1 });
+    const refused = await raw('POST', '/v1/events/ingest', JSON.stringify({ events: [event('d'), event('e', '00000000-0000-4000-8000-000000000000')] }));
+    assert.deepEqual([refused.status, (await sim.objects('events')).length], [422, 3]);
+  });
+
   test('changes, calls and events by hand', async () => {
     const { id } = await aCustomer();
     await sim.control('POST', 'edit', { provider: 'polar', kind: 'customers', id, fields: { metadata: { by: 'hand' } } });

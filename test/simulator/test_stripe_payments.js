@@ -321,4 +321,21 @@ describe('checkout', () => {
     const page = await stripe.billingPortal.sessions.create({ customer: customer.id, return_url: 'https://example.com', locale: 'es' }, key());
     assert.match(page.url, /^https:\/\/billing\.stripe\.com\//);
   });
+
+  test('of an hour the last event counts, and an identifier once', async () => {
+    const customer = await aCustomer();
+    const now = (await control('GET', 'clock')).now;
+    const hour = now - (now % 3600) - 7200;
+    const meter = await stripe.billing.meters.create({ display_name: 'Calls', event_name: 'calls', default_aggregation: { formula: 'sum' }, event_time_window: 'hour' }, key());
+    const tell = (value, timestamp, identifier) =>
+      stripe.billing.meterEvents.create({ event_name: 'calls', payload: { stripe_customer_id: customer.id, value }, identifier, timestamp }, key());
+    await tell('5', hour, 'a');
+    await tell('7.5', hour + 1800, 'b');
+    await tell('1', hour + 3600, 'c');
+    await rejects(tell('1', hour, 'a'), { statusCode: 400, code: 'duplicate_meter_event' });
+    await rejects(tell('1', now - 36 * 86400, 'd'), { statusCode: 400, code: 'timestamp_too_far_in_past' });
+    const { data } = await stripe.billing.meters.listEventSummaries(meter.id, { customer: customer.id, start_time: hour, end_time: hour + 7200 });
+    assert.equal(data[0].aggregated_value, 8.5);
+    await rejects(stripe.billing.meters.create({ display_name: 'x', event_name: 'calls', default_aggregation: { formula: 'sum' } }, key()), { statusCode: 400 });
+  });
 });

@@ -189,10 +189,12 @@ SET ROLE regress_report;
 EXECUTE mine;
 SET ROLE regress_tenant;
 EXECUTE mine;
+SELECT billing.has_feature('umbrella', 'users');
 SELECT billing.has_feature('acme', 'sso');
 SELECT billing.list_subscriptions('acme');
 SELECT client_secret FROM billing.subscriptions;
-SELECT count(*) FROM billing.customers;
+SELECT organization_id, livemode FROM billing.customers;
+SELECT email FROM billing.customers;
 -- the condition on the organisation uses an index
 SET enable_seqscan = off;
 EXPLAIN (COSTS OFF) SELECT id FROM billing.subscriptions;

@@ -144,3 +144,8 @@ ROLLBACK;
 \d billing.provider_health
 \d billing.attention
 \d billing.entitlements
+\d billing.usage_report
+\d billing.quota_utilization
+\d billing.usage_daily
+\d billing.usage_top
+\d billing.usage_tail

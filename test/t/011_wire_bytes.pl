@@ -423,6 +423,22 @@ same('a plan renamed', $plan, 'products.update', qq("$product_at", {"name": "Pro
 sql("SELECT billing.create_price('pro', 3900)");
 same('a price replaced', $price, 'prices.update', qq("$price_at", {"active": false}));
 
+# ---- usage ----
+
+my $meter = sql("SELECT billing.forward_usage('api_calls', 'stripe', since => now() - interval '5 hours')");
+same('a meter', $meter, 'billing.meters.create', qq({"display_name": "api_calls", "event_name": "api_calls", "default_aggregation": {"formula": "sum"},
+	"event_time_window": "hour", "customer_mapping": {"type": "by_id", "event_payload_key": "stripe_customer_id"}, "value_settings": {"event_payload_key": "value"}}));
+sql(<<"SQL");
+UPDATE billing.settings SET value = '0' WHERE name = 'usage_forward_delay';
+INSERT INTO billing.usage_forward_periods (organization_id, subscription_id, starts_at, ends_at, provider, account)
+SELECT organization_id, id, now() - interval '1 day', now() + interval '9 days', 'stripe', 'default' FROM billing.customers WHERE id = '$customer';
+SELECT billing.record_usage(organization_id, 'api_calls', 2.5, now() - interval '3 hours') FROM billing.customers WHERE id = '$customer';
+SQL
+wait_for($node, 'SELECT state FROM billing.usage_forwards', 'accepted', 'usage is forwarded');
+my ($identifier, $hour) = split /\|/, sql('SELECT identifier, extract(epoch FROM hour)::bigint FROM billing.usage_forwards');
+same('usage of an hour', undef, 'billing.meterEvents.create',
+	qq({"event_name": "api_calls", "payload": {"stripe_customer_id": "$cus", "value": "2.5"}, "identifier": "$identifier", "timestamp": $hour}));
+
 # ---- webhook endpoints ----
 
 my $hook = sql("SELECT billing.register_webhook('stripe', 'https://example.com/hook?a=b', events => '{invoice.paid,customer.updated}')");

@@ -16,6 +16,9 @@ $primary->safe_psql('postgres',
 	"SELECT billing.configure_provider('stripe', secret_key => 'sk_test_standby', base_url => '$url')");
 $primary->safe_psql('postgres', q{SELECT billing.create_customer('first', email => 'first@example.com')});
 wait_for($primary, 'SELECT count(*) FROM billing.outbox', '0', 'the primary sends');
+$primary->safe_psql('postgres', q{SELECT billing.record_usage('first', 'api_calls', 2, idempotency_key => 'known')});
+wait_for($primary, q{SELECT sum(sum) FROM billing.usage_totals WHERE metric = 'api_calls'}, '2', 'the primary adds usage up');
+$primary->safe_psql('postgres', q{BEGIN; SELECT billing.record_usage('first', 'api_calls', 100); ROLLBACK; SELECT billing.record_usage('first', 'api_calls', 3)});
 
 $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
@@ -31,7 +34,12 @@ is($standby->safe_psql('postgres', q{SELECT email FROM billing.customer_details 
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM billing.get_plans()}), '3', 'and the plans');
 is($standby->safe_psql('postgres', 'SELECT running FROM billing.worker_status'), 'f', 'worker_status says that nothing runs');
 
-for my $call (q{SELECT billing.create_customer('second', email => 'second@example.com')}, 'CALL billing.run_worker()')
+is($standby->safe_psql('postgres', q{SELECT quantity FROM billing.usage_summary('first') WHERE metric = 'api_calls'}), '5', 'usage is added up there, too');
+
+for my $call (q{SELECT billing.create_customer('second', email => 'second@example.com')}, 'CALL billing.run_worker()',
+	q{SELECT billing.record_usage('first', 'api_calls')}, q{SELECT billing.record_usage('first', 'api_calls', idempotency_key => 'known')},
+	q{SELECT billing.record_usage_batch('[{"organization_id": "first", "metric": "api_calls"}]')},
+	q{SELECT billing.void_usage('first', id) FROM billing.usage_events LIMIT 1}, q{INSERT INTO billing.usage_import (organization_id, metric) VALUES ('first', 'api_calls')})
 {
 	my ($status, $stdout, $stderr) = $standby->psql('postgres', "\\set VERBOSITY sqlstate\n$call");
 

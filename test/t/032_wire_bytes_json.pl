@@ -432,6 +432,23 @@ my $dispute = sql("SELECT id FROM billing.disputes WHERE provider = 'polar'");
 sql("SELECT billing.accept_dispute('$dispute')");
 polar('a dispute that is accepted', $dispute, 'disputes.accept', [ ref_of('dispute', $dispute) ]);
 
+# ---- usage ----
+
+my $meter = sql("SELECT billing.forward_usage('api_calls', 'polar', since => now() - interval '5 hours')");
+polar('a meter', $meter, 'meters.create', [ { name => 'api_calls', filter => { conjunction => 'and', clauses => [ { property => 'name', operator => 'eq', value => 'api_calls' } ] },
+	aggregation => { func => 'sum', property => 'value' }, metadata => { janua_ref => $meter } } ]);
+sql(<<"SQL");
+UPDATE billing.settings SET value = '0' WHERE name = 'usage_forward_delay';
+INSERT INTO billing.usage_forward_periods (organization_id, subscription_id, starts_at, ends_at, provider, account)
+SELECT organization_id, id, now() - interval '1 day', now() + interval '9 days', 'polar', 'default' FROM billing.customers WHERE organization_id = 'org_p';
+SELECT billing.record_usage('org_p', 'api_calls', 2.5, now() - interval '3 hours');
+SQL
+wait_for($node, 'SELECT state FROM billing.usage_forwards', 'accepted', 'usage is forwarded');
+my ($identifier, $hour) = split /\|/, sql(q{SELECT identifier, to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM billing.usage_forwards});
+polar('usage of an hour', undef, 'events.ingest', [ { events => [ { name => 'api_calls', customer_id => sql("SELECT r.provider_id FROM billing.provider_refs AS r "
+	  . "JOIN billing.customers AS c ON c.id = r.object_id WHERE c.organization_id = 'org_p' AND r.provider = 'polar'"), external_id => $identifier, timestamp => $hour,
+	metadata => { value => 2.5 } } ] } ]);
+
 # ---- webhook endpoints, the end ----
 
 $hook = sql("SELECT billing.register_webhook('polar', 'https://hooks.example.com/polar', events => '{order.paid,subscription.revoked}')");

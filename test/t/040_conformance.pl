@@ -38,6 +38,21 @@ sub at { return sql("SELECT provider_id FROM billing.provider_refs WHERE object_
 # Keeps the result of a query under a name.
 sub keep { return $value{ $_[0] } = sql($_[1]) }
 
+# Usage of an organisation that has a subscription: the worker tells it by itself.
+sub forward
+{
+	my ($operation, $organization) = @_;
+
+	sql(<<"SQL");
+UPDATE billing.settings SET value = '0' WHERE name = 'usage_forward_delay';
+INSERT INTO billing.usage_forward_periods (organization_id, subscription_id, starts_at, ends_at, provider, account)
+VALUES ('$organization', billing.new_id(), now() - interval '2 days', now() + interval '9 days', '$provider', 'default');
+SELECT billing.record_usage('$organization', 'api_calls', 2, now() - interval '5 hours');
+SQL
+	$reached{$operation} = 1
+	  if poll_until(sub { sql("SELECT count(*) FROM billing.outbox_finished WHERE operation = '$operation' AND state = 'done'") > 0 }, "$operation is done");
+}
+
 # ---- Stripe ----
 
 my @STRIPE = (
@@ -211,6 +226,16 @@ my @STRIPE = (
 	[ 'invoice.document', q{fetch_invoice_document(:paid)} ],
 
 	[ 'customer.delete', q{delete_customer(:small)} ],
+
+	# usage
+	[ 'meter.create',
+		q{meter = forward_usage('api_calls', 'stripe', since => now() - interval '1 day')},
+		q{forward_usage('storage', 'stripe', event_name => 'bytes', since => now() - interval '1 day')} ],
+	[ '(a meter that is there)', sub {
+		$value{meter} = call('POST', '/v1/billing/meters', { display_name => 'x', event_name => 'users', default_aggregation => { formula => 'last' }, event_time_window => 'hour' })->{id};
+	} ],
+	[ 'meter.fetch', q{forward_usage('users', 'stripe', link => :meter)} ],
+	[ '(usage)', sub { forward('usage.report', 'stripe_big') } ],
 
 	# webhook endpoints: last, as their secrets take the place of the one that the simulator signs with
 	[ 'webhook_endpoint.create',
@@ -466,6 +491,16 @@ my @POLAR = (
 		q{link = create_payment_link('Pro', :line, provider => 'polar')},
 		q{create_payment_link('Pro', :line, 'USD', success_url => 'https://a.example/thanks', metadata => '{"a": "b"}', provider => 'polar')} ],
 	[ 'payment_link.cancel', q{cancel_payment_link(:link)} ],
+
+	# usage
+	[ 'meter.create', q{forward_usage('api_calls', 'polar', since => now() - interval '1 day')} ],
+	[ '(a meter that is there)', sub {
+		sql("INSERT INTO billing.meters (metric) VALUES ('polar_mails')");
+		$value{meter} = call('POST', '/v1/meters/', { name => 'mails', filter => { conjunction => 'and', clauses => [ { property => 'name', operator => 'eq', value => 'mails' } ] },
+			aggregation => { func => 'sum', property => 'value' } })->{id};
+	} ],
+	[ 'meter.fetch', q{forward_usage('polar_mails', 'polar', event_name => 'mails', link => :meter)} ],
+	[ '(usage)', sub { forward('usage.ingest', 'polar_big') } ],
 
 	[ 'customer.delete', q{delete_customer(:small)} ],
 

@@ -96,6 +96,7 @@ stripe invoice.pay                          done/paid             declined/open 
 stripe invoice.void                         done/void             dead/open                  again/void             again/void             again/void             again/void             waits/open              found/void             found/void             dead/open
 stripe invoice.send                         done/open             dead/open                  again/open             again/open             again/open             again/open             waits/open              again/open             again/open             dead/open
 stripe invoice.mark_uncollectible           done/uncollectible    dead/open                  again/uncollectible    again/uncollectible    again/uncollectible    again/uncollectible    waits/open              found/uncollectible    found/uncollectible    dead/open
+stripe meter.create                         done/active            dead/failed            again/active           again/active           again/active           again/active           waits/pending          found/active           found/active           dead/failed
 stripe webhook_endpoint.create              done/active           dead/failed                again/active           again/active           again/active           again/active           waits/pending           again/active           again/active           dead/failed
 stripe webhook_endpoint.update              done/active           dead/active                again/active           again/active           again/active           again/active           waits/active            found/active           found/active           dead/active
 stripe webhook_endpoint.rotate              done/active           dead/active                again/active           again/active           again/active           again/active           waits/active            again/active           again/active           dead/active
@@ -165,6 +166,7 @@ polar payment_link.create                   done/open             dead/failed   
 polar payment_link.cancel                   done/canceled         dead/open                  again/canceled         again/canceled         again/canceled         found/canceled         waits/open              found/canceled         found/canceled         dead/open
 polar portal_session.create                 done/open             dead/failed                again/open             again/open             again/open             again/open             waits/pending           again/open             again/open             dead/failed
 polar invoice.document                      done/paid             dead/paid                  again/paid             again/paid             again/paid             found/paid             waits/paid              found/paid             found/paid             dead/paid
+polar meter.create                          done/active            dead/failed            again/active           again/active           again/active           found/active           waits/pending          found/active           found/active           dead/failed
 polar webhook_endpoint.create               done/active           dead/failed                again/active           again/active           again/active           found/active           waits/pending           found/active           found/active           dead/failed
 polar webhook_endpoint.update               done/active           dead/active                again/active           again/active           again/active           found/active           waits/active            found/active           found/active           dead/active
 polar webhook_endpoint.rotate               done/active           dead/active                again/active           again/active           again/active           again/active           waits/active            again/active           again/active           dead/active
@@ -185,6 +187,7 @@ my $LINES = q('[{"name": "{org}", "amount": 30000, "currency": "CURRENCY", "quan
 my $PAGE = "create_checkout_session('{customer}', $LINES, 'https://example.com/ok', 'https://example.com/no')";
 my $LINK = "create_payment_link('{org}', $LINES, provider => '{provider}', account => '{account}')";
 my $HOOK = "register_webhook('{provider}', 'https://hooks.example.com/{org}', '{account}')";
+my $METER = "forward_usage('{org}', '{provider}', '{account}')";
 my $PAYMENT = "create_payment_intent('{customer}', 50000, 'CURRENCY', payment_method => '{card}', confirm => true)";
 my $DRAFT = "create_payment_intent('{customer}', 50000, 'CURRENCY', confirm => false)";
 my $HELD = "create_payment_intent('{customer}', 50000, 'CURRENCY', payment_method => '{card}', confirm => true, capture_method => 'manual')";
@@ -288,6 +291,7 @@ my @STRIPE = (
 	{ operation => 'invoice.void', before => \@INVOICED, call => [ invoice => "void_invoice('{invoice}')" ], on => [ 'POST', '^/v1/invoices/<invoice>/void$' ] },
 	{ operation => 'invoice.send', before => \@INVOICED, call => [ invoice => "send_invoice('{invoice}')" ], on => [ 'POST', '^/v1/invoices/<invoice>/send$' ] },
 	{ operation => 'invoice.mark_uncollectible', before => \@INVOICED, call => [ invoice => "mark_invoice_uncollectible('{invoice}')" ], on => [ 'POST', '^/v1/invoices/<invoice>/mark_uncollectible$' ] },
+	{ operation => 'meter.create', call => [ meter => $METER ], on => [ 'POST', '^/v1/billing/meters$', '{org}' ], made => 'meters?event_name={org}' },
 	{ operation => 'webhook_endpoint.create', call => [ hook => $HOOK ], on => [ 'POST', '^/v1/webhook_endpoints$', '{org}' ], made => 'webhook_endpoints?url=https://hooks.example.com/{org}' },
 	{ operation => 'webhook_endpoint.update', before => [ [ hook => $HOOK ] ], call => [ hook => "update_webhook('{hook}', enabled => false)" ], on => [ 'POST', '^/v1/webhook_endpoints/<hook>$' ] },
 	{ operation => 'webhook_endpoint.rotate', before => [ [ hook => $HOOK ] ], call => [ hook => "rotate_webhook_secret('{hook}')" ], on => [ 'POST', '^/v1/webhook_endpoints$', '{org}' ],
@@ -396,6 +400,7 @@ my @POLAR = (
 	{ operation => 'invoice.document', before => [ @BOUGHT, [ '' => "refresh_invoices('{customer}')" ], [ invoice => "(SELECT id FROM billing.invoices WHERE customer_id = '{customer}')" ],
 			[ '' => sub { edit('orders', $_[0], { billing_name => 'A', billing_address => { country => 'DE' } }, 'polar') }, 'invoice' ] ],
 		call => [ invoice => "fetch_invoice_document('{invoice}')" ], on => [ 'POST', '^/v1/orders/<invoice>/invoice$' ] },
+	{ operation => 'meter.create', call => [ meter => $METER ], on => [ 'POST', '^/v1/meters/$', '{org}' ], made => 'meters?metadata.janua_ref={meter}' },
 	{ operation => 'webhook_endpoint.create', call => [ hook => $HOOK ], on => [ 'POST', '^/v1/webhooks/endpoints$', '{org}' ], made => 'webhook_endpoints?url=https://hooks.example.com/{org}' },
 	{ operation => 'webhook_endpoint.update', before => [ [ hook => $HOOK ] ], call => [ hook => "update_webhook('{hook}', enabled => false)" ], on => [ 'PATCH', '^/v1/webhooks/endpoints/<hook>$' ] },
 	{ operation => 'webhook_endpoint.rotate', before => [ [ hook => $HOOK ] ], call => [ hook => "rotate_webhook_secret('{hook}')" ], on => [ 'PATCH', '^/v1/webhooks/endpoints/<hook>/secret$' ] },
@@ -406,7 +411,8 @@ my @PROVIDERS = ([ 'stripe', 'USD', \@STRIPE ], [ 'conekta', 'MXN', \@CONEKTA ],
 
 # Supported, but nothing in SQL leads there: a plan that costs nothing is
 # nothing to tell Polar, and one that costs is sold by a checkout.
-my %UNREACHED = ('polar subscription.create' => 1);
+# Usage is told by the worker by itself: 064_usage_forwarding.pl.
+my %UNREACHED = ('polar subscription.create' => 1, 'stripe usage.report' => 1, 'polar usage.ingest' => 1);
 
 # What is refused for good has failed, and another call makes another one: a
 # retry finds that nobody wants it any more.
@@ -608,6 +614,7 @@ sub call
 	$_->{until} = $simulator->control('totals')->{requests} foreach @some;
 }
 
+sql("INSERT INTO billing.meters (metric) SELECT format('c%sx', lpad(i::text, 4, '0')) FROM generate_series(0, $#cells) AS i");
 call(grep { !$_->{row}{alone} } @cells);
 call($_) foreach grep { $_->{row}{alone} } @cells;
 

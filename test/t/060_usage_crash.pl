@@ -1,4 +1,4 @@
-# Usage while the worker is killed and the server stopped at random moments:
+# Eight clients record usage for a minute, while the worker is killed and the server stopped at random moments:
 # each acknowledged event is counted exactly once, in the events, in the totals
 # and in the summary. Then prepared transactions, copies, and retention.
 use strict;
@@ -12,7 +12,7 @@ use Time::HiRes ();
 
 my $CONNECTIONS = 8;
 my $ORGANIZATIONS = 5;
-my $SECONDS = $ENV{USAGE_CRASH_SECONDS} || 30;
+my $SECONDS = $ENV{USAGE_CRASH_SECONDS} || 60;
 my $EVENTS = 40;    # of one script
 my $seed = $ENV{USAGE_CRASH_SEED} || int(rand(1_000_000));
 

@@ -666,6 +666,137 @@ test_format(void)
 	   "exponents out of range");
 }
 
+/* ---- major units, parts and exact sums ---- */
+
+static const struct
+{
+	const char *major;
+	int exponent;
+	const char *minor;
+	const char *name;
+} units[] = {
+	{"12.5", 2, "1250", "12.50 dollars are 1250 cents"},
+	{"0.000012", 2, "0.0012", "a price per call in dollars"},
+	{"500", 0, "500", "500 yen are 500 yen"},
+	{"0.75", 0, "0.75", "three quarters of a yen"},
+	{"1.2345", 3, "1234.5", "1.2345 dinars are 1234.5 fils"},
+	{"-0.5", 2, "-50", "minus half a dollar"},
+	{"0.000000000001", 2, "0.0000000001", "the finest price in dollars"},
+};
+
+static void
+test_major_units(void)
+{
+	MoneyFraction out = {7};
+	char text[MONEY_TEXT_SIZE];
+
+	for (int i = 0; i < COUNT(units); i++)
+		ok(money_fraction_from_major(fraction(units[i].major), units[i].exponent, &out) ==
+				   MONEY_OK &&
+			   out.scaled == fraction(units[i].minor).scaled &&
+			   money_fraction_format_major(out, units[i].exponent, text) == MONEY_OK &&
+			   strcmp(text, units[i].major) == 0,
+		   units[i].name);
+	ok(money_fraction_format_major(fraction("0.000000000001"), 12, text) == MONEY_OK &&
+		   strcmp(text, "0.000000000000000000000001") == 0,
+	   "24 decimals can be written");
+	out.scaled = 7;
+	ok(money_fraction_from_major(fraction("1"), 13, &out) == MONEY_INVALID &&
+		   money_fraction_from_major(fraction("1"), -1, &out) == MONEY_INVALID &&
+		   money_fraction_format_major(fraction("1"), 13, text) == MONEY_INVALID,
+	   "no currency has 13 decimals");
+	ok(money_fraction_from_major(fraction("100000000000000000000000000"), 12, &out) ==
+			   MONEY_OVERFLOW &&
+		   out.scaled == 7,
+	   "a price may overflow");
+}
+
+static const struct
+{
+	const char *fraction;
+	int64_t numerator;
+	int64_t denominator;
+	int64_t wanted;
+	const char *name;
+} fraction_ratios[] = {
+	{"1000.5", 1, 2, 500, "half of 1000.5 is 500.25"},
+	{"1001", 1, 2, 501, "half of 1001 rounds up"},
+	{"1000.999999999999", 1, 2, 500, "half of a little less does not"},
+	{"0.499999999999", 1, 1, 0, "less than a half is none"},
+	{"1000", 0, 31, 0, "nothing of it"},
+	{"1000", 31, 31, 1000, "all of it"},
+	{"1000", 2, 1, 2000, "and more"},
+	{"0.333333333333", 3, 2, 0, "three halves of just less than a third"},
+	{"0.333333333334", 3, 2, 1, "and of just more"},
+	{"9223372036854775807", 31536000, 31536000, INT64_MAX, "a year of the largest amount"},
+};
+
+static void
+test_fraction_ratio(void)
+{
+	int64_t out = 42;
+
+	for (int i = 0; i < COUNT(fraction_ratios); i++)
+		ok(money_fraction_ratio(fraction(fraction_ratios[i].fraction), fraction_ratios[i].numerator,
+								fraction_ratios[i].denominator, &out) == MONEY_OK &&
+			   out == fraction_ratios[i].wanted,
+		   fraction_ratios[i].name);
+	out = 42;
+	ok(money_fraction_ratio(fraction("-1"), 1, 2, &out) == MONEY_INVALID &&
+		   money_fraction_ratio(fraction("1"), -1, 2, &out) == MONEY_INVALID &&
+		   money_fraction_ratio(fraction("1"), 1, 0, &out) == MONEY_INVALID,
+	   "below zero there are no parts, nor of nothing");
+	ok(money_fraction_ratio(fraction("9223372036854775807"), 2, 1, &out) == MONEY_OVERFLOW &&
+		   money_fraction_ratio(fraction("100000000000000000000000000"), INT64_MAX, 1, &out) ==
+			   MONEY_OVERFLOW &&
+		   out == 42,
+	   "a part may overflow");
+}
+
+static void
+test_exact_sums(void)
+{
+	MoneyExact sum = {0, 0};
+	MoneyExact edge = {0, 0};
+	int64_t out = 0;
+	bool same = true;
+
+	/* 0.5 * 10^-12 and 0.5 * 0.999999999999 */
+	ok(money_exact_add_product(&sum, fraction("0.000000000001"), fraction("0.5")) == MONEY_OK &&
+		   money_exact_add_product(&sum, fraction("0.999999999999"), fraction("0.5")) == MONEY_OK &&
+		   money_exact_round(sum, &out) == MONEY_OK && out == 1,
+	   "what is cut off of two products makes a half");
+	ok(money_exact_add_product(&sum, fraction("-0.000000000001"), fraction("0.000000000001")) ==
+			   MONEY_OK &&
+		   money_exact_round(sum, &out) == MONEY_OK && out == 0,
+	   "and 10^-24 less does not");
+	sum = (MoneyExact){0, 0};
+	ok(money_exact_add_product(&sum, fraction("-0.5"), fraction("1")) == MONEY_OK &&
+		   money_exact_round(sum, &out) == MONEY_OK && out == -1,
+	   "minus a half rounds down");
+	ok(money_exact_add_product(&sum, fraction("0.000000000001"), fraction("0.000000000001")) ==
+			   MONEY_OK &&
+		   money_exact_round(sum, &out) == MONEY_OK && out == 0,
+	   "and 10^-24 more does not");
+
+	for (int i = 0; i < ROUNDS; i++)
+	{
+		MoneyFraction a = {random_amount()};
+		MoneyFraction b = {random_amount()};
+		MoneyExact got = {0, 0};
+
+		/* the product of two int64 has all 24 decimals in 128 bits */
+		same = same && money_exact_add_product(&got, a, b) == MONEY_OK && got.rest >= 0 &&
+			   got.rest < INT64_C(1000000000000) &&
+			   got.scaled * INT64_C(1000000000000) + got.rest == a.scaled * b.scaled;
+	}
+	ok(same, "products agree with 128 bits");
+	ok(money_exact_add_product(&edge, fraction("100000000000000000000000000"),
+							   fraction("100000000000000000000000000")) == MONEY_OVERFLOW &&
+		   edge.scaled == 0 && edge.rest == 0,
+	   "a product may overflow");
+}
+
 int
 main(void)
 {
@@ -683,5 +814,8 @@ main(void)
 	test_wide_products();
 	test_fraction_overflow();
 	test_format();
+	test_major_units();
+	test_fraction_ratio();
+	test_exact_sums();
 	return done_testing();
 }

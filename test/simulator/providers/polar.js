@@ -1,6 +1,6 @@
 // Polar as a provider of the simulator: the protocol around the objects. Headers, the redirect of a path
 // without its trailing slash, error bodies, event bodies and signatures are here; what a call does is in
-// polar/customers.js, catalog.js, discounts.js, checkouts.js, orders.js, refunds.js, subscriptions.js and endpoints.js.
+// polar/customers.js, catalog.js, discounts.js, checkouts.js, orders.js, refunds.js, subscriptions.js, meters.js and endpoints.js.
 //
 // There are no idempotency keys; a customer's external_id is unique, and nothing else is.
 
@@ -11,6 +11,7 @@ import { Checkouts } from './polar/checkouts.js';
 import { Customers } from './polar/customers.js';
 import { Discounts } from './polar/discounts.js';
 import { Endpoints } from './polar/endpoints.js';
+import { Meters } from './polar/meters.js';
 import { Orders } from './polar/orders.js';
 import { Refunds } from './polar/refunds.js';
 import { PolarStore, VERSION, invalid, iso, missing, newId, refused } from './polar/store.js';
@@ -46,6 +47,7 @@ export class PolarProvider extends JsonProvider {
     this.subscriptions = new Subscriptions(this);
     this.checkouts = new Checkouts(this);
     this.endpoints = new Endpoints(this);
+    this.meters = new Meters(this);
     this.start({ log, document });
   }
 
@@ -82,8 +84,10 @@ export class PolarProvider extends JsonProvider {
     const discounts = {
       'POST /v1/discounts/': d.create, 'GET /v1/discounts/': d.list, 'GET /v1/discounts/{id}': d.read, 'PATCH /v1/discounts/{id}': d.update, 'DELETE /v1/discounts/{id}': d.delete,
     };
+    const { meters: m } = this;
+    const meters = { 'POST /v1/meters/': m.create, 'GET /v1/meters/': m.list, 'GET /v1/meters/{id}': m.read, 'POST /v1/events/ingest': m.ingest };
     const products = { 'POST /v1/products/': p.create, 'GET /v1/products/': p.list, 'GET /v1/products/{id}': p.read, 'PATCH /v1/products/{id}': p.update };
-    return [[c, c.routes()], [p, products], [d, discounts], [k, sales], [o, orders], [r, refunds], [s, subscriptions], [e, endpoints]];
+    return [[c, c.routes()], [p, products], [d, discounts], [k, sales], [o, orders], [r, refunds], [s, subscriptions], [e, endpoints], [m, meters]];
   }
 
   // ---- before the call ----

@@ -14,6 +14,7 @@ import { Checkout } from './stripe/checkout.js';
 import { Coupons } from './stripe/coupons.js';
 import { Customers } from './stripe/customers.js';
 import { Invoices } from './stripe/invoices.js';
+import { Meters } from './stripe/meters.js';
 import { Payments } from './stripe/payments.js';
 import { expand, list } from './stripe/query.js';
 import { Refunds } from './stripe/refunds.js';
@@ -51,6 +52,7 @@ export class StripeProvider {
     this.checkout = new Checkout(this);
     this.invoices = new Invoices(this);
     this.subscriptions = new Subscriptions(this);
+    this.meters = new Meters(this);
     this.renewals = new Renewals(this);
     this.eventById = new Map();
     this.routes = this.#routes();
@@ -114,6 +116,11 @@ export class StripeProvider {
       'POST /v1/invoices/{id}/mark_uncollectible': i.markUncollectible, 'GET /v1/invoice_payments': i.listPayments,
       'GET /v1/invoice_payments/{id}': this.#reader('invoice_payments', 'invoice_payment'),
     };
+    const { meters: m } = this;
+    const meters = {
+      'POST /v1/billing/meters': m.create, 'GET /v1/billing/meters': m.list, 'GET /v1/billing/meters/{id}': m.get, 'POST /v1/billing/meters/{id}/deactivate': m.deactivate,
+      'GET /v1/billing/meters/{id}/event_summaries': m.summaries, 'POST /v1/billing/meter_events': m.tell,
+    };
     const own = {
       'GET /v1/events': this.#listEvents, 'GET /v1/events/{id}': this.#getEvent,
       'POST /v1/webhook_endpoints': this.#createEndpoint, 'GET /v1/webhook_endpoints': this.#listEndpoints,
@@ -121,7 +128,7 @@ export class StripeProvider {
       'DELETE /v1/webhook_endpoints/{id}': this.#deleteEndpoint,
     };
     for (const [part, subject] of [
-      [table, c], [setups, u], [catalog, k], [coupons, o], [payments, p], [refunds, r], [checkout, h], [subscriptions, s], [invoices, i], [own, this],
+      [table, c], [setups, u], [catalog, k], [coupons, o], [payments, p], [refunds, r], [checkout, h], [subscriptions, s], [invoices, i], [meters, m], [own, this],
     ]) {
       for (const [route, handler] of Object.entries(part)) {
         const [method, pattern] = route.split(' ');
@@ -434,6 +441,7 @@ export class StripeProvider {
       complete_checkout: () => this.checkout.complete(given),
       pay_link: () => this.checkout.payLink(given),
       draft_invoice: () => this.invoices.draft(given),
+      report_meter_error: () => this.meters.report(given),
     };
     if (!actions[action]) throw new Error(`no action ${action}; there are: ${Object.keys(actions).join(', ')}`);
     return actions[action]();

@@ -23,7 +23,7 @@ SELECT pg_extension_config_dump('billing.usage_dirty', '');
 CREATE FUNCTION billing.distributed_tables() RETURNS name[]
 LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
-RETURN ARRAY['usage_keys', 'usage_events', 'usage_totals', 'usage_values', 'usage_dirty']::name[];
+RETURN ARRAY['usage_keys', 'usage_events', 'usage_totals', 'usage_values', 'usage_dirty', 'usage_counters', 'usage_reservations']::name[];
 COMMENT ON FUNCTION billing.distributed_tables() IS 'The tables that distribute_usage() hands to Citus, in this order.';
 
 CREATE FUNCTION billing.check_distribution() RETURNS void
@@ -101,11 +101,10 @@ BEGIN
 		SELECT t.organization_id, t.metric, t.bucket, billing.new_id()
 		FROM (SELECT DISTINCT u.organization_id, u.metric, date_bin('15 minutes', u.occurred_at, '2000-01-01 00:00+00') AS bucket
 			  FROM billing.usage_events AS u
-			  LEFT JOIN billing.usage_rollup_state AS s ON true
-			  WHERE s.only_one IS NULL OR u.recorded_in >= s.seen_until OR u.recorded_in = ANY (s.open)) AS t;
+			  WHERE u.recorded_in >= billing.usage_tail_start() AND billing.in_usage_tail(u.recorded_in)) AS t;
 		INSERT INTO billing.usage_rollup_state (bound_to, base, distributed)
-		VALUES (billing.database_binding(), (SELECT coalesce(max(u.recorded_in) + 1, 0) FROM billing.usage_events AS u), true)
-		ON CONFLICT (only_one) DO UPDATE SET distributed = true;
+		VALUES (billing.database_binding(), (SELECT coalesce(max(u.recorded_in) / 4096 + 1, 0) FROM billing.usage_events AS u), true)
+		ON CONFLICT (only_one) DO UPDATE SET distributed = true, base = greatest(usage_rollup_state.base, excluded.base);
 	END IF;
 
 	-- keep_usage() refuses on the shards what it refuses here, and does nothing else.

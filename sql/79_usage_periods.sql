@@ -1,0 +1,101 @@
+-- Closed periods: what was billed of them, and what comes late.
+
+CREATE TABLE billing.usage_closings
+(
+	organization_id text NOT NULL CHECK (organization_id <> ''),
+	period_start timestamptz NOT NULL,
+	period_end timestamptz NOT NULL CHECK (period_end > period_start),
+	raw_since timestamptz NOT NULL,
+	closed_at timestamptz NOT NULL DEFAULT now(),
+	PRIMARY KEY (organization_id, period_start)
+);
+COMMENT ON TABLE billing.usage_closings IS
+	'Periods whose usage was billed, by close_usage_period(). Those of one organisation do not overlap. What lies between them is billed nowhere.';
+
+COMMENT ON COLUMN billing.usage_closings.raw_since IS
+	'usage_rollup_state.raw_since when it was closed: of what ended before that, this closing has taken over all that ever comes.';
+
+-- No foreign key leads from period_start to the period's own closing: it would
+-- be checked on the snapshot of the transaction, and in a REPEATABLE READ one
+-- that waited for another closing not find what the line is about.
+CREATE TABLE billing.usage_closing_lines
+(
+	organization_id text NOT NULL,
+	closing_start timestamptz NOT NULL,
+	metric text NOT NULL REFERENCES billing.meters (metric),
+	period_start timestamptz NOT NULL,
+	period_end timestamptz NOT NULL,
+	kind text NOT NULL CHECK (kind IN ('usage', 'correction')),
+	quantity numeric NOT NULL CHECK (quantity > '-Infinity' AND quantity < 'Infinity'),
+	from_quarter numeric NOT NULL CHECK (from_quarter > '-Infinity' AND from_quarter < 'Infinity'),
+	in_quarters numeric NOT NULL CHECK (in_quarters > '-Infinity' AND in_quarters < 'Infinity'),
+	PRIMARY KEY (organization_id, closing_start, metric, period_start),
+	FOREIGN KEY (organization_id, closing_start) REFERENCES billing.usage_closings (organization_id, period_start),
+	CHECK ((kind = 'usage') = (closing_start = period_start))
+);
+COMMENT ON TABLE billing.usage_closing_lines IS
+	'What each closing took over: usage of its own period, and corrections of periods that were closed before, by what had come late. The '
+	'lines of a period, added up over all closings, are what was billed of it. There is no line for nothing.';
+COMMENT ON COLUMN billing.usage_closing_lines.closing_start IS 'Of the period with which it is billed.';
+COMMENT ON COLUMN billing.usage_closing_lines.period_start IS 'Of the period in which it was used.';
+COMMENT ON COLUMN billing.usage_closing_lines.quantity IS
+	'In the metric''s unit; of weighted to the millionth. Of a correction the difference, which may be below 0.';
+COMMENT ON COLUMN billing.usage_closing_lines.from_quarter IS
+	'The same as if the period began with the quarter of an hour that its start is in: once retention has removed the events of that '
+	'quarter, later differences are taken from it, as the totals of quarters are kept.';
+COMMENT ON COLUMN billing.usage_closing_lines.in_quarters IS
+	'The same as if it also ended where the quarter of its end begins: for when the events of that one are gone, too. What came late '
+	'into the quarter between two periods then counts with the later one. Sums stay exact so; a level changes by what it has changed by there.';
+CREATE INDEX usage_closing_lines_period ON billing.usage_closing_lines (organization_id, period_start, metric);
+
+CREATE FUNCTION billing.keep_closings() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RAISE EXCEPTION 'billing.% is append-only', TG_TABLE_NAME
+		USING ERRCODE = 'JB008', HINT = 'What has changed since becomes a correction of the next closing.';
+END
+$$;
+COMMENT ON FUNCTION billing.keep_closings() IS 'Trigger of closings and their lines: rows never change.';
+CREATE TRIGGER keep_closings BEFORE UPDATE OR DELETE ON billing.usage_closings
+	FOR EACH ROW EXECUTE FUNCTION billing.keep_closings();
+CREATE TRIGGER keep_closings BEFORE UPDATE OR DELETE ON billing.usage_closing_lines
+	FOR EACH ROW EXECUTE FUNCTION billing.keep_closings();
+SELECT pg_extension_config_dump('billing.usage_closings', '');
+SELECT pg_extension_config_dump('billing.usage_closing_lines', '');
+
+CREATE FUNCTION billing.close_usage_period(organization_id text, start_at timestamptz, end_at timestamptz)
+RETURNS TABLE (metric text, kind text, period_start timestamptz, period_end timestamptz, quantity numeric)
+LANGUAGE c VOLATILE SECURITY DEFINER ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_close_usage_period';
+COMMENT ON FUNCTION billing.close_usage_period(text, timestamptz, timestamptz) IS
+	'Closes [start_at, end_at) for billing. Returns its usage per metric (kind usage), and for each period that was closed before what has '
+	'come late (kind correction): late events, voids and corrections, also of transactions that were open when it was closed. Metrics with '
+	'nothing have no row. Each event is in exactly one row of some closing. Again: the same rows. Two closings of one organisation wait for each other. '
+	'Errors: 22023 end_at is not after start_at, or start_at inside a quarter of an hour whose events retention has removed; JB008 it '
+	'overlaps another closed period, or is not over.';
+
+CREATE FUNCTION billing.preview_usage_period(organization_id text, start_at timestamptz, end_at timestamptz)
+RETURNS TABLE (metric text, kind text, period_start timestamptz, period_end timestamptz, quantity numeric)
+LANGUAGE c STABLE SECURITY DEFINER ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_preview_usage_period';
+COMMENT ON FUNCTION billing.preview_usage_period(text, timestamptz, timestamptz) IS
+	'The rows that close_usage_period() would return now, without closing anything; the period need not be over. Errors: as there.';
+
+CREATE FUNCTION billing.late_usage(organization_id text)
+RETURNS TABLE (metric text, period_start timestamptz, period_end timestamptz, quantity numeric)
+LANGUAGE c STABLE SECURITY DEFINER ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_late_usage';
+COMMENT ON FUNCTION billing.late_usage(text) IS
+	'What has come late into closed periods of the organisation and is in no closing yet: the corrections of the next one.';
+
+CREATE VIEW billing.usage_late AS
+	SELECT c.organization_id, l.metric, l.period_start, l.period_end, l.quantity
+	FROM (SELECT DISTINCT u.organization_id FROM billing.usage_closings AS u) AS c
+	CROSS JOIN LATERAL billing.late_usage(c.organization_id) AS l;
+COMMENT ON VIEW billing.usage_late IS
+	'Usage that came into a period after it was closed, and is in no closing yet. The next closing of the organisation takes it over.';

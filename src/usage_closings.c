@@ -1,0 +1,522 @@
+/*-------------------------------------------------------------------------
+ *
+ * usage_closings.c
+ *	  close_usage_period(): what is billed of a period, once and for all.
+ *
+ * A closing writes down the usage of its period and, of every period that was
+ * closed before, the difference between what it comes to now and what was
+ * billed of it so far.  Nothing is said of single events: one that a closing
+ * does not see, because its transaction is open, makes the difference of the
+ * next one.  For that each closing has to see all that those before it saw, and
+ * their lines.  So closings of one organisation wait for each other, and read
+ * on a snapshot that is taken then, whatever the isolation of the caller.
+ *
+ * Events of a quarter of an hour may be gone (usage_retention) when a period
+ * that begins or ends inside of it changes.  Whole quarters are still known, so
+ * from then on differences are taken of the period as if it began, or began
+ * and ended, with such a quarter: what lies between two periods then counts
+ * with the later one, as it does there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "subjects.h"
+
+#include "access/table.h"
+#include "check.h"
+#include "common/hashfn.h"
+#include "errors.h"
+#include "storage/lock.h"
+#include "usage.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+
+/* Of advisory locks; the functions of SQL use 1 and 2, the worker 3. */
+#define ADVISORY_SPACE 4
+
+/* Of a level over time: the average to so many decimals, as a division has no end. */
+#define WEIGHTED_DECIMALS 6
+
+/* One organisation, as the active snapshot has it. */
+typedef struct Scope
+{
+	const char *organization_id;
+	const UsageTail *tail;
+	List *meters;
+} Scope;
+
+static Arg
+moment(TimestampTz at)
+{
+	return arg_datum(TimestampTzGetDatum(at), false);
+}
+
+static Numeric
+zero(void)
+{
+	return int64_to_numeric(0);
+}
+
+static Numeric
+trimmed(Numeric value)
+{
+	return DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(value)));
+}
+
+/* ------------------------------------------------------------------------
+ * What there is
+ * ------------------------------------------------------------------------
+ */
+static Numeric
+used_in(const Scope *scope, const Meter *meter, UsageRange range)
+{
+	Numeric quantity;
+
+	/* cut, a short period may have nothing left; what is carried has no beginning */
+	if (range.start >= range.end && (!meter->carried || meter->aggregation == AGGREGATE_WEIGHTED))
+		return zero();
+	quantity = usage_quantity(scope->organization_id, meter, scope->tail, range);
+	if (meter->aggregation == AGGREGATE_WEIGHTED)
+		quantity = DatumGetNumeric(DirectFunctionCall2(numeric_round, NumericGetDatum(quantity),
+													   Int32GetDatum(WEIGHTED_DECIMALS)));
+	return trimmed(quantity);
+}
+
+/* The period, cut as it is still known after its events are gone. */
+static UsageRange
+cut_of(UsageRange period, UsageCut cut)
+{
+	if (cut != CUT_EXACT)
+		period.start = usage_bucket(period.start);
+	if (cut == CUT_IN_QUARTERS)
+		period.end = usage_bucket(period.end);
+	return period;
+}
+
+static bool
+is_known(TimestampTz edge)
+{
+	return usage_bucket(edge) == edge || usage_bucket(edge) >= usage_tables()->raw_since;
+}
+
+/* The first one that is known. */
+static UsageCut
+known_cut(UsageRange period)
+{
+	if (!is_known(period.end))
+		return CUT_IN_QUARTERS;
+	return is_known(period.start) ? CUT_EXACT : CUT_FROM_QUARTER;
+}
+
+static bool
+same_range(UsageRange a, UsageRange b)
+{
+	return a.start == b.start && a.end == b.end;
+}
+
+/* Of the next cut, when the one before is known: sums take the events between the two. */
+static Numeric
+used_in_next(const Scope *scope, const Meter *meter, UsageRange before, UsageRange range,
+			 Numeric quantity)
+{
+	bool adds = meter->aggregation == AGGREGATE_SUM || meter->aggregation == AGGREGATE_COUNT;
+
+	if (same_range(before, range))
+		return quantity;
+	if (!adds || meter->carried || range.start >= range.end)
+		return used_in(scope, meter, range);
+	if (range.start < before.start)
+		quantity = numeric_plus(quantity,
+								used_in(scope, meter, (UsageRange){range.start, before.start}));
+	if (range.end < before.end)
+		quantity = numeric_minus(quantity,
+								 used_in(scope, meter, (UsageRange){range.end, before.end}));
+	return trimmed(quantity);
+}
+
+/* amounts[] from the first cut on. */
+static void
+amounts_in(const Scope *scope, const Meter *meter, UsageRange period, UsageCut first,
+		   Numeric *amounts)
+{
+	amounts[first] = used_in(scope, meter, cut_of(period, first));
+	for (int cut = first + 1; cut < USAGE_CUTS; cut++)
+		amounts[cut] = used_in_next(scope, meter, cut_of(period, cut - 1), cut_of(period, cut),
+									amounts[cut - 1]);
+}
+
+/* ------------------------------------------------------------------------
+ * Lines
+ * ------------------------------------------------------------------------
+ */
+static UsageLine *
+line_new(const char *metric, bool correction, UsageRange period)
+{
+	UsageLine *line = palloc0(sizeof(UsageLine));
+
+	strlcpy(line->metric, metric, sizeof(line->metric));
+	line->correction = correction;
+	line->period = period;
+	return line;
+}
+
+static bool
+is_something(const UsageLine *line)
+{
+	for (int cut = CUT_EXACT; cut < USAGE_CUTS; cut++)
+	{
+		if (numeric_order(line->amounts[cut], zero()) != 0)
+			return true;
+	}
+	return false;
+}
+
+static List *
+add_line(List *lines, UsageLine *line)
+{
+	return is_something(line) ? lappend(lines, line) : lines;
+}
+
+static void
+row_amounts(int64 row, int column, Numeric *amounts)
+{
+	bool isnull;
+
+	for (int cut = CUT_EXACT; cut < USAGE_CUTS; cut++)
+		amounts[cut] = DatumGetNumericCopy(rows_datum(SPI_tuptable, row, column + cut, &isnull));
+}
+
+QUERY(
+	read_billed,
+	"SELECT coalesce(sum(quantity), 0), coalesce(sum(from_quarter), 0), coalesce(sum(in_quarters), 0) "
+	"FROM billing.usage_closing_lines WHERE organization_id = $1 AND period_start = $2 AND metric = $3",
+	TEXTOID, TIMESTAMPTZOID, TEXTOID);
+
+/* The cuts that are not known any more, and never again, follow the first one that is. */
+static UsageLine *
+correction_of(const Scope *scope, const Meter *meter, UsageRange period)
+{
+	UsageLine *line = line_new(meter->metric, true, period);
+	UsageCut first = known_cut(period);
+	Numeric now[USAGE_CUTS];
+	Numeric billed[USAGE_CUTS];
+
+	amounts_in(scope, meter, period, first, now);
+	READ(read_billed, arg_text(scope->organization_id), moment(period.start),
+		 arg_text(meter->metric));
+	row_amounts(0, 1, billed);
+	for (int cut = CUT_EXACT; cut < USAGE_CUTS; cut++)
+	{
+		int known = Max(cut, (int) first);
+
+		line->amounts[cut] = trimmed(numeric_minus(now[known], billed[known]));
+	}
+	return line;
+}
+
+/*
+ * What retention had left behind when a closing looked at it stays as it is:
+ * nothing is added to it any more.
+ */
+QUERY(
+	read_closed,
+	"SELECT period_start, period_end FROM billing.usage_closings WHERE organization_id = $1 "
+	"AND period_end > (SELECT coalesce(max(c.raw_since), '-infinity') FROM billing.usage_closings AS c WHERE c.organization_id = $1) "
+	"ORDER BY period_start",
+	TEXTOID);
+
+static List *
+corrections_of(const Scope *scope)
+{
+	int64 count = READ(read_closed, arg_text(scope->organization_id));
+	Rows rows = rows_keep();
+	List *lines = NIL;
+
+	for (int64 i = 0; i < count; i++)
+	{
+		UsageRange period = {rows_time(rows, i, 1), rows_time(rows, i, 2)};
+		ListCell *cell;
+
+		foreach (cell, scope->meters)
+			lines = add_line(lines, correction_of(scope, lfirst(cell), period));
+	}
+	return lines;
+}
+
+static List *
+usage_of(const Scope *scope, UsageRange period)
+{
+	List *lines = NIL;
+	ListCell *cell;
+
+	foreach (cell, scope->meters)
+	{
+		const Meter *meter = lfirst(cell);
+		UsageLine *line = line_new(meter->metric, false, period);
+
+		amounts_in(scope, meter, period, CUT_EXACT, line->amounts);
+		lines = add_line(lines, line);
+	}
+	return lines;
+}
+
+/* ------------------------------------------------------------------------
+ * Closings
+ * ------------------------------------------------------------------------
+ */
+QUERY(list_meters, "SELECT metric FROM billing.meters ORDER BY metric", InvalidOid);
+
+static Scope
+scope_open(const char *organization_id)
+{
+	Scope scope = {organization_id, usage_tail(organization_id), NIL};
+	int64 count = READ(list_meters, arg_null());
+	Rows rows = rows_keep();
+
+	for (int64 i = 0; i < count; i++)
+	{
+		const Meter *meter = meter_named(rows_text(rows, i, 1));
+
+		/* made by a transaction that is not over, and unknown to the rules: not used yet */
+		if (meter != NULL)
+			scope.meters = lappend(scope.meters, (void *) meter);
+	}
+	return scope;
+}
+
+QUERY(
+	read_lines,
+	"SELECT metric, kind = 'correction', period_start, period_end, quantity, from_quarter, in_quarters FROM billing.usage_closing_lines "
+	"WHERE organization_id = $1 AND closing_start = $2 ORDER BY kind DESC, period_start, metric",
+	TEXTOID, TIMESTAMPTZOID);
+
+static List *
+lines_of_closing(const char *organization_id, TimestampTz start)
+{
+	int64 count = READ(read_lines, arg_text(organization_id), moment(start));
+	List *lines = NIL;
+
+	for (int64 i = 0; i < count; i++)
+	{
+		UsageLine *line = line_new(row_text(i, 1), row_bool(i, 2),
+								   (UsageRange){row_time(i, 3), row_time(i, 4)});
+
+		row_amounts(i, 5, line->amounts);
+		lines = lappend(lines, line);
+	}
+	return lines;
+}
+
+QUERY(read_overlapping,
+	  "SELECT period_start, period_end FROM billing.usage_closings WHERE organization_id = $1 "
+	  "AND period_start < $3 AND period_end > $2 ORDER BY period_start LIMIT 1",
+	  TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+
+/* True when this very period is closed; JB008 when another one overlaps it. */
+static bool
+is_closed(const char *organization_id, UsageRange period)
+{
+	UsageRange other;
+
+	if (READ(read_overlapping, arg_text(organization_id), moment(period.start),
+			 moment(period.end)) == 0)
+		return false;
+	other = (UsageRange){row_time(0, 1), row_time(0, 2)};
+	if (other.start == period.start && other.end == period.end)
+		return true;
+	ereport(ERROR,
+			(errcode(ERRCODE_JB_STATE), errmsg("the period overlaps one that is closed"),
+			 errdetail("Usage of \"%s\" from %s to %s was closed.", organization_id,
+					   pstrdup(timestamptz_to_str(other.start)),
+					   pstrdup(timestamptz_to_str(other.end))),
+			 errhint("Begin where the last closed period ends: billing.usage_closings has them.")));
+}
+
+static void
+check_period(UsageRange period)
+{
+	if (period.end > period.start && !TIMESTAMP_NOT_FINITE(period.start) &&
+		!TIMESTAMP_NOT_FINITE(period.end))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("end_at is not after start_at, or one of them is infinite"),
+			 errdetail("The period is from %s to %s.", pstrdup(timestamptz_to_str(period.start)),
+					   pstrdup(timestamptz_to_str(period.end))),
+			 errhint("Periods are half-open: end_at is the first moment that does not count.")));
+}
+
+List *
+usage_period_preview(const char *organization_id, UsageRange period)
+{
+	Relation events;
+	Scope scope;
+	List *lines;
+
+	check_period(period);
+	if (is_closed(organization_id, period))
+		return lines_of_closing(organization_id, period.start);
+	/* no partition is removed meanwhile */
+	events = table_open(usage_tables()->events, AccessShareLock);
+	scope = scope_open(organization_id);
+	lines = list_concat(usage_of(&scope, period), corrections_of(&scope));
+	table_close(events, AccessShareLock);
+	return lines;
+}
+
+/* Until the end of the transaction, also of one that is prepared. */
+static void
+lock_closings(const char *organization_id)
+{
+	uint64 hash = hash_bytes_extended((const unsigned char *) organization_id,
+									  strlen(organization_id), 0);
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, ADVISORY_SPACE);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+static void
+check_over(const char *organization_id, UsageRange period)
+{
+	TimestampTz now = clock_now(organization_id);
+
+	if (period.end <= now)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_JB_STATE), errmsg("the period is not over"),
+			 errdetail("It ends at %s, and it is %s.", pstrdup(timestamptz_to_str(period.end)),
+					   pstrdup(timestamptz_to_str(now))),
+			 errhint("billing.preview_usage_period() says what it comes to so far.")));
+}
+
+QUERY(
+	insert_closing,
+	"INSERT INTO billing.usage_closings (organization_id, period_start, period_end, raw_since) VALUES ($1, $2, $3, $4)",
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+QUERY(
+	insert_line,
+	"INSERT INTO billing.usage_closing_lines (organization_id, closing_start, metric, kind, period_start, period_end, "
+	"quantity, from_quarter, in_quarters) "
+	"VALUES ($1, $2, $3, CASE WHEN $4 THEN 'correction' ELSE 'usage' END, $5, $6, $7, $8, $9)",
+	TEXTOID, TIMESTAMPTZOID, TEXTOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, NUMERICOID,
+	NUMERICOID, NUMERICOID);
+
+static Arg
+number(Numeric value)
+{
+	return arg_datum(NumericGetDatum(value), false);
+}
+
+static void
+write_closing(const char *organization_id, UsageRange period, const List *lines)
+{
+	ListCell *cell;
+
+	RUN(insert_closing, arg_text(organization_id), moment(period.start), moment(period.end),
+		moment(usage_tables()->raw_since));
+	foreach (cell, lines)
+	{
+		const UsageLine *line = lfirst(cell);
+
+		RUN(insert_line, arg_text(organization_id), moment(period.start), arg_text(line->metric),
+			arg_bool(line->correction), moment(line->period.start), moment(line->period.end),
+			number(line->amounts[CUT_EXACT]), number(line->amounts[CUT_FROM_QUARTER]),
+			number(line->amounts[CUT_IN_QUARTERS]));
+	}
+}
+
+List *
+usage_period_close(const char *organization_id, UsageRange period)
+{
+	Relation events;
+	List *lines;
+
+	check_period(period);
+	check_over(organization_id, period);
+	/* before the snapshot: no partition is removed after it */
+	events = table_open(usage_tables()->events, AccessShareLock);
+	lock_closings(organization_id);
+	/* what this transaction has recorded counts */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	lines = usage_period_preview(organization_id, period);
+	if (!is_closed(organization_id, period))
+		write_closing(organization_id, period, lines);
+	PopActiveSnapshot();
+	table_close(events, NoLock);
+	return lines;
+}
+
+/* ------------------------------------------------------------------------
+ * SQL functions
+ * ------------------------------------------------------------------------
+ */
+static void
+put_lines(ReturnSetInfo *result, const List *lines, bool all_are_late)
+{
+	ListCell *cell;
+
+	foreach (cell, lines)
+	{
+		const UsageLine *line = lfirst(cell);
+		Datum values[5];
+		bool nulls[5] = {false};
+		int n = 0;
+
+		/* it has changed a quarter at an edge of its period only */
+		if (numeric_order(line->amounts[CUT_EXACT], zero()) == 0)
+			continue;
+		values[n++] = CStringGetTextDatum(line->metric);
+		if (!all_are_late)
+			values[n++] = CStringGetTextDatum(line->correction ? "correction" : "usage");
+		values[n++] = TimestampTzGetDatum(line->period.start);
+		values[n++] = TimestampTzGetDatum(line->period.end);
+		values[n++] = NumericGetDatum(line->amounts[CUT_EXACT]);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+}
+
+static Datum
+answer_period(FunctionCallInfo fcinfo, List *(*find)(const char *, UsageRange))
+{
+	char *organization_id = ARG_TEXT(0);
+
+	check_given("organization_id", organization_id != NULL && *organization_id != '\0');
+	check_given("start_at", !PG_ARGISNULL(1));
+	check_given("end_at", !PG_ARGISNULL(2));
+	InitMaterializedSRF(fcinfo, 0);
+	db_open();
+	put_lines(
+		(ReturnSetInfo *) fcinfo->resultinfo,
+		find(organization_id, (UsageRange){PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2)}),
+		false);
+	db_close();
+	return (Datum) 0;
+}
+
+SQL_FUNCTION(billing_close_usage_period)
+{
+	return answer_period(fcinfo, usage_period_close);
+}
+
+SQL_FUNCTION(billing_preview_usage_period)
+{
+	return answer_period(fcinfo, usage_period_preview);
+}
+
+SQL_FUNCTION(billing_late_usage)
+{
+	char *organization_id = ARG_TEXT(0);
+	Relation events;
+	Scope scope;
+
+	check_given("organization_id", organization_id != NULL);
+	InitMaterializedSRF(fcinfo, 0);
+	db_open();
+	events = table_open(usage_tables()->events, AccessShareLock);
+	scope = scope_open(organization_id);
+	put_lines((ReturnSetInfo *) fcinfo->resultinfo, corrections_of(&scope), true);
+	table_close(events, AccessShareLock);
+	db_close();
+	return (Datum) 0;
+}
