@@ -6,7 +6,8 @@
  * quota.c has consume() and check_quota(), quota_reservations.c what is
  * reserved for a while.  quota_limits.c knows how much an organisation may
  * use and in which period; quota_counters.c how much it has used, in the one
- * row per organisation and metric that everybody who counts changes last.
+ * row per organisation and metric that everybody who counts changes last;
+ * quota_shards.c does so where Citus has that row.
  *
  * An event of an enforced metric changes the counter in its own transaction.
  * The counter belongs to one period; it moves on to the next one under its
@@ -50,6 +51,7 @@ extern UsageRange quota_range(const Quota *quota, TimestampTz now);
 /* The row of an organisation and metric, as it was read. */
 typedef struct Counter
 {
+	bool on_shard; /* then the next three, and "at", are not used */
 	Relation relation;
 	Relation index;
 	TupleTableSlot *slot;
@@ -85,6 +87,15 @@ extern Numeric counter_amount(const Meter *meter, const UsageRow *row);
 /* Of a store: notes what a row adds, and adds it, in the order of counters. */
 extern List *counters_note(List *counts, const UsageRow *row);
 extern void counters_apply(List *counts);
+
+/* ------------------------------------------------------------------------
+ * quota_shards.c, for quota_counters.c: where usage is distributed
+ * ------------------------------------------------------------------------
+ */
+/* With found, period and quantities as they are now. */
+extern void shard_counter_read(Counter *counter);
+/* As counter_write(). */
+extern bool shard_counter_write(Counter *counter, Numeric used, Numeric reserved);
 
 /* ------------------------------------------------------------------------
  * quota.c

@@ -4,12 +4,6 @@
 SELECT plan(58);
 -- dates in here grow old
 UPDATE billing.settings SET value = '50 years' WHERE name = 'usage_retention';
-\if :{?marked}
-INSERT INTO billing.usage_rollup_state (bound_to, base, distributed) VALUES (billing.database_binding(), 0, true);
-\endif
-\if :{?shards}
-SELECT billing.distribute_usage(:shards) \gset
-\endif
 
 -- The order is one of many; the seed says which.
 SELECT coalesce(nullif(current_setting('usage_core.seed', true), '')::float8, extract(microseconds FROM clock_timestamp()) / 60000000) AS seed \gset
