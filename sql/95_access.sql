@@ -142,6 +142,9 @@ BEGIN
 	FROM (VALUES ('USAGE', 'SCHEMA billing', has_schema_privilege(grant_on_nodes.role, 'billing', 'USAGE')),
 				 ('EXECUTE', 'FUNCTION billing.sees_all_organizations()',
 				  has_function_privilege(grant_on_nodes.role, 'billing.sees_all_organizations()', 'EXECUTE')),
+				 ('EXECUTE', 'FUNCTION billing.usage_tail_start()', has_function_privilege(grant_on_nodes.role, 'billing.usage_tail_start()', 'EXECUTE')),
+				 ('EXECUTE', 'FUNCTION billing.in_usage_tail(bigint)',
+				  has_function_privilege(grant_on_nodes.role, 'billing.in_usage_tail(bigint)', 'EXECUTE')),
 				 ('SELECT', 'TABLE billing.all_organizations',
 				  has_table_privilege(grant_on_nodes.role, 'billing.all_organizations', 'SELECT'))) AS o (privilege, object, granted);
 	EXECUTE 'SELECT string_agg(DISTINCT r.result, '' '') FROM pg_catalog.run_command_on_workers($1) AS r WHERE NOT r.success'
@@ -290,7 +293,7 @@ FROM (VALUES
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
 	 'usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
-	 'usage_tail reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
+	 'usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)

@@ -116,8 +116,8 @@ SQL_FUNCTION(billing_reserve_usage)
  * commit_reservation() and release_reservation()
  * ------------------------------------------------------------------------
  */
-QUERY(find_reservation, "SELECT organization_id FROM billing.usage_reservations WHERE id = $1",
-	  UUIDOID);
+QUERY_CUSTOM(find_reservation,
+			 "SELECT organization_id FROM billing.usage_reservations WHERE id = $1", UUIDOID);
 QUERY(lock_reservation,
 	  "SELECT metric, quantity, expires_at, state FROM billing.usage_reservations "
 	  "WHERE organization_id = $1 AND id = $2 FOR UPDATE",
@@ -260,7 +260,7 @@ SQL_FUNCTION(billing_release_reservation)
  * ------------------------------------------------------------------------
  */
 /* SKIP LOCKED: somebody is about to commit or release it. */
-QUERY(
+QUERY_CUSTOM(
 	end_expired,
 	"WITH expired AS MATERIALIZED (SELECT r.id FROM billing.usage_reservations AS r "
 	"WHERE r.organization_id = $1 AND r.metric = $2 AND r.state = 'open' AND r.expires_at <= $3 "
@@ -269,7 +269,7 @@ QUERY(
 	"WHERE r.organization_id = $1 AND r.id = e.id RETURNING r.quantity), "
 	"freed AS (UPDATE billing.usage_counters AS c "
 	"SET reserved = greatest(c.reserved - (SELECT sum(quantity) FROM ended), 0) "
-	"WHERE c.organization_id = $1 AND c.metric = $2 AND EXISTS (SELECT FROM ended)) "
+	"WHERE c.organization_id = $1 AND c.metric = $2 AND EXISTS (SELECT 1 FROM ended)) "
 	"SELECT 1 FROM ended",
 	TEXTOID, TEXTOID, TIMESTAMPTZOID);
 

@@ -171,6 +171,9 @@ extern Oid usage_limits_mark(void);
 #define USAGE_PARTS       4096
 #define USAGE_PART_EVENTS 16384
 
+/* Is this one of those that Citus has shards on, and not the coordinator? */
+extern bool usage_is_on_a_node(void);
+
 /* The first number that the current transaction gives to its events. */
 extern int64 usage_transaction(const UsageTables *tables);
 

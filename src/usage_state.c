@@ -204,6 +204,28 @@ QUERY(
 	"SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = 'billing.usage_events'::regclass",
 	InvalidOid);
 
+static bool
+has_citus(void)
+{
+	return OidIsValid(get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE));
+}
+
+bool
+usage_is_on_a_node(void)
+{
+	Identity identity;
+	bool is;
+
+	if (!has_citus())
+		return false;
+	identity = identity_take_owner();
+	db_open();
+	is = READ(citus_group, arg_null()) > 0 && row_int4(0, 1) != 0;
+	db_close();
+	identity_give_back(identity);
+	return is;
+}
+
 /*
  * Rows that are written past the executor would stay here, in a table that
  * Citus only uses as a name.
@@ -211,7 +233,7 @@ QUERY(
 static void
 check_citus(void)
 {
-	if (!OidIsValid(get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE)))
+	if (!has_citus())
 		return;
 	if (RUN(citus_group, arg_null()) > 0 && row_int4(0, 1) != 0)
 		ereport(ERROR,
