@@ -78,7 +78,7 @@ sql("SELECT billing.record_usage('before', 'api_calls', 6)");
 is(sql('SELECT billing.distribute_usage(8)'), 't', 'usage is distributed');
 is(sql('SELECT billing.distribute_usage()'), 'f', 'once');
 is(sql("SELECT count(DISTINCT colocationid) || ' ' || count(*) FROM pg_dist_partition WHERE logicalrelid = ANY (SELECT format('billing.%I', t)::regclass FROM unnest(billing.distributed_tables()) AS t)"),
-	'1 5', 'all of its tables, side by side');
+	'1 7', 'all of its tables, side by side');
 cmp_ok(sql('SELECT count(DISTINCT nodeid) FROM pg_dist_shard_placement AS p JOIN pg_dist_node AS n ON n.nodename = p.nodename AND n.nodeport = p.nodeport'), '==', 2, 'on both nodes');
 is(used('before'), '11', 'totals and tail came along');
 is(used('before', 'storage'), '77', 'levels, too');
@@ -126,6 +126,99 @@ is(sql('SELECT count(*) FROM billing.usage_dirty'), '0', 'with no mark left');
 is(sql($summary), sql($raw), 'and the summaries over them');
 
 # ---------------------------------------------------------------------------
+# Reports and views are what the events come to, before a rollup and after.
+
+sql("INSERT INTO billing.meters (metric, aggregation, property, dimensions) VALUES ('visits', 'sum', NULL, '{region}'), ('people', 'unique', 'person', '{region}'), ('peak', 'max', NULL, '{region}')");
+my $visits = sub {
+	my ($from, $to) = @_;
+
+	sql("SELECT count(billing.record_usage('org_' || i % 5, metric, 1 + i % 7, date_trunc('month', now()) + i * interval '20 seconds' - interval '4 minutes', "
+		  . "properties => jsonb_build_object('region', (ARRAY['eu', 'us', 'mx'])[1 + i % 3], 'person', 'p' || i % 11))) "
+		  . "FROM generate_series($from, $to) AS i, (VALUES ('visits'), ('people'), ('peak')) AS m (metric)");
+};
+my $span = "date_trunc('month', now()) - interval '3 minutes', date_trunc('month', now()) + interval '25 minutes'";
+my $in_span = "occurred_at >= date_trunc('month', now()) - interval '3 minutes' AND occurred_at < date_trunc('month', now()) + interval '25 minutes'";
+my %result = (visits => 'trim_scale(sum(quantity))', people => "count(DISTINCT properties ->> 'person')", peak => 'trim_scale(max(quantity))');
+my @views = (
+	[ 'usage_daily', "SELECT organization_id, day, quantity, events FROM billing.usage_daily WHERE metric = 'visits' ORDER BY 1, 2",
+		"SELECT organization_id, (occurred_at AT TIME ZONE 'UTC')::date, trim_scale(sum(quantity)), count(*) FROM billing.usage_events WHERE metric = 'visits' GROUP BY 1, 2 ORDER BY 1, 2" ],
+	[ 'usage_top', "SELECT rank, organization_id, quantity FROM billing.usage_top WHERE metric = 'visits' ORDER BY 1, 2",
+		"SELECT rank() OVER (ORDER BY q DESC), o, q FROM (SELECT organization_id AS o, trim_scale(sum(quantity)) AS q FROM billing.usage_events WHERE metric = 'visits' AND occurred_at >= date_trunc('month', now(), 'UTC') GROUP BY 1) AS s ORDER BY 1, 2" ],
+	[ 'usage_report', "SELECT organization_id, quantity FROM billing.usage_report WHERE metric = 'visits' AND quantity > 0 ORDER BY 1",
+		"SELECT organization_id, trim_scale(sum(quantity)) FROM billing.usage_events WHERE metric = 'visits' AND occurred_at >= date_trunc('month', now(), 'UTC') GROUP BY 1 ORDER BY 1" ]);
+
+sub reports_are_exact
+{
+	my ($when) = @_;
+
+	foreach my $metric (sort keys %result)
+	{
+		is(sql("SELECT o, r.dimensions ->> 'region', r.quantity, r.events FROM (SELECT 'org_' || i AS o FROM generate_series(0, 4) AS i) AS s, billing.usage_by_dimension(o, '$metric', NULL, $span) AS r ORDER BY 1, 2"),
+			sql("SELECT organization_id, properties ->> 'region', $result{$metric}, count(*) FROM billing.usage_events WHERE metric = '$metric' AND $in_span GROUP BY 1, 2 ORDER BY 1, 2"),
+			"$metric by dimension, $when");
+		is(sql("SELECT o, billing.usage_quantity(o, '$metric', $span, '{\"region\": \"mx\"}') FROM (SELECT 'org_' || i AS o FROM generate_series(0, 4) AS i) AS s ORDER BY 1"),
+			sql("SELECT organization_id, $result{$metric} FROM billing.usage_events WHERE metric = '$metric' AND $in_span AND properties ->> 'region' = 'mx' GROUP BY 1 ORDER BY 1"),
+			"a slice of $metric, $when");
+	}
+	is(sql("SELECT sum(quantity), sum(events) FROM billing.usage_series('org_1', 'visits', $span, '10 minutes')"),
+		sql("SELECT trim_scale(sum(quantity)), count(*) FROM billing.usage_events WHERE organization_id = 'org_1' AND metric = 'visits' AND $in_span"), "a series, $when");
+	is(sql($_->[1]), sql($_->[2]), "$_->[0], $when") foreach @views;
+}
+
+$visits->(1, 60);
+reports_are_exact('by marks');
+sql('CALL billing.run_worker()');
+reports_are_exact('from totals');
+$visits->(61, 90);
+reports_are_exact('from both');
+is(sql("SELECT sum(quantity) FROM billing.usage_tail WHERE metric = 'visits'"), sql("SELECT sum(quantity) FROM billing.usage_events AS u WHERE metric = 'visits' AND EXISTS "
+		. "(SELECT 1 FROM billing.usage_dirty AS d WHERE d.organization_id = u.organization_id AND d.metric = u.metric AND d.bucket = date_bin('15 minutes', u.occurred_at, '2000-01-01 00:00+00'))"),
+	'the tail is what marks stand for');
+
+# ---------------------------------------------------------------------------
+# Limits: as many as fit, and not one more.
+
+sql("INSERT INTO billing.features (feature, kind) VALUES ('jobs', 'limit'), ('runs', 'limit')");
+sql("SELECT billing.set_plan_feature('free', 'jobs', '150'), billing.set_plan_feature('free', 'runs', '1000000'), billing.create_meter('jobs', enforced => true), billing.create_meter('runs', enforced => true)");
+
+my $counted = "SELECT (SELECT used || '+' || reserved FROM billing.usage_counters WHERE organization_id = '%1\$s' AND metric = '%2\$s') || ' ' || (SELECT trim_scale(sum(quantity)) FROM billing.usage_events WHERE organization_id = '%1\$s' AND metric = '%2\$s')";
+my @consumers = map {
+	my $pid = fork() // die "fork: $!";
+
+	if ($pid == 0)
+	{
+		my $connstr = $coordinator->connstr('postgres');
+
+		open my $psql, '|-', 'psql', '-X', '-q', '-o', '/dev/null', '-d', $connstr or die $!;
+		print $psql "SELECT billing.consume('limited', 'jobs');\n" x 40;
+		close $psql;
+		POSIX::_exit($? >> 8);
+	}
+	$pid;
+} 1 .. 8;
+waitpid($_, 0) foreach @consumers;
+is(sql(sprintf($counted, 'limited', 'jobs')), '150+0 150', 'eight connections consume exactly the limit');
+is(used('limited', 'jobs'), '150', 'says the summary');
+is(sql("SELECT billing.consume('limited', 'jobs'), billing.check_quota('limited', 'jobs')"), 'f|f', 'and no more');
+is(sql("SELECT billing.consume('other', 'jobs', 100, 'c'), billing.consume('other', 'jobs', 100, 'd'), billing.consume('other', 'jobs', 50, 'd'), billing.consume('other', 'jobs', 100, 'c')"), 't|f|t|t', 'a key that did not fit is free');
+my $reservation = sql("SELECT billing.reserve_usage('third', 'jobs', 60, '1 hour')");
+is(sql("SELECT billing.consume('third', 'jobs', 91), billing.consume('third', 'jobs', 90)"), 'f|t', 'what is reserved is held back');
+sql("SELECT billing.commit_reservation('$reservation', 20)");
+is(sql(sprintf($counted, 'third', 'jobs')), '110+0 110', 'and counts as what is committed');
+$reservation = sql("SELECT billing.reserve_usage('third', 'jobs', 40, '1 hour')");
+is(sql("SELECT billing.release_reservation('$reservation')"), 't', 'or is released');
+sql("SELECT billing.reserve_usage('third', 'jobs', 40, '1 microsecond')");
+is(sql("SELECT billing.consume('third', 'jobs', 40)"), 't', 'and when it expires it is free');
+sql("SELECT billing.record_usage('third', 'jobs', 7)");
+is(sql(sprintf($counted, 'third', 'jobs')), '157+0 157', 'what is recorded without a limit counts in it');
+sql("SELECT billing.record_usage('late', 'jobs', 9, date_trunc('month', now()) - interval '5 days')");
+sql("SELECT billing.close_usage_period('late', date_trunc('month', now()) - interval '1 month', date_trunc('month', now()))");
+sql("SELECT billing.record_usage('late', 'jobs', 4, date_trunc('month', now()) - interval '5 days')");
+is(sql("SELECT organization_id, metric, quantity FROM billing.usage_late"), 'late|jobs|4', 'what comes after a closing is late');
+sql('CALL billing.run_worker()');
+is(sql("SELECT string_agg(threshold::text, ' ' ORDER BY threshold) FROM billing.usage_alerts WHERE organization_id = 'limited'"), '50 75 90 100', 'and alerts are raised');
+
+# ---------------------------------------------------------------------------
 # Many at once, while everything dies now and then. A client repeats what was
 # not acknowledged; whoever looks sees at least what was acknowledged before.
 
@@ -141,7 +234,8 @@ sub client
 	{
 		my $script = join '', map {
 			my $minutes = $_ * 7 % 100;
-			"SELECT 'ack $_', billing.record_usage('crash_$client', 'api_calls', 2, now() - interval '$minutes minutes', 'key-$_');\n"
+			$client > $CONNECTIONS ? "SELECT 'ack $_', billing.consume('hot', 'runs', 2, 'key-$client-$_');\n"
+			  : "SELECT 'ack $_', billing.record_usage('crash_$client', 'api_calls', 2, now() - interval '$minutes minutes', 'key-$_');\n"
 		} $next .. $next + 19;
 
 		append_to_file("$scratch/$client.new", $script);
@@ -166,7 +260,7 @@ sub acknowledged
 
 my $end = Time::HiRes::time() + $SECONDS;
 my @pids;
-foreach my $client (1 .. $CONNECTIONS)
+foreach my $client (1 .. $CONNECTIONS + 2)
 {
 	my $pid = fork() // die "fork: $!";
 
@@ -233,6 +327,15 @@ foreach my $client (1 .. $CONNECTIONS)
 	is(sql("SELECT count(*) FROM billing.usage_keys WHERE organization_id = 'crash_$client'"), $keys, 'and has its key');
 }
 cmp_ok($total, '>', 100, 'there were some');
+foreach my $client ($CONNECTIONS + 1, $CONNECTIONS + 2)
+{
+	my $count = acknowledged($client);
+
+	cmp_ok($count, '>', 0, "client $client consumes");
+	is(sql("SELECT count(DISTINCT idempotency_key) FROM billing.usage_events WHERE organization_id = 'hot' AND idempotency_key = ANY (SELECT 'key-$client-' || i FROM generate_series(0, $count - 1) AS i)"), $count, 'each of it is an event');
+}
+like(sql(sprintf($counted, 'hot', 'runs')), qr/^(\d+)\+0 \1$/, 'the counter is what its events come to');
+is(sql("SELECT count(*) - count(DISTINCT idempotency_key) FROM billing.usage_events WHERE organization_id = 'hot'"), '0', 'and none is there twice');
 
 # ---------------------------------------------------------------------------
 # Retention, in sessions of their own: a partition that the totals hold goes from every node.
