@@ -6,7 +6,8 @@
  * usage.c and usage_import.c take events in: usage_rules.c says whether one
  * can be counted, usage_store.c writes it into the partition that
  * usage_partitions.c finds or makes.  usage_scan.c reads events back,
- * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals,
+ * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals
+ * (usage_groups.c),
  * usage_read.c for readers, with what usage_tail.c found.  usage_state.c knows
  * what the totals hold.  The functions for readers are in usage_summary.c and
  * usage_slices.c; what they share in usage_reader.c and usage_period.c.
@@ -390,6 +391,11 @@ typedef struct Level
 extern Levels *levels_new(void);
 extern void levels_add(const UsageEvent *event, void *levels);
 extern Level **levels_sorted(Levels *levels, int64 *count);
+
+/* Of unique: how many events have a value; a table is made for the first, in the current memory context. */
+extern void values_count(HTAB **values, const char *value, int64 events);
+/* How many values have events; NULL where there are none. */
+extern Numeric values_different(HTAB *values);
 
 extern Numeric numeric_plus(Numeric a, Numeric b);
 extern Numeric numeric_minus(Numeric a, Numeric b);

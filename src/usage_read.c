@@ -32,7 +32,7 @@ typedef struct Portion
 {
 	Jsonb *dimensions; /* the key of the hash table: values of those that are grouped by */
 	Fold fold;
-	HTAB *values;  /* of unique: ValueCount */
+	HTAB *values;  /* of unique */
 	Numeric level; /* of weighted; NULL for none */
 	int64 events;
 } Portion;
@@ -526,27 +526,6 @@ answer_latest(Question *question)
 	}
 }
 
-typedef struct ValueCount
-{
-	char value[256]; /* the key: at most 255 bytes, by usage_rules.c */
-	int64 events;
-} ValueCount;
-
-static void
-count_value(Portion *group, const char *value, int64 events)
-{
-	HASHCTL control = {
-		.keysize = 256, .entrysize = sizeof(ValueCount), .hcxt = CurrentMemoryContext};
-	bool found;
-	ValueCount *entry;
-
-	if (group->values == NULL)
-		group->values = hash_create("billing usage values", 256, &control,
-									HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	entry = hash_search(group->values, value, HASH_ENTER, &found);
-	entry->events = events + (found ? entry->events : 0);
-}
-
 static void
 add_value(const UsageEvent *event, void *context)
 {
@@ -558,7 +537,7 @@ add_value(const UsageEvent *event, void *context)
 		return;
 	value = meter_value(question->meter, DatumGetJsonbP(PointerGetDatum(event->properties)));
 	if (value != NULL)
-		count_value(group, text_to_cstring(value), event->kind == 'u' ? 1 : -1);
+		values_count(&group->values, text_to_cstring(value), event->kind == 'u' ? 1 : -1);
 }
 
 static void
@@ -574,23 +553,8 @@ answer_unique(Question *question)
 		Portion *group = group_of_row(question, &totals, i, 3);
 
 		if (group != NULL)
-			count_value(group, text_at(&totals, i, 1), int_at(&totals, i, 2));
+			values_count(&group->values, text_at(&totals, i, 1), int_at(&totals, i, 2));
 	}
-}
-
-static Numeric
-different_values(HTAB *values)
-{
-	HASH_SEQ_STATUS status;
-	ValueCount *entry;
-	int64 different = 0;
-
-	if (values == NULL)
-		return NULL;
-	hash_seq_init(&status, values);
-	while ((entry = hash_seq_search(&status)) != NULL)
-		different += entry->events > 0;
-	return int64_to_numeric(different);
 }
 
 /* Events and totals at one moment; on tables of this server the snapshot sees to that. */
@@ -719,7 +683,7 @@ found_in(const Portion *group, Aggregation aggregation)
 		case AGGREGATE_LATEST:
 			return group->fold.latest;
 		case AGGREGATE_UNIQUE:
-			return different_values(group->values);
+			return values_different(group->values);
 		default:
 			return group->level;
 	}

@@ -13,17 +13,17 @@
  *
  * What later events can change in other ways than by adding (a level that is
  * voided, an average over time) is added up again from the events of its
- * quarter of an hour.
+ * quarter of an hour.  usage_groups.c has what is added up in memory, and
+ * writes it.
  *
  *-------------------------------------------------------------------------
  */
-#include "usage.h"
+
+#include "usage_groups.h"
 
 #include "access/transam.h"
 #include "access/xact.h"
 #include "accounts.h"
-#include "columns.h"
-#include "common/hashfn.h"
 #include "subjects.h"
 #include "unit.h"
 #include "utils/fmgrprotos.h"
@@ -43,25 +43,6 @@
 /* Nobody tells the worker of usage: the tail that readers add is about so long. */
 #define ROLLUP_INTERVAL_MS 1000
 
-typedef struct TotalGroup
-{
-	struct TotalGroup *next; /* of the same slot */
-	uint32 hash;
-	text *organization_id;
-	const Meter *meter;
-	TimestampTz bucket;
-	Jsonb *dimensions;
-	text *value; /* of unique, in the table of values; else NULL */
-	Fold fold;
-} TotalGroup;
-
-typedef struct GroupTable
-{
-	TotalGroup **slots;
-	uint32 slot_count; /* a power of 2 */
-	uint32 count;
-} GroupTable;
-
 typedef struct Run
 {
 	MemoryContext memory;
@@ -74,263 +55,6 @@ typedef struct Run
 	GroupTable again; /* quarters of an hour that are added up from the events */
 	Jsonb *no_dimensions;
 } Run;
-
-/* ------------------------------------------------------------------------
- * Groups
- * ------------------------------------------------------------------------
- */
-static void
-groups_clear(GroupTable *table)
-{
-	table->slot_count = 1024;
-	table->count = 0;
-	table->slots = palloc0(sizeof(TotalGroup *) * table->slot_count);
-}
-
-static void
-groups_grow(GroupTable *table)
-{
-	uint32 slot_count = table->slot_count * 4;
-	TotalGroup **slots = palloc0(sizeof(TotalGroup *) * slot_count);
-
-	for (uint32 i = 0; i < table->slot_count; i++)
-	{
-		TotalGroup *next;
-
-		for (TotalGroup *group = table->slots[i]; group != NULL; group = next)
-		{
-			next = group->next;
-			group->next = slots[group->hash & (slot_count - 1)];
-			slots[group->hash & (slot_count - 1)] = group;
-		}
-	}
-	pfree(table->slots);
-	table->slots = slots;
-	table->slot_count = slot_count;
-}
-
-static uint32
-hash_varlena(const void *value)
-{
-	return value == NULL
-			   ? 0
-			   : hash_bytes((const unsigned char *) VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
-}
-
-static bool
-same_varlena(const void *a, const void *b)
-{
-	if (a == b)
-		return true;
-	if (a == NULL || b == NULL)
-		return false;
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		   memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
-static void *
-copy_varlena(const void *value)
-{
-	void *copy;
-
-	if (value == NULL)
-		return NULL;
-	copy = palloc(VARSIZE_ANY(value));
-	memcpy(copy, value, VARSIZE_ANY(value));
-	return copy;
-}
-
-/* The rules may have been read again meanwhile. */
-static bool
-is_meter(const Meter *a, const Meter *b)
-{
-	return a == b || strcmp(a->metric, b->metric) == 0;
-}
-
-static TotalGroup *
-group_of(GroupTable *table, const TotalGroup *wanted)
-{
-	uint32 hash = hash_varlena(wanted->organization_id);
-	TotalGroup *group;
-
-	hash = hash_combine(hash, hash_bytes_uint32((uint32) (wanted->bucket / USAGE_BUCKET)));
-	hash = hash_combine(hash, hash_bytes((const unsigned char *) wanted->meter->metric,
-										 strlen(wanted->meter->metric)));
-	if (wanted->meter->dimension_count > 0)
-		hash = hash_combine(hash, hash_varlena(wanted->dimensions));
-	if (wanted->value != NULL)
-		hash = hash_combine(hash, hash_varlena(wanted->value));
-	for (group = table->slots[hash & (table->slot_count - 1)]; group != NULL; group = group->next)
-	{
-		if (group->hash == hash && group->bucket == wanted->bucket &&
-			is_meter(group->meter, wanted->meter) &&
-			same_varlena(group->organization_id, wanted->organization_id) &&
-			same_varlena(group->dimensions, wanted->dimensions) &&
-			same_varlena(group->value, wanted->value))
-			return group;
-	}
-	if (table->count >= table->slot_count)
-		groups_grow(table);
-	group = palloc0(sizeof(TotalGroup));
-	*group = *wanted;
-	group->hash = hash;
-	group->organization_id = copy_varlena(wanted->organization_id);
-	if (wanted->meter->dimension_count > 0)
-		group->dimensions = copy_varlena(wanted->dimensions);
-	group->value = copy_varlena(wanted->value);
-	group->next = table->slots[hash & (table->slot_count - 1)];
-	table->slots[hash & (table->slot_count - 1)] = group;
-	table->count++;
-	return group;
-}
-
-/* All of them, in an array; for the arguments of a query. */
-static TotalGroup **
-groups_list(const GroupTable *table)
-{
-	TotalGroup **list = palloc(sizeof(TotalGroup *) * Max(table->count, 1));
-	uint32 count = 0;
-
-	for (uint32 i = 0; i < table->slot_count; i++)
-	{
-		for (TotalGroup *group = table->slots[i]; group != NULL; group = group->next)
-			list[count++] = group;
-	}
-	return list;
-}
-
-/* ------------------------------------------------------------------------
- * Writing
- * ------------------------------------------------------------------------
- */
-QUERY(
-	write_totals,
-	"INSERT INTO billing.usage_totals AS t (organization_id, metric, bucket, dimensions, sum, events, largest, "
-	"first_at, latest_at, latest_id, latest, area) "
-	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) "
-	"ON CONFLICT (organization_id, metric, bucket, dimensions) DO UPDATE SET "
-	"sum = t.sum + excluded.sum, events = t.events + excluded.events, "
-	"largest = greatest(t.largest, excluded.largest), first_at = least(t.first_at, excluded.first_at), "
-	"(latest_at, latest_id, latest) = (SELECT CASE WHEN later THEN excluded.latest_at ELSE t.latest_at END, "
-	"CASE WHEN later THEN excluded.latest_id ELSE t.latest_id END, CASE WHEN later THEN excluded.latest ELSE t.latest END "
-	"FROM (SELECT t.latest_at IS NULL OR (excluded.latest_at, excluded.latest_id) > (t.latest_at, t.latest_id) AS later) AS l)",
-	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, NUMERICARRAYOID, INT8ARRAYOID,
-	NUMERICARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, NUMERICARRAYOID,
-	NUMERICARRAYOID);
-QUERY(
-	write_values,
-	"INSERT INTO billing.usage_values AS v (organization_id, metric, bucket, dimensions, value, events) "
-	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6) "
-	"ON CONFLICT (organization_id, metric, bucket, dimensions, value) DO UPDATE SET "
-	"events = v.events + excluded.events",
-	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, TEXTARRAYOID, INT8ARRAYOID);
-
-/* For whoever lists organisations: looking through the totals for them takes long. */
-QUERY(write_organizations,
-	  "INSERT INTO billing.usage_organizations (organization_id) SELECT DISTINCT unnest($1) "
-	  "ON CONFLICT DO NOTHING",
-	  TEXTARRAYOID);
-
-/* The columns that both tables have. */
-typedef struct Keys
-{
-	Column organization_id;
-	Column metric;
-	Column bucket;
-	Column dimensions;
-} Keys;
-
-static Keys
-keys_of(TotalGroup *const *list, uint32 count)
-{
-	Keys keys = {COLUMN_TEXT(count), COLUMN_TEXT(count), COLUMN_TIME(count), COLUMN_JSON(count)};
-
-	for (uint32 i = 0; i < count; i++)
-	{
-		column_pointer(&keys.organization_id, i, list[i]->organization_id);
-		keys.metric.values[i] = CStringGetTextDatum(list[i]->meter->metric);
-		keys.bucket.values[i] = TimestampTzGetDatum(list[i]->bucket);
-		column_pointer(&keys.dimensions, i, list[i]->dimensions);
-	}
-	return keys;
-}
-
-/* The same where the quarters of an hour were empty before. */
-QUERY_CUSTOM(
-	put_totals,
-	"INSERT INTO billing.usage_totals (organization_id, metric, bucket, dimensions, sum, events, largest, "
-	"first_at, latest_at, latest_id, latest, area) "
-	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, NUMERICARRAYOID, INT8ARRAYOID,
-	NUMERICARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, NUMERICARRAYOID,
-	NUMERICARRAYOID);
-QUERY_CUSTOM(
-	put_values,
-	"INSERT INTO billing.usage_values (organization_id, metric, bucket, dimensions, value, events) "
-	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6)",
-	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, TEXTARRAYOID, INT8ARRAYOID);
-
-static void
-write_total_groups(SqlQuery *query, GroupTable *table)
-{
-	uint32 count = table->count;
-	TotalGroup **list = groups_list(table);
-	Keys keys = keys_of(list, count);
-	Column sum = COLUMN_NUMBER(count);
-	Column events = COLUMN_INT(count);
-	Column largest = COLUMN_NUMBER(count);
-	Column first_at = COLUMN_TIME(count);
-	Column latest_at = COLUMN_TIME(count);
-	Column latest_id = COLUMN_UUID(count);
-	Column latest = COLUMN_NUMBER(count);
-	Column area = COLUMN_NUMBER(count);
-
-	if (count == 0)
-		return;
-	for (uint32 i = 0; i < count; i++)
-	{
-		Fold *fold = &list[i]->fold;
-		bool none = fold->latest == NULL;
-
-		column_pointer(&sum, i, fold_sum(fold));
-		events.values[i] = Int64GetDatum(fold->events);
-		column_pointer(&largest, i, fold->largest);
-		first_at.values[i] = TimestampTzGetDatum(fold->first_at);
-		latest_at.values[i] = TimestampTzGetDatum(fold->latest_at);
-		first_at.nulls[i] = latest_at.nulls[i] = none;
-		column_pointer(&latest_id, i, none ? NULL : &fold->latest_id);
-		column_pointer(&latest, i, fold->latest);
-		column_pointer(&area, i, fold->area);
-	}
-	RUN(*query, column_arg(&keys.organization_id, count), column_arg(&keys.metric, count),
-		column_arg(&keys.bucket, count), column_arg(&keys.dimensions, count),
-		column_arg(&sum, count), column_arg(&events, count), column_arg(&largest, count),
-		column_arg(&first_at, count), column_arg(&latest_at, count), column_arg(&latest_id, count),
-		column_arg(&latest, count), column_arg(&area, count));
-	RUN(write_organizations, column_arg(&keys.organization_id, count));
-	usage_alerts_mark(column_arg(&keys.organization_id, count), column_arg(&keys.metric, count));
-}
-
-static void
-write_value_groups(SqlQuery *query, GroupTable *table)
-{
-	uint32 count = table->count;
-	TotalGroup **list = groups_list(table);
-	Keys keys = keys_of(list, count);
-	Column value = COLUMN_TEXT(count);
-	Column events = COLUMN_INT(count);
-
-	if (count == 0)
-		return;
-	for (uint32 i = 0; i < count; i++)
-	{
-		column_pointer(&value, i, list[i]->value);
-		events.values[i] = Int64GetDatum(list[i]->fold.events);
-	}
-	RUN(*query, column_arg(&keys.organization_id, count), column_arg(&keys.metric, count),
-		column_arg(&keys.bucket, count), column_arg(&keys.dimensions, count),
-		column_arg(&value, count), column_arg(&events, count));
-}
 
 /* ------------------------------------------------------------------------
  * Adding up
@@ -360,7 +84,7 @@ add_value(Run *run, const UsageEvent *event, TotalGroup wanted)
 	if (wanted.value == NULL)
 		return;
 	MemoryContextSwitchTo(run->groups_memory);
-	group_of(&run->values, &wanted)->fold.events += event->kind == 'u' ? 1 : -1;
+	totals_group(&run->values, &wanted)->fold.events += event->kind == 'u' ? 1 : -1;
 }
 
 static bool
@@ -375,28 +99,17 @@ groups_new(Run *run)
 {
 	MemoryContext old = MemoryContextSwitchTo(run->groups_memory);
 
-	groups_clear(&run->totals);
-	groups_clear(&run->values);
+	totals_clear(&run->totals);
+	totals_clear(&run->values);
 	MemoryContextSwitchTo(old);
-}
-
-static void
-touch_forwarding(const GroupTable *table)
-{
-	Keys keys = keys_of(groups_list(table), table->count);
-
-	if (table->count > 0)
-		usage_forwarding_touched(column_arg(&keys.organization_id, table->count),
-								 column_arg(&keys.metric, table->count),
-								 column_arg(&keys.bucket, table->count));
 }
 
 static void
 write_groups(Run *run)
 {
-	touch_forwarding(&run->totals);
-	write_total_groups(&write_totals, &run->totals);
-	write_value_groups(&write_values, &run->values);
+	totals_touch(&run->totals);
+	totals_add(&run->totals);
+	totals_add_values(&run->values);
 	MemoryContextReset(run->groups_memory);
 	groups_new(run);
 }
@@ -412,13 +125,13 @@ add_to_groups(Run *run, const UsageEvent *event, const Meter *meter)
 		/* of the whole quarter of an hour, all dimensions */
 		wanted.dimensions = run->no_dimensions;
 		MemoryContextSwitchTo(run->memory);
-		(void) group_of(&run->again, &wanted);
+		(void) totals_group(&run->again, &wanted);
 		return;
 	}
 	if (meter->aggregation == AGGREGATE_UNIQUE)
 		add_value(run, event, wanted);
 	MemoryContextSwitchTo(run->groups_memory);
-	group = group_of(&run->totals, &wanted);
+	group = totals_group(&run->totals, &wanted);
 	fold_event(&group->fold, event);
 	if (has_levels(meter))
 		fold_level(&group->fold, event->occurred_at, &event->id, event->quantity);
@@ -482,7 +195,7 @@ add_up_again(Run *run, const TotalGroup *quarter)
 	usage_scan_time(organization_id, quarter->meter->metric, quarter->bucket,
 					quarter->bucket + USAGE_BUCKET, add_marked, &again);
 	levels = levels_sorted(again.levels, &count);
-	groups_clear(&groups);
+	totals_clear(&groups);
 	for (int64 i = 0; i < count; i++)
 	{
 		UsageEvent event = {.occurred_at = levels[i]->at,
@@ -491,14 +204,14 @@ add_up_again(Run *run, const TotalGroup *quarter)
 							.kind = 'u',
 							.properties = levels[i]->properties};
 		TotalGroup wanted = group_key(run, &event, quarter->meter);
-		Fold *fold = &group_of(&groups, &wanted)->fold;
+		Fold *fold = &totals_group(&groups, &wanted)->fold;
 
 		fold_event(fold, &event);
 		fold_level(fold, levels[i]->at, &levels[i]->id, levels[i]->quantity);
 	}
 	RUN(remove_totals, arg_text(organization_id), arg_text(quarter->meter->metric),
 		arg_datum(TimestampTzGetDatum(quarter->bucket), false));
-	write_total_groups(&write_totals, &groups);
+	totals_add(&groups);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(memory);
 }
@@ -550,7 +263,7 @@ add_corrected(Run *run, const Quarter *quarter, const Level *level)
 						.kind = 'u',
 						.properties = level->properties};
 	TotalGroup wanted = group_key(run, &event, quarter->meter);
-	Fold *fold = &group_of(&run->totals, &wanted)->fold;
+	Fold *fold = &totals_group(&run->totals, &wanted)->fold;
 
 	fold_event(fold, &event);
 	if (has_levels(quarter->meter))
@@ -568,7 +281,7 @@ note_quarter(Run *run, const Quarter *quarter)
 						 .bucket = quarter->bucket,
 						 .dimensions = run->no_dimensions};
 
-	(void) group_of(&run->again, &wanted);
+	(void) totals_group(&run->again, &wanted);
 }
 
 /*
@@ -633,9 +346,9 @@ move_quarters(Run *run)
 
 		add_up_quarter(run, &quarter);
 	}
-	touch_forwarding(&run->again);
-	write_total_groups(&put_totals, &run->totals);
-	write_value_groups(&put_values, &run->values);
+	totals_touch(&run->again);
+	totals_put(&run->totals);
+	totals_put_values(&run->values);
 	if (count > 0)
 	{
 		RUN(prepare_on_nodes, arg_null());
@@ -737,8 +450,8 @@ move_tail(Run *run)
 	done = usage_scan_tail_in_order(&run->before, events_of_run, add_event, run);
 	run->after = mark_of_run(&run->before, &sight, done.reached);
 	write_groups(run);
-	touch_forwarding(&run->again);
-	again = groups_list(&run->again);
+	totals_touch(&run->again);
+	again = totals_list(&run->again);
 	for (uint32 i = 0; i < run->again.count; i++)
 		add_up_again(run, again[i]);
 	put_mark(&run->after);
@@ -772,7 +485,7 @@ run_begin(Run *run)
 											  ALLOCSET_SMALL_SIZES);
 	run->no_dimensions = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	groups_new(run);
-	groups_clear(&run->again);
+	totals_clear(&run->again);
 }
 
 /* Quarters of an hour end seldom: it asks all shards now and then only. */
