@@ -7,10 +7,10 @@
  * can be counted, usage_store.c writes it into the partition that
  * usage_partitions.c finds or makes.  usage_scan.c reads events back,
  * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals
- * (usage_groups.c),
- * usage_read.c for readers, with what usage_tail.c found.  usage_state.c knows
- * what the totals hold.  The functions for readers are in usage_summary.c and
- * usage_slices.c; what they share in usage_reader.c and usage_period.c.
+ * (usage_groups.c), usage_read.c for readers, with what usage_tail.c found.
+ * usage_state.c knows what the totals hold.  The functions for readers are in
+ * usage_summary.c and usage_slices.c; what they share in usage_reader.c and
+ * usage_period.c.
  * usage_alerts.c follows the rollup and compares with limits; usage_closings.c
  * keeps what was billed, and finds what has come since.
  * usage_forwarding.c says what is forwarded to a provider, usage_forward.c
