@@ -3,15 +3,17 @@
 -- Nothing below may be resolved in a schema that somebody else can write to.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
--- The owner of everything: a role that nobody can log in as.  It is shared by
--- all databases of the cluster and stays when the extension is dropped.
+-- The owner of everything: a role that nobody can log in as, but the nodes of
+-- Citus, where the coordinator comes to the others as the owner of a table.  It
+-- is shared by all databases of the cluster and stays when the extension is dropped.
 DO $$
 BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'janua_billing') THEN
 		CREATE ROLE janua_billing NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT BYPASSRLS;
 		COMMENT ON ROLE janua_billing IS 'owner of the objects of the extension janua_billing';
 	ELSIF EXISTS (SELECT FROM pg_roles
-				  WHERE rolname = 'janua_billing' AND (rolcanlogin OR rolsuper)) THEN
+				  WHERE rolname = 'janua_billing'
+					  AND (rolsuper OR rolcanlogin AND NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus'))) THEN
 		RAISE EXCEPTION 'role "janua_billing" can log in or is a superuser'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				  DETAIL = 'The role owns the billing tables and is what the background worker runs as.',

@@ -133,7 +133,8 @@ CREATE TABLE billing.usage_rollup_state
 	open bigint[] NOT NULL DEFAULT '{}',
 	raw_since timestamptz NOT NULL DEFAULT '-infinity',
 	removed_until bigint NOT NULL DEFAULT 0,
-	rolled_up_at timestamptz
+	rolled_up_at timestamptz,
+	distributed boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE billing.usage_rollup_state IS
 	'What the totals hold: every event whose recorded_in is below seen_until, except those that open names. All others are the tail, which readers add.';
@@ -145,6 +146,9 @@ COMMENT ON COLUMN billing.usage_rollup_state.removed_until IS
 	'The numbers (recorded_in) of events that retention has removed are below it: a snapshot from before that lacks some of them in its totals '
 	'is told so (40001).';
 COMMENT ON COLUMN billing.usage_rollup_state.raw_since IS 'Before it there are totals only: retention has removed the events.';
+COMMENT ON COLUMN billing.usage_rollup_state.distributed IS
+	'distribute_usage() was called: the totals hold every event but those of the quarters of an hour that usage_dirty marks; seen_until and open '
+	'mean nothing.';
 
 CREATE FUNCTION billing.keep_usage() RETURNS trigger
 LANGUAGE plpgsql
@@ -168,7 +172,7 @@ CREATE TRIGGER forget_usage_rules AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE O
 	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_usage_rules();
 CREATE TRIGGER forget_usage_rules AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON billing.settings
 	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_usage_rules();
-CREATE TRIGGER forget_usage_rules AFTER INSERT OR DELETE OR TRUNCATE ON billing.usage_rollup_state
+CREATE TRIGGER forget_usage_rules AFTER INSERT OR UPDATE OF distributed OR DELETE OR TRUNCATE ON billing.usage_rollup_state
 	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_usage_rules();
 
 -- Totals that exist were made by the rules of their time.
@@ -179,8 +183,9 @@ AS $$
 BEGIN
 	IF (NEW.metric, NEW.property, NEW.dimensions, NEW.aggregation, NEW.carried)
 		IS DISTINCT FROM (OLD.metric, OLD.property, OLD.dimensions, OLD.aggregation, OLD.carried)
-		AND (EXISTS (SELECT FROM billing.usage_totals AS t WHERE t.metric = OLD.metric)
-			 OR EXISTS (SELECT FROM billing.usage_events AS u WHERE u.metric = OLD.metric)) THEN
+		-- a column: Citus knows no rows without
+		AND (EXISTS (SELECT 1 FROM billing.usage_totals AS t WHERE t.metric = OLD.metric)
+			 OR EXISTS (SELECT 1 FROM billing.usage_events AS u WHERE u.metric = OLD.metric)) THEN
 		RAISE EXCEPTION 'metric "%" is in use', OLD.metric
 			USING ERRCODE = 'JB008', DETAIL = 'Its usage goes by its name, and was added up by its present aggregation, property and dimensions, carried or not.',
 				  HINT = 'Make a new metric.';

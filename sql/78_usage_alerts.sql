@@ -66,16 +66,18 @@ COMMENT ON TABLE billing.usage_alert_marks IS
 
 -- What the totals do not hold yet is marked when they take it in.
 CREATE FUNCTION billing.mark_usage(organization_id text, metric text DEFAULT NULL) RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
 	INSERT INTO billing.usage_alert_marks (organization_id, metric)
 	SELECT mark_usage.organization_id, m.metric
 	FROM billing.meters AS m
 	JOIN billing.features AS f ON f.feature = m.metric AND f.kind = 'limit'
 	WHERE (mark_usage.metric IS NULL OR mark_usage.metric = m.metric)
-		AND EXISTS (SELECT FROM billing.usage_totals AS t WHERE t.organization_id = mark_usage.organization_id AND t.metric = m.metric)
-	ON CONFLICT DO NOTHING
+		AND EXISTS (SELECT FROM billing.usage_organizations AS o WHERE o.organization_id = mark_usage.organization_id)
+	ON CONFLICT DO NOTHING;
+END
 $$;
 COMMENT ON FUNCTION billing.mark_usage(text, text) IS
 	'The worker looks whether a threshold is reached, of one metric or of all that have a limit. For the triggers of what limits depend on.';

@@ -135,10 +135,11 @@ COMMENT ON FUNCTION billing.mark_forwarding(text[], text[], timestamptz[]) IS
 -- What is known of a metric from a moment on, and where a level is carried, the
 -- first hour of the period although nothing happened in it.
 CREATE FUNCTION billing.mark_forwarding_since(organization_id text, metric text, since timestamptz, period_start timestamptz) RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT billing.mark_forwarding(array_agg(mark_forwarding_since.organization_id), array_agg(mark_forwarding_since.metric), array_agg(u.moment))
+AS $$
+BEGIN
+	PERFORM billing.mark_forwarding(array_agg(mark_forwarding_since.organization_id), array_agg(mark_forwarding_since.metric), array_agg(u.moment))
 	FROM (SELECT DISTINCT date_trunc('hour', t.bucket, 'UTC') AS moment
 		  FROM billing.usage_totals AS t
 		  WHERE t.organization_id = mark_forwarding_since.organization_id AND t.metric = mark_forwarding_since.metric
@@ -149,7 +150,8 @@ BEGIN ATOMIC
 		  WHERE m.metric = mark_forwarding_since.metric AND m.carried) AS u
 	WHERE u.moment IS NOT NULL
 	HAVING count(*) > 0;
-END;
+END
+$$;
 COMMENT ON FUNCTION billing.mark_forwarding_since(text, text, timestamptz, timestamptz) IS
 	'mark_forwarding() for all hours of an organisation since then that have usage, and for the first of a period (NULL: none).';
 

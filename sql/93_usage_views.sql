@@ -6,13 +6,29 @@
 -- for by WHERE, and cost accordingly.
 
 -- Both conditions are needed: the first finds the events by their index, the
--- second leaves out those that were open when the totals were written.
+-- second leaves out those that were open when the totals were written.  Where
+-- usage is distributed no event is found so, but all of the quarters of an hour
+-- whose totals are behind; whoever adds up totals takes away those of these.
+-- Citus joins what comes of that with tables of the coordinator only when the
+-- branches are joins, not NOT EXISTS, and of the same types.
 CREATE VIEW billing.usage_tail WITH (security_invoker = true) AS
 	SELECT u.organization_id, u.metric, u.occurred_at, u.recorded_at, u.id, u.kind, u.quantity, u.properties, u.corrects
 	FROM billing.usage_events AS u
-	WHERE u.recorded_in >= billing.usage_tail_start() AND billing.in_usage_tail(u.recorded_in);
+	WHERE u.recorded_in >= billing.usage_tail_start() AND billing.in_usage_tail(u.recorded_in)
+	UNION ALL
+	SELECT u.organization_id, u.metric, u.occurred_at, u.recorded_at, u.id, u.kind, u.quantity, u.properties, u.corrects
+	FROM (SELECT DISTINCT d.organization_id, d.metric, d.bucket FROM billing.usage_dirty AS d) AS m
+	JOIN billing.usage_events AS u ON u.organization_id = m.organization_id AND u.metric = m.metric
+		AND u.occurred_at >= m.bucket AND u.occurred_at < m.bucket + interval '15 minutes';
 COMMENT ON VIEW billing.usage_tail IS
 	'Events that the totals do not hold yet. Long ones mean that no worker runs: totals are exact nevertheless, but slower to read.';
+
+CREATE VIEW billing.usage_totals_behind WITH (security_invoker = true) AS
+	SELECT t.organization_id, t.metric, t.bucket, t.sum, t.events
+	FROM (SELECT DISTINCT d.organization_id, d.metric, d.bucket FROM billing.usage_dirty AS d) AS m
+	JOIN billing.usage_totals AS t ON t.organization_id = m.organization_id AND t.metric = m.metric AND t.bucket = m.bucket;
+COMMENT ON VIEW billing.usage_totals_behind IS
+	'Where usage is distributed: totals that lack something, as usage_dirty says; the tail has all events of their quarters of an hour.';
 
 CREATE VIEW billing.reported_organizations WITH (security_invoker = true) AS
 	SELECT c.organization_id FROM billing.customers AS c WHERE c.deleted_at IS NULL
@@ -54,7 +70,8 @@ COMMENT ON COLUMN billing.quota_utilization.threshold IS 'The highest percentage
 COMMENT ON COLUMN billing.quota_utilization.projected_over IS 'At the present pace it is over the limit at the end of the period.';
 
 -- Sums and numbers of events are added up for all at once; what does not add
--- up is asked for day by day.
+-- up is asked for day by day.  The empty branch is of a table that is never
+-- distributed: it keeps Citus from asking on its nodes.
 CREATE VIEW billing.usage_daily WITH (security_invoker = true) AS
 	SELECT d.organization_id, d.metric, d.day,
 		   CASE WHEN m.aggregation = 'sum' AND NOT m.carried THEN trim_scale(d.sum)
@@ -68,10 +85,15 @@ CREATE VIEW billing.usage_daily WITH (security_invoker = true) AS
 			SELECT t.organization_id, t.metric, (t.bucket AT TIME ZONE 'UTC')::date AS day, t.sum, t.events
 			FROM billing.usage_totals AS t
 			UNION ALL
+			SELECT t.organization_id, t.metric, (t.bucket AT TIME ZONE 'UTC')::date, -t.sum, -t.events
+			FROM billing.usage_totals_behind AS t
+			UNION ALL
 			SELECT t.organization_id, t.metric, (t.occurred_at AT TIME ZONE 'UTC')::date, t.quantity,
-				   CASE t.kind WHEN 'usage' THEN 1 WHEN 'void' THEN -1 ELSE 0 END
+				   CASE t.kind WHEN 'usage' THEN 1 WHEN 'void' THEN -1 ELSE 0 END::bigint
 			FROM billing.usage_tail AS t) AS p
-		GROUP BY p.organization_id, p.metric, p.day) AS d
+		GROUP BY p.organization_id, p.metric, p.day
+		UNION ALL
+		SELECT o.organization_id, NULL, NULL, NULL, NULL FROM billing.usage_organizations AS o WHERE false) AS d
 	JOIN billing.meters AS m ON m.metric = d.metric
 	WHERE d.events > 0;
 COMMENT ON VIEW billing.usage_daily IS
@@ -83,20 +105,29 @@ CREATE VIEW billing.usage_top WITH (security_invoker = true) AS
 	SELECT u.metric, rank() OVER (PARTITION BY u.metric ORDER BY u.quantity DESC) AS rank, u.organization_id, u.quantity,
 		   round(100 * u.quantity / sum(u.quantity) OVER (PARTITION BY u.metric), 2) AS percentage
 	FROM (
-		SELECT p.metric, p.organization_id, trim_scale(CASE m.aggregation WHEN 'sum' THEN sum(p.sum) ELSE sum(p.events) END) AS quantity
+		SELECT s.metric, s.organization_id, trim_scale(CASE m.aggregation WHEN 'sum' THEN s.sum ELSE s.events END) AS quantity
+		FROM (
+		SELECT p.organization_id, p.metric, sum(p.sum) AS sum, sum(p.events) AS events
 		FROM (
 			SELECT t.organization_id, t.metric, t.sum, t.events
 			FROM billing.usage_totals AS t
 			WHERE t.bucket >= date_trunc('month', now(), 'UTC')
 				AND t.bucket < (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC'
 			UNION ALL
-			SELECT t.organization_id, t.metric, t.quantity, CASE t.kind WHEN 'usage' THEN 1 WHEN 'void' THEN -1 ELSE 0 END
+			SELECT t.organization_id, t.metric, -t.sum, -t.events
+			FROM billing.usage_totals_behind AS t
+			WHERE t.bucket >= date_trunc('month', now(), 'UTC')
+				AND t.bucket < (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC'
+			UNION ALL
+			SELECT t.organization_id, t.metric, t.quantity, CASE t.kind WHEN 'usage' THEN 1 WHEN 'void' THEN -1 ELSE 0 END::bigint
 			FROM billing.usage_tail AS t
 			WHERE t.occurred_at >= date_trunc('month', now(), 'UTC')
 				AND t.occurred_at < (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC') AS p
-		JOIN billing.meters AS m ON m.metric = p.metric
+		GROUP BY p.organization_id, p.metric
+		UNION ALL
+		SELECT o.organization_id, NULL, NULL, NULL FROM billing.usage_organizations AS o WHERE false) AS s
+		JOIN billing.meters AS m ON m.metric = s.metric
 		WHERE m.aggregation IN ('sum', 'count') AND NOT m.carried
-		GROUP BY p.metric, m.aggregation, p.organization_id
 		UNION ALL
 		SELECT m.metric, o.organization_id, q.quantity
 		FROM billing.meters AS m

@@ -53,7 +53,7 @@ BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
-									 'usage_values', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
+									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
 									 'idempotency_keys',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
@@ -127,6 +127,41 @@ END
 $$;
 COMMENT ON FUNCTION billing.grant_level(name, text) IS 'Gives a role the privileges of a level; for grant_access() and revoke_access().';
 
+-- Citus takes what is granted on distributed tables to its nodes, but not what
+-- belongs to the extension there: the schema, and what row level security asks.
+CREATE FUNCTION billing.grant_on_nodes(role name) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	command text;
+	refused text;
+BEGIN
+	IF NOT EXISTS (SELECT FROM billing.usage_rollup_state AS s WHERE s.distributed) OR to_regproc('pg_catalog.run_command_on_workers') IS NULL THEN
+		RETURN;
+	END IF;
+	SELECT string_agg(format(CASE WHEN o.granted THEN 'GRANT %1$s ON %2$s TO %3$I' ELSE 'REVOKE %1$s ON %2$s FROM %3$I' END,
+							 o.privilege, o.object, grant_on_nodes.role), '; ')
+	INTO command
+	FROM (VALUES ('USAGE', 'SCHEMA billing', has_schema_privilege(grant_on_nodes.role, 'billing', 'USAGE')),
+				 ('EXECUTE', 'FUNCTION billing.sees_all_organizations()',
+				  has_function_privilege(grant_on_nodes.role, 'billing.sees_all_organizations()', 'EXECUTE')),
+				 ('EXECUTE', 'FUNCTION billing.usage_tail_start()', has_function_privilege(grant_on_nodes.role, 'billing.usage_tail_start()', 'EXECUTE')),
+				 ('EXECUTE', 'FUNCTION billing.in_usage_tail(bigint)',
+				  has_function_privilege(grant_on_nodes.role, 'billing.in_usage_tail(bigint)', 'EXECUTE')),
+				 ('SELECT', 'TABLE billing.all_organizations',
+				  has_table_privilege(grant_on_nodes.role, 'billing.all_organizations', 'SELECT'))) AS o (privilege, object, granted);
+	EXECUTE 'SELECT string_agg(DISTINCT r.result, '' '') FROM pg_catalog.run_command_on_workers($1) AS r WHERE NOT r.success'
+		INTO refused USING command;
+	IF refused IS NOT NULL THEN
+		RAISE EXCEPTION 'privileges of role "%" cannot be taken to the nodes of Citus', grant_on_nodes.role
+			USING ERRCODE = 'JB008', DETAIL = refused, HINT = 'See that every node runs and has the role, and try again.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION billing.grant_on_nodes(name) IS
+	'Where usage is distributed: what a role needs on the nodes to read it, as it is here; for grant_access(), revoke_access() and distribute_usage().';
+
 -- A role that was dropped takes its privileges with it; one that is made later
 -- under the same name must not inherit its levels.
 CREATE FUNCTION billing.check_access(role name, level text) RETURNS void
@@ -168,6 +203,7 @@ AS $$
 BEGIN
 	PERFORM billing.check_access(grant_access.role, grant_access.level);
 	PERFORM billing.grant_level(grant_access.role, grant_access.level);
+	PERFORM billing.grant_on_nodes(grant_access.role);
 	INSERT INTO billing.access_grants (role_name, level)
 	VALUES (grant_access.role, grant_access.level)
 	ON CONFLICT DO NOTHING;
@@ -200,6 +236,7 @@ BEGIN
 	LOOP
 		PERFORM billing.grant_level(revoke_access.role, kept);
 	END LOOP;
+	PERFORM billing.grant_on_nodes(revoke_access.role);
 END
 $$;
 COMMENT ON FUNCTION billing.revoke_access(name, text) IS
@@ -241,7 +278,7 @@ FROM (VALUES
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
 	 'configure_provider adopt_database create_add_on create_plan create_price create_meter set_plan_feature link_price import_plans '
-	 'set_usage_thresholds retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
+	 'set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -258,9 +295,9 @@ FROM (VALUES
 	 'subscriptions access_rules organization_add_ons'),
 	('{app,report}', 'usage_late usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
-	('{app,report,tenant}', 'plans prices plan_features features add_ons add_on_features meters usage_events usage_totals usage_organizations '
+	('{app,report,tenant}', 'plans prices plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
 	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
-	 'usage_tail reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
+	 'usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)

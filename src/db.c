@@ -132,7 +132,8 @@ query_execute(SqlQuery *query, const Arg *args, bool read_only)
 	{
 		/* planned once for all arguments: most of these plans cost more than their run */
 		SPIPlanPtr plan = SPI_prepare_cursor(query->text, nargs, query->types,
-											 CURSOR_OPT_GENERIC_PLAN);
+											 query->custom ? CURSOR_OPT_CUSTOM_PLAN
+														   : CURSOR_OPT_GENERIC_PLAN);
 
 		if (plan == NULL)
 			elog(ERROR, "could not prepare a query: %s", SPI_result_code_string(SPI_result));

@@ -36,6 +36,7 @@ typedef struct SqlQuery
 	const char *text;
 	Oid types[QUERY_MAX_ARGS];
 	bool in_order;
+	bool custom;
 	SPIPlanPtr plan;
 } SqlQuery;
 
@@ -43,6 +44,10 @@ typedef struct SqlQuery
 /* Takes the first few in the order of an index: never reads and sorts all there are. */
 #define QUERY_IN_ORDER(name, sql, ...) \
 	static SqlQuery name = {.text = (sql), .types = {__VA_ARGS__}, .in_order = true}
+
+/* Planned anew for its arguments each time: Citus sends it to where they belong. */
+#define QUERY_CUSTOM(name, sql, ...) \
+	static SqlQuery name = {.text = (sql), .types = {__VA_ARGS__}, .custom = true}
 
 typedef struct Arg
 {

@@ -250,7 +250,7 @@ consume_with_key(Allowance *allowance, UsageRow *row, Numeric amount)
 	{
 		taken = allowance_has(allowance, amount) && take_and_put(allowance, store, row, amount);
 		if (!taken)
-			usage_store_unclaim(store);
+			usage_store_unclaim(store, row);
 	}
 	usage_store_close(store);
 	return taken;

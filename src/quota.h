@@ -7,7 +7,8 @@
  * reserved for a while, quota_enforcing.c makes a metric one with hard limits.
  * quota_limits.c knows how much an organisation may
  * use and in which period; quota_counters.c how much it has used, in the one
- * row per organisation and metric that everybody who counts changes last.
+ * row per organisation and metric that everybody who counts changes last;
+ * quota_shards.c does so where Citus has that row.
  *
  * An event of an enforced metric changes the counter in its own transaction.
  * The counter belongs to one period; it moves on to the next one under its
@@ -51,6 +52,7 @@ extern UsageRange quota_range(const Quota *quota, TimestampTz now);
 /* The row of an organisation and metric, as it was read. */
 typedef struct Counter
 {
+	bool on_shard; /* then the next three, and "at", are not used */
 	Relation relation;
 	Relation index;
 	TupleTableSlot *slot;
@@ -97,6 +99,15 @@ extern void counters_apply(List *counts);
  * who is recording.
  */
 extern void quota_enforce(const char *metric);
+
+/* ------------------------------------------------------------------------
+ * quota_shards.c, for quota_counters.c: where usage is distributed
+ * ------------------------------------------------------------------------
+ */
+/* With found, period and quantities as they are now. */
+extern void shard_counter_read(Counter *counter);
+/* As counter_write(). */
+extern bool shard_counter_write(Counter *counter, Numeric used, Numeric reserved);
 
 /* ------------------------------------------------------------------------
  * quota.c

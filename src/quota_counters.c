@@ -77,10 +77,17 @@ take_values(Counter *counter)
 static void
 counter_read(Counter *counter)
 {
-	Snapshot snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	IndexScanDesc scan = compat_index_beginscan(counter->relation, counter->index, snapshot, 2);
+	Snapshot snapshot;
+	IndexScanDesc scan;
 	ScanKeyData keys[2];
 
+	if (counter->on_shard)
+	{
+		shard_counter_read(counter);
+		return;
+	}
+	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	scan = compat_index_beginscan(counter->relation, counter->index, snapshot, 2);
 	text_key(&keys[0], counter->index, 1, counter->organization_id);
 	text_key(&keys[1], counter->index, 2, counter->metric);
 	index_rescan(scan, keys, 2, NULL, 0);
@@ -100,16 +107,24 @@ counter_open(Counter *counter, text *organization_id, text *metric)
 	counter->organization_id = organization_id;
 	counter->metric = metric;
 	counter->relation = table_open(tables->counters, RowExclusiveLock);
-	counter->index = index_open(tables->counters_index, RowExclusiveLock);
-	counter->slot = table_slot_create(counter->relation, NULL);
+	/* asked under the lock, for which the hand-over waits */
+	counter->on_shard = usage_tables()->distributed;
+	if (!counter->on_shard)
+	{
+		counter->index = index_open(tables->counters_index, RowExclusiveLock);
+		counter->slot = table_slot_create(counter->relation, NULL);
+	}
 	counter_read(counter);
 }
 
 void
 counter_close(Counter *counter)
 {
-	ExecDropSingleTupleTableSlot(counter->slot);
-	index_close(counter->index, NoLock);
+	if (!counter->on_shard)
+	{
+		ExecDropSingleTupleTableSlot(counter->slot);
+		index_close(counter->index, NoLock);
+	}
 	table_close(counter->relation, NoLock);
 }
 
@@ -178,6 +193,8 @@ counter_write(Counter *counter, Numeric used, Numeric reserved)
 	LockTupleMode mode;
 	TM_Result result;
 
+	if (counter->on_shard)
+		return shard_counter_write(counter, used, reserved);
 	fill_slot(counter, used, reserved);
 	result = table_tuple_update(counter->relation, &counter->at, counter->slot,
 								GetCurrentCommandId(true), InvalidSnapshot, InvalidSnapshot, true,
@@ -210,9 +227,10 @@ QUERY(lock_counter,
 	  "SELECT period_start, period_end FROM billing.usage_counters "
 	  "WHERE organization_id = $1 AND metric = $2 FOR UPDATE",
 	  TEXTOID, TEXTOID);
-QUERY(share_counter,
-	  "SELECT FROM billing.usage_counters WHERE organization_id = $1 AND metric = $2 FOR KEY SHARE",
-	  TEXTOID, TEXTOID);
+QUERY(
+	share_counter,
+	"SELECT 1 FROM billing.usage_counters WHERE organization_id = $1 AND metric = $2 FOR KEY SHARE",
+	TEXTOID, TEXTOID);
 QUERY(open_reservations,
 	  "SELECT coalesce(sum(quantity), 0) FROM billing.usage_reservations "
 	  "WHERE organization_id = $1 AND metric = $2 AND state = 'open'",

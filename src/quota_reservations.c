@@ -116,8 +116,8 @@ SQL_FUNCTION(billing_reserve_usage)
  * commit_reservation() and release_reservation()
  * ------------------------------------------------------------------------
  */
-QUERY(find_reservation, "SELECT organization_id FROM billing.usage_reservations WHERE id = $1",
-	  UUIDOID);
+QUERY_CUSTOM(find_reservation,
+			 "SELECT organization_id FROM billing.usage_reservations WHERE id = $1", UUIDOID);
 QUERY(lock_reservation,
 	  "SELECT metric, quantity, expires_at, state FROM billing.usage_reservations "
 	  "WHERE organization_id = $1 AND id = $2 FOR UPDATE",
@@ -260,7 +260,7 @@ SQL_FUNCTION(billing_release_reservation)
  * ------------------------------------------------------------------------
  */
 /* SKIP LOCKED: somebody is about to commit or release it. */
-QUERY(
+QUERY_CUSTOM(
 	end_expired,
 	"WITH expired AS MATERIALIZED (SELECT r.id FROM billing.usage_reservations AS r "
 	"WHERE r.organization_id = $1 AND r.metric = $2 AND r.state = 'open' AND r.expires_at <= $3 "
@@ -269,8 +269,8 @@ QUERY(
 	"WHERE r.organization_id = $1 AND r.id = e.id RETURNING r.quantity), "
 	"freed AS (UPDATE billing.usage_counters AS c "
 	"SET reserved = greatest(c.reserved - (SELECT sum(quantity) FROM ended), 0) "
-	"WHERE c.organization_id = $1 AND c.metric = $2 AND EXISTS (SELECT FROM ended)) "
-	"SELECT FROM ended",
+	"WHERE c.organization_id = $1 AND c.metric = $2 AND EXISTS (SELECT 1 FROM ended)) "
+	"SELECT 1 FROM ended",
 	TEXTOID, TEXTOID, TIMESTAMPTZOID);
 
 int64
@@ -292,6 +292,15 @@ QUERY(
 	"JOIN billing.usage_reservations AS r ON r.organization_id = k.organization_id "
 	"WHERE r.state = 'open' AND r.expires_at <= k.now LIMIT $1",
 	INT8OID);
+/* On shards: of those with a test clock all, since the clock is here. */
+QUERY(list_clocks, "SELECT coalesce(array_agg(organization_id), '{}') FROM billing.sandbox_clocks",
+	  InvalidOid);
+QUERY_CUSTOM(
+	list_expired_on_shards,
+	"SELECT DISTINCT r.organization_id, r.metric FROM billing.usage_reservations AS r "
+	"WHERE r.state = 'open' AND CASE WHEN r.organization_id = ANY ($2) THEN true ELSE r.expires_at <= now() END "
+	"LIMIT $1",
+	INT8OID, TEXTARRAYOID);
 QUERY(prune_reservations,
 	  "DELETE FROM billing.usage_reservations WHERE state <> 'open' "
 	  "AND ended_at < now() - interval '" PRUNE_AFTER "'",
@@ -305,13 +314,25 @@ typedef struct Expired
 	char **metrics;
 } Expired;
 
+static int64
+expired_on_shards(void)
+{
+	bool isnull;
+	Datum clocks;
+
+	RUN(list_clocks, arg_null());
+	clocks = rows_datum(rows_keep(), 0, 1, &isnull);
+	return RUN(list_expired_on_shards, arg_int(KEEP_BATCH), arg_datum(clocks, false));
+}
+
 static void
 find_expired(void *context)
 {
 	Expired *expired = context;
 	MemoryContext old;
 
-	expired->count = RUN(list_expired, arg_int(KEEP_BATCH));
+	expired->count = usage_tables()->distributed ? expired_on_shards()
+												 : RUN(list_expired, arg_int(KEEP_BATCH));
 	old = MemoryContextSwitchTo(expired->memory);
 	expired->organization_ids = palloc(sizeof(char *) * Max(expired->count, 1));
 	expired->metrics = palloc(sizeof(char *) * Max(expired->count, 1));

@@ -6,15 +6,18 @@
  * usage.c and usage_import.c take events in: usage_rules.c says whether one
  * can be counted, usage_store.c writes it into the partition that
  * usage_partitions.c finds or makes.  usage_scan.c reads events back,
- * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals,
- * usage_read.c for readers, with what usage_tail.c found.  usage_state.c knows
- * what the totals hold.  The functions for readers are in usage_summary.c and
- * usage_slices.c; what they share in usage_reader.c and usage_period.c.
+ * usage_fold.c adds them up; usage_rollup.c does so for the tables of totals
+ * (usage_groups.c), usage_read.c for readers, with what usage_tail.c found.
+ * usage_state.c knows what the totals hold.  The functions for readers are in
+ * usage_summary.c and usage_slices.c; what they share in usage_reader.c and
+ * usage_period.c.
  * usage_alerts.c follows the rollup and compares with limits; usage_closings.c
  * keeps what was billed, and finds what has come since.
  * usage_forwarding.c says what is forwarded to a provider, usage_forward.c
  * finds what is to be told, usage_reports.c is how it is told.
- * What keeps to a limit stands in quota.h.
+ * What keeps to a limit stands in quota.h.  Where Citus distributes the
+ * tables, usage_shards.c stands in for usage_store.c and usage_scan.c,
+ * usage_shards_read.c for the queries of usage_read.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -140,8 +143,9 @@ typedef struct UsageTables
 	Oid meters;
 	Oid settings;
 	Oid state;
-	int64 ahead; /* microseconds */
-	bool bound;  /* to this database; false: base means nothing */
+	int64 ahead;      /* microseconds */
+	bool bound;       /* to this database; false: base means nothing */
+	bool distributed; /* distribute_usage() was called: usage_shards.c writes and reads */
 	int64 base;
 	TimestampTz raw_since;
 	int64 removed_until;
@@ -167,6 +171,9 @@ extern Oid usage_limits_mark(void);
  */
 #define USAGE_PARTS       4096
 #define USAGE_PART_EVENTS 16384
+
+/* Is this one of those that Citus has shards on, and not the coordinator? */
+extern bool usage_is_on_a_node(void);
 
 /* The first number that the current transaction gives to its events. */
 extern int64 usage_transaction(const UsageTables *tables);
@@ -243,7 +250,7 @@ extern UsageStore *usage_store_open(const char *function, const TimestampTz *tim
 /* False: the key is known. Waits for a session that is about to use it. */
 extern bool usage_store_claim(UsageStore *store, const UsageRow *row);
 /* Takes back the key that was claimed last: it is free again, here at once, for others when this transaction ends. */
-extern void usage_store_unclaim(UsageStore *store);
+extern void usage_store_unclaim(UsageStore *store, const UsageRow *row);
 /* Is it known? Waits like claim. */
 extern bool usage_store_knows(UsageStore *store, const UsageRow *row);
 /* Events of enforced metrics change their counters when the store is closed. */
@@ -315,6 +322,27 @@ extern List *usage_scan_own_tail(const UsageMark *mark, const char *organization
 extern UsageEvent *usage_event_copy(const UsageEvent *event);
 
 /* ------------------------------------------------------------------------
+ * usage_shards.c, usage_shards_read.c: where Citus distributes the tables
+ * ------------------------------------------------------------------------
+ */
+typedef struct ShardStore ShardStore;
+
+/* What usage_store.c hands on when usage is distributed; transaction: recorded_in of the events. */
+extern ShardStore *shard_store_open(TimestampTz now, int64 transaction);
+extern bool shard_store_claim(ShardStore *store, const UsageRow *row);
+extern void shard_store_unclaim(const UsageRow *row);
+extern bool shard_store_knows(ShardStore *store, const UsageRow *row);
+extern void shard_store_put(ShardStore *store, const UsageRow *row);
+extern void shard_store_close(ShardStore *store);
+
+/* One connection per node for what follows, until the end of the identity that the caller has. */
+extern void shards_one_after_another(void);
+
+/* As usage_scan_time(), which calls it. */
+extern void shards_scan_time(const char *organization_id, const char *metric, TimestampTz from,
+							 TimestampTz until, VisitUsage visit, void *context);
+
+/* ------------------------------------------------------------------------
  * usage_fold.c
  * ------------------------------------------------------------------------
  */
@@ -369,6 +397,11 @@ typedef struct Level
 extern Levels *levels_new(void);
 extern void levels_add(const UsageEvent *event, void *levels);
 extern Level **levels_sorted(Levels *levels, int64 *count);
+
+/* Of unique: how many events have a value; a table is made for the first, in the current memory context. */
+extern void values_count(HTAB **values, const char *value, int64 events);
+/* How many values have events; NULL where there are none. */
+extern Numeric values_different(HTAB *values);
 
 extern Numeric numeric_plus(Numeric a, Numeric b);
 extern Numeric numeric_minus(Numeric a, Numeric b);
@@ -445,6 +478,44 @@ typedef struct UsageAnswer
 /* With the number of events, for a slice or everything: a List of UsageAnswer; exactly one when it is not kept apart. */
 extern List *usage_answers(const char *organization_id, const Meter *meter, const UsageTail *tail,
 						   UsageRange range, const UsageSlice *slice);
+
+/* ------------------------------------------------------------------------
+ * usage_shards_read.c, for usage_read.c
+ * ------------------------------------------------------------------------
+ */
+typedef struct ShardQuestion
+{
+	const char *organization_id;
+	const char *metric;
+	Aggregation aggregation;
+	UsageRange range;
+	UsageRange inner; /* its whole quarters of an hour */
+	Jsonb *contains;  /* of a level: in these dimensions together; NULL: in each by itself */
+} ShardQuestion;
+
+typedef struct ShardAnswer ShardAnswer;
+
+/* Rows of totals: some of those that a query returned, with their columns moved. */
+typedef struct TotalRows
+{
+	Rows rows;
+	int64 count;
+	const int64 *at; /* NULL: all of them */
+	int shift;
+} TotalRows;
+
+static inline int64
+total_row(const TotalRows *totals, int64 row)
+{
+	return totals->at == NULL ? row : totals->at[row];
+}
+
+/* On one snapshot of the organisation's shard. */
+extern ShardAnswer *shards_ask(const ShardQuestion *question);
+/* Events of the edges and of the quarters whose totals are behind. */
+extern void shards_visit(const ShardAnswer *answer, VisitUsage visit, void *context);
+/* The totals of all other quarters. */
+extern TotalRows shards_totals(const ShardAnswer *answer);
 
 /* ------------------------------------------------------------------------
  * usage_reader.c

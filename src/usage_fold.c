@@ -298,3 +298,43 @@ levels_sorted(Levels *levels, int64 *count)
 	qsort(sorted, *count, sizeof(Level *), level_order);
 	return sorted;
 }
+
+/* ------------------------------------------------------------------------
+ * Different values
+ * ------------------------------------------------------------------------
+ */
+typedef struct ValueCount
+{
+	char value[256]; /* the key: at most 255 bytes, by usage_rules.c */
+	int64 events;
+} ValueCount;
+
+void
+values_count(HTAB **values, const char *value, int64 events)
+{
+	HASHCTL control = {
+		.keysize = 256, .entrysize = sizeof(ValueCount), .hcxt = CurrentMemoryContext};
+	bool found;
+	ValueCount *entry;
+
+	if (*values == NULL)
+		*values = hash_create("billing usage values", 256, &control,
+							  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	entry = hash_search(*values, value, HASH_ENTER, &found);
+	entry->events = events + (found ? entry->events : 0);
+}
+
+Numeric
+values_different(HTAB *values)
+{
+	HASH_SEQ_STATUS status;
+	ValueCount *entry;
+	int64 different = 0;
+
+	if (values == NULL)
+		return NULL;
+	hash_seq_init(&status, values);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		different += entry->events > 0;
+	return int64_to_numeric(different);
+}

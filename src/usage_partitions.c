@@ -203,6 +203,11 @@ QUERY(note_removed,
 	  "UPDATE billing.usage_rollup_state SET raw_since = greatest(raw_since, $1), "
 	  "removed_until = greatest(removed_until, $2)",
 	  TIMESTAMPTZOID, INT8OID);
+QUERY_CUSTOM(dirty_in,
+			 "SELECT EXISTS (SELECT 1 FROM billing.usage_dirty WHERE bucket >= $1 AND bucket < $2)",
+			 TIMESTAMPTZOID, TIMESTAMPTZOID);
+/* On shards a ctid means nothing: each removes its own, all of them. */
+QUERY_CUSTOM(prune_shards, "DELETE FROM billing.usage_keys WHERE stamp < $1", TIMESTAMPTZOID);
 QUERY(prune_keys,
 	  "DELETE FROM billing.usage_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM billing.usage_keys "
 	  "WHERE stamp < $1 LIMIT $2))",
@@ -233,26 +238,36 @@ oldest_event(void)
 	return oldest;
 }
 
+/* Are there events in it that the totals do not hold? */
 static bool
-has_tail(Oid partition)
+has_tail(const UsagePartition *partition)
 {
 	UsageMark mark;
 	bool found;
 
+	if (usage_tables()->distributed)
+	{
+		RUN(dirty_in, arg_datum(TimestampTzGetDatum(partition->from), false),
+			arg_datum(TimestampTzGetDatum(partition->until), false));
+		return row_bool(0, 1);
+	}
 	PushActiveSnapshot(GetLatestSnapshot());
 	mark = usage_mark();
-	found = usage_scan_has_tail(partition, &mark);
+	found = usage_scan_has_tail(partition->relation, &mark);
 	PopActiveSnapshot();
 	return found;
 }
 
+/* On shards numbers find nothing. */
 static int64
-last_number(Oid partition)
+last_number(const UsagePartition *partition)
 {
 	int64 last;
 
+	if (usage_tables()->distributed)
+		return -1;
 	PushActiveSnapshot(GetLatestSnapshot());
-	last = usage_scan_last(partition);
+	last = usage_scan_last(partition->relation);
 	PopActiveSnapshot();
 	return last;
 }
@@ -270,16 +285,16 @@ remove_oldest(void *context)
 	UsagePartition *oldest = oldest_before(end);
 	char *name;
 
-	if (oldest == NULL || has_tail(oldest->relation))
+	if (oldest == NULL || has_tail(oldest))
 		return;
 	name = pstrdup(quote_identifier(get_rel_name(oldest->relation)));
 	utility(DROP_TIMEOUT);
 	utility(psprintf("LOCK TABLE billing.%s IN ACCESS EXCLUSIVE MODE", name));
 	utility("LOCK TABLE ONLY billing.usage_events IN ACCESS EXCLUSIVE MODE");
-	if (has_tail(oldest->relation))
+	if (has_tail(oldest))
 		return;
 	RUN(note_removed, arg_datum(TimestampTzGetDatum(oldest->until), false),
-		arg_int(last_number(oldest->relation) + 1));
+		arg_int(last_number(oldest) + 1));
 	CacheInvalidateRelcacheByRelid(usage_tables()->state);
 	utility(psprintf("DROP TABLE billing.%s", name));
 }
@@ -290,8 +305,16 @@ static TimestampTz keys_before = DT_NOBEGIN;
 static void
 remove_keys(void *context)
 {
-	*(int64 *) context = RUN(prune_keys, arg_datum(TimestampTzGetDatum(keys_before), false),
-							 arg_int(KEYS_BATCH));
+	Arg before = arg_datum(TimestampTzGetDatum(keys_before), false);
+	int64 *removed = context;
+
+	if (usage_tables()->distributed)
+	{
+		RUN(prune_shards, before);
+		*removed = 0; /* none are left */
+	}
+	else
+		*removed = RUN(prune_keys, before, arg_int(KEYS_BATCH));
 }
 
 /* There may be as many as there are events: for a moment now, and on with the next pass. */

@@ -15,6 +15,9 @@
  * the largest of the largest, the latest of the latest, the values that are
  * different in all of them together.
  *
+ * Where Citus distributes the tables, events and totals of a question come by
+ * one statement (usage_shards_read.c), and there is no tail.
+ *
  *-------------------------------------------------------------------------
  */
 #include "subjects.h"
@@ -29,7 +32,7 @@ typedef struct Portion
 {
 	Jsonb *dimensions; /* the key of the hash table: values of those that are grouped by */
 	Fold fold;
-	HTAB *values;  /* of unique: ValueCount */
+	HTAB *values;  /* of unique */
 	Numeric level; /* of weighted; NULL for none */
 	int64 events;
 } Portion;
@@ -48,6 +51,7 @@ typedef struct Question
 	const UsageSlice *slice; /* NULL: of all dimensions together */
 	Portion all;             /* the only group, where nothing is grouped by */
 	HTAB *groups;            /* else all of them */
+	ShardAnswer *shards;     /* where usage is distributed: all that it takes */
 } Question;
 
 /* ------------------------------------------------------------------------
@@ -135,9 +139,12 @@ group_of_properties(Question *question, Jsonb *properties)
 
 /* Of a row of totals. */
 static Portion *
-group_of_row(Question *question, int64 row, int column)
+group_of_row(Question *question, const TotalRows *totals, int64 row, int column)
 {
-	return question->slice == NULL ? &question->all : group_of(question, row_json(row, column));
+	if (question->slice == NULL)
+		return &question->all;
+	return group_of(question,
+					rows_json(totals->rows, total_row(totals, row), totals->shift + column));
 }
 
 /* ------------------------------------------------------------------------
@@ -241,6 +248,11 @@ scan_events(const Question *question, VisitUsage visit, void *context)
 
 	check_kept(range.start, Min(inner.start, range.end));
 	check_kept(inner.end, range.end);
+	if (question->shards != NULL)
+	{
+		shards_visit(question->shards, visit, context);
+		return;
+	}
 	usage_scan_time(question->organization_id, question->meter->metric, range.start,
 					Min(inner.start, range.end), visit, context);
 	for (int i = 0; i < question->again_count; i++)
@@ -330,18 +342,53 @@ QUERY(read_values_by,
 	  " GROUP BY dimensions, value",
 	  TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 
-/* The rows of the question's whole quarters. */
-#define READ_QUARTERS(query, question, ...)                                                 \
-	READ(query, arg_text((question)->organization_id), arg_text((question)->meter->metric), \
-		 moment((question)->inner.start), moment((question)->inner.end), __VA_ARGS__)
+/* The rows of whole quarters; "whole" where nothing is told apart, else "by". */
+static TotalRows
+read_totals(const Question *question, SqlQuery *whole, SqlQuery *by)
+{
+	SqlQuery *query = question->slice == NULL ? whole : by;
+	TotalRows totals = {0};
+
+	if (question->shards != NULL)
+		return shards_totals(question->shards);
+	totals.count = READ(*query, arg_text(question->organization_id),
+						arg_text(question->meter->metric), moment(question->inner.start),
+						moment(question->inner.end), again_arg(question));
+	totals.rows = rows_keep();
+	return totals;
+}
 
 static Numeric
-numeric_at(int64 row, int column)
+numeric_at(const TotalRows *totals, int64 row, int column)
 {
 	bool isnull;
-	Datum value = rows_datum(SPI_tuptable, row, column, &isnull);
+	Datum value = rows_datum(totals->rows, total_row(totals, row), totals->shift + column, &isnull);
 
 	return isnull ? NULL : DatumGetNumericCopy(value);
+}
+
+static int64
+int_at(const TotalRows *totals, int64 row, int column)
+{
+	return rows_int(totals->rows, total_row(totals, row), totals->shift + column);
+}
+
+static TimestampTz
+time_at(const TotalRows *totals, int64 row, int column)
+{
+	return rows_time(totals->rows, total_row(totals, row), totals->shift + column);
+}
+
+static const pg_uuid_t *
+uuid_at(const TotalRows *totals, int64 row, int column)
+{
+	return rows_uuid(totals->rows, total_row(totals, row), totals->shift + column);
+}
+
+static const char *
+text_at(const TotalRows *totals, int64 row, int column)
+{
+	return rows_text(totals->rows, total_row(totals, row), totals->shift + column);
 }
 
 static void
@@ -356,21 +403,18 @@ add_event(const UsageEvent *event, void *question)
 static void
 answer_sum(Question *question)
 {
-	int64 count;
+	TotalRows totals;
 
 	scan_events(question, add_event, question);
 	scan_tail(question, add_event, question);
-	count = question->slice == NULL ? READ_QUARTERS(read_sum, question, arg_null())
-									: READ_QUARTERS(read_sum_by, question, arg_null());
-	for (int64 i = 0; i < count; i++)
+	totals = read_totals(question, &read_sum, &read_sum_by);
+	for (int64 i = 0; i < totals.count; i++)
 	{
-		Portion *group = group_of_row(question, i, 3);
-		Fold fold = {.events = row_int(i, 2)};
+		Portion *group = group_of_row(question, &totals, i, 3);
+		Fold fold = {.sum = numeric_at(&totals, i, 1), .events = int_at(&totals, i, 2)};
 
-		if (group == NULL || row_null(i, 1))
-			continue;
-		fold.sum = numeric_at(i, 1);
-		fold_append(&group->fold, &fold);
+		if (group != NULL && fold.sum != NULL)
+			fold_append(&group->fold, &fold);
 	}
 }
 
@@ -413,15 +457,14 @@ add_extremes(Question *question)
 static void
 answer_max(Question *question)
 {
-	int64 count;
+	TotalRows totals;
 
 	add_extremes(question);
-	count = question->slice == NULL ? READ_QUARTERS(read_largest, question, again_arg(question))
-									: READ_QUARTERS(read_largest_by, question, again_arg(question));
-	for (int64 i = 0; i < count; i++)
+	totals = read_totals(question, &read_largest, &read_largest_by);
+	for (int64 i = 0; i < totals.count; i++)
 	{
-		Portion *group = group_of_row(question, i, 2);
-		Numeric largest = numeric_at(i, 1);
+		Portion *group = group_of_row(question, &totals, i, 2);
+		Numeric largest = numeric_at(&totals, i, 1);
 
 		if (group != NULL && largest != NULL &&
 			(group->fold.largest == NULL || numeric_order(largest, group->fold.largest) > 0))
@@ -435,55 +478,52 @@ no_dimensions(void)
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 }
 
-static void
-answer_latest(Question *question)
+/* What the dimensions have to contain. */
+static Jsonb *
+wanted_of(const Question *question)
 {
-	UsageRange inner = question->inner;
-	int64 count;
+	const UsageSlice *slice = question->slice;
 
-	add_extremes(question);
-	if (question->groups == NULL)
+	return slice != NULL && slice->contains != NULL ? slice->contains : no_dimensions();
+}
+
+/*
+ * Where nothing is grouped by, that is in the last of the quarters that has any:
+ * one step back from the end, for all that a level may be years old.
+ */
+static void
+keep_to_latest_quarter(Question *question)
+{
+	UsageRange *inner = &question->inner;
+
+	if (READ(read_latest_quarter, arg_text(question->organization_id),
+			 arg_text(question->meter->metric), moment(inner->start), moment(inner->end),
+			 again_arg(question), arg_json(wanted_of(question))) == 0)
+		*inner = (UsageRange){inner->end, inner->end};
+	else
 	{
-		/* one step back from the end, for all that a level may be years old */
-		Jsonb *wanted = question->slice != NULL ? question->slice->contains : NULL;
-
-		if (READ_QUARTERS(read_latest_quarter, question, again_arg(question),
-						  arg_json(wanted != NULL ? wanted : no_dimensions())) == 0)
-			return;
-		inner.start = row_time(0, 1);
-		inner.end = inner.start + USAGE_BUCKET;
-	}
-	count = READ(read_latest_by, arg_text(question->organization_id),
-				 arg_text(question->meter->metric), moment(inner.start), moment(inner.end),
-				 again_arg(question));
-	for (int64 i = 0; i < count; i++)
-	{
-		Portion *group = group_of_row(question, i, 4);
-
-		if (group != NULL)
-			fold_level(&group->fold, row_time(i, 2), row_uuid(i, 3), numeric_at(i, 1));
+		inner->start = row_time(0, 1);
+		inner->end = inner->start + USAGE_BUCKET;
 	}
 }
 
-typedef struct ValueCount
-{
-	char value[256]; /* the key: at most 255 bytes, by usage_rules.c */
-	int64 events;
-} ValueCount;
-
 static void
-count_value(Portion *group, const char *value, int64 events)
+answer_latest(Question *question)
 {
-	HASHCTL control = {
-		.keysize = 256, .entrysize = sizeof(ValueCount), .hcxt = CurrentMemoryContext};
-	bool found;
-	ValueCount *entry;
+	TotalRows totals;
 
-	if (group->values == NULL)
-		group->values = hash_create("billing usage values", 256, &control,
-									HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	entry = hash_search(group->values, value, HASH_ENTER, &found);
-	entry->events = events + (found ? entry->events : 0);
+	add_extremes(question);
+	if (question->groups == NULL && question->shards == NULL)
+		keep_to_latest_quarter(question);
+	totals = read_totals(question, &read_latest_by, &read_latest_by);
+	for (int64 i = 0; i < totals.count; i++)
+	{
+		Portion *group = group_of_row(question, &totals, i, 4);
+
+		if (group != NULL)
+			fold_level(&group->fold, time_at(&totals, i, 2), uuid_at(&totals, i, 3),
+					   numeric_at(&totals, i, 1));
+	}
 }
 
 static void
@@ -497,40 +537,34 @@ add_value(const UsageEvent *event, void *context)
 		return;
 	value = meter_value(question->meter, DatumGetJsonbP(PointerGetDatum(event->properties)));
 	if (value != NULL)
-		count_value(group, text_to_cstring(value), event->kind == 'u' ? 1 : -1);
+		values_count(&group->values, text_to_cstring(value), event->kind == 'u' ? 1 : -1);
 }
 
 static void
 answer_unique(Question *question)
 {
-	int64 count;
+	TotalRows totals;
 
 	scan_events(question, add_value, question);
 	scan_tail(question, add_value, question);
-	count = question->slice == NULL ? READ_QUARTERS(read_values, question, arg_null())
-									: READ_QUARTERS(read_values_by, question, arg_null());
-	for (int64 i = 0; i < count; i++)
+	totals = read_totals(question, &read_values, &read_values_by);
+	for (int64 i = 0; i < totals.count; i++)
 	{
-		Portion *group = group_of_row(question, i, 3);
+		Portion *group = group_of_row(question, &totals, i, 3);
 
 		if (group != NULL)
-			count_value(group, row_text(i, 1), row_int(i, 2));
+			values_count(&group->values, text_at(&totals, i, 1), int_at(&totals, i, 2));
 	}
 }
 
-static Numeric
-different_values(HTAB *values)
+/* Events and totals at one moment; on tables of this server the snapshot sees to that. */
+static void
+ask_shards(Question *question, Aggregation aggregation)
 {
-	HASH_SEQ_STATUS status;
-	ValueCount *entry;
-	int64 different = 0;
-
-	if (values == NULL)
-		return NULL;
-	hash_seq_init(&status, values);
-	while ((entry = hash_seq_search(&status)) != NULL)
-		different += entry->events > 0;
-	return int64_to_numeric(different);
+	if (usage_tables()->distributed)
+		question->shards = shards_ask(&(ShardQuestion){
+			question->organization_id, question->meter->metric, aggregation, question->range,
+			question->inner, question->groups == NULL ? wanted_of(question) : NULL});
 }
 
 /* ------------------------------------------------------------------------
@@ -556,21 +590,21 @@ parts_of(const Question *question, int64 *part_count)
 {
 	int64 level_count;
 	Level **levels = levels_of(question, &level_count);
-	int64 quarter_count = READ_QUARTERS(read_quarters, question, again_arg(question));
-	Fold *parts = palloc0(sizeof(Fold) * (level_count + quarter_count + 1));
+	TotalRows totals = read_totals(question, &read_quarters, &read_quarters);
+	Fold *parts = palloc0(sizeof(Fold) * (level_count + totals.count + 1));
 
-	for (int64 i = 0; i < quarter_count; i++)
+	for (int64 i = 0; i < totals.count; i++)
 	{
-		parts[i].first_at = row_time(i, 1);
-		parts[i].latest_at = row_time(i, 2);
-		parts[i].latest_id = *row_uuid(i, 3);
-		parts[i].latest = numeric_at(i, 4);
-		parts[i].area = numeric_at(i, 5);
-		parts[i].largest = numeric_at(i, 6);
+		parts[i].first_at = time_at(&totals, i, 1);
+		parts[i].latest_at = time_at(&totals, i, 2);
+		parts[i].latest_id = *uuid_at(&totals, i, 3);
+		parts[i].latest = numeric_at(&totals, i, 4);
+		parts[i].area = numeric_at(&totals, i, 5);
+		parts[i].largest = numeric_at(&totals, i, 6);
 	}
 	for (int64 i = 0; i < level_count; i++)
-		fold_level(&parts[quarter_count + i], levels[i]->at, &levels[i]->id, levels[i]->quantity);
-	*part_count = quarter_count + level_count;
+		fold_level(&parts[totals.count + i], levels[i]->at, &levels[i]->id, levels[i]->quantity);
+	*part_count = totals.count + level_count;
 	qsort(parts, *part_count, sizeof(Fold), part_order);
 	return parts;
 }
@@ -591,6 +625,7 @@ answer_weighted(Question *question)
 									  AGGREGATE_WEIGHTED, question->tail,
 									  (UsageRange){DT_NOBEGIN, range.start}, NULL);
 
+		ask_shards(&before, AGGREGATE_LATEST);
 		answer_latest(&before);
 		if (before.all.fold.latest != NULL)
 			fold_level(&fold, range.start, &no_id, before.all.fold.latest);
@@ -611,6 +646,7 @@ answer_weighted(Question *question)
 static void
 answer(Question *question)
 {
+	ask_shards(question, question->aggregation);
 	switch (question->aggregation)
 	{
 		case AGGREGATE_SUM:
@@ -647,7 +683,7 @@ found_in(const Portion *group, Aggregation aggregation)
 		case AGGREGATE_LATEST:
 			return group->fold.latest;
 		case AGGREGATE_UNIQUE:
-			return different_values(group->values);
+			return values_different(group->values);
 		default:
 			return group->level;
 	}
@@ -704,7 +740,7 @@ count_events(Question *question, UsageRange range)
 	HASH_SEQ_STATUS status;
 	Portion *group;
 
-	answer_sum(&counted);
+	answer(&counted);
 	question->all.events = counted.all.fold.events;
 	if (counted.groups == NULL)
 		return;

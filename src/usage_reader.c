@@ -182,6 +182,13 @@ usage_reader_close(UsageReader reader)
  * The mark, for the view usage_tail
  * ------------------------------------------------------------------------
  */
+/* Citus sends the view to the nodes: there is nothing that is found by number there. */
+static UsageMark
+mark_of_view(void)
+{
+	return usage_is_on_a_node() ? (UsageMark){PG_INT64_MAX, 0, NULL} : usage_mark();
+}
+
 static const UsageMark *
 mark_of_call(FmgrInfo *call)
 {
@@ -194,7 +201,7 @@ mark_of_call(FmgrInfo *call)
 		MemoryContext old;
 
 		db_open();
-		mark = usage_mark();
+		mark = mark_of_view();
 		old = MemoryContextSwitchTo(memo->memory);
 		memo->mark = mark;
 		memo->mark.open = palloc(sizeof(int64) * Max(mark.open_count, 1));

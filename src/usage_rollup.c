@@ -13,16 +13,17 @@
  *
  * What later events can change in other ways than by adding (a level that is
  * voided, an average over time) is added up again from the events of its
- * quarter of an hour.
+ * quarter of an hour.  usage_groups.c has what is added up in memory, and
+ * writes it.
  *
  *-------------------------------------------------------------------------
  */
-#include "usage.h"
+
+#include "usage_groups.h"
 
 #include "access/transam.h"
 #include "access/xact.h"
 #include "accounts.h"
-#include "common/hashfn.h"
 #include "subjects.h"
 #include "unit.h"
 #include "utils/fmgrprotos.h"
@@ -42,25 +43,6 @@
 /* Nobody tells the worker of usage: the tail that readers add is about so long. */
 #define ROLLUP_INTERVAL_MS 1000
 
-typedef struct TotalGroup
-{
-	struct TotalGroup *next; /* of the same slot */
-	uint32 hash;
-	text *organization_id;
-	const Meter *meter;
-	TimestampTz bucket;
-	Jsonb *dimensions;
-	text *value; /* of unique, in the table of values; else NULL */
-	Fold fold;
-} TotalGroup;
-
-typedef struct GroupTable
-{
-	TotalGroup **slots;
-	uint32 slot_count; /* a power of 2 */
-	uint32 count;
-} GroupTable;
-
 typedef struct Run
 {
 	MemoryContext memory;
@@ -73,294 +55,6 @@ typedef struct Run
 	GroupTable again; /* quarters of an hour that are added up from the events */
 	Jsonb *no_dimensions;
 } Run;
-
-/* ------------------------------------------------------------------------
- * Groups
- * ------------------------------------------------------------------------
- */
-static void
-groups_clear(GroupTable *table)
-{
-	table->slot_count = 1024;
-	table->count = 0;
-	table->slots = palloc0(sizeof(TotalGroup *) * table->slot_count);
-}
-
-static void
-groups_grow(GroupTable *table)
-{
-	uint32 slot_count = table->slot_count * 4;
-	TotalGroup **slots = palloc0(sizeof(TotalGroup *) * slot_count);
-
-	for (uint32 i = 0; i < table->slot_count; i++)
-	{
-		TotalGroup *next;
-
-		for (TotalGroup *group = table->slots[i]; group != NULL; group = next)
-		{
-			next = group->next;
-			group->next = slots[group->hash & (slot_count - 1)];
-			slots[group->hash & (slot_count - 1)] = group;
-		}
-	}
-	pfree(table->slots);
-	table->slots = slots;
-	table->slot_count = slot_count;
-}
-
-static uint32
-hash_varlena(const void *value)
-{
-	return value == NULL
-			   ? 0
-			   : hash_bytes((const unsigned char *) VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
-}
-
-static bool
-same_varlena(const void *a, const void *b)
-{
-	if (a == b)
-		return true;
-	if (a == NULL || b == NULL)
-		return false;
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		   memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
-static void *
-copy_varlena(const void *value)
-{
-	void *copy;
-
-	if (value == NULL)
-		return NULL;
-	copy = palloc(VARSIZE_ANY(value));
-	memcpy(copy, value, VARSIZE_ANY(value));
-	return copy;
-}
-
-/* The rules may have been read again meanwhile. */
-static bool
-is_meter(const Meter *a, const Meter *b)
-{
-	return a == b || strcmp(a->metric, b->metric) == 0;
-}
-
-static TotalGroup *
-group_of(GroupTable *table, const TotalGroup *wanted)
-{
-	uint32 hash = hash_varlena(wanted->organization_id);
-	TotalGroup *group;
-
-	hash = hash_combine(hash, hash_bytes_uint32((uint32) (wanted->bucket / USAGE_BUCKET)));
-	hash = hash_combine(hash, hash_bytes((const unsigned char *) wanted->meter->metric,
-										 strlen(wanted->meter->metric)));
-	if (wanted->meter->dimension_count > 0)
-		hash = hash_combine(hash, hash_varlena(wanted->dimensions));
-	if (wanted->value != NULL)
-		hash = hash_combine(hash, hash_varlena(wanted->value));
-	for (group = table->slots[hash & (table->slot_count - 1)]; group != NULL; group = group->next)
-	{
-		if (group->hash == hash && group->bucket == wanted->bucket &&
-			is_meter(group->meter, wanted->meter) &&
-			same_varlena(group->organization_id, wanted->organization_id) &&
-			same_varlena(group->dimensions, wanted->dimensions) &&
-			same_varlena(group->value, wanted->value))
-			return group;
-	}
-	if (table->count >= table->slot_count)
-		groups_grow(table);
-	group = palloc0(sizeof(TotalGroup));
-	*group = *wanted;
-	group->hash = hash;
-	group->organization_id = copy_varlena(wanted->organization_id);
-	if (wanted->meter->dimension_count > 0)
-		group->dimensions = copy_varlena(wanted->dimensions);
-	group->value = copy_varlena(wanted->value);
-	group->next = table->slots[hash & (table->slot_count - 1)];
-	table->slots[hash & (table->slot_count - 1)] = group;
-	table->count++;
-	return group;
-}
-
-/* All of them, in an array; for the arguments of a query. */
-static TotalGroup **
-groups_list(const GroupTable *table)
-{
-	TotalGroup **list = palloc(sizeof(TotalGroup *) * Max(table->count, 1));
-	uint32 count = 0;
-
-	for (uint32 i = 0; i < table->slot_count; i++)
-	{
-		for (TotalGroup *group = table->slots[i]; group != NULL; group = group->next)
-			list[count++] = group;
-	}
-	return list;
-}
-
-/* ------------------------------------------------------------------------
- * Writing
- * ------------------------------------------------------------------------
- */
-QUERY(
-	write_totals,
-	"INSERT INTO billing.usage_totals AS t (organization_id, metric, bucket, dimensions, sum, events, largest, "
-	"first_at, latest_at, latest_id, latest, area) "
-	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) "
-	"ON CONFLICT (organization_id, metric, bucket, dimensions) DO UPDATE SET "
-	"sum = t.sum + excluded.sum, events = t.events + excluded.events, "
-	"largest = greatest(t.largest, excluded.largest), first_at = least(t.first_at, excluded.first_at), "
-	"(latest_at, latest_id, latest) = (SELECT CASE WHEN later THEN excluded.latest_at ELSE t.latest_at END, "
-	"CASE WHEN later THEN excluded.latest_id ELSE t.latest_id END, CASE WHEN later THEN excluded.latest ELSE t.latest END "
-	"FROM (SELECT t.latest_at IS NULL OR (excluded.latest_at, excluded.latest_id) > (t.latest_at, t.latest_id) AS later) AS l)",
-	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, NUMERICARRAYOID, INT8ARRAYOID,
-	NUMERICARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, NUMERICARRAYOID,
-	NUMERICARRAYOID);
-QUERY(
-	write_values,
-	"INSERT INTO billing.usage_values AS v (organization_id, metric, bucket, dimensions, value, events) "
-	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6) "
-	"ON CONFLICT (organization_id, metric, bucket, dimensions, value) DO UPDATE SET "
-	"events = v.events + excluded.events",
-	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, TEXTARRAYOID, INT8ARRAYOID);
-
-/* For whoever lists organisations: looking through the totals for them takes long. */
-QUERY(write_organizations,
-	  "INSERT INTO billing.usage_organizations (organization_id) SELECT DISTINCT unnest($1) "
-	  "ON CONFLICT DO NOTHING",
-	  TEXTARRAYOID);
-
-typedef struct Column
-{
-	Datum *values;
-	bool *nulls;
-	Oid type;
-	int16 length;
-	bool by_value;
-	char alignment;
-} Column;
-
-static Column
-column_new(uint32 count, Oid type, int16 length, bool by_value, char alignment)
-{
-	return (Column){palloc(sizeof(Datum) * Max(count, 1)),
-					palloc0(sizeof(bool) * Max(count, 1)),
-					type,
-					length,
-					by_value,
-					alignment};
-}
-
-static void
-column_pointer(Column *column, uint32 row, const void *value)
-{
-	column->nulls[row] = value == NULL;
-	column->values[row] = PointerGetDatum(value);
-}
-
-static Arg
-column_arg(const Column *column, int count)
-{
-	int lower = 1;
-
-	return arg_datum(PointerGetDatum(construct_md_array(column->values, column->nulls, 1, &count,
-														&lower, column->type, column->length,
-														column->by_value, column->alignment)),
-					 false);
-}
-
-#define COLUMN_TEXT(count)   column_new(count, TEXTOID, -1, false, TYPALIGN_INT)
-#define COLUMN_TIME(count)   column_new(count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)
-#define COLUMN_JSON(count)   column_new(count, JSONBOID, -1, false, TYPALIGN_INT)
-#define COLUMN_NUMBER(count) column_new(count, NUMERICOID, -1, false, TYPALIGN_INT)
-#define COLUMN_INT(count)    column_new(count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)
-#define COLUMN_UUID(count)   column_new(count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)
-
-/* The columns that both tables have. */
-typedef struct Keys
-{
-	Column organization_id;
-	Column metric;
-	Column bucket;
-	Column dimensions;
-} Keys;
-
-static Keys
-keys_of(TotalGroup *const *list, uint32 count)
-{
-	Keys keys = {COLUMN_TEXT(count), COLUMN_TEXT(count), COLUMN_TIME(count), COLUMN_JSON(count)};
-
-	for (uint32 i = 0; i < count; i++)
-	{
-		column_pointer(&keys.organization_id, i, list[i]->organization_id);
-		keys.metric.values[i] = CStringGetTextDatum(list[i]->meter->metric);
-		keys.bucket.values[i] = TimestampTzGetDatum(list[i]->bucket);
-		column_pointer(&keys.dimensions, i, list[i]->dimensions);
-	}
-	return keys;
-}
-
-static void
-write_total_groups(GroupTable *table)
-{
-	uint32 count = table->count;
-	TotalGroup **list = groups_list(table);
-	Keys keys = keys_of(list, count);
-	Column sum = COLUMN_NUMBER(count);
-	Column events = COLUMN_INT(count);
-	Column largest = COLUMN_NUMBER(count);
-	Column first_at = COLUMN_TIME(count);
-	Column latest_at = COLUMN_TIME(count);
-	Column latest_id = COLUMN_UUID(count);
-	Column latest = COLUMN_NUMBER(count);
-	Column area = COLUMN_NUMBER(count);
-
-	if (count == 0)
-		return;
-	for (uint32 i = 0; i < count; i++)
-	{
-		Fold *fold = &list[i]->fold;
-		bool none = fold->latest == NULL;
-
-		column_pointer(&sum, i, fold_sum(fold));
-		events.values[i] = Int64GetDatum(fold->events);
-		column_pointer(&largest, i, fold->largest);
-		first_at.values[i] = TimestampTzGetDatum(fold->first_at);
-		latest_at.values[i] = TimestampTzGetDatum(fold->latest_at);
-		first_at.nulls[i] = latest_at.nulls[i] = none;
-		column_pointer(&latest_id, i, none ? NULL : &fold->latest_id);
-		column_pointer(&latest, i, fold->latest);
-		column_pointer(&area, i, fold->area);
-	}
-	RUN(write_totals, column_arg(&keys.organization_id, count), column_arg(&keys.metric, count),
-		column_arg(&keys.bucket, count), column_arg(&keys.dimensions, count),
-		column_arg(&sum, count), column_arg(&events, count), column_arg(&largest, count),
-		column_arg(&first_at, count), column_arg(&latest_at, count), column_arg(&latest_id, count),
-		column_arg(&latest, count), column_arg(&area, count));
-	RUN(write_organizations, column_arg(&keys.organization_id, count));
-	usage_alerts_mark(column_arg(&keys.organization_id, count), column_arg(&keys.metric, count));
-}
-
-static void
-write_value_groups(GroupTable *table)
-{
-	uint32 count = table->count;
-	TotalGroup **list = groups_list(table);
-	Keys keys = keys_of(list, count);
-	Column value = COLUMN_TEXT(count);
-	Column events = COLUMN_INT(count);
-
-	if (count == 0)
-		return;
-	for (uint32 i = 0; i < count; i++)
-	{
-		column_pointer(&value, i, list[i]->value);
-		events.values[i] = Int64GetDatum(list[i]->fold.events);
-	}
-	RUN(write_values, column_arg(&keys.organization_id, count), column_arg(&keys.metric, count),
-		column_arg(&keys.bucket, count), column_arg(&keys.dimensions, count),
-		column_arg(&value, count), column_arg(&events, count));
-}
 
 /* ------------------------------------------------------------------------
  * Adding up
@@ -390,7 +84,7 @@ add_value(Run *run, const UsageEvent *event, TotalGroup wanted)
 	if (wanted.value == NULL)
 		return;
 	MemoryContextSwitchTo(run->groups_memory);
-	group_of(&run->values, &wanted)->fold.events += event->kind == 'u' ? 1 : -1;
+	totals_group(&run->values, &wanted)->fold.events += event->kind == 'u' ? 1 : -1;
 }
 
 static bool
@@ -405,34 +99,17 @@ groups_new(Run *run)
 {
 	MemoryContext old = MemoryContextSwitchTo(run->groups_memory);
 
-	groups_clear(&run->totals);
-	groups_clear(&run->values);
+	totals_clear(&run->totals);
+	totals_clear(&run->values);
 	MemoryContextSwitchTo(old);
-}
-
-static void
-touch(const GroupTable *table)
-{
-	Keys keys = keys_of(groups_list(table), table->count);
-	Arg organization_ids;
-	Arg metrics;
-	Arg buckets;
-
-	if (table->count == 0)
-		return;
-	organization_ids = column_arg(&keys.organization_id, table->count);
-	metrics = column_arg(&keys.metric, table->count);
-	buckets = column_arg(&keys.bucket, table->count);
-	usage_forwarding_touched(organization_ids, metrics, buckets);
-	usage_closings_touched(organization_ids, metrics, buckets);
 }
 
 static void
 write_groups(Run *run)
 {
-	touch(&run->totals);
-	write_total_groups(&run->totals);
-	write_value_groups(&run->values);
+	totals_touch(&run->totals);
+	totals_add(&run->totals);
+	totals_add_values(&run->values);
 	MemoryContextReset(run->groups_memory);
 	groups_new(run);
 }
@@ -448,13 +125,13 @@ add_to_groups(Run *run, const UsageEvent *event, const Meter *meter)
 		/* of the whole quarter of an hour, all dimensions */
 		wanted.dimensions = run->no_dimensions;
 		MemoryContextSwitchTo(run->memory);
-		(void) group_of(&run->again, &wanted);
+		(void) totals_group(&run->again, &wanted);
 		return;
 	}
 	if (meter->aggregation == AGGREGATE_UNIQUE)
 		add_value(run, event, wanted);
 	MemoryContextSwitchTo(run->groups_memory);
-	group = group_of(&run->totals, &wanted);
+	group = totals_group(&run->totals, &wanted);
 	fold_event(&group->fold, event);
 	if (has_levels(meter))
 		fold_level(&group->fold, event->occurred_at, &event->id, event->quantity);
@@ -518,7 +195,7 @@ add_up_again(Run *run, const TotalGroup *quarter)
 	usage_scan_time(organization_id, quarter->meter->metric, quarter->bucket,
 					quarter->bucket + USAGE_BUCKET, add_marked, &again);
 	levels = levels_sorted(again.levels, &count);
-	groups_clear(&groups);
+	totals_clear(&groups);
 	for (int64 i = 0; i < count; i++)
 	{
 		UsageEvent event = {.occurred_at = levels[i]->at,
@@ -527,16 +204,157 @@ add_up_again(Run *run, const TotalGroup *quarter)
 							.kind = 'u',
 							.properties = levels[i]->properties};
 		TotalGroup wanted = group_key(run, &event, quarter->meter);
-		Fold *fold = &group_of(&groups, &wanted)->fold;
+		Fold *fold = &totals_group(&groups, &wanted)->fold;
 
 		fold_event(fold, &event);
 		fold_level(fold, levels[i]->at, &levels[i]->id, levels[i]->quantity);
 	}
 	RUN(remove_totals, arg_text(organization_id), arg_text(quarter->meter->metric),
 		arg_datum(TimestampTzGetDatum(quarter->bucket), false));
-	write_total_groups(&groups);
+	totals_add(&groups);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(memory);
+}
+
+/* ------------------------------------------------------------------------
+ * On shards: quarters of an hour with marks, added up from their events
+ * ------------------------------------------------------------------------
+ */
+/* The largest number that a run takes. */
+#define QUARTERS_MAX 200
+/* A quarter of an hour is added up once it is over; readers add up the present one themselves. */
+#define QUARTER_OVER "now() - interval '16 minutes'"
+
+QUERY_CUSTOM(past_quarters,
+			 "SELECT organization_id, metric, bucket, array_agg(id) FROM billing.usage_dirty "
+			 "WHERE bucket < $1 GROUP BY organization_id, metric, bucket LIMIT $2",
+			 TIMESTAMPTZOID, INT8OID);
+QUERY(quarter_over, "SELECT " QUARTER_OVER, InvalidOid);
+/*
+ * A statement over all shards: from then on Citus prepares what was written on
+ * the nodes, and commits it after what is noted here for alerts and forwarding.
+ */
+QUERY_CUSTOM(prepare_on_nodes, "DELETE FROM billing.usage_dirty WHERE bucket = '-infinity'",
+			 InvalidOid);
+QUERY(note_run, "UPDATE billing.usage_rollup_state SET rolled_up_at = now()", InvalidOid);
+QUERY(remove_values,
+	  "DELETE FROM billing.usage_values WHERE organization_id = $1 AND metric = $2 AND bucket = $3",
+	  TEXTOID, TEXTOID, TIMESTAMPTZOID);
+QUERY(remove_marks,
+	  "DELETE FROM billing.usage_dirty WHERE organization_id = $1 AND metric = $2 AND bucket = $3 "
+	  "AND id = ANY ($4)",
+	  TEXTOID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID);
+
+/* What the marks of a quarter of an hour say. */
+typedef struct Quarter
+{
+	text *organization_id;
+	const Meter *meter;
+	TimestampTz bucket;
+	Datum marks;
+} Quarter;
+
+static void
+add_corrected(Run *run, const Quarter *quarter, const Level *level)
+{
+	UsageEvent event = {.occurred_at = level->at,
+						.organization_id = quarter->organization_id,
+						.quantity = level->quantity,
+						.kind = 'u',
+						.properties = level->properties};
+	TotalGroup wanted = group_key(run, &event, quarter->meter);
+	Fold *fold = &totals_group(&run->totals, &wanted)->fold;
+
+	fold_event(fold, &event);
+	if (has_levels(quarter->meter))
+		fold_level(fold, level->at, &level->id, level->quantity);
+	if (quarter->meter->aggregation == AGGREGATE_UNIQUE)
+		add_value(run, &event, wanted);
+}
+
+/* Also one of which nothing is left has changed. */
+static void
+note_quarter(Run *run, const Quarter *quarter)
+{
+	TotalGroup wanted = {.organization_id = quarter->organization_id,
+						 .meter = quarter->meter,
+						 .bucket = quarter->bucket,
+						 .dimensions = run->no_dimensions};
+
+	(void) totals_group(&run->again, &wanted);
+}
+
+/*
+ * The marks were seen before the events are read, so the events of each of
+ * them are among these; there may be more, whose marks stay.
+ */
+static void
+add_up_quarter(Run *run, const Quarter *quarter)
+{
+	Arg at = arg_datum(TimestampTzGetDatum(quarter->bucket), false);
+	Arg organization = arg_datum(PointerGetDatum(quarter->organization_id), false);
+	Arg metric = arg_text(quarter->meter->metric);
+	Levels *levels = levels_new();
+	Level **sorted;
+	int64 count;
+
+	note_quarter(run, quarter);
+	usage_scan_time(text_to_cstring(quarter->organization_id), quarter->meter->metric,
+					quarter->bucket, quarter->bucket + USAGE_BUCKET, levels_add, levels);
+	sorted = levels_sorted(levels, &count);
+	for (int64 i = 0; i < count; i++)
+		add_corrected(run, quarter, sorted[i]);
+	RUN(remove_totals, organization, metric, at);
+	if (quarter->meter->aggregation == AGGREGATE_UNIQUE)
+		RUN(remove_values, organization, metric, at);
+	RUN(remove_marks, organization, metric, at, arg_datum(quarter->marks, false));
+}
+
+static Quarter
+quarter_of_row(Rows rows, int64 row)
+{
+	char *metric = rows_text(rows, row, 2);
+	bool isnull;
+	Quarter quarter = {.organization_id = cstring_to_text(rows_text(rows, row, 1)),
+					   .meter = meter_named(metric),
+					   .bucket = rows_time(rows, row, 3),
+					   .marks = rows_datum(rows, row, 4, &isnull)};
+
+	if (quarter.meter == NULL)
+		elog(ERROR, "there is usage of metric \"%s\", which is unknown", metric);
+	return quarter;
+}
+
+/* True when there are more of them. A session that asks for it has the present one added up, too. */
+static bool
+move_quarters(Run *run)
+{
+	TimestampTz until = DT_NOEND;
+	int64 count;
+	Rows rows;
+
+	if (!unit_in_session())
+	{
+		RUN(quarter_over, arg_null());
+		until = row_time(0, 1);
+	}
+	count = RUN(past_quarters, arg_datum(TimestampTzGetDatum(until), false), arg_int(QUARTERS_MAX));
+	rows = rows_keep();
+	for (int64 i = 0; i < count; i++)
+	{
+		Quarter quarter = quarter_of_row(rows, i);
+
+		add_up_quarter(run, &quarter);
+	}
+	totals_touch(&run->again);
+	totals_put(&run->totals);
+	totals_put_values(&run->values);
+	if (count > 0)
+	{
+		RUN(prepare_on_nodes, arg_null());
+		RUN(note_run, arg_null());
+	}
+	return count == QUARTERS_MAX;
 }
 
 /* ------------------------------------------------------------------------
@@ -580,8 +398,12 @@ mark_of_run(const UsageMark *before, const UsageSight *sight, int64 reached)
 }
 
 /* SKIP LOCKED: one process rolls up at a time. */
-QUERY(take_state,
-	  "SELECT base FROM billing.usage_rollup_state WHERE bound_to = $1 FOR UPDATE SKIP LOCKED",
+QUERY(
+	take_state,
+	"SELECT base, distributed FROM billing.usage_rollup_state WHERE bound_to = $1 FOR UPDATE SKIP LOCKED",
+	TEXTOID);
+/* Of shards: whoever asks for it waits for the worker's run, which may take a second. */
+QUERY(wait_for_state, "SELECT base FROM billing.usage_rollup_state WHERE bound_to = $1 FOR UPDATE",
 	  TEXTOID);
 QUERY(write_mark,
 	  "UPDATE billing.usage_rollup_state SET seen_until = $1, open = $2, rolled_up_at = now()",
@@ -628,8 +450,8 @@ move_tail(Run *run)
 	done = usage_scan_tail_in_order(&run->before, events_of_run, add_event, run);
 	run->after = mark_of_run(&run->before, &sight, done.reached);
 	write_groups(run);
-	touch(&run->again);
-	again = groups_list(&run->again);
+	totals_touch(&run->again);
+	again = totals_list(&run->again);
 	for (uint32 i = 0; i < run->again.count; i++)
 		add_up_again(run, again[i]);
 	put_mark(&run->after);
@@ -647,35 +469,67 @@ follow_time(TimestampTz begin)
 		events_of_run = Min(events_of_run * 2, EVENTS_MAX);
 }
 
+typedef struct Duty
+{
+	bool at_once;
+	bool more;
+} Duty;
+
+static void
+run_begin(Run *run)
+{
+	run->memory = CurrentMemoryContext;
+	run->groups_memory = AllocSetContextCreate(run->memory, "billing usage groups",
+											   ALLOCSET_DEFAULT_SIZES);
+	run->event_memory = AllocSetContextCreate(run->memory, "billing usage event",
+											  ALLOCSET_SMALL_SIZES);
+	run->no_dimensions = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	groups_new(run);
+	totals_clear(&run->again);
+}
+
+/* Quarters of an hour end seldom: it asks all shards now and then only. */
+static void
+roll_up_shards(Duty *duty)
+{
+	static bool left = false;
+	SqlQuery *take = unit_in_session() ? &wait_for_state : &take_state;
+	Run run = {0};
+
+	if ((!duty->at_once && !left) || RUN(*take, arg_text(database_binding())) == 0)
+		return;
+	shards_one_after_another();
+	run_begin(&run);
+	duty->more = left = move_quarters(&run);
+}
+
 static void
 roll_up(void *context)
 {
-	bool *more = context;
+	Duty *duty = context;
 	TimestampTz begin = GetCurrentTimestamp();
 	Run run = {0};
 	bool tail;
 
 	if (!usage_tables()->bound)
 		return;
+	if (usage_tables()->distributed)
+	{
+		roll_up_shards(duty);
+		return;
+	}
 	PushActiveSnapshot(GetLatestSnapshot());
 	tail = is_there_a_tail();
 	PopActiveSnapshot();
 	if (!tail || RUN(take_state, arg_text(database_binding())) == 0)
 		return;
-	/* bound anew a moment ago: the next run knows */
-	if (row_int(0, 1) != usage_tables()->base)
+	/* bound anew, or handed over, a moment ago: the next run knows */
+	if (row_int(0, 1) != usage_tables()->base || row_bool(0, 2))
 		return;
-	run.memory = CurrentMemoryContext;
-	run.groups_memory = AllocSetContextCreate(run.memory, "billing usage groups",
-											  ALLOCSET_DEFAULT_SIZES);
-	run.event_memory = AllocSetContextCreate(run.memory, "billing usage event",
-											 ALLOCSET_SMALL_SIZES);
-	run.no_dimensions = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
-	groups_new(&run);
-	groups_clear(&run.again);
+	run_begin(&run);
 	/* after the lock: it sees the mark that the last run left */
 	PushActiveSnapshot(GetLatestSnapshot());
-	*more = move_tail(&run);
+	duty->more = move_tail(&run);
 	PopActiveSnapshot();
 	follow_time(begin);
 }
@@ -685,14 +539,14 @@ usage_rollup(bool at_once)
 {
 	static TimestampTz last = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	bool more = false;
+	Duty duty = {at_once, false};
 
 	if (!at_once && !TimestampDifferenceExceeds(last, now, ROLLUP_INTERVAL_MS))
 		return 0;
 	/* the rest of a long tail follows after what else is due */
-	if (unit_run(roll_up, &more, "add up usage") && more)
+	if (unit_run(roll_up, &duty, "add up usage") && duty.more)
 		last = 0;
 	else
 		last = now;
-	return more;
+	return duty.more;
 }

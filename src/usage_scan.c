@@ -205,6 +205,11 @@ usage_scan_time(const char *organization_id, const char *metric, TimestampTz fro
 
 	if (from >= until)
 		return;
+	if (usage_tables()->distributed)
+	{
+		shards_scan_time(organization_id, metric, from, until, visit, context);
+		return;
+	}
 	events = table_open(usage_tables()->events, AccessShareLock);
 	foreach (cell, usage_partitions(events, from, until))
 	{

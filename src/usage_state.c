@@ -24,7 +24,9 @@
 #include "access/xact.h"
 #include "accounts.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "commands/trigger.h"
+#include "errors.h"
 #include "subjects.h"
 #include "utils/catcache.h"
 #include "utils/hsearch.h"
@@ -95,9 +97,10 @@ primary_key_of(Oid table)
 QUERY(load_meters,
 	  "SELECT metric, aggregation, carried, property, dimensions, enforced FROM billing.meters",
 	  InvalidOid);
-QUERY(load_state,
-	  "SELECT bound_to, base, raw_since, seen_until, removed_until FROM billing.usage_rollup_state",
-	  InvalidOid);
+QUERY(
+	load_state,
+	"SELECT bound_to, base, raw_since, seen_until, removed_until, distributed FROM billing.usage_rollup_state",
+	InvalidOid);
 QUERY(
 	load_ahead,
 	"SELECT extract(epoch FROM value::interval)::float8 FROM billing.settings WHERE name = 'usage_ahead'",
@@ -180,6 +183,7 @@ read_state(void)
 	tables.ahead = (int64) (ahead * USECS_PER_SEC);
 	tables.bound = false;
 	tables.base = 0;
+	tables.distributed = false;
 	tables.raw_since = DT_NOBEGIN;
 	tables.removed_until = 0;
 	if (READ(load_state, arg_null()) > 0)
@@ -190,7 +194,59 @@ read_state(void)
 					   row_int(0, 4) <= number_of(&tables, ReadNextFullTransactionId());
 		tables.raw_since = row_time(0, 3);
 		tables.removed_until = row_int(0, 5);
+		tables.distributed = row_bool(0, 6);
 	}
+}
+
+QUERY(citus_group, "SELECT groupid FROM pg_catalog.pg_dist_local_group", InvalidOid);
+QUERY(
+	citus_distributes,
+	"SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = 'billing.usage_events'::regclass",
+	InvalidOid);
+
+static bool
+has_citus(void)
+{
+	return OidIsValid(get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE));
+}
+
+bool
+usage_is_on_a_node(void)
+{
+	Identity identity;
+	bool is;
+
+	if (!has_citus())
+		return false;
+	identity = identity_take_owner();
+	db_open();
+	is = READ(citus_group, arg_null()) > 0 && row_int4(0, 1) != 0;
+	db_close();
+	identity_give_back(identity);
+	return is;
+}
+
+/*
+ * Rows that are written past the executor would stay here, in a table that
+ * Citus only uses as a name.
+ */
+static void
+check_citus(void)
+{
+	if (!has_citus())
+		return;
+	if (RUN(citus_group, arg_null()) > 0 && row_int4(0, 1) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_NOT_SUPPORTED),
+				 errmsg("usage is recorded and read on the coordinator of Citus"),
+				 errdetail("This is the node of group %d, which has neither meters nor plans.",
+						   row_int4(0, 1)),
+				 errhint("Connect to the coordinator.")));
+	if (!tables.distributed && RUN(citus_distributes, arg_null()) > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("table billing.usage_events was distributed by hand"),
+						errdetail("What the totals hold is not known for distributed tables."),
+						errhint("SELECT billing.distribute_usage() makes the rest of it.")));
 }
 
 static void
@@ -219,6 +275,7 @@ read_tables(void)
 	db_open();
 	read_meters();
 	read_state();
+	check_citus();
 	db_close();
 	PopActiveSnapshot();
 	identity_give_back(identity);
@@ -317,9 +374,12 @@ usage_tables_bound(void)
 	return &tables;
 }
 
+/* On shards events are not found by it: the coordinator need not write a commit of its own. */
 int64
 usage_transaction(const UsageTables *used)
 {
+	if (used->distributed)
+		return used->base * USAGE_PARTS;
 	return number_of(used, GetTopFullTransactionId());
 }
 
@@ -367,6 +427,9 @@ usage_mark(void)
 	Datum *open;
 	bool isnull;
 
+	/* no number of an event is in the tail: totals have marks of their own */
+	if (usage_tables()->distributed)
+		return (UsageMark){PG_INT64_MAX, 0, NULL};
 	if (READ(read_mark, arg_null()) == 0)
 		return mark;
 	mark.until = row_int(0, 1);

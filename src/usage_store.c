@@ -78,6 +78,7 @@ struct UsageStore
 	List *counts;      /* what counters are changed by at the end */
 	int64 transaction; /* the first number of its events */
 	TimestampTz now;
+	ShardStore *shards; /* where usage is distributed: it does all that follows */
 };
 
 /* ------------------------------------------------------------------------
@@ -211,9 +212,12 @@ usage_store_open(const char *function, const TimestampTz *times, int count)
 	store->events = open_events(usage_tables_bound(), times, count);
 	/* what was read before a wait may be old */
 	store->tables = usage_tables_bound();
-	store->estate = CreateExecutorState();
 	store->transaction = usage_transaction(store->tables);
 	store->now = GetCurrentTransactionStartTimestamp();
+	if (store->tables->distributed)
+		store->shards = shard_store_open(store->now, store->transaction);
+	else
+		store->estate = CreateExecutorState();
 	return store;
 }
 
@@ -245,11 +249,15 @@ key_slot(UsageStore *store, const UsageRow *row)
 bool
 usage_store_knows(UsageStore *store, const UsageRow *row)
 {
-	TupleTableSlot *slot = key_slot(store, row);
+	TupleTableSlot *slot;
 	ItemPointerData conflict;
-	bool known = !compat_check_index_constraints(store->keys->info, slot, store->estate, &conflict,
-												 store->arbiters);
+	bool known;
 
+	if (store->shards != NULL)
+		return shard_store_knows(store->shards, row);
+	slot = key_slot(store, row);
+	known = !compat_check_index_constraints(store->keys->info, slot, store->estate, &conflict,
+											store->arbiters);
 	ResetPerTupleExprContext(store->estate);
 	return known;
 }
@@ -258,6 +266,8 @@ usage_store_knows(UsageStore *store, const UsageRow *row)
 bool
 usage_store_claim(UsageStore *store, const UsageRow *row)
 {
+	if (store->shards != NULL)
+		return shard_store_claim(store->shards, row);
 	for (;;)
 	{
 		TupleTableSlot *slot = key_slot(store, row);
@@ -286,12 +296,18 @@ usage_store_claim(UsageStore *store, const UsageRow *row)
  * the key wait until this transaction ends, and find it free then.
  */
 void
-usage_store_unclaim(UsageStore *store)
+usage_store_unclaim(UsageStore *store, const UsageRow *row)
 {
-	ItemPointerData at = store->keys->slots[0]->tts_tid;
+	ItemPointerData at;
 	TM_FailureData failure;
 	TM_Result result;
 
+	if (store->shards != NULL)
+	{
+		shard_store_unclaim(row);
+		return;
+	}
+	at = store->keys->slots[0]->tts_tid;
 	CommandCounterIncrement();
 	result = table_tuple_delete(store->keys->relation, &at, GetCurrentCommandId(true),
 								InvalidSnapshot, InvalidSnapshot, true, &failure, false);
@@ -414,9 +430,15 @@ usage_store_prepare(UsageStore *store, TimestampTz occurred_at)
 void
 usage_store_put_counted(UsageStore *store, const UsageRow *row)
 {
-	Target *target = target_of(store, row->occurred_at);
+	Target *target;
 	TupleTableSlot *slot;
 
+	if (store->shards != NULL)
+	{
+		shard_store_put(store->shards, row);
+		return;
+	}
+	target = target_of(store, row->occurred_at);
 	if (target->row_count == target->slot_count)
 		target->slots[target->slot_count++] = table_slot_create(target->relation, NULL);
 	slot = target->slots[target->row_count++];
@@ -461,10 +483,13 @@ usage_store_close(UsageStore *store)
 	}
 	if (store->keys != NULL)
 		close_target(store->keys);
+	if (store->shards != NULL)
+		shard_store_close(store->shards);
 	if (store->counts != NIL)
 		counters_apply(store->counts);
 	table_close(store->events, NoLock);
-	FreeExecutorState(store->estate);
+	if (store->estate != NULL)
+		FreeExecutorState(store->estate);
 }
 
 /* ------------------------------------------------------------------------

@@ -4,7 +4,8 @@
  *	  Events that the totals do not hold yet, read once for many questions.
  *
  * Of one organisation, or of everybody for a call that goes through many.
- * Both are kept in memory, by organisation and metric.
+ * Both are kept in memory, by organisation and metric.  Where usage is
+ * distributed there is none: marks say there which totals are behind.
  *
  *-------------------------------------------------------------------------
  */
@@ -103,9 +104,12 @@ UsageTail *
 usage_tail(const char *organization_id)
 {
 	UsageTail *tail = tail_new(PG_INT64_MAX);
-	UsageMark mark = usage_mark();
+	UsageMark mark;
 	ListCell *cell;
 
+	if (usage_tables()->distributed)
+		return tail;
+	mark = usage_mark();
 	foreach (cell, usage_scan_own_tail(&mark, organization_id))
 		put_event(tail, lfirst(cell));
 	return tail;
@@ -128,8 +132,11 @@ UsageTail *
 usage_tail_of_everybody(int64 most)
 {
 	UsageTail *tail = tail_new(most);
-	UsageMark mark = usage_mark();
+	UsageMark mark;
 
+	if (usage_tables()->distributed)
+		return tail;
+	mark = usage_mark();
 	usage_scan_tail(&mark, keep_event, tail);
 	return tail->count > most ? NULL : tail;
 }
