@@ -489,9 +489,9 @@ wanted_of(const Question *question)
 
 /*
  * Where nothing is grouped by, that is in the last of the quarters that has any:
- * one step back from the end, for all that a level may be years old.
+ * one step back from the end, for all that a level may be years old. False: none.
  */
-static void
+static bool
 keep_to_latest_quarter(Question *question)
 {
 	UsageRange *inner = &question->inner;
@@ -499,12 +499,10 @@ keep_to_latest_quarter(Question *question)
 	if (READ(read_latest_quarter, arg_text(question->organization_id),
 			 arg_text(question->meter->metric), moment(inner->start), moment(inner->end),
 			 again_arg(question), arg_json(wanted_of(question))) == 0)
-		*inner = (UsageRange){inner->end, inner->end};
-	else
-	{
-		inner->start = row_time(0, 1);
-		inner->end = inner->start + USAGE_BUCKET;
-	}
+		return false;
+	inner->start = row_time(0, 1);
+	inner->end = inner->start + USAGE_BUCKET;
+	return true;
 }
 
 static void
@@ -513,8 +511,8 @@ answer_latest(Question *question)
 	TotalRows totals;
 
 	add_extremes(question);
-	if (question->groups == NULL && question->shards == NULL)
-		keep_to_latest_quarter(question);
+	if (question->groups == NULL && question->shards == NULL && !keep_to_latest_quarter(question))
+		return;
 	totals = read_totals(question, &read_latest_by, &read_latest_by);
 	for (int64 i = 0; i < totals.count; i++)
 	{
