@@ -23,20 +23,6 @@ narrow(MoneyInt128 value, int64_t *out)
 	return ALLOCATION_OK;
 }
 
-/* Half away from zero; the divisor is positive. */
-static MoneyInt128
-divide_rounded(MoneyInt128 value, MoneyInt128 divisor)
-{
-	MoneyInt128 quotient = value / divisor;
-	MoneyInt128 rest = value % divisor;
-
-	if (rest < 0)
-		rest = -rest;
-	if (rest >= divisor - rest)
-		quotient += value < 0 ? -1 : 1;
-	return quotient;
-}
-
 /* What is left of a line after the discounts so far. */
 static MoneyInt128
 discounted(const AllocatedLine *line)
@@ -100,7 +86,7 @@ allocate_discount(Allocation *allocation, const Coupon *coupon, int64_t *taken)
 
 	discount = coupon->amount;
 	if (coupon->kind == COUPON_PERCENT)
-		discount = divide_rounded(base * coupon->percent.scaled, HUNDRED);
+		discount = money_divide_rounded(base * coupon->percent.scaled, HUNDRED);
 	*taken = (int64_t) (discount < base ? discount : base);
 	if (*taken == 0)
 		return ALLOCATION_OK;
@@ -144,7 +130,7 @@ tax_on(MoneyInt128 sum, const TaxRate *rate)
 
 	if (rate->behavior == TAX_INCLUSIVE)
 		whole += rate->percent.scaled;
-	return divide_rounded(sum * rate->percent.scaled, whole);
+	return money_divide_rounded(sum * rate->percent.scaled, whole);
 }
 
 /* The tax of one rate, on the lines that have none of their own. */

@@ -42,9 +42,8 @@ power_of_ten(int exponent)
 	return power;
 }
 
-/* Half away from zero; the divisor is positive. */
-static MoneyInt128
-divide_rounded(MoneyInt128 value, MoneyInt128 divisor)
+MoneyInt128
+money_divide_rounded(MoneyInt128 value, MoneyInt128 divisor)
 {
 	MoneyInt128 quotient = value / divisor;
 	MoneyInt128 rest = value % divisor;
@@ -88,7 +87,7 @@ money_ratio(int64_t amount, int64_t numerator, int64_t denominator, int64_t *out
 {
 	if (denominator <= 0)
 		return MONEY_INVALID;
-	return narrow(divide_rounded((MoneyInt128) amount * numerator, denominator), out);
+	return narrow(money_divide_rounded((MoneyInt128) amount * numerator, denominator), out);
 }
 
 /* ---- spreading a total ---- */
@@ -297,7 +296,7 @@ money_from_wire(int64_t wire, int wire_exponent, int exponent, int64_t *amount)
 		return narrow((MoneyInt128) wire * power_of_ten(exponent - wire_exponent), amount);
 
 	divisor = power_of_ten(wire_exponent - exponent);
-	*amount = (int64_t) divide_rounded(wire, divisor);
+	*amount = (int64_t) money_divide_rounded(wire, divisor);
 	return wire % divisor == 0 ? MONEY_OK : MONEY_INEXACT;
 }
 
@@ -508,7 +507,7 @@ money_fraction_multiply(MoneyFraction price, MoneyFraction quantity, MoneyFracti
 MoneyStatus
 money_round(MoneyFraction fraction, int64_t *out)
 {
-	return narrow(divide_rounded(fraction.scaled, FRACTION_ONE), out);
+	return narrow(money_divide_rounded(fraction.scaled, FRACTION_ONE), out);
 }
 
 /*
@@ -527,7 +526,7 @@ money_fraction_ratio(MoneyFraction fraction, int64_t numerator, int64_t denomina
 		__builtin_add_overflow(scaled, fraction.scaled % denominator * numerator / denominator,
 							   &scaled))
 		return MONEY_OVERFLOW;
-	return narrow(divide_rounded(scaled, FRACTION_ONE), out);
+	return narrow(money_divide_rounded(scaled, FRACTION_ONE), out);
 }
 
 /* ---- exact sums ---- */
@@ -565,7 +564,7 @@ money_exact_round(MoneyExact exact, int64_t *out)
 {
 	if (exact.scaled < 0 && exact.rest > 0)
 		exact.scaled++;
-	return narrow(divide_rounded(exact.scaled, FRACTION_ONE), out);
+	return narrow(money_divide_rounded(exact.scaled, FRACTION_ONE), out);
 }
 
 MoneyStatus

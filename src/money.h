@@ -77,6 +77,9 @@ typedef struct MoneyWire
 	int64_t upper; /* the nearest larger amount that fits */
 } MoneyWire;
 
+/* Half away from zero; the divisor is positive. */
+extern MoneyInt128 money_divide_rounded(MoneyInt128 value, MoneyInt128 divisor);
+
 extern MoneyStatus money_add(int64_t a, int64_t b, int64_t *out);
 extern MoneyStatus money_sub(int64_t a, int64_t b, int64_t *out);
 extern MoneyStatus money_mul(int64_t amount, int64_t factor, int64_t *out);

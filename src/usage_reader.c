@@ -205,7 +205,8 @@ mark_of_call(FmgrInfo *call)
 		old = MemoryContextSwitchTo(memo->memory);
 		memo->mark = mark;
 		memo->mark.open = palloc(sizeof(int64) * Max(mark.open_count, 1));
-		memcpy(memo->mark.open, mark.open, sizeof(int64) * mark.open_count);
+		if (mark.open_count > 0)
+			memcpy(memo->mark.open, mark.open, sizeof(int64) * mark.open_count);
 		MemoryContextSwitchTo(old);
 		db_close();
 		identity_give_back(identity);

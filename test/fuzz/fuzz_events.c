@@ -207,11 +207,17 @@ touch_snapshot(const ProviderSnapshot *snapshot)
 		case BILLING_CHECKOUT_SESSION:
 			touch_checkout_session(&snapshot->checkout_session);
 			break;
+		case BILLING_METER:
+			TOUCH_TEXTS(snapshot->meter.event_name, snapshot->meter.aggregation,
+						snapshot->meter.error_code);
+			TOUCH_TIMES(snapshot->meter.errors_at);
+			break;
 		case BILLING_PRODUCT:
 		case BILLING_PRICE:
 		case BILLING_PORTAL_SESSION:
 		case BILLING_WEBHOOK_ENDPOINT:
 			break;
+		case BILLING_USAGE:
 		case BILLING_OBJECT_COUNT:
 			finding("a snapshot of no kind");
 	}

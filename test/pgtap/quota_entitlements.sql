@@ -65,17 +65,6 @@ LANGUAGE sql RETURN (SELECT d.said FROM dblink('other', format('SELECT limit_her
 CREATE FUNCTION limits(organization text) RETURNS text[]
 LANGUAGE sql RETURN ARRAY(SELECT DISTINCT s FROM (VALUES (limit_here(organization)), (limit_elsewhere(organization))) AS v (s));
 
-CREATE PROCEDURE settle()
-LANGUAGE plpgsql AS $$
-BEGIN
-	WHILE EXISTS (SELECT FROM billing.usage_alert_marks)
-		OR EXISTS (SELECT FROM billing.usage_events AS u LEFT JOIN billing.usage_rollup_state AS s ON true
-				   WHERE u.recorded_in >= coalesce(s.seen_until, 0) OR u.recorded_in = ANY (s.open)) LOOP
-		PERFORM pg_sleep(0.01);
-		COMMIT;
-	END LOOP;
-END
-$$;
 CREATE FUNCTION raised(organization text) RETURNS text
 LANGUAGE sql RETURN (SELECT string_agg(format('%s of %s', a.threshold, a."limit"), ', ' ORDER BY a.threshold) FROM billing.usage_alerts AS a WHERE a.organization_id = organization);
 

@@ -3,18 +3,6 @@
 SELECT plan(44);
 UPDATE billing.settings SET value = '50 years' WHERE name = 'usage_retention';
 
--- Until what was recorded is in the totals, and looked at; the worker does so, too.
-CREATE PROCEDURE settle()
-LANGUAGE plpgsql AS $$
-BEGIN
-	WHILE EXISTS (SELECT FROM billing.usage_alert_marks)
-		OR EXISTS (SELECT FROM billing.usage_events AS u LEFT JOIN billing.usage_rollup_state AS s ON true
-				   WHERE u.recorded_in >= coalesce(s.seen_until, 0) OR u.recorded_in = ANY (s.open)) LOOP
-		PERFORM pg_sleep(0.01);
-		COMMIT;
-	END LOOP;
-END
-$$;
 CREATE FUNCTION raised(organization text, wanted text DEFAULT 'api_calls') RETURNS numeric[]
 LANGUAGE sql RETURN ARRAY(SELECT a.threshold FROM billing.usage_alerts AS a WHERE a.organization_id = organization AND a.metric = wanted ORDER BY a.id);
 CREATE FUNCTION use(organization text, quantity numeric, metric text DEFAULT 'api_calls') RETURNS boolean
