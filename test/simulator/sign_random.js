@@ -188,8 +188,8 @@ function conektaCases() {
   const single = account('conekta', pair.publicKey);
   const rotating = account('conekta', old.publicKey, next.publicKey);
   const oneLine = account('conekta', pair.publicKey.replaceAll('\n', '\\n'));
-  // a character amid the modulus: still a key, but another one
-  const bent = account('conekta', otherCharacter(pair.publicKey, BASE64, 150, 180));
+  // a character amid the modulus and amid a line: still a key, but another one
+  const bent = account('conekta', otherCharacter(pair.publicKey, BASE64, 160, 190));
 
   for (let i = 0; i < count; i++) {
     const content = below(3) ? body() : bytes();
