@@ -46,23 +46,70 @@ CREATE TABLE billing.prices
 	currency text NOT NULL REFERENCES billing.currencies (code),
 	amount bigint NOT NULL CHECK (amount >= 0),
 	"interval" text NOT NULL DEFAULT 'month'
-		CHECK ("interval" IN ('day', 'week', 'month', 'year', 'one_time')),
+		CHECK ("interval" IN ('day', 'week', 'month', 'quarter', 'year', 'one_time')),
 	interval_count integer NOT NULL DEFAULT 1 CHECK (interval_count BETWEEN 1 AND 52),
+	component text NOT NULL DEFAULT 'base' CHECK (component ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+	model text NOT NULL DEFAULT 'per_unit' CHECK (model IN ('flat', 'per_unit', 'graduated', 'volume', 'package', 'percentage')),
+	metric text,
+	unit_amount numeric(38, 12) CHECK (unit_amount >= 0),
+	package_size numeric(38, 12) CHECK (package_size > 0),
+	percentage numeric(38, 12) CHECK (percentage BETWEEN 0 AND 100),
+	free_units numeric(38, 12) NOT NULL DEFAULT 0 CHECK (free_units >= 0),
+	minimum bigint CHECK (minimum >= 0),
+	maximum bigint CHECK (maximum >= 0),
+	commitment bigint NOT NULL DEFAULT 0 CHECK (commitment >= 0),
+	tax_behavior text CHECK (tax_behavior IN ('exclusive', 'inclusive')),
+	description text,
+	existing text NOT NULL DEFAULT 'stay' CHECK (existing IN ('stay', 'renewal', 'now')),
+	effective_at timestamptz NOT NULL DEFAULT now(),
 	is_default boolean NOT NULL DEFAULT true,
 	retired_at timestamptz,
 	builtin boolean NOT NULL DEFAULT false,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	CHECK ("interval" <> 'one_time' OR interval_count = 1),
-	CHECK (customer_id IS NULL OR NOT is_default)
+	CHECK (customer_id IS NULL OR NOT is_default),
+	CHECK (metric IS NULL OR "interval" <> 'one_time'),
+	CHECK (model <> 'package' OR package_size IS NOT NULL),
+	CHECK (model <> 'percentage' OR percentage IS NOT NULL)
 );
 COMMENT ON TABLE billing.prices IS
 	'Prices of plans. The terms of a price never change: a change is a new price.';
-COMMENT ON COLUMN billing.prices.amount IS 'Minor units of the currency, for one unit of quantity and one interval.';
+COMMENT ON COLUMN billing.prices.amount IS
+	'Minor units of the currency, for one interval: of model flat the fee, of per_unit that of one unit unless unit_amount is finer. Else 0.';
+COMMENT ON COLUMN billing.prices.component IS
+	'What of the plan it prices: base (what the subscription''s quantity counts), seats, a metered part, an add-on.';
+COMMENT ON COLUMN billing.prices.metric IS
+	'Set for what is metered: the quantity is the usage of the period, billed when it is over. Others are billed in advance.';
+COMMENT ON COLUMN billing.prices.unit_amount IS
+	'Fractions of minor units: of one unit (per_unit) or one package. NULL: amount.';
+COMMENT ON COLUMN billing.prices.free_units IS 'Taken off the quantity before all else.';
+COMMENT ON COLUMN billing.prices.commitment IS 'Due for each period in any case, used or not. Minor units.';
+COMMENT ON COLUMN billing.prices.tax_behavior IS 'Is tax added to it or inside? NULL: the setting tax_behavior.';
+COMMENT ON COLUMN billing.prices.existing IS
+	'What becomes of local subscriptions with the version before it, from effective_at on: they stay, move at renewal, or move at once.';
+COMMENT ON COLUMN billing.prices.effective_at IS 'From when on it is the version that is sold.';
 COMMENT ON COLUMN billing.prices.is_default IS 'Taken when a subscription names plan and currency only.';
 COMMENT ON COLUMN billing.prices.customer_id IS 'Set for a price agreed with one customer.';
 ALTER TABLE billing.prices ADD CONSTRAINT prices_one_default
 	EXCLUDE USING btree (plan_id WITH =, currency WITH =) WHERE (is_default AND retired_at IS NULL) DEFERRABLE;
 CREATE INDEX prices_plan ON billing.prices (plan_id);
+
+-- Tiers of graduated and volume prices.
+CREATE TABLE billing.price_tiers
+(
+	price_id uuid NOT NULL REFERENCES billing.prices (id),
+	position integer NOT NULL CHECK (position BETWEEN 1 AND 1000),
+	up_to numeric(38, 12) CHECK (up_to > 0),
+	unit_amount numeric(38, 12) NOT NULL DEFAULT 0 CHECK (unit_amount >= 0),
+	flat_amount bigint NOT NULL DEFAULT 0 CHECK (flat_amount >= 0),
+	PRIMARY KEY (price_id, position)
+);
+COMMENT ON TABLE billing.price_tiers IS 'Tiers of graduated and volume prices: up_to is inclusive, the last has none.';
+COMMENT ON COLUMN billing.price_tiers.unit_amount IS 'Minor units, with fractions, of each unit in the tier.';
+COMMENT ON COLUMN billing.price_tiers.flat_amount IS 'Minor units, due once when the quantity reaches the tier.';
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.price_tiers
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('The terms of a price never change.');
+SELECT pg_extension_config_dump('billing.price_tiers', '');
 
 CREATE TABLE billing.plan_features
 (

@@ -51,6 +51,17 @@ CREATE TABLE billing.subscriptions
 	pending_price_id uuid REFERENCES billing.prices (id),
 	client_secret bytea,
 	error_code text,
+	currency text REFERENCES billing.currencies (code),
+	zone text,
+	billing_anchor timestamptz,
+	schedule_start timestamptz,
+	collection_method text CHECK (collection_method IN ('charge_automatically', 'send_invoice')),
+	days_until_due integer CHECK (days_until_due BETWEEN 0 AND 365),
+	trial_end_behavior text CHECK (trial_end_behavior IN ('cancel', 'pause', 'create_invoice')),
+	trial_notice_at timestamptz,
+	incomplete_until timestamptz,
+	usage_from timestamptz,
+	next_due_at timestamptz,
 	conflict boolean NOT NULL DEFAULT false,
 	superseded_by uuid,
 	provider_created_at timestamptz,
@@ -60,7 +71,11 @@ CREATE TABLE billing.subscriptions
 	CHECK (current_period_end >= current_period_start),
 	CHECK (trial_end >= trial_start),
 	CHECK (status <> 'canceled' OR ended_at IS NOT NULL),
-	CHECK ((status IN ('past_due', 'unpaid', 'paused')) = (status_since IS NOT NULL))
+	CHECK ((status IN ('past_due', 'unpaid', 'paused')) = (status_since IS NOT NULL)),
+	CHECK (managed_by = 'local' OR next_due_at IS NULL),
+	CHECK (managed_by <> 'local' OR (currency IS NOT NULL AND zone IS NOT NULL AND billing_anchor IS NOT NULL AND schedule_start IS NOT NULL
+		   AND collection_method IS NOT NULL AND trial_end_behavior IS NOT NULL)),
+	CHECK (next_due_at IS NULL OR status NOT IN ('canceled', 'incomplete_expired'))
 );
 COMMENT ON TABLE billing.subscriptions IS
 	'Subscriptions as the provider last told them. status, plan, quantity and periods change when the provider confirms.';
@@ -76,6 +91,17 @@ COMMENT ON COLUMN billing.subscriptions.resumes_at IS 'When a pause ends by itse
 COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a change that waits: for the next period, or for its payment.';
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
 COMMENT ON COLUMN billing.subscriptions.error_code IS 'Why the provider refused or declined the last request about it.';
+COMMENT ON COLUMN billing.subscriptions.currency IS 'Of a local one: of all that is billed for it.';
+COMMENT ON COLUMN billing.subscriptions.zone IS 'Of a local one: the time zone whose days and months its periods are in.';
+COMMENT ON COLUMN billing.subscriptions.billing_anchor IS
+	'Of a local one: what its periods are counted from. Period n lies n intervals after it, never after the last period.';
+COMMENT ON COLUMN billing.subscriptions.schedule_start IS
+	'Of a local one: where the first period by this anchor begins, which may be a part of one.';
+COMMENT ON COLUMN billing.subscriptions.trial_notice_at IS 'When the end of the trial was announced.';
+COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up.';
+COMMENT ON COLUMN billing.subscriptions.usage_from IS 'Of a local one with metered components: from when on usage is not billed yet.';
+COMMENT ON COLUMN billing.subscriptions.next_due_at IS
+	'Of a local one: when our engine has to do something next. NULL: nothing, ever, unless somebody acts.';
 COMMENT ON COLUMN billing.subscriptions.conflict IS
 	'Another one of the group comes first: one that lives before one that waits, the older before the younger. It is counted anew when one '
 	'of them begins or ends. Two that live are the provider''s doing: both entitle, a person has to decide.';
@@ -91,10 +117,29 @@ CREATE INDEX subscriptions_organization ON billing.subscriptions (organization_i
 CREATE INDEX subscriptions_customer ON billing.subscriptions (customer_id);
 CREATE INDEX subscriptions_period_end ON billing.subscriptions (current_period_end)
 	WHERE status NOT IN ('canceled', 'incomplete_expired');
+CREATE INDEX subscriptions_due ON billing.subscriptions (next_due_at) WHERE next_due_at IS NOT NULL;
 CREATE INDEX subscriptions_superseded ON billing.subscriptions (superseded_by) WHERE superseded_by IS NOT NULL;
 
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.subscriptions
 	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Use billing.cancel_subscription().');
+
+-- What a local subscription is billed for.
+CREATE TABLE billing.subscription_items
+(
+	subscription_id uuid NOT NULL REFERENCES billing.subscriptions (id),
+	component text NOT NULL CHECK (component ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+	price_id uuid NOT NULL REFERENCES billing.prices (id),
+	quantity bigint NOT NULL DEFAULT 1 CHECK (quantity >= 0),
+	billed_once boolean NOT NULL DEFAULT false,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	PRIMARY KEY (subscription_id, component)
+);
+COMMENT ON TABLE billing.subscription_items IS
+	'What a local subscription is billed for: one price for each component, base among them, whose quantity is that of the subscription.';
+COMMENT ON COLUMN billing.subscription_items.quantity IS 'Units of each period; of what is metered it means nothing.';
+COMMENT ON COLUMN billing.subscription_items.billed_once IS 'Of a price that is paid once: it has been billed.';
+CREATE INDEX subscription_items_price ON billing.subscription_items (price_id);
 
 -- Out of order, the news that it was past due on the 3rd may come after that of
 -- the 5th: both are needed to know since when it is.
@@ -122,38 +167,82 @@ CREATE TABLE billing.invoices
 	account text NOT NULL,
 	livemode boolean NOT NULL,
 	status text NOT NULL CHECK (status IN ('draft', 'open', 'paid', 'void', 'uncollectible')),
+	managed_by text NOT NULL DEFAULT 'provider' CHECK (managed_by IN ('provider', 'local')),
+	number text,
 	provider_number text,
+	merchant_of_record text,
 	billing_reason text,
 	currency text NOT NULL REFERENCES billing.currencies (code),
+	subtotal bigint,
+	discount bigint,
 	total bigint NOT NULL,
 	tax bigint,
+	credit_used bigint,
+	balance_used bigint,
 	amount_due bigint NOT NULL,
 	amount_paid bigint NOT NULL DEFAULT 0,
 	amount_remaining bigint NOT NULL,
 	attempt_count integer NOT NULL DEFAULT 0,
 	period_start timestamptz,
 	period_end timestamptz,
+	collection_method text CHECK (collection_method IN ('charge_automatically', 'send_invoice')),
+	days_until_due integer CHECK (days_until_due BETWEEN 0 AND 365),
+	finalize_at timestamptz,
+	marked_at timestamptz,
+	series_id uuid,
+	series_number bigint CHECK (series_number > 0),
+	seller jsonb,
+	buyer bytea,
+	memo text,
 	due_at timestamptz,
 	paid_at timestamptz,
+	paid_outside text,
+	voided_at timestamptz,
 	next_attempt_at timestamptz,
 	hosted_url bytea,
 	pdf_url bytea,
 	error_code text,
 	issued_at timestamptz NOT NULL,
 	created_at timestamptz NOT NULL DEFAULT now(),
-	updated_at timestamptz NOT NULL DEFAULT now()
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	CHECK ((number IS NULL) = (series_id IS NULL) AND (number IS NULL) = (series_number IS NULL)),
+	CHECK (managed_by <> 'local' OR (subtotal IS NOT NULL AND discount IS NOT NULL AND tax IS NOT NULL AND credit_used IS NOT NULL
+		   AND balance_used IS NOT NULL AND collection_method IS NOT NULL AND billing_reason IS NOT NULL)),
+	CHECK (managed_by <> 'local' OR status = 'draft' OR number IS NOT NULL OR total = 0 OR status = 'void'),
+	UNIQUE (series_id, series_number)
 );
-COMMENT ON TABLE billing.invoices IS 'Invoices of providers, as they tell them. Amounts are minor units of the currency.';
+COMMENT ON TABLE billing.invoices IS
+	'Invoices: our own (managed_by local), and those of providers as they tell them. Amounts are minor units of the currency.';
+COMMENT ON COLUMN billing.invoices.billing_reason IS
+	'Why there is one: subscription_create, subscription_cycle, subscription_update, subscription_end, manual; of providers their word.';
+COMMENT ON COLUMN billing.invoices.subtotal IS 'Of our own: the sum of the lines before discount and added tax.';
+COMMENT ON COLUMN billing.invoices.credit_used IS 'Of our own: what prepaid credits pay of the total.';
+COMMENT ON COLUMN billing.invoices.balance_used IS
+	'Of our own: what the customer''s balance pays of the rest; below 0 where something is owed from before, or it became balance.';
+COMMENT ON COLUMN billing.invoices.period_start IS
+	'Of our own: the beginning of the period that it opens. There is one of each reason for a subscription and period.';
+COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';
+COMMENT ON COLUMN billing.invoices.marked_at IS
+	'Of our own: when it was made final. It is a draft still until the worker has given it its number, within a second.';
+COMMENT ON COLUMN billing.invoices.seller IS 'The seller as he was when it was issued.';
+COMMENT ON COLUMN billing.invoices.buyer IS 'Encrypted: the customer as he was when it was issued.';
+COMMENT ON COLUMN billing.invoices.paid_outside IS 'Of one that was paid by other ways: what mark_invoice_paid() was told.';
 COMMENT ON COLUMN billing.invoices.hosted_url IS 'Encrypted: who has it can see the invoice and pay it; shown by invoice_links().';
 COMMENT ON COLUMN billing.invoices.pdf_url IS 'Encrypted, as hosted_url.';
 COMMENT ON COLUMN billing.invoices.error_code IS 'Why the provider refused or declined the last request about it.';
 CREATE INDEX invoices_customer ON billing.invoices (customer_id, issued_at);
 CREATE INDEX invoices_subscription ON billing.invoices (subscription_id) WHERE subscription_id IS NOT NULL;
+CREATE UNIQUE INDEX invoices_once ON billing.invoices (subscription_id, period_start, billing_reason)
+	WHERE managed_by = 'local' AND billing_reason IN ('subscription_create', 'subscription_cycle', 'subscription_end');
+CREATE INDEX invoices_to_finalize ON billing.invoices (finalize_at) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
+CREATE INDEX invoices_to_number ON billing.invoices (marked_at) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NOT NULL;
+CREATE INDEX invoices_to_collect ON billing.invoices (next_attempt_at) WHERE managed_by = 'local' AND status = 'open';
 
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.invoices
 	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Invoices are kept; void it at the provider.');
 
 SELECT pg_extension_config_dump('billing.subscriptions', '');
+SELECT pg_extension_config_dump('billing.subscription_items', '');
 SELECT pg_extension_config_dump('billing.subscription_statuses', '');
 SELECT pg_extension_config_dump('billing.invoices', '');
 

@@ -1,21 +1,24 @@
--- What we do later in a provider's stead: today, ending a subscription with its
--- period where the provider can only end it at once.
+-- What will be done to subscriptions: to local ones all that has a date, to those
+-- of providers what we do in the provider's stead (ending one with its period
+-- where the provider can only end it at once).
 
 CREATE TABLE billing.scheduled_changes
 (
 	id uuid PRIMARY KEY DEFAULT billing.new_id(),
 	subscription_id uuid NOT NULL REFERENCES billing.subscriptions (id),
 	organization_id text NOT NULL,
-	kind text NOT NULL CHECK (kind IN ('cancel')),
+	kind text NOT NULL CHECK (kind IN ('cancel', 'pause', 'resume', 'change')),
 	state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'canceled', 'failed')),
 	due_at timestamptz NOT NULL,
 	effective_at timestamptz NOT NULL,
+	terms jsonb CHECK (jsonb_typeof(terms) = 'object'),
 	reason text,
 	comment bytea,
 	error_code text,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	finished_at timestamptz,
 	CHECK (due_at <= effective_at),
+	CHECK ((kind = 'change') = (terms IS NOT NULL)),
 	CHECK ((state = 'pending') = (finished_at IS NULL))
 );
 COMMENT ON TABLE billing.scheduled_changes IS

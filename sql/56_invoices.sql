@@ -1,5 +1,60 @@
--- Invoices of providers: what can be asked of them. Their table stands beside the
--- subscriptions that they are for.
+-- Invoices: their lines, and what can be asked of them. The table of invoices
+-- stands beside the subscriptions that they are for.
+
+
+-- Lines of our own invoices.
+CREATE TABLE billing.invoice_lines
+(
+	id uuid PRIMARY KEY DEFAULT billing.new_id(),
+	invoice_id uuid REFERENCES billing.invoices (id),
+	position integer CHECK (position > 0),
+	kind text NOT NULL
+		CHECK (kind IN ('base', 'seats', 'component', 'usage', 'one_time', 'proration_credit', 'proration_debit', 'adjustment', 'discount', 'tax',
+						'credit', 'balance')),
+	subscription_id uuid REFERENCES billing.subscriptions (id),
+	component text,
+	price_id uuid REFERENCES billing.prices (id),
+	metric text,
+	tier integer CHECK (tier >= 0),
+	description text NOT NULL,
+	quantity numeric(38, 12),
+	unit_amount numeric(38, 12),
+	amount bigint NOT NULL,
+	discount bigint NOT NULL DEFAULT 0,
+	tax bigint NOT NULL DEFAULT 0,
+	tax_rate_id uuid,
+	tax_inclusive boolean NOT NULL DEFAULT false,
+	discountable boolean NOT NULL DEFAULT true,
+	coupon_id uuid,
+	grant_id uuid,
+	period_start timestamptz,
+	period_end timestamptz,
+	whole_start timestamptz,
+	whole_end timestamptz,
+	whole_price numeric(38, 12),
+	reverses uuid,
+	UNIQUE (invoice_id, position) DEFERRABLE,
+	CHECK ((invoice_id IS NULL) = (position IS NULL)),
+	CHECK (invoice_id IS NOT NULL OR subscription_id IS NOT NULL),
+	CHECK (period_end >= period_start),
+	CHECK ((whole_start IS NULL) = (whole_end IS NULL))
+);
+COMMENT ON TABLE billing.invoice_lines IS
+	'Lines of our own invoices. All but credit and balance add up to the total; those two, which are below 0 where they pay, lead from it to '
+	'the amount due. They never change once the invoice is final.';
+COMMENT ON COLUMN billing.invoice_lines.invoice_id IS 'NULL: it waits for the next invoice of its subscription.';
+COMMENT ON COLUMN billing.invoice_lines.amount IS
+	'Minor units: what the line costs, before discount and added tax, which are lines of their own (kinds discount and tax).';
+COMMENT ON COLUMN billing.invoice_lines.discount IS 'Of that, its share of all discounts.';
+COMMENT ON COLUMN billing.invoice_lines.tax IS 'Its share of the tax: added to it, or inside where tax_inclusive.';
+COMMENT ON COLUMN billing.invoice_lines.tier IS '0 is the first tier; NULL without tiers.';
+COMMENT ON COLUMN billing.invoice_lines.whole_start IS
+	'The whole period that the line is a part of or equal to, and whole_price, what it would have cost: what a credit is computed from.';
+COMMENT ON COLUMN billing.invoice_lines.reverses IS 'Of a proration credit: the line that it gives back from.';
+CREATE INDEX invoice_lines_subscription ON billing.invoice_lines (subscription_id, period_end) WHERE subscription_id IS NOT NULL;
+CREATE INDEX invoice_lines_waiting ON billing.invoice_lines (subscription_id) WHERE invoice_id IS NULL;
+CREATE INDEX invoice_lines_reverses ON billing.invoice_lines (reverses) WHERE reverses IS NOT NULL;
+SELECT pg_extension_config_dump('billing.invoice_lines', '');
 
 CREATE FUNCTION billing.finalize_invoice(invoice_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER

@@ -90,6 +90,15 @@ CREATE POLICY organization ON billing.provider_refs
 		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = provider_refs.object_id)
 		   OR EXISTS (SELECT FROM billing.refunds AS f WHERE f.id = provider_refs.object_id)
 		   OR EXISTS (SELECT FROM billing.disputes AS d WHERE d.id = provider_refs.object_id));
+ALTER TABLE billing.subscription_items ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.subscription_items
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = subscription_items.subscription_id));
+ALTER TABLE billing.invoice_lines ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.invoice_lines
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = invoice_lines.invoice_id)
+		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = invoice_lines.subscription_id));
 -- The list prices are for everybody, an agreed one for the organisation that has it.
 ALTER TABLE billing.prices ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.prices
@@ -295,9 +304,9 @@ FROM (VALUES
 	 'subscriptions access_rules organization_add_ons'),
 	('{app,report}', 'usage_late usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
-	('{app,report,tenant}', 'plans prices plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
+	('{app,report,tenant}', 'plans prices price_tiers plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
 	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
-	 'usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
+	 'subscription_items invoice_lines usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)

@@ -20,7 +20,8 @@ BEGIN
 		SELECT * FROM (VALUES
 			('customers', 'customer', 'id', '', '{description}'),
 			('payment_methods', 'payment_method', 'id', '', '{token,last4,-listed_by,-unusable_as_of}'),
-			('subscriptions', 'subscription', 'id', '', '{}'),
+			('subscriptions', 'subscription', 'id', '', '{-next_due_at}'),
+			('subscription_items', 'subscription_item', 'subscription_id', 'component', '{}'),
 			('scheduled_changes', 'scheduled_change', 'id', '', '{}'),
 			('payment_intents', 'payment_intent', 'id', '', '{description,statement_descriptor_suffix,-refunds_told_at,-details_charge,-details_charged_at}'),
 			('setup_intents', 'setup_intent', 'id', '', '{description}'),
@@ -31,6 +32,7 @@ BEGIN
 			('portal_sessions', 'portal_session', 'id', '', '{return_url}'),
 			('plans', 'plan', 'id', 'plan', '{}'),
 			('prices', 'price', 'id', '', '{}'),
+			('price_tiers', 'price_tier', 'price_id', 'position', '{}'),
 			('plan_features', 'plan_feature', 'plan_id', 'feature', '{}'),
 			('features', 'feature', '', 'feature', '{}'),
 			('access_rules', 'access_rule', '', 'status', '{}'),

@@ -1,0 +1,416 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine.h
+ *	  What the files of the billing engine share: subscriptions that we bill.
+ *
+ * The engine computes in memory and writes at the end.  A run loads local
+ * subscriptions with their customers, items and what was billed (one statement
+ * for each table, whatever their number); each is then played to a moment, which
+ * changes it in memory and adds drafts of invoices; run_write() writes what has
+ * changed, again one statement for each table.  A preview is the same run that
+ * is not written, so it cannot tell anything else than what will be billed.
+ *
+ *	  engine.c              the duty: what is due, in batches; one step of a subscription
+ *	  engine_load.c         loads a run
+ *	  engine_write.c        writes a run
+ *	  engine_renewal.c      trial, renewal, what a period is billed for
+ *	  engine_changes.c      plan, quantity and price: now (prorated) or later
+ *	  engine_ends.c         cancel, pause, resume, expire
+ *	  engine_preview.c      preview_invoice, preview_update, simulate
+ *	  components.c          prices as they can be rated
+ *	  invoice_drafts.c      a draft: its lines, its completion
+ *	  invoice_numbers.c     numbers
+ *	  coupons.c tax.c credits.c    what a draft is completed with
+ *
+ * Moments are TimestampTz of whole seconds; the calendar and the arithmetic are
+ * pure C (period.h, rating.h, proration.h, allocation.h).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_ENGINE_H
+#define JANUA_ENGINE_H
+
+#include "allocation.h"
+#include "money.h"
+#include "period.h"
+#include "proration.h"
+#include "rating.h"
+#include "subjects.h"
+#include "usage.h"
+
+/* ------------------------------------------------------------------------
+ * zones.c: the tz database of the server
+ * ------------------------------------------------------------------------
+ */
+
+/* A zone by name, remembered for the life of the process; NULL for no zone. */
+extern const LocalZone *zone_named(const char *name);
+
+/* Whole seconds since 1970, rounded down, and back. */
+extern int64 unix_seconds(TimestampTz moment);
+extern TimestampTz moment_of_unix(int64 seconds);
+
+/* The organisation's time in whole seconds: what every rule of the engine starts from. */
+extern TimestampTz engine_now(const char *organization_id);
+
+/* numeric with 12 decimals and MoneyFraction; 22023 when it does not fit. */
+extern MoneyFraction fraction_of_numeric(Numeric value, const char *what);
+extern Numeric numeric_of_fraction(MoneyFraction value);
+
+/* ------------------------------------------------------------------------
+ * components.c
+ * ------------------------------------------------------------------------
+ */
+typedef struct ComponentPrice
+{
+	pg_uuid_t *id;
+	pg_uuid_t *plan_id;
+	pg_uuid_t *customer_id; /* NULL: of the list */
+	char *component;
+	char *currency;
+	char *interval;
+	int interval_count;
+	char *metric;      /* NULL: licensed, billed in advance */
+	char *description; /* NULL: what the line says follows from plan and component */
+	bool one_time;
+	bool tax_inclusive;
+	RatedPrice rated; /* prepared */
+} ComponentPrice;
+
+/* Loaded once per transaction; JB005 unknown. */
+extern const ComponentPrice *component_price(const pg_uuid_t *id);
+
+/* All of them in one statement, for the run. */
+extern void component_prices_load(pg_uuid_t *const *ids, int count);
+
+/* Nothing is ever due by it. */
+extern bool component_price_is_free(const ComponentPrice *price);
+
+/*
+ * The components of a plan at a moment, as a customer gets them: for each
+ * component the version in force of the currency and the interval, an agreed
+ * price before the list (ComponentPrice).  base comes first.
+ */
+extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, const char *interval,
+							 int interval_count, const pg_uuid_t *customer_id, TimestampTz at);
+
+/*
+ * The version that a subscription with this price has from a moment on: a later
+ * one whose "existing" says renewal or now; else the same price.
+ */
+extern const ComponentPrice *component_price_successor(const ComponentPrice *price,
+													   TimestampTz at);
+
+/* ------------------------------------------------------------------------
+ * A run
+ * ------------------------------------------------------------------------
+ */
+typedef struct CustomerCredits CustomerCredits; /* credits.c */
+
+typedef struct BilledCustomer
+{
+	pg_uuid_t *id;
+	char *organization_id;
+	char *currency; /* NULL: none named */
+	char *country;
+	char *tax_exempt; /* none, exempt, reverse */
+	char *locale;
+	char *zone_name;
+	TimestampTz now; /* the organisation's clock, whole seconds */
+	bool deleted;
+	CustomerCredits *credits; /* by credits_load() */
+} BilledCustomer;
+
+typedef struct BilledItem
+{
+	char *component;
+	const ComponentPrice *price;
+	int64 quantity;
+	bool billed_once;
+	bool is_new;
+	bool changed;
+	bool removed;
+} BilledItem;
+
+typedef enum LineKind
+{
+	LINE_BASE,
+	LINE_SEATS,
+	LINE_COMPONENT,
+	LINE_USAGE,
+	LINE_ONE_TIME,
+	LINE_PRORATION_CREDIT,
+	LINE_PRORATION_DEBIT,
+	LINE_ADJUSTMENT,
+	LINE_DISCOUNT, /* from here on added by draft_complete() */
+	LINE_TAX,
+	LINE_CREDIT,
+	LINE_BALANCE,
+	LINE_KINDS
+} LineKind;
+
+/* A line as it is billed, or was: the row of billing.invoice_lines. */
+typedef struct InvoiceLine
+{
+	pg_uuid_t *id;
+	LineKind kind;
+	pg_uuid_t *subscription_id;
+	const char *component;
+	const pg_uuid_t *price_id;
+	const char *metric;
+	int tier; /* -1: none */
+	const char *description;
+	bool has_quantity; /* quantity and unit_amount say something */
+	MoneyFraction quantity;
+	MoneyFraction unit_amount;
+	int64 amount;
+	int64 discount;
+	int64 tax;
+	const pg_uuid_t *tax_rate_id; /* NULL: no tax */
+	bool tax_inclusive;
+	bool discountable;
+	bool own_tax; /* tax is given and not computed: of a credit */
+	const pg_uuid_t *coupon_id;
+	const pg_uuid_t *grant_id; /* prepaid credit */
+	TimestampTz period_start;  /* 0: none */
+	TimestampTz period_end;
+	TimestampTz whole_start; /* 0: it cannot be given back in part */
+	TimestampTz whole_end;
+	MoneyFraction whole_price;
+	const pg_uuid_t *reverses;
+
+	/* of a line that was billed before (engine_load.c): what was paid of it with its tax, and given back */
+	int64 paid;
+	int64 credited;
+	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
+} InvoiceLine;
+
+typedef struct BilledSubscription
+{
+	pg_uuid_t *id;
+	BilledCustomer *customer;
+	pg_uuid_t *plan_id;
+	char *plan;
+	char *plan_name;
+	char *plan_group;
+	const char *status;
+	const char *old_status; /* as loaded; NULL: it is new */
+	char *provider;
+	char *account;
+	bool livemode;
+	char *currency;
+	char *zone_name;
+	TimestampTz billing_anchor;
+	TimestampTz schedule_start;
+	TimestampTz trial_start;
+	TimestampTz trial_end;
+	TimestampTz trial_notice_at;
+	TimestampTz period_start;
+	TimestampTz period_end;
+	bool cancel_at_period_end;
+	TimestampTz cancel_at;
+	TimestampTz canceled_at;
+	TimestampTz ended_at;
+	TimestampTz status_since;
+	bool pause_at_period_end;
+	TimestampTz resumes_at;
+	TimestampTz incomplete_until;
+	const char *collection_method;
+	int days_until_due; /* -1: not named */
+	const char *trial_end_behavior;
+	pg_uuid_t *payment_method_id;
+	bool has_payment_method; /* its own, or a default one of the customer */
+	List *items;   /* BilledItem */
+	List *billed;  /* InvoiceLine: what was billed for time that is not over, newest last */
+	List *pending; /* InvoiceLine: waits for the next invoice */
+	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
+	List *changes; /* ScheduledChange that are pending, by due_at */
+	TimestampTz next_due_at;
+	bool changed;
+} BilledSubscription;
+
+typedef struct ScheduledChange
+{
+	pg_uuid_t *id;
+	const char *kind; /* cancel, pause, resume, change */
+	TimestampTz due_at;
+	const Jsonb *terms;
+	const char *state; /* pending, done, canceled, failed */
+	const char *error_code;
+	bool is_new;
+	bool changed;
+} ScheduledChange;
+
+typedef struct InvoiceDraft
+{
+	pg_uuid_t *id;
+	BilledSubscription *subscription; /* NULL: of a customer alone */
+	BilledCustomer *customer;
+	char *provider;
+	char *account;
+	bool livemode;
+	const char *reason; /* subscription_create, subscription_cycle, subscription_update, subscription_end, manual */
+	const char *currency;
+	TimestampTz made_at; /* its own time by the clock */
+	TimestampTz period_start;
+	TimestampTz period_end;
+	TimestampTz finalize_at; /* it waits for late usage until then */
+	const char *collection_method;
+	int days_until_due;
+	List *usage; /* UsageRange *: periods whose usage is to be billed when it is final */
+	List *lines; /* InvoiceLine */
+	AllocationTotals totals; /* by draft_complete() */
+	int64 credit_used;
+	int64 balance_used;
+	int64 due;
+	bool is_new;   /* not stored yet */
+	bool is_final; /* completed: marked for its number */
+	bool changed;
+} InvoiceDraft;
+
+typedef struct BillingRun
+{
+	bool preview; /* nothing is closed, consumed or written */
+	List *customers;
+	List *subscriptions;
+	List *drafts;
+	List *events; /* what event_record() is told, at the end */
+} BillingRun;
+
+/* engine_load.c: loads and, unless it is a preview, locks (customers first).  skip_locked leaves out who is busy. */
+extern BillingRun *run_load(pg_uuid_t *const *subscription_ids, int count, bool skip_locked,
+							bool preview);
+extern BillingRun *run_begin(bool preview); /* an empty one */
+extern BilledCustomer *run_customer(BillingRun *run, const pg_uuid_t *customer_id);
+extern BilledSubscription *run_subscription(BillingRun *run, const pg_uuid_t *subscription_id);
+
+/* The drafts of a customer that are stored and not final, with their lines. */
+extern void run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count);
+
+/* engine_write.c */
+extern void run_write(BillingRun *run);
+extern void run_event(BillingRun *run, const char *type, const char *object, const pg_uuid_t *id,
+					  const char *organization_id, const char *before, const char *after);
+
+/* ------------------------------------------------------------------------
+ * engine.c, engine_renewal.c
+ * ------------------------------------------------------------------------
+ */
+
+/* The duty: plays subscriptions and drafts that are due; above 0 when there may be more. */
+extern int engine_pass(void);
+
+/*
+ * Plays everything that is due for a subscription until a moment, each at its
+ * own time, and sets next_due_at.
+ */
+extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz until);
+
+/* When something is due for it next, by what it is; 0: never. */
+extern TimestampTz engine_next_due(const BilledSubscription *s);
+
+extern PeriodSchedule engine_schedule(const BilledSubscription *s);
+extern BilledItem *item_named(const BilledSubscription *s, const char *component);
+
+/* The base item: its price tells the interval. */
+extern BilledItem *base_item(const BilledSubscription *s);
+extern bool subscription_is_free(const BilledSubscription *s);
+extern void set_status(BillingRun *run, BilledSubscription *s, const char *status, TimestampTz at);
+
+/* Begins the period in which the moment lies: bills what is due in advance, and the usage of the period before. */
+extern void engine_begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at,
+								const char *reason);
+
+/* What an item costs in a period that may be a part of a whole one; adds the lines. */
+extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
+					  const BillingPeriod *period, LineKind kind);
+
+/* The parts of a rated quantity as lines. */
+extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
+					   MoneyFraction quantity, UsageRange period);
+
+/* Settings: prorate by second or by day; how long a draft waits for late usage. */
+extern Proration engine_proration(const BilledSubscription *s);
+
+/* ------------------------------------------------------------------------
+ * invoice_drafts.c
+ * ------------------------------------------------------------------------
+ */
+
+/* A new draft, or the one of this reason and period that the run has already. */
+extern InvoiceDraft *draft_for(BillingRun *run, BilledSubscription *s, const char *reason,
+							   TimestampTz at);
+extern InvoiceLine *draft_add(InvoiceDraft *draft, LineKind kind, int64 amount,
+							  const char *description);
+
+/*
+ * Usage (closed, or previewed), coupons, tax, totals, prepaid credit and
+ * balance, in this order.  From then on it is final.
+ */
+extern void draft_complete(BillingRun *run, InvoiceDraft *draft);
+
+extern const char *line_kind_name(LineKind kind);
+extern LineKind line_kind_of(const char *name);
+
+/* ------------------------------------------------------------------------
+ * coupons.c, tax.c, credits.c: what draft_complete() asks, in this order
+ * ------------------------------------------------------------------------
+ */
+
+/* A coupon that a draft is discounted by. */
+typedef struct DraftCoupon
+{
+	const pg_uuid_t *coupon_id;
+	const pg_uuid_t *application_id; /* the row that applied it */
+	const char *name;
+	Coupon terms;
+	int64 taken;
+} DraftCoupon;
+
+/* In their order; none that is over (DraftCoupon). */
+extern List *coupons_of(BillingRun *run, const InvoiceDraft *draft);
+
+/* They were taken: one use less.  Not in a preview. */
+extern void coupons_taken(const InvoiceDraft *draft, List *coupons);
+
+typedef struct DraftTax
+{
+	const pg_uuid_t *tax_rate_id;
+	const char *name;
+	const char *note; /* what is printed: reverse charge, exempt; NULL */
+	TaxRate terms;
+} DraftTax;
+
+/* The rates that apply to a line of this draft: index in the list, or NO_TAX_RATE. */
+extern List *taxes_of(BillingRun *run, const InvoiceDraft *draft);
+extern int tax_of_line(List *taxes, const InvoiceDraft *draft, const InvoiceLine *line);
+
+/*
+ * What prepaid credits and balance pay of a total: adds the lines of kind credit
+ * and balance, and sets credit_used, balance_used and due.  In a preview nothing
+ * is consumed, but the run remembers it.
+ */
+extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
+
+/* ------------------------------------------------------------------------
+ * What the rest of the house tells the engine
+ * ------------------------------------------------------------------------
+ */
+
+/* collection.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
+extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
+extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
+
+/* collection.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
+extern void invoice_payment_changed(const pg_uuid_t *invoice_id);
+
+/* collection.c: the duty that charges, sends and reminds; above 0 when there may be more. */
+extern int collection_pass(void);
+
+/* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
+extern int invoices_number(void);
+
+/* ledger.c: an invoice got its number, was voided or given up. */
+extern void ledger_invoices(pg_uuid_t *const *invoice_ids, int count);
+
+#endif /* JANUA_ENGINE_H */
