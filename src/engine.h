@@ -384,6 +384,28 @@ extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
 extern Proration engine_proration(const BilledSubscription *s);
 
 /* ------------------------------------------------------------------------
+ * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
+ * time and in memory.  They leave next_due_at to engine_play().
+ * ------------------------------------------------------------------------
+ */
+
+/* A scheduled change is due: it is done or failed (state, error_code) afterwards. */
+extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
+							 TimestampTz at);
+
+/* It ends: usage so far and what waits are on an invoice of reason subscription_end; canceled. */
+extern void engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Paused, until resumes_at where there is one. */
+extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
+extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Nobody paid: incomplete_expired, and its open invoice is voided. */
+extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* ------------------------------------------------------------------------
  * invoice_drafts.c
  * ------------------------------------------------------------------------
  */
@@ -420,13 +442,6 @@ typedef struct DraftCoupon
 
 /* In their order; none that is over (DraftCoupon). */
 extern List *coupons_of(BillingRun *run, const InvoiceDraft *draft);
-
-/*
- * Applies a coupon to a subscription whose row is there, by its code: the drafts
- * of the run from then on are discounted.  JB005 unknown, 22023 expired, used up
- * or of another currency.
- */
-extern void coupon_apply_named(BillingRun *run, BilledSubscription *s, const char *code);
 
 /* They were taken: one use less.  Not in a preview. */
 extern void coupons_taken(const InvoiceDraft *draft, List *coupons);

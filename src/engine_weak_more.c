@@ -13,18 +13,29 @@ drafts_finalize_due(void)
 {
 	return 0;
 }
+
 WEAK void
-draft_take_pending(InvoiceDraft *d, BilledSubscription *s)
+engine_carry_out(BillingRun *r, BilledSubscription *s, ScheduledChange *c, TimestampTz at)
 {
-	MISSING("draft_take_pending");
+	MISSING("engine_carry_out");
 }
 WEAK void
-engine_bill_usage_of(BillingRun *r, InvoiceDraft *d)
+engine_end(BillingRun *r, BilledSubscription *s, TimestampTz at)
 {
-	MISSING("engine_bill_usage_of");
+	MISSING("engine_end");
 }
 WEAK void
-coupon_apply_named(BillingRun *r, BilledSubscription *s, const char *code)
+engine_pause(BillingRun *r, BilledSubscription *s, TimestampTz at)
 {
-	MISSING("coupon_apply_named");
+	MISSING("engine_pause");
+}
+WEAK void
+engine_resume(BillingRun *r, BilledSubscription *s, TimestampTz at)
+{
+	MISSING("engine_resume");
+}
+WEAK void
+engine_expire(BillingRun *r, BilledSubscription *s, TimestampTz at)
+{
+	MISSING("engine_expire");
 }
