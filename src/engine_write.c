@@ -621,6 +621,8 @@ run_write(BillingRun *run)
 	write_changes(run);
 	write_pending_lines(run);
 	drafts_write(run);
+	coupons_write(run);
+	credits_write(run);
 	write_events(run);
 	count_as_stored(run);
 }
