@@ -378,8 +378,12 @@ extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const Bi
 extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					   MoneyFraction quantity, UsageRange period);
 
-/* The lines that wait for the next invoice of its subscription are on this one. */
-extern void draft_take_pending(InvoiceDraft *draft, BilledSubscription *s);
+/* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
+extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
+							 TimestampTz until, bool may_wait);
+
+/* Has it an item whose price counts usage? */
+extern bool subscription_is_metered(const BilledSubscription *s);
 
 /*
  * What draft_complete() asks for the usage of draft->usage: closes (previews)
