@@ -317,7 +317,8 @@ static void
 step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	ScheduledChange *change = change_due(s, at);
-	bool at_boundary = s->period_end == at && (is_status(s, "active") || is_status(s, "past_due"));
+	BilledItem *moving = item_with_new_version(s, at);
+	bool at_boundary = s->period_end <= at && (is_status(s, "active") || is_status(s, "past_due"));
 
 	if (is_status(s, "incomplete"))
 		engine_expire(run, s, at);
