@@ -209,6 +209,7 @@ typedef struct InvoiceLine
 	bool tax_inclusive;
 	bool discountable;
 	bool own_tax; /* tax is given and not computed: of a credit */
+	bool untaxed; /* no rate applies to it, whatever those of the draft are */
 	const pg_uuid_t *coupon_id;
 	const pg_uuid_t *grant_id; /* prepaid credit */
 	TimestampTz period_start;  /* 0: none */
@@ -322,8 +323,11 @@ typedef struct InvoiceDraft
 	int64 credit_used;
 	int64 balance_used;
 	int64 due;
-	bool is_new;   /* not stored yet */
-	bool is_final; /* completed: marked for its number */
+	const char *seller;    /* NULL: the default one */
+	const char *memo;      /* what is printed below the lines; NULL: nothing */
+	const Jsonb *metadata; /* NULL: none */
+	bool is_new;           /* not stored yet */
+	bool is_final;         /* completed: marked for its number */
 	bool changed;
 } InvoiceDraft;
 
@@ -334,7 +338,8 @@ typedef struct BillingRun
 	List *customers;
 	List *subscriptions;
 	List *drafts;
-	List *events; /* EngineEvent: what is recorded, at the end */
+	List *dropped; /* InvoiceDraft: stored, and in the end there was nothing to bill */
+	List *events;  /* EngineEvent: what is recorded, at the end */
 	HTAB *customer_ids;
 	HTAB *subscription_ids;
 	RunTaxes *taxes;
@@ -413,12 +418,21 @@ extern void engine_begin_period(BillingRun *run, BilledSubscription *s, Timestam
 extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					  const BillingPeriod *period, LineKind kind);
 
+/* engine_bill.c: what a line is called, what a whole period costs before it is rounded, and how that is printed. */
+extern const char *item_description(const BilledSubscription *s, const BilledItem *item);
+extern MoneyFraction item_whole_price(const BilledItem *item);
+extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
+
 /* The parts of a rated quantity as lines. */
 extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					   MoneyFraction quantity, UsageRange period);
 
-/* The lines that wait for the next invoice of its subscription are on this one. */
-extern void draft_take_pending(InvoiceDraft *draft, BilledSubscription *s);
+/* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
+extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
+							 TimestampTz until, bool may_wait);
+
+/* Has it an item whose price counts usage? */
+extern bool subscription_is_metered(const BilledSubscription *s);
 
 /*
  * What draft_complete() asks for the usage of draft->usage: closes (previews)
@@ -644,8 +658,12 @@ extern int collection_pass(void);
 /* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
 extern int invoices_number(void);
 
-/* invoice_drafts.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
+/* invoice_store.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
 extern int drafts_finalize_due(void);
+
+/* Completes and writes stored drafts; the caller has locked their customers.  Their subscriptions, each once or more. */
+extern void drafts_complete_stored(pg_uuid_t *const *ids, int count,
+								   pg_uuid_t *const *subscription_ids, int subscription_count);
 
 /* ledger.c: an invoice got its number, was voided or given up. */
 extern void ledger_invoices(pg_uuid_t *const *invoice_ids, int count);

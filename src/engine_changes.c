@@ -53,35 +53,6 @@ require_proration(ProrationStatus status, const BilledSubscription *s)
 		 uuid_text(s->id), status);
 }
 
-static void
-require_rating(RatingStatus status, const ComponentPrice *price)
-{
-	if (status != RATING_OK)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("price \"%s\" cannot be computed", uuid_text(price->id)),
-						errdetail("%s", rating_reason(status))));
-}
-
-/*
- * What a whole period costs before it is rounded.  Minimum, maximum and
- * commitment are whole amounts of a whole period.
- */
-static MoneyFraction
-price_of_whole(const ComponentPrice *price, int64 quantity)
-{
-	const RatedPrice *rated = &price->rated;
-	MoneyFraction exact = {0};
-	int64 amount = 0;
-
-	if (!rated->has_minimum && !rated->has_maximum && rated->commitment == 0)
-	{
-		require_rating(price_exact(rated, money_fraction_from_int(quantity), &exact), price);
-		return exact;
-	}
-	require_rating(price_amount(rated, money_fraction_from_int(quantity), &amount), price);
-	return money_fraction_from_int(amount);
-}
-
 /* ------------------------------------------------------------------------
  * Lines
  * ------------------------------------------------------------------------
@@ -262,7 +233,7 @@ line_is_for(const InvoiceLine *line, const BilledItem *item)
 {
 	return line->component != NULL && strcmp(line->component, item->component) == 0 &&
 		   line->price_id != NULL && uuid_equal(line->price_id, item->price->id) &&
-		   line->whole_price.scaled == price_of_whole(item->price, item->quantity).scaled;
+		   line->whole_price.scaled == item_whole_price(item).scaled;
 }
 
 /* The credit itself while it waits; NULL when it is on an invoice. */
@@ -329,16 +300,6 @@ restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, Timestam
 	return false;
 }
 
-static const char *
-label_of(const BilledSubscription *s, const BilledItem *item)
-{
-	if (item->price->description != NULL)
-		return item->price->description;
-	if (strcmp(item->component, "base") == 0)
-		return s->plan_name;
-	return psprintf("%s, %s", s->plan_name, item->component);
-}
-
 static BillingPeriod
 period_with(const BilledSubscription *s, TimestampTz at)
 {
@@ -351,23 +312,16 @@ period_with(const BilledSubscription *s, TimestampTz at)
 	return period;
 }
 
+/* A price that is paid once: whole, whenever it begins. */
 static void
 bill_once(BilledSubscription *s, BilledItem *item, TimestampTz at)
 {
-	int64 amount = 0;
-	InvoiceLine *line;
+	InvoiceDraft scratch = {.subscription = s, .customer = s->customer, .made_at = at};
+	BillingPeriod none = {0};
 
-	if (item->billed_once)
-		return;
-	require_rating(
-		price_amount(&item->price->rated, money_fraction_from_int(item->quantity), &amount),
-		item->price);
+	bill_item(&scratch, s, item, &none, LINE_ONE_TIME);
+	s->pending = list_concat(s->pending, scratch.lines);
 	item->billed_once = item->changed = true;
-	line = add_waiting(s, LINE_ONE_TIME, item->component, amount, label_of(s, item));
-	line->price_id = item->price->id;
-	line->discountable = amount > 0;
-	line->tax_inclusive = item->price->tax_inclusive;
-	line->period_start = line->period_end = at;
 }
 
 static void
@@ -375,7 +329,7 @@ bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz 
 {
 	Proration how = engine_proration(s);
 	BillingPeriod period = period_with(s, at);
-	MoneyFraction price = price_of_whole(item->price, item->quantity);
+	MoneyFraction price = item_whole_price(item);
 	int64 trial_end = s->trial_end == 0 ? INT64_MIN : unix_seconds(s->trial_end);
 	int64 amount = 0;
 	InvoiceLine *line;
@@ -385,11 +339,9 @@ bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz 
 	require_proration(
 		proration_debit(&how, price, &period.full, unix_seconds(at), trial_end, &amount), s);
 	line = add_waiting(s, LINE_PRORATION_DEBIT, item->component, amount,
-					   psprintf("%s: remaining time", label_of(s, item)));
+					   psprintf("%s: remaining time", item_description(s, item)));
 	line->price_id = item->price->id;
-	line->has_quantity = true;
-	line->quantity = money_fraction_from_int(item->quantity);
-	line->unit_amount = item->price->rated.unit_price;
+	line_say_quantity(line, item);
 	line->discountable = true;
 	line->tax_inclusive = item->price->tax_inclusive;
 	line->period_start = at;
@@ -405,45 +357,24 @@ bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz 
  * Usage until a moment, at the prices until then
  * ------------------------------------------------------------------------
  */
-static bool
-has_metered(const BilledSubscription *s)
-{
-	ListCell *cell;
-
-	foreach (cell, s->items)
-	{
-		const BilledItem *item = lfirst(cell);
-
-		if (!item->removed && item->price->metric != NULL)
-			return true;
-	}
-	return false;
-}
-
 static void
 bill_usage_so_far(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
-	UsageRange *range = palloc(sizeof(UsageRange));
 	InvoiceDraft scratch = {.subscription = s,
 							.customer = s->customer,
 							.currency = s->currency,
 							.reason = "subscription_update",
 							.made_at = at};
 
-	if (s->usage_from == 0 || s->usage_from >= at)
-		return;
-	*range = (UsageRange){s->usage_from, at};
-	scratch.usage = list_make1(range);
-	engine_bill_usage_of(run, &scratch);
+	bill_usage_until(run, &scratch, s, at, false);
 	s->pending = list_concat(s->pending, scratch.lines);
-	s->usage_from = at;
 }
 
 /* A trial's usage is free, so counting begins with its end. */
 static void
 set_usage_from(BilledSubscription *s, TimestampTz at)
 {
-	if (!has_metered(s))
+	if (!subscription_is_metered(s))
 		s->usage_from = 0;
 	else if (s->usage_from == 0)
 		s->usage_from = is_status(s, "trialing") ? s->trial_end : at;
@@ -568,10 +499,10 @@ prorate_items(BillingRun *run, BilledSubscription *s, List *changes, TimestampTz
 
 		if (item == NULL || item->price->metric != NULL)
 			continue;
-		if (item->price->one_time)
-			bill_once(s, item, at);
-		else
+		if (!item->price->one_time)
 			bill_rest(run, s, item, at);
+		else if (!item->billed_once)
+			bill_once(s, item, at);
 	}
 }
 
@@ -700,6 +631,8 @@ engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
 {
 	ItemChange *change = palloc(sizeof(ItemChange));
 
+	/* a version may be made with a time that is over */
+	at = Max(at, s->period_start);
 	*change = (ItemChange){item->component, component_price_successor(item->price, at),
 						   item->quantity};
 	subscription_change_items(run, s, list_make1(change), PRORATION_WAITS, at);

@@ -50,6 +50,21 @@ subscription_is_free(const BilledSubscription *s)
 	return true;
 }
 
+bool
+subscription_is_metered(const BilledSubscription *s)
+{
+	ListCell *cell;
+
+	foreach (cell, s->items)
+	{
+		const BilledItem *item = lfirst(cell);
+
+		if (!item->removed && item->price->metric != NULL)
+			return true;
+	}
+	return false;
+}
+
 /* ------------------------------------------------------------------------
  * Calendar
  * ------------------------------------------------------------------------
@@ -154,6 +169,23 @@ next_change(const BilledSubscription *s)
 	return due;
 }
 
+/* A version of a price that does not wait for the renewal. */
+static TimestampTz
+next_version(const BilledSubscription *s)
+{
+	TimestampTz due = 0;
+	ListCell *cell;
+
+	foreach (cell, s->items)
+	{
+		const BilledItem *item = lfirst(cell);
+
+		if (!item->removed)
+			due = sooner(due, component_price_moves_at(item->price));
+	}
+	return due;
+}
+
 static TimestampTz
 trial_notice_due(const BilledSubscription *s)
 {
@@ -175,5 +207,5 @@ engine_next_due(const BilledSubscription *s)
 		return sooner(s->resumes_at, next_change(s));
 	if (is_status(s, "unpaid"))
 		return next_change(s);
-	return sooner(s->period_end, next_change(s));
+	return sooner(sooner(s->period_end, next_change(s)), next_version(s));
 }

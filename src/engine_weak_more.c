@@ -39,3 +39,17 @@ engine_expire(BillingRun *r, BilledSubscription *s, TimestampTz at)
 {
 	MISSING("engine_expire");
 }
+
+WEAK void
+coupon_apply_in_run(BillingRun *r, BilledSubscription *s, const char *code, TimestampTz at)
+{
+	MISSING("coupon_apply_in_run");
+}
+WEAK void
+coupons_write(BillingRun *r)
+{
+}
+WEAK void
+credits_write(BillingRun *r)
+{
+}

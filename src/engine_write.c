@@ -634,6 +634,8 @@ run_write(BillingRun *run)
 	cut_lines_write(run);
 	write_pending_lines(run);
 	drafts_write(run);
+	coupons_write(run);
+	credits_write(run);
 	write_events(run);
 	count_as_stored(run);
 }
