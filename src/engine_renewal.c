@@ -313,23 +313,6 @@ item_with_new_version(const BilledSubscription *s, TimestampTz at)
  * One due time after the other
  * ------------------------------------------------------------------------
  */
-/* The item that moves to another version of its price at this moment; NULL: none. */
-static BilledItem *
-item_that_moves(const BilledSubscription *s, TimestampTz at)
-{
-	ListCell *cell;
-
-	foreach (cell, s->items)
-	{
-		BilledItem *item = lfirst(cell);
-		TimestampTz moves_at = component_price_moves_at(item->price);
-
-		if (!item->removed && moves_at != 0 && moves_at <= at)
-			return item;
-	}
-	return NULL;
-}
-
 static void
 step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
@@ -354,8 +337,6 @@ step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		announce_trial_end(run, s, at);
 	else if (is_status(s, "paused"))
 		engine_resume(run, s, at);
-	else if (s->period_end > at && item_that_moves(s, at) != NULL)
-		engine_apply_successor(run, s, item_that_moves(s, at), at);
 	else
 		elog(ERROR, "nothing is due for subscription %s at %s", uuid_text(s->id),
 			 timestamptz_to_str(at));

@@ -208,7 +208,7 @@ open_row(const SubscribeTerms *terms, const Customer *customer, const Account *a
 	/* out of the index before the successor is in it; behind one another may wait */
 	for (; old != NULL; old = subscription_in_the_way(customer, price))
 		subscription_give_way(old, id);
-	insert_row(id, terms, customer, account, price, payment_method_id, price->amount == 0);
+	insert_row(id, terms, customer, account, price, payment_method_id, price_is_free(price));
 	return id;
 }
 
@@ -269,7 +269,7 @@ static pg_uuid_t *
 subscription_create(const SubscribeTerms *terms, const Customer *customer, const Account *account)
 {
 	Price *price = subscribe_price(terms, customer);
-	bool free = price->amount == 0;
+	bool free = price_is_free(price);
 	int trial_days = subscribe_trial_days(terms, customer, price);
 	Jsonb *arguments = create_arguments(terms, price, trial_days);
 	pg_uuid_t *method = NULL;
@@ -306,7 +306,7 @@ subscription_for_checkout(const Customer *customer, const Account *account, cons
 
 	terms.quantity = quantity;
 	subscribe_refuse_one_time(price);
-	if (price->amount == 0)
+	if (price_is_free(price))
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_NOT_SUPPORTED),
 				 errmsg("plan \"%s\" costs nothing: there is nothing to check out", price->plan),
