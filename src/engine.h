@@ -98,8 +98,7 @@ extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, con
  * The version that a subscription with this price has from a moment on: a later
  * one whose "existing" says renewal or now; else the same price.
  */
-extern const ComponentPrice *component_price_successor(const ComponentPrice *price,
-													   TimestampTz at);
+extern const ComponentPrice *component_price_successor(const ComponentPrice *price, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * A run
@@ -226,11 +225,11 @@ typedef struct BilledSubscription
 	const char *trial_end_behavior;
 	pg_uuid_t *payment_method_id;
 	bool has_payment_method; /* its own, or a default one of the customer */
-	List *items;   /* BilledItem */
+	List *items;             /* BilledItem */
 	List *billed;  /* InvoiceLine: what was billed for time that is not over, newest last */
 	List *pending; /* InvoiceLine: waits for the next invoice */
 	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
-	List *changes; /* ScheduledChange that are pending, by due_at */
+	List *changes;          /* ScheduledChange that are pending, by due_at */
 	TimestampTz next_due_at;
 	bool changed;
 } BilledSubscription;
@@ -255,7 +254,8 @@ typedef struct InvoiceDraft
 	char *provider;
 	char *account;
 	bool livemode;
-	const char *reason; /* subscription_create, subscription_cycle, subscription_update, subscription_end, manual */
+	const char *
+		reason; /* subscription_create, subscription_cycle, subscription_update, subscription_end, manual */
 	const char *currency;
 	TimestampTz made_at; /* its own time by the clock */
 	TimestampTz period_start;
