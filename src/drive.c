@@ -8,8 +8,8 @@
  * and remove what is old (housekeeping.c), do what providers do not
  * (scheduled_changes.c), add usage up
  * (usage_rollup.c), compare it with limits (usage_alerts.c) and tell providers
- * of it (usage_forward.c), end reservations (quota_reservations.c), and end
- * what processes left behind: leases, races.
+ * of it (usage_forward.c), end reservations (quota_reservations.c) and prepaid
+ * credits (credit_grants.c), and end what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +18,7 @@
 #include "accounts.h"
 #include "delivery.h"
 #include "embedded.h"
+#include "engine.h"
 #include "housekeeping.h"
 #include "http.h"
 #include "keys.h"
@@ -114,7 +115,7 @@ drive_pass(PassKind kind)
 	work += usage_rollup(kind == PASS_EVERYTHING);
 	work += usage_alerts_raise(kind == PASS_EVERYTHING);
 	if (kind == PASS_EVERYTHING)
-		work += usage_forward();
+		work += usage_forward() + credits_expire();
 	settled = delivery_complete();
 	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)

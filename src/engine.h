@@ -10,7 +10,9 @@
  * changed, again one statement for each table.  A preview is the same run that
  * is not written, so it cannot tell anything else than what will be billed.
  *
- *	  engine.c              the duty: what is due, in batches; one step of a subscription
+ *	  engine.c              the duty: what is due, in batches
+ *	  engine_state.c        what a subscription is: its items, its calendar, its states
+ *	  engine_start.c        subscribe()
  *	  engine_load.c         loads a run
  *	  engine_write.c        writes a run
  *	  engine_renewal.c      trial, renewal, what a period is billed for
@@ -18,6 +20,8 @@
  *	  engine_ends.c         cancel, pause, resume, expire
  *	  engine_preview.c      preview_invoice, preview_update, simulate
  *	  components.c          prices as they can be rated
+ *	  fractions.c           numeric and MoneyFraction
+ *	  managers.c            who bills: a provider, or this engine
  *	  invoice_drafts.c      a draft: its lines, its completion
  *	  invoice_numbers.c     numbers
  *	  coupons.c tax.c credits.c    what a draft is completed with
@@ -53,6 +57,11 @@ extern TimestampTz moment_of_unix(int64 seconds);
 /* The organisation's time in whole seconds: what every rule of the engine starts from. */
 extern TimestampTz engine_now(const char *organization_id);
 
+/* ------------------------------------------------------------------------
+ * fractions.c
+ * ------------------------------------------------------------------------
+ */
+
 /* numeric with 12 decimals and MoneyFraction; 22023 when it does not fit. */
 extern MoneyFraction fraction_of_numeric(Numeric value, const char *what);
 extern Numeric numeric_of_fraction(MoneyFraction value);
@@ -61,10 +70,20 @@ extern Numeric numeric_of_fraction(MoneyFraction value);
  * components.c
  * ------------------------------------------------------------------------
  */
+
+/* A later version of a price that subscriptions move to, at renewal or at once. */
+typedef struct PriceVersion
+{
+	pg_uuid_t *id;
+	TimestampTz effective_at;
+	bool at_once;
+} PriceVersion;
+
 typedef struct ComponentPrice
 {
 	pg_uuid_t *id;
-	pg_uuid_t *plan_id;
+	pg_uuid_t *plan_id;     /* NULL: of an add-on */
+	char *add_on;           /* NULL: of a plan */
 	pg_uuid_t *customer_id; /* NULL: of the list */
 	char *component;
 	char *currency;
@@ -74,7 +93,10 @@ typedef struct ComponentPrice
 	char *description; /* NULL: what the line says follows from plan and component */
 	bool one_time;
 	bool tax_inclusive;
-	RatedPrice rated; /* prepared */
+	char *existing;           /* stay, renewal, now: what becomes of subscriptions with older versions */
+	TimestampTz effective_at; /* from when on it is sold */
+	List *later;              /* PriceVersion, by effective_at: those that subscriptions move to */
+	RatedPrice rated;         /* prepared */
 } ComponentPrice;
 
 /* Loaded once per transaction; JB005 unknown. */
@@ -82,6 +104,9 @@ extern const ComponentPrice *component_price(const pg_uuid_t *id);
 
 /* All of them in one statement, for the run. */
 extern void component_prices_load(pg_uuid_t *const *ids, int count);
+
+/* A version was made: what is remembered of this transaction may lack it. */
+extern void component_prices_forget(void);
 
 /* Nothing is ever due by it. */
 extern bool component_price_is_free(const ComponentPrice *price);
@@ -99,6 +124,15 @@ extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, con
  * one whose "existing" says renewal or now; else the same price.
  */
 extern const ComponentPrice *component_price_successor(const ComponentPrice *price, TimestampTz at);
+
+/* When a subscription with this price moves to a later version without waiting for its renewal; 0: never. */
+extern TimestampTz component_price_moves_at(const ComponentPrice *price);
+
+/* The moment that decides what is sold: never before the transaction's, whatever a test clock says. */
+extern TimestampTz sale_moment(TimestampTz at);
+
+/* What is wrong with a price, as a sentence. */
+extern const char *rating_reason(RatingStatus status);
 
 /* ------------------------------------------------------------------------
  * A run
@@ -175,6 +209,7 @@ typedef struct InvoiceLine
 	bool tax_inclusive;
 	bool discountable;
 	bool own_tax; /* tax is given and not computed: of a credit */
+	bool untaxed; /* no rate applies to it, whatever those of the draft are */
 	const pg_uuid_t *coupon_id;
 	const pg_uuid_t *grant_id; /* prepaid credit */
 	TimestampTz period_start;  /* 0: none */
@@ -188,7 +223,19 @@ typedef struct InvoiceLine
 	int64 paid;
 	int64 credited;
 	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
+
+	/* Its row is there: on a stored draft, or waiting; one that waited and is on a draft now is moved. */
+	bool stored;
 } InvoiceLine;
+
+/* What the engine asks of billing.settings; read once for a run. */
+typedef struct EngineSettings
+{
+	ProrationUnit proration_unit;
+	char *zone_name;    /* where the customer names none */
+	int64 trial_notice; /* seconds */
+	int64 usage_grace;  /* seconds */
+} EngineSettings;
 
 typedef struct BilledSubscription
 {
@@ -231,6 +278,8 @@ typedef struct BilledSubscription
 	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
 	List *changes;          /* ScheduledChange that are pending, by due_at */
 	TimestampTz next_due_at;
+	const EngineSettings *settings;
+	const Jsonb *metadata; /* of a new one only */
 	bool changed;
 } BilledSubscription;
 
@@ -269,18 +318,25 @@ typedef struct InvoiceDraft
 	int64 credit_used;
 	int64 balance_used;
 	int64 due;
-	bool is_new;   /* not stored yet */
-	bool is_final; /* completed: marked for its number */
+	const char *seller;    /* NULL: the default one */
+	const char *memo;      /* what is printed below the lines; NULL: nothing */
+	const Jsonb *metadata; /* NULL: none */
+	bool is_new;           /* not stored yet */
+	bool is_final;         /* completed: marked for its number */
 	bool changed;
 } InvoiceDraft;
 
 typedef struct BillingRun
 {
 	bool preview; /* nothing is closed, consumed or written */
+	EngineSettings settings;
 	List *customers;
 	List *subscriptions;
 	List *drafts;
-	List *events; /* what event_record() is told, at the end */
+	List *dropped; /* InvoiceDraft: stored, and in the end there was nothing to bill */
+	List *events;  /* EngineEvent: what is recorded, at the end */
+	HTAB *customer_ids;
+	HTAB *subscription_ids;
 	RunTaxes *taxes;
 } BillingRun;
 
@@ -288,14 +344,37 @@ typedef struct BillingRun
 extern BillingRun *run_load(pg_uuid_t *const *subscription_ids, int count, bool skip_locked,
 							bool preview);
 extern BillingRun *run_begin(bool preview); /* an empty one */
+
+/* Of the run; a customer who is not in it yet is loaded, and locked unless it is a preview.  JB005 unknown. */
 extern BilledCustomer *run_customer(BillingRun *run, const pg_uuid_t *customer_id);
+
+/* NULL when the run does not have it. */
 extern BilledSubscription *run_subscription(BillingRun *run, const pg_uuid_t *subscription_id);
+
+/* Adds a new one: from then on run_subscription() finds it and run_write() writes it. */
+extern void run_add_subscription(BillingRun *run, BilledSubscription *s);
 
 /* The drafts of a customer that are stored and not final, with their lines. */
 extern void run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count);
 
-/* engine_write.c */
+/*
+ * engine_write.c.  What was written counts as stored afterwards, so that a run
+ * may be written, go on and be written again.
+ */
 extern void run_write(BillingRun *run);
+
+/* invoice_store.c: writes drafts and their lines; part of run_write(), after the subscriptions. */
+extern void drafts_write(BillingRun *run);
+
+typedef struct EngineEvent
+{
+	const char *type;
+	const char *object;
+	const pg_uuid_t *id;
+	const char *organization_id;
+	const char *before;
+	const char *after;
+} EngineEvent;
 extern void run_event(BillingRun *run, const char *type, const char *object, const pg_uuid_t *id,
 					  const char *organization_id, const char *before, const char *after);
 
@@ -336,8 +415,43 @@ extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const Bi
 extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					   MoneyFraction quantity, UsageRange period);
 
-/* Settings: prorate by second or by day; how long a draft waits for late usage. */
+/* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
+extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
+							 TimestampTz until, bool may_wait);
+
+/* Has it an item whose price counts usage? */
+extern bool subscription_is_metered(const BilledSubscription *s);
+
+/*
+ * What draft_complete() asks for the usage of draft->usage: closes (previews)
+ * its periods and adds the lines, those of corrections included.
+ */
+extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
+
+/* The setting proration_unit, in the subscription's zone. */
 extern Proration engine_proration(const BilledSubscription *s);
+
+/* ------------------------------------------------------------------------
+ * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
+ * time and in memory.  They leave next_due_at to engine_play().
+ * ------------------------------------------------------------------------
+ */
+
+/* A scheduled change is due: it is done or failed (state, error_code) afterwards. */
+extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
+							 TimestampTz at);
+
+/* It ends: usage so far and what waits are on an invoice of reason subscription_end; canceled. */
+extern void engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Paused, until resumes_at where there is one. */
+extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
+extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Nobody paid: incomplete_expired, and its open invoice is voided. */
+extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * invoice_drafts.c
@@ -467,6 +581,13 @@ extern int collection_pass(void);
 
 /* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
 extern int invoices_number(void);
+
+/* invoice_store.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
+extern int drafts_finalize_due(void);
+
+/* Completes and writes stored drafts; the caller has locked their customers.  Their subscriptions, each once or more. */
+extern void drafts_complete_stored(pg_uuid_t *const *ids, int count,
+								   pg_uuid_t *const *subscription_ids, int subscription_count);
 
 /* ledger.c: an invoice got its number, was voided or given up. */
 extern void ledger_invoices(pg_uuid_t *const *invoice_ids, int count);
