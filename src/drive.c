@@ -9,8 +9,8 @@
  * (scheduled_changes.c), bill what we bill ourselves (engine.c), number and
  * collect invoices (invoice_numbers.c, collection.c), add usage up
  * (usage_rollup.c), compare it with limits (usage_alerts.c) and tell providers
- * of it (usage_forward.c), end reservations (quota_reservations.c), and end
- * what processes left behind: leases, races.
+ * of it (usage_forward.c), end reservations (quota_reservations.c) and prepaid
+ * credits (credit_grants.c), and end what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
  */
@@ -140,7 +140,7 @@ drive_pass(PassKind kind)
 		work += bill_what_is_due();
 	work += usage_alerts_raise(kind == PASS_EVERYTHING);
 	if (kind == PASS_EVERYTHING)
-		work += usage_forward();
+		work += usage_forward() + credits_expire();
 	settled = delivery_complete();
 	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)
