@@ -15,11 +15,11 @@
 #include "check.h"
 #include "errors.h"
 #include "json.h"
+#include "managers.h"
 #include "routing.h"
 
 static const char *const collection_words[] = {"charge_automatically", "send_invoice", NULL};
 static const char *const trial_end_words[] = {"cancel", "pause", "create_invoice", NULL};
-static const char *const managed_words[] = {"provider", "local", NULL};
 
 /* An integer that the call leaves out; no value that a caller could mean. */
 #define NOT_NAMED PG_INT32_MIN
@@ -44,6 +44,7 @@ typedef struct SubscribeTerms
 	TimestampTz billing_anchor; /* 0: now */
 	const char *success_url;    /* a checkout may take its place */
 	const char *cancel_url;
+	const char *managed_by; /* NULL: by manager_choose() */
 	const Jsonb *metadata;
 } SubscribeTerms;
 
@@ -105,8 +106,7 @@ create_arguments(const SubscribeTerms *terms, const Price *price, int trial_days
 	json_open(&b);
 	json_add_int(&b, "amount", price->amount);
 	json_add_text(&b, "currency", price->currency);
-	json_add_text(&b, "interval", price->interval);
-	json_add_int(&b, "interval_count", price->interval_count);
+	price_add_interval(&b, price);
 	json_add_int(&b, "quantity", terms->quantity);
 	json_add_text(&b, "coupon", terms->coupon);
 	if (terms->automatic_tax != NOT_NAMED)
@@ -286,6 +286,29 @@ sell_by_checkout(const SubscribeTerms *terms, const Customer *customer, const Ac
 											  .metadata = terms->metadata});
 }
 
+static void
+refuse_local(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+					errmsg("subscriptions that are billed by this database are not supported"),
+					errhint("Leave managed_by out: the provider bills.")));
+}
+
+static bool
+is_run_here(const SubscribeTerms *terms, const Customer *customer, const Account *account,
+			const Price *price)
+{
+	return manager_choose(&(ManagerCase){.customer = customer,
+										 .account = account,
+										 .price = price,
+										 .quantity = terms->quantity,
+										 .coupon = terms->coupon,
+										 .automatic_tax = terms->automatic_tax == true,
+										 .collection_method = terms->collection_method,
+										 .payment_method_id = uuid_parse(terms->payment_method),
+										 .managed_by = terms->managed_by});
+}
+
 static pg_uuid_t *
 subscription_create(const SubscribeTerms *terms, const Customer *customer, const Account *account)
 {
@@ -300,6 +323,8 @@ subscription_create(const SubscribeTerms *terms, const Customer *customer, const
 	if (free)
 		subscription_refuse_dates_of_free(0, terms->cancel_at);
 	refuse_one_time(price);
+	if (is_run_here(terms, customer, account, price))
+		refuse_local();
 	if (!free && sold_by_checkout(terms, account, arguments))
 		return sell_by_checkout(terms, customer, account, price, trial_days);
 	(void) subscription_in_the_way(customer, price);
@@ -355,16 +380,6 @@ subscription_create_default(const Customer *customer, const char *plan)
 							   account_get(customer->provider, customer->account));
 }
 
-static void
-refuse_local(const char *managed_by)
-{
-	check_word("managed_by", managed_by, managed_words);
-	if (managed_by != NULL && strcmp(managed_by, "local") == 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
-						errmsg("subscriptions that are billed by this database are not supported"),
-						errhint("Leave managed_by out: the provider bills.")));
-}
-
 SQL_FUNCTION(billing_subscribe)
 {
 	char *organization_id = ARG_TEXT(0);
@@ -387,9 +402,9 @@ SQL_FUNCTION(billing_subscribe)
 		.billing_anchor = ARG_TIME(16),
 		.success_url = ARG_TEXT(17),
 		.cancel_url = ARG_TEXT(18),
+		.managed_by = ARG_TEXT(19),
 		.metadata = ARG_JSON(20),
 	};
-	char *managed_by = ARG_TEXT(19);
 	char *provider = ARG_TEXT(21);
 	char *account_name = ARG_TEXT(22);
 	char *key = ARG_TEXT(23);
@@ -412,7 +427,7 @@ SQL_FUNCTION(billing_subscribe)
 		{"billing_anchor", psprintf(INT64_FORMAT, terms.billing_anchor)},
 		{"success_url", terms.success_url},
 		{"cancel_url", terms.cancel_url},
-		{"managed_by", managed_by},
+		{"managed_by", terms.managed_by},
 		{"metadata", terms.metadata == NULL ? NULL : json_string(terms.metadata)},
 		{"provider", provider},
 		{"account", account_name},
@@ -423,7 +438,6 @@ SQL_FUNCTION(billing_subscribe)
 	db_open();
 	check_subscribe_terms(&terms);
 	check_given("organization_id", organization_id != NULL);
-	refuse_local(managed_by);
 	customer = customer_of_organization(organization_id, true);
 	if (customer == NULL)
 		unknown_object("customer of organization", organization_id,
