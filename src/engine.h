@@ -527,6 +527,10 @@ extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 /* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
 extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
+/* The item's price has a version that subscriptions move to at once, and its time has come. */
+extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
+								   TimestampTz at);
+
 /* Nobody paid: incomplete_expired, and its open invoice is voided. */
 extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
@@ -597,6 +601,7 @@ typedef struct DraftTax
 	const pg_uuid_t *tax_rate_id;
 	const char *name;
 	const char *note; /* what is printed: reverse charge, exempt; NULL */
+	bool current;     /* false: only of lines that give back what was billed before */
 	TaxRate terms;
 } DraftTax;
 
@@ -648,6 +653,9 @@ extern int credits_expire(void);
 /* collection.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
 extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
+
+/* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
+extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);
 
 /* collection.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
 extern void invoice_payment_changed(const pg_uuid_t *invoice_id);

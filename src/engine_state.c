@@ -169,7 +169,7 @@ next_change(const BilledSubscription *s)
 	return due;
 }
 
-/* A version of a price that does not wait for the renewal. */
+/* A later version of a price that subscriptions move to at once. */
 static TimestampTz
 next_version(const BilledSubscription *s)
 {
@@ -202,10 +202,11 @@ engine_next_due(const BilledSubscription *s)
 	if (is_status(s, "incomplete"))
 		return s->incomplete_until;
 	if (is_status(s, "trialing"))
-		return sooner(sooner(trial_notice_due(s), s->trial_end), next_change(s));
+		return sooner(sooner(trial_notice_due(s), s->trial_end),
+					  sooner(next_change(s), next_version(s)));
 	if (is_status(s, "paused"))
 		return sooner(s->resumes_at, next_change(s));
 	if (is_status(s, "unpaid"))
 		return next_change(s);
-	return sooner(sooner(s->period_end, next_change(s)), next_version(s));
+	return sooner(s->period_end, sooner(next_change(s), next_version(s)));
 }

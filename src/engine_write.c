@@ -174,7 +174,7 @@ QUERY(
 	"incomplete_until = u.incomplete_until, usage_from = u.usage_from, next_due_at = u.next_due_at, "
 	"billing_anchor = u.billing_anchor, schedule_start = u.schedule_start, "
 	"collection_method = u.collection_method, days_until_due = u.days_until_due, "
-	"trial_end_behavior = u.trial_end_behavior, updated_at = now() "
+	"trial_end_behavior = u.trial_end_behavior, due_failures = 0, due_error = NULL, updated_at = now() "
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
 	"$19, $20, $21, $22, $23, $24, $25, $26, $27) AS u (" CHANGING_NAMES ") WHERE s.id = u.id",
 	CHANGING_TYPES);
