@@ -178,7 +178,6 @@ completion_begin(BillingRun *run, InvoiceDraft *draft)
 		const InvoiceLine *line = list_nth(draft->lines, i);
 
 		a->lines[i].amount = line->amount;
-		a->lines[i].takes_part = line->discountable;
 		a->lines[i].has_own_tax = line->own_tax;
 		a->lines[i].tax = line->own_tax ? line->tax : 0;
 		a->lines[i].tax_rate = line->untaxed ? NO_TAX_RATE : tax_of_line(c.taxes, draft, line);
@@ -188,6 +187,16 @@ completion_begin(BillingRun *run, InvoiceDraft *draft)
 	for (int i = 0; i < a->rate_count; i++)
 		a->rates[i] = ((const DraftTax *) list_nth(c.taxes, i))->terms;
 	return c;
+}
+
+/* Each coupon counts for lines of its own. */
+static void
+take_coupon(Completion *c, DraftCoupon *coupon)
+{
+	for (int i = 0; i < c->allocation.line_count; i++)
+		c->allocation.lines[i].takes_part = coupon_takes_line(coupon, c->draft,
+															  list_nth(c->draft->lines, i));
+	require_ok(allocate_discount(&c->allocation, &coupon->terms, &coupon->taken), c->draft);
 }
 
 /* What the arithmetic says of each line. */
@@ -321,11 +330,7 @@ draft_complete(BillingRun *run, InvoiceDraft *draft)
 	}
 	c = completion_begin(run, draft);
 	foreach (cell, c.coupons)
-	{
-		DraftCoupon *coupon = lfirst(cell);
-
-		require_ok(allocate_discount(&c.allocation, &coupon->terms, &coupon->taken), draft);
-	}
+		take_coupon(&c, lfirst(cell));
 	require_ok(allocate_tax(&c.allocation), draft);
 	require_ok(allocation_totals(&c.allocation, &draft->totals), draft);
 	tell_lines(&c);
@@ -333,8 +338,7 @@ draft_complete(BillingRun *run, InvoiceDraft *draft)
 	add_taxes(&c);
 	credits_settle(run, draft, draft->totals.total);
 	check_sums(draft);
-	if (!run->preview && taken != NIL)
-		coupons_taken(draft, taken);
+	coupons_taken(draft, taken);
 	draft->is_final = true;
 	draft->changed = true;
 }
