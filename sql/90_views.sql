@@ -225,6 +225,12 @@ UNION ALL
 	JOIN billing.plans AS p ON p.id = s.plan_id
 	WHERE s.status IN ('past_due', 'unpaid')
 UNION ALL
+	SELECT s.updated_at, 'error', 'subscription cannot be billed', 'subscription', s.id, s.organization_id,
+		   format('%s times, next at %s: %s', s.due_failures, s.next_due_at, s.due_error),
+		   'put right what it says; the engine tries again by itself'
+	FROM billing.subscriptions AS s
+	WHERE s.due_failures > 0
+UNION ALL
 	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
 		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, i.number), i.error_code),
 		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)
@@ -241,12 +247,6 @@ UNION ALL
 	FROM billing.invoice_payments AS k
 	JOIN billing.payment_intents AS p ON p.id = k.payment_intent_id
 	WHERE k.credited > 0 AND k.updated_at > now() - interval '30 days'
-UNION ALL
-	SELECT s.updated_at, 'error', 'subscription cannot be billed', 'subscription', s.id, s.organization_id,
-		   format('%s times, next at %s: %s', s.due_failures, s.next_due_at, s.due_error),
-		   'put right what it says; the engine tries again by itself'
-	FROM billing.subscriptions AS s
-	WHERE s.due_failures > 0
 UNION ALL
 	SELECT p.paid_at, 'error', 'payment differs from what was asked for', 'payment_intent', p.id, p.organization_id,
 		   format('%s %s were asked for at %s, %s %s were paid', p.asked_amount, p.asked_currency, p.provider, p.amount_received,

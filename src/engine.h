@@ -655,6 +655,9 @@ extern int credits_expire(void);
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
 extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
 
+/* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
+extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);
+
 /* collection.c: how many days before its period a renewal has to be invoiced; 0: at its beginning. */
 extern int collection_lead_days(const BilledSubscription *s);
 
@@ -666,9 +669,6 @@ extern int64 collection_minimum(const char *provider, const char *currency);
 
 /* collection.c: a customer has another method to charge: what waits for it is tried at once. */
 extern void collection_method_arrived(const pg_uuid_t *customer_id);
-
-/* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
-extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);
 
 /* collection_money.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
 extern void invoice_payment_changed(const pg_uuid_t *invoice_id);
