@@ -5,7 +5,7 @@ SELECT no_plan();
 
 SELECT count(billing.create_customer(o)) AS customers
 FROM string_to_table('oxxo spei under over late gone back half held keeper other card', ' ') AS o \gset
-SELECT billing.create_plan('collected', 'Collected', 1000) AS plan \gset
+SELECT billing.create_plan('collected', 'Collected', 1000, "interval" => 'year') AS plan \gset
 CREATE FUNCTION give(organization text, token text) RETURNS uuid
 LANGUAGE sql
 RETURN billing.attach_payment_method(billing.find_customer(organization), token, set_default => true);
@@ -96,6 +96,7 @@ SELECT is((SELECT count(*) FROM billing.disputes WHERE payment_intent_id = payme
 SELECT is(invoice(:'held'), 'paid 10000 0', 'has paid its invoice');
 
 SELECT bill('back', 10000, collection => 'send_invoice', days => 10) AS more \gset
+CALL billing.run_worker();
 SELECT billing.create_payment_intent(billing.find_customer('back'), 10700, 'USD', payment_method => 'pm_card_visa', invoice_id => :'more') AS paid \gset
 CALL billing.run_worker();
 SELECT is(invoice(:'more') || ', ' || shares(:'more'), 'paid 10000 0, 10000+700', 'who pays more has a balance');

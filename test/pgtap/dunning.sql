@@ -5,7 +5,7 @@ SELECT no_plan();
 
 SELECT count(billing.create_customer(o)) AS customers
 FROM string_to_table('good secure bank closed none end sent quiet fixed asked many given', ' ') AS o \gset
-SELECT billing.create_plan('collected', 'Collected', 1000) AS plan \gset
+SELECT billing.create_plan('collected', 'Collected', 1000, "interval" => 'year') AS plan \gset
 CREATE FUNCTION give(organization text, token text) RETURNS uuid
 LANGUAGE sql
 RETURN billing.attach_payment_method(billing.find_customer(organization), token, set_default => true);
