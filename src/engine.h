@@ -106,6 +106,10 @@ extern const ComponentPrice *component_price_successor(const ComponentPrice *pri
  * ------------------------------------------------------------------------
  */
 typedef struct CustomerCredits CustomerCredits; /* credits.c */
+typedef struct CustomerCoupons CustomerCoupons; /* coupons.c */
+typedef struct AppliedCoupon AppliedCoupon;     /* coupons.c */
+typedef struct CustomerTax CustomerTax;         /* tax.c */
+typedef struct RunTaxes RunTaxes;               /* tax.c */
 
 typedef struct BilledCustomer
 {
@@ -118,7 +122,9 @@ typedef struct BilledCustomer
 	char *zone_name;
 	TimestampTz now; /* the organisation's clock, whole seconds */
 	bool deleted;
-	CustomerCredits *credits; /* by credits_load() */
+	CustomerCredits *credits; /* NULL until credits.c has asked for them */
+	CustomerCoupons *coupons; /* coupons.c, the same */
+	CustomerTax *tax;         /* tax.c, the same */
 } BilledCustomer;
 
 typedef struct BilledItem
@@ -275,6 +281,7 @@ typedef struct BillingRun
 	List *subscriptions;
 	List *drafts;
 	List *events; /* what event_record() is told, at the end */
+	RunTaxes *taxes;
 } BillingRun;
 
 /* engine_load.c: loads and, unless it is a preview, locks (customers first).  skip_locked leaves out who is busy. */
@@ -365,13 +372,34 @@ typedef struct DraftCoupon
 	const char *name;
 	Coupon terms;
 	int64 taken;
+	AppliedCoupon *applied;
 } DraftCoupon;
 
 /* In their order; none that is over (DraftCoupon). */
 extern List *coupons_of(BillingRun *run, const InvoiceDraft *draft);
 
-/* They were taken: one use less.  Not in a preview. */
+/* Does it count for this line?  What AllocatedLine.takes_part is for this coupon. */
+extern bool coupon_takes_line(const DraftCoupon *coupon, const InvoiceDraft *draft,
+							  const InvoiceLine *line);
+
+/*
+ * They were taken (those with taken above 0): one use less.  Only the run
+ * remembers it until coupons_write(), so also to be called in a preview.
+ */
 extern void coupons_taken(const InvoiceDraft *draft, List *coupons);
+
+/* What the run took and applied, in one statement each.  After subscriptions and invoices are written. */
+extern void coupons_write(BillingRun *run);
+
+/*
+ * Applies a coupon by its code to a subscription of the run (subscribe() and
+ * update_subscription() with coupon): it counts for the drafts that are
+ * completed from then on.  The plan, the currency and the customer have to be
+ * known, the row need not be written yet.  JB005 unknown, JB008 and 22023 with
+ * the reason.
+ */
+extern void coupon_apply_in_run(BillingRun *run, BilledSubscription *s, const char *code,
+								TimestampTz at);
 
 typedef struct DraftTax
 {
@@ -381,9 +409,17 @@ typedef struct DraftTax
 	TaxRate terms;
 } DraftTax;
 
-/* The rates that apply to a line of this draft: index in the list, or NO_TAX_RATE. */
+/*
+ * The rates that apply to a line of this draft: index in the list, or
+ * NO_TAX_RATE.  One with a note and no rate id taxes nothing, and its line is to
+ * be printed with the note.  Whether tax is inside is told by
+ * InvoiceLine.tax_inclusive.
+ */
 extern List *taxes_of(BillingRun *run, const InvoiceDraft *draft);
 extern int tax_of_line(List *taxes, const InvoiceDraft *draft, const InvoiceLine *line);
+
+/* The setting tax_behavior: what counts for a line without a price, or whose price says nothing. */
+extern bool tax_is_inclusive_by_default(void);
 
 /*
  * What prepaid credits and balance pay of a total: adds the lines of kind credit
@@ -391,6 +427,27 @@ extern int tax_of_line(List *taxes, const InvoiceDraft *draft, const InvoiceLine
  * is consumed, but the run remembers it.
  */
 extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
+
+/* After credits_settle(): what is due is too little to be collected and is owed with the next invoice. */
+extern void credits_carry(BillingRun *run, InvoiceDraft *draft);
+
+/* What the run consumed, in one statement for each table.  After invoices are written. */
+extern void credits_write(BillingRun *run);
+
+/* An invoice was voided: what credits and balance paid of it comes back.  Once, however often it is called. */
+extern void credits_release(const pg_uuid_t *invoice_id);
+
+/*
+ * Adds to the balance of a customer (above 0: we owe it to him), an entry that
+ * never changes.  reason is a word (overpayment, credit_note, adjustment);
+ * source_type and source_id, or NULL: what it comes from.  Locks the customer.
+ * Not for a customer of a run that has completed drafts and is not written.
+ */
+extern void balance_add(const pg_uuid_t *customer_id, const char *currency, int64 amount,
+						const char *reason, const char *source_type, const pg_uuid_t *source_id);
+
+/* The duty that ends prepaid credits whose time is over; above 0 when there may be more. */
+extern int credits_expire(void);
 
 /* ------------------------------------------------------------------------
  * What the rest of the house tells the engine
