@@ -12,20 +12,20 @@
 #include "printing.h"
 
 #include "check.h"
-#include "engine.h"
 #include "errors.h"
 #include "json.h"
 #include "keys.h"
 
-QUERY(load_invoice,
-	  "SELECT i.managed_by, i.provider, i.status, i.number, i.livemode, i.currency, c.exponent::integer, i.subtotal, "
-	  "i.total, i.amount_due, i.amount_paid, i.amount_credited, i.amount_remaining, i.issued_at, i.due_at, i.period_start, "
-	  "i.period_end, i.seller, i.buyer, i.memo, i.paid_outside, i.paid_at, k.locale, "
-	  "coalesce(k.timezone, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'timezone')), i.customer_id, "
-	  "k.tax_exempt, i.credit_used, i.balance_used FROM billing.invoices AS i "
-	  "JOIN billing.customers AS k ON k.id = i.customer_id JOIN billing.currencies AS c ON c.code = i.currency "
-	  "WHERE i.id = $1",
-	  UUIDOID);
+QUERY(
+	load_invoice,
+	"SELECT i.managed_by, i.provider, i.status, i.number, i.livemode, i.currency, c.exponent::integer, i.subtotal, "
+	"i.total, i.amount_due, i.amount_paid, i.amount_credited, i.amount_remaining, i.issued_at, i.due_at, i.period_start, "
+	"i.period_end, i.seller, i.buyer, i.memo, i.paid_outside, i.paid_at, k.locale, "
+	"coalesce(k.timezone, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'timezone')), i.customer_id, "
+	"k.tax_exempt, i.credit_used, i.balance_used FROM billing.invoices AS i "
+	"JOIN billing.customers AS k ON k.id = i.customer_id JOIN billing.currencies AS c ON c.code = i.currency "
+	"WHERE i.id = $1",
+	UUIDOID);
 
 typedef struct PrintedInvoice
 {
@@ -116,8 +116,6 @@ load_buyer(PrintedInvoice *i)
 	i->buyer = print_copy("invoices.buyer", i->id, i->sealed_buyer);
 	if (i->buyer == NULL)
 		i->buyer = print_customer(i->customer_id);
-	if (i->seller == NULL)
-		i->seller = print_seller(i->livemode);
 	exempt = json_text(i->buyer, "tax_exempt");
 	if (exempt != NULL)
 		i->tax_exempt = exempt;
@@ -147,7 +145,7 @@ status_label(const char *status)
 }
 
 static void
-put_date_fact(Page *page, Label label, TimestampTz moment)
+put_date_fact(PrintPage *page, Label label, TimestampTz moment)
 {
 	if (moment == 0)
 		return;
@@ -157,14 +155,15 @@ put_date_fact(Page *page, Label label, TimestampTz moment)
 }
 
 /* From the first to the last day of what its lines are for; else its own period. */
-QUERY(supply_period,
-	  "SELECT coalesce(min(l.period_start), i.period_start), coalesce(max(l.period_end), i.period_end) "
-	  "FROM billing.invoices AS i LEFT JOIN billing.invoice_lines AS l ON l.invoice_id = i.id WHERE i.id = $1 "
-	  "GROUP BY i.id",
-	  UUIDOID);
+QUERY(
+	supply_period,
+	"SELECT coalesce(min(l.period_start), i.period_start), coalesce(max(l.period_end), i.period_end) "
+	"FROM billing.invoices AS i LEFT JOIN billing.invoice_lines AS l ON l.invoice_id = i.id WHERE i.id = $1 "
+	"GROUP BY i.id",
+	UUIDOID);
 
 static void
-put_facts(Page *page, const PrintedInvoice *i)
+put_facts(PrintPage *page, const PrintedInvoice *i)
 {
 	put_html(page, "<dl class=\"facts\">\n");
 	if (i->number != NULL)
@@ -206,12 +205,13 @@ static const struct
 			  {LABEL_CHANGES, "{proration_credit,proration_debit}"},
 			  {LABEL_OTHER, "{one_time,adjustment}"}};
 
-QUERY(count_groups,
-	  "SELECT count(DISTINCT CASE WHEN l.kind IN ('base', 'seats', 'component') THEN 'base' "
-	  "WHEN l.kind IN ('proration_credit', 'proration_debit') THEN 'proration' WHEN l.kind = 'adjustment' THEN 'one_time' "
-	  "ELSE l.kind END) FROM billing.invoice_lines AS l "
-	  "WHERE l.invoice_id = $1 AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance')",
-	  UUIDOID);
+QUERY(
+	count_groups,
+	"SELECT count(DISTINCT CASE WHEN l.kind IN ('base', 'seats', 'component') THEN 'base' "
+	"WHEN l.kind IN ('proration_credit', 'proration_debit') THEN 'proration' WHEN l.kind = 'adjustment' THEN 'one_time' "
+	"ELSE l.kind END) FROM billing.invoice_lines AS l "
+	"WHERE l.invoice_id = $1 AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance')",
+	UUIDOID);
 QUERY(group_lines,
 	  "SELECT l.description, l.period_start, l.period_end, trim_scale(l.quantity)::text, "
 	  "trim_scale(l.unit_amount)::text, l.amount FROM billing.invoice_lines AS l "
@@ -219,7 +219,7 @@ QUERY(group_lines,
 	  UUIDOID, TEXTOID);
 
 static void
-put_line(Page *page, Rows rows, int64 row)
+put_line(PrintPage *page, Rows rows, int64 row)
 {
 	put_html(page, "<tr><th scope=\"row\">");
 	put_text(page, rows_text(rows, row, 1));
@@ -241,7 +241,7 @@ put_line(Page *page, Rows rows, int64 row)
 }
 
 static void
-put_lines(Page *page, const PrintedInvoice *i)
+put_lines(PrintPage *page, const PrintedInvoice *i)
 {
 	static const Column columns[] = {{LABEL_DESCRIPTION},
 									 {LABEL_PERIOD},
@@ -283,7 +283,7 @@ QUERY(kind_lines,
 
 /* Lines that say what they are: discounts, prepaid credits, balance. */
 static int64
-put_kind(Page *page, const PrintedInvoice *i, const char *kind, Label label)
+put_kind(PrintPage *page, const PrintedInvoice *i, const char *kind, Label label)
 {
 	int64 count = READ(kind_lines, arg_uuid(i->id), arg_text(kind));
 	Rows rows = rows_keep();
@@ -304,31 +304,14 @@ QUERY(
 	"GROUP BY l.tax_rate_id, l.tax_inclusive ORDER BY l.tax_rate_id IS NULL, min(l.position)",
 	UUIDOID);
 
-/* Where nothing is taxed at all no tax is told. */
 static void
-put_taxes(Page *page, const PrintedInvoice *i)
-{
-	int64 count = READ(taxes, arg_uuid(i->id));
-	bool any = false;
-
-	for (int64 row = 0; row < count; row++)
-		any = any || row_bool(row, 2);
-	for (int64 row = 0; any && row < count; row++)
-	{
-		PrintedTax tax = {row_text(row, 1), row_bool(row, 2), row_bool(row, 3), row_int(row, 4),
-						  row_int(row, 5)};
-
-		put_tax(page, &tax);
-	}
-}
-
-static void
-put_summary(Page *page, const PrintedInvoice *i)
+put_summary(PrintPage *page, const PrintedInvoice *i)
 {
 	sums_open(page);
 	put_sum(page, "subtotal", LABEL_SUBTOTAL, NULL, i->subtotal);
 	(void) put_kind(page, i, "discount", LABEL_DISCOUNT);
-	put_taxes(page, i);
+	(void) READ(taxes, arg_uuid(i->id));
+	put_taxes(page, rows_keep());
 	put_sum(page, "total strong", LABEL_TOTAL, NULL, i->total);
 	if (put_kind(page, i, "credit", LABEL_PREPAID) == 0 && i->credit_used != 0)
 		put_sum(page, "credit", LABEL_PREPAID, NULL, -i->credit_used);
@@ -348,16 +331,17 @@ put_summary(Page *page, const PrintedInvoice *i)
 
 /* ---- what became of it ---- */
 
-QUERY(payments,
-	  "SELECT p.paid_at, p.method, p.amount_received, false FROM billing.payment_intents AS p "
-	  "WHERE p.invoice_id = $1 AND p.amount_received > 0 AND p.paid_at IS NOT NULL UNION ALL "
-	  "SELECT coalesce(f.provider_created_at, f.created_at), p.method, -f.amount, true FROM billing.payment_intents AS p "
-	  "JOIN billing.refunds AS f ON f.payment_intent_id = p.id AND f.status = 'succeeded' WHERE p.invoice_id = $1 "
-	  "ORDER BY 1",
-	  UUIDOID);
+QUERY(
+	payments,
+	"SELECT p.paid_at, p.method, p.amount_received, false FROM billing.payment_intents AS p "
+	"WHERE p.invoice_id = $1 AND p.amount_received > 0 AND p.paid_at IS NOT NULL UNION ALL "
+	"SELECT coalesce(f.provider_created_at, f.created_at), p.method, -f.amount, true FROM billing.payment_intents AS p "
+	"JOIN billing.refunds AS f ON f.payment_intent_id = p.id AND f.status = 'succeeded' WHERE p.invoice_id = $1 "
+	"ORDER BY 1",
+	UUIDOID);
 
 static void
-put_payment(Page *page, TimestampTz at, const char *method, bool refund, int64 amount)
+put_payment(PrintPage *page, TimestampTz at, const char *method, bool refund, int64 amount)
 {
 	put_html(page, "<tr><th scope=\"row\">");
 	if (at != 0)
@@ -376,7 +360,7 @@ put_payment(Page *page, TimestampTz at, const char *method, bool refund, int64 a
 
 /* What payments do not explain was paid by other ways. */
 static void
-put_payment_outside(Page *page, const PrintedInvoice *i, int64 amount)
+put_payment_outside(PrintPage *page, const PrintedInvoice *i, int64 amount)
 {
 	const char *what = label_in(page->language, LABEL_OTHER_MEANS);
 
@@ -391,10 +375,9 @@ put_payment_outside(Page *page, const PrintedInvoice *i, int64 amount)
 }
 
 static void
-put_payments(Page *page, const PrintedInvoice *i)
+put_payments(PrintPage *page, const PrintedInvoice *i)
 {
-	static const Column columns[] = {
-		{LABEL_DATE}, {LABEL_METHOD}, {LABEL_AMOUNT, true, true}};
+	static const Column columns[] = {{LABEL_DATE}, {LABEL_METHOD}, {LABEL_AMOUNT, true, true}};
 	int64 count = READ(payments, arg_uuid(i->id));
 	int64 outside = i->amount_paid;
 
@@ -413,16 +396,16 @@ put_payments(Page *page, const PrintedInvoice *i)
 	table_close(page);
 }
 
-QUERY(credit_notes,
-	  "SELECT n.issued_at, n.number, n.total FROM billing.credit_notes AS n WHERE n.invoice_id = $1 "
-	  "ORDER BY n.created_at, n.id",
-	  UUIDOID);
+QUERY(
+	credit_notes,
+	"SELECT n.issued_at, n.number, n.total FROM billing.credit_notes AS n WHERE n.invoice_id = $1 "
+	"ORDER BY n.created_at, n.id",
+	UUIDOID);
 
 static void
-put_credit_notes(Page *page, const PrintedInvoice *i)
+put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 {
-	static const Column columns[] = {
-		{LABEL_DATE}, {LABEL_NUMBER}, {LABEL_AMOUNT, true, true}};
+	static const Column columns[] = {{LABEL_DATE}, {LABEL_NUMBER}, {LABEL_AMOUNT, true, true}};
 	int64 count = READ(credit_notes, arg_uuid(i->id));
 
 	if (count == 0)
@@ -450,7 +433,7 @@ put_credit_notes(Page *page, const PrintedInvoice *i)
 static char *
 print(PrintedInvoice *i)
 {
-	Page page;
+	PrintPage page;
 	Label mark = is_draft(i) ? LABEL_DRAFT : strcmp(i->status, "void") == 0 ? LABEL_VOID : LABELS;
 
 	load_buyer(i);

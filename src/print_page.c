@@ -66,13 +66,13 @@ static const char style[] =
 /* ---- text ---- */
 
 void
-put_html(Page *page, const char *html)
+put_html(PrintPage *page, const char *html)
 {
 	appendStringInfoString(&page->html, html);
 }
 
 void
-put_label(Page *page, Label label)
+put_label(PrintPage *page, Label label)
 {
 	put_html(page, label_in(page->language, label));
 }
@@ -110,7 +110,7 @@ escape_of(char c)
 }
 
 void
-put_text(Page *page, const char *text)
+put_text(PrintPage *page, const char *text)
 {
 	int length;
 
@@ -132,7 +132,7 @@ put_text(Page *page, const char *text)
 
 /* "-1234567.5" with its whole digits in groups of three. */
 static void
-put_grouped(Page *page, const char *number)
+put_grouped(PrintPage *page, const char *number)
 {
 	size_t digits;
 
@@ -152,7 +152,7 @@ put_grouped(Page *page, const char *number)
 }
 
 void
-put_amount(Page *page, int64 amount)
+put_amount(PrintPage *page, int64 amount)
 {
 	char text[MONEY_TEXT_SIZE];
 
@@ -162,7 +162,7 @@ put_amount(Page *page, int64 amount)
 }
 
 void
-put_money(Page *page, int64 amount)
+put_money(PrintPage *page, int64 amount)
 {
 	put_amount(page, amount);
 	appendStringInfo(&page->html, GROUP "%s", page->currency);
@@ -180,7 +180,7 @@ fraction_of_text(const char *number)
 }
 
 void
-put_quantity(Page *page, const char *number)
+put_quantity(PrintPage *page, const char *number)
 {
 	char text[MONEY_TEXT_SIZE];
 
@@ -190,7 +190,7 @@ put_quantity(Page *page, const char *number)
 
 /* As many decimals as the currency has at least: 29.00, 0.0125. */
 void
-put_unit_price(Page *page, const char *minor_units)
+put_unit_price(PrintPage *page, const char *minor_units)
 {
 	char text[MONEY_TEXT_SIZE];
 	char *point;
@@ -211,7 +211,7 @@ put_unit_price(Page *page, const char *minor_units)
 /* ---- days ---- */
 
 void
-put_date(Page *page, TimestampTz moment)
+put_date(PrintPage *page, TimestampTz moment)
 {
 	struct pg_tm tm;
 	fsec_t fsec;
@@ -219,14 +219,13 @@ put_date(Page *page, TimestampTz moment)
 
 	if (timestamp2tm(moment, &offset, &tm, &fsec, NULL, page->zone) != 0)
 		elog(ERROR, "moment out of range");
-	appendStringInfo(&page->html,
-					 "<time datetime=\"%04d-%02d-%02d\">%04d-%02d-%02d</time>", tm.tm_year,
-					 tm.tm_mon, tm.tm_mday, tm.tm_year, tm.tm_mon, tm.tm_mday);
+	appendStringInfo(&page->html, "<time datetime=\"%04d-%02d-%02d\">%04d-%02d-%02d</time>",
+					 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_year, tm.tm_mon, tm.tm_mday);
 }
 
 /* &#8211; is the dash between two values. */
 void
-put_period(Page *page, TimestampTz start, TimestampTz end)
+put_period(PrintPage *page, TimestampTz start, TimestampTz end)
 {
 	if (start == 0 || end == 0)
 		return;
@@ -238,7 +237,7 @@ put_period(Page *page, TimestampTz start, TimestampTz end)
 /* ---- the frame ---- */
 
 void
-page_open(Page *page, const char *locale, const char *zone, const char *currency, int exponent)
+page_open(PrintPage *page, const char *locale, const char *zone, const char *currency, int exponent)
 {
 	initStringInfo(&page->html);
 	page->language = print_language(locale);
@@ -250,7 +249,7 @@ page_open(Page *page, const char *locale, const char *zone, const char *currency
 }
 
 void
-page_head(Page *page, Label title, const char *number, Label mark, bool livemode)
+page_head(PrintPage *page, Label title, const char *number, Label mark, bool livemode)
 {
 	const char *language = print_language_code(page->language);
 
@@ -290,7 +289,7 @@ page_head(Page *page, Label title, const char *number, Label mark, bool livemode
 }
 
 char *
-page_close(Page *page)
+page_close(PrintPage *page)
 {
 	put_html(page, "</main>\n<footer>\n<p>");
 	put_label(page, LABEL_NO_FISCAL_DOCUMENT);
@@ -303,7 +302,7 @@ page_close(Page *page)
 }
 
 void
-put_fact_open(Page *page, Label label)
+put_fact_open(PrintPage *page, Label label)
 {
 	put_html(page, "<dt>");
 	put_label(page, label);
@@ -311,7 +310,7 @@ put_fact_open(Page *page, Label label)
 }
 
 void
-put_fact_close(Page *page)
+put_fact_close(PrintPage *page)
 {
 	put_html(page, "</dd>\n");
 }
@@ -319,7 +318,7 @@ put_fact_close(Page *page)
 /* ---- parties ---- */
 
 static void
-put_paragraph(Page *page, const char *class, const char *text)
+put_paragraph(PrintPage *page, const char *class, const char *text)
 {
 	if (text == NULL || *text == '\0')
 		return;
@@ -348,7 +347,7 @@ place_of(const Jsonb *address)
 }
 
 static void
-put_tax_ids(Page *page, const Jsonb *party)
+put_tax_ids(PrintPage *page, const Jsonb *party)
 {
 	for (int i = 0; i < json_length(party, "tax_ids"); i++)
 	{
@@ -361,7 +360,7 @@ put_tax_ids(Page *page, const Jsonb *party)
 }
 
 void
-put_party(Page *page, Label label, const Jsonb *party)
+put_party(PrintPage *page, Label label, const Jsonb *party)
 {
 	Jsonb *address;
 	char *country;
@@ -387,7 +386,7 @@ put_party(Page *page, Label label, const Jsonb *party)
 /* ---- tables ---- */
 
 void
-table_open(Page *page, Label caption, const Column *columns, int count)
+table_open(PrintPage *page, Label caption, const Column *columns, int count)
 {
 	put_html(page, "<table>\n<caption>");
 	put_label(page, caption);
@@ -406,7 +405,7 @@ table_open(Page *page, Label caption, const Column *columns, int count)
 
 /* Labels are in its first column. */
 void
-sums_open(Page *page)
+sums_open(PrintPage *page)
 {
 	put_html(page, "<table class=\"sums\">\n<caption>");
 	put_label(page, LABEL_SUMMARY);
@@ -414,37 +413,37 @@ sums_open(Page *page)
 }
 
 void
-table_close(Page *page)
+table_close(PrintPage *page)
 {
 	put_html(page, "</table>\n");
 }
 
 void
-rows_open(Page *page)
+rows_open(PrintPage *page)
 {
 	put_html(page, "<tbody>\n");
 }
 
 void
-rows_close(Page *page)
+rows_close(PrintPage *page)
 {
 	put_html(page, "</tbody>\n");
 }
 
 void
-cell_open(Page *page, bool is_number)
+cell_open(PrintPage *page, bool is_number)
 {
 	put_html(page, is_number ? "<td class=\"n\">" : "<td>");
 }
 
 void
-cell_close(Page *page)
+cell_close(PrintPage *page)
 {
 	put_html(page, "</td>");
 }
 
 void
-put_sum(Page *page, const char *style_name, Label label, const char *text, int64 amount)
+put_sum(PrintPage *page, const char *style_name, Label label, const char *text, int64 amount)
 {
 	appendStringInfo(&page->html, "<tr class=\"%s\"><th scope=\"row\">", style_name);
 	if (label != LABELS)
@@ -458,33 +457,47 @@ put_sum(Page *page, const char *style_name, Label label, const char *text, int64
 }
 
 /* Tax inside is told in the words, because it is in the sum already. */
-void
-put_tax(Page *page, const PrintedTax *tax)
+static void
+put_tax(PrintPage *page, Rows rows, int64 row)
 {
-	appendStringInfo(&page->html, "<tr class=\"%s\"><th scope=\"row\">",
-					 tax->inclusive ? "tax inside" : "tax");
-	if (!tax->taxed)
+	bool taxed = rows_bool(rows, row, 2);
+	bool inside = taxed && rows_bool(rows, row, 3);
+
+	put_html(page, inside ? "<tr class=\"tax inside\">" : "<tr class=\"tax\">");
+	put_html(page, "<th scope=\"row\">");
+	if (!taxed)
 		put_label(page, LABEL_NOT_TAXED);
-	else if (tax->name != NULL)
-		put_text(page, tax->name);
+	else if (!rows_null(rows, row, 1))
+		put_text(page, rows_text(rows, row, 1));
 	else
 		put_label(page, LABEL_TAX);
 	put_html(page, " (");
-	if (tax->inclusive)
+	if (inside)
 	{
 		put_label(page, LABEL_INCLUDED);
 		put_html(page, ", ");
 	}
 	put_label(page, LABEL_TAX_BASE);
 	appendStringInfoChar(&page->html, ' ');
-	put_money(page, tax->base);
+	put_money(page, rows_int(rows, row, 4));
 	put_html(page, ")</th><td class=\"n\">");
-	put_money(page, tax->tax);
+	put_money(page, rows_int(rows, row, 5));
 	put_html(page, "</td></tr>\n");
 }
 
 void
-put_exemption(Page *page, const char *tax_exempt)
+put_taxes(PrintPage *page, Rows rows)
+{
+	bool any = false;
+
+	for (int64 row = 0; row < rows_count(rows); row++)
+		any = any || rows_bool(rows, row, 2);
+	for (int64 row = 0; any && row < rows_count(rows); row++)
+		put_tax(page, rows, row);
+}
+
+void
+put_exemption(PrintPage *page, const char *tax_exempt)
 {
 	bool reverse = tax_exempt != NULL && strcmp(tax_exempt, "reverse") == 0;
 
@@ -496,7 +509,7 @@ put_exemption(Page *page, const char *tax_exempt)
 }
 
 void
-put_memo(Page *page, const char *memo)
+put_memo(PrintPage *page, const char *memo)
 {
 	if (memo == NULL || *memo == '\0')
 		return;

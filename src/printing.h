@@ -76,6 +76,11 @@ typedef enum Label
 	LABEL_NOTE,
 	LABEL_CORRECTS,
 	LABEL_REASON,
+	LABEL_REQUESTED,
+	LABEL_DUPLICATE,
+	LABEL_FRAUDULENT,
+	LABEL_DISRUPTION,
+	LABEL_GUARANTEE,
 	LABEL_TO_AMOUNT_DUE,
 	LABEL_TO_BALANCE,
 	LABEL_TO_REFUND,
@@ -85,14 +90,14 @@ typedef enum Label
 } Label;
 
 /* A page while it is written. */
-typedef struct Page
+typedef struct PrintPage
 {
 	StringInfoData html;
 	int language;
 	const char *currency;
 	int exponent;
 	pg_tz *zone;
-} Page;
+} PrintPage;
 
 /* ---- print_labels.c ---- */
 
@@ -108,46 +113,47 @@ extern const char *label_in(int language, Label label);
 /* ---- print_page.c ---- */
 
 /* zone NULL or one that there is not: UTC. */
-extern void page_open(Page *page, const char *locale, const char *zone, const char *currency,
+extern void page_open(PrintPage *page, const char *locale, const char *zone, const char *currency,
 					  int exponent);
 
 /* The head of the page down to its title; mark: what is written across it, LABELS for nothing. */
-extern void page_head(Page *page, Label title, const char *number, Label mark, bool livemode);
-extern char *page_close(Page *page);
+extern void page_head(PrintPage *page, Label title, const char *number, Label mark, bool livemode);
+extern char *page_close(PrintPage *page);
 
-extern void put_html(Page *page, const char *html);
-extern void put_label(Page *page, Label label);
+extern void put_html(PrintPage *page, const char *html);
+extern void put_label(PrintPage *page, Label label);
 
 /* What people wrote: escaped; what no XML may hold becomes U+FFFD. */
-extern void put_text(Page *page, const char *text);
+extern void put_text(PrintPage *page, const char *text);
 
 /* "1 234.50": grouped by blanks that no locale reads as a decimal point. */
-extern void put_amount(Page *page, int64 amount);
+extern void put_amount(PrintPage *page, int64 amount);
 
 /* The same with the code of the currency. */
-extern void put_money(Page *page, int64 amount);
+extern void put_money(PrintPage *page, int64 amount);
 
 /* A decimal number as PostgreSQL writes it, without zeros at its end. */
-extern void put_quantity(Page *page, const char *number);
+extern void put_quantity(PrintPage *page, const char *number);
 
 /* A price in minor units, in whole units with all its decimals. */
-extern void put_unit_price(Page *page, const char *minor_units);
+extern void put_unit_price(PrintPage *page, const char *minor_units);
 
 /* The day in the page's zone (ISO 8601). */
-extern void put_date(Page *page, TimestampTz moment);
+extern void put_date(PrintPage *page, TimestampTz moment);
 
 /* First and last day; the end is the moment after it. */
-extern void put_period(Page *page, TimestampTz start, TimestampTz end);
+extern void put_period(PrintPage *page, TimestampTz start, TimestampTz end);
 
 /* A row of the list at the top: put_fact_open(), the value, put_fact_close(). */
-extern void put_fact_open(Page *page, Label label);
-extern void put_fact_close(Page *page);
+extern void put_fact_open(PrintPage *page, Label label);
+extern void put_fact_close(PrintPage *page);
 
 /* Seller or customer: {name, email, address, tax_ids}; NULL: none known. */
-extern void put_party(Page *page, Label label, const Jsonb *party);
+extern void put_party(PrintPage *page, Label label, const Jsonb *party);
 
 /* A row of the summary: a label (LABELS: none), a text (NULL: none), or both. */
-extern void put_sum(Page *page, const char *style, Label label, const char *text, int64 amount);
+extern void put_sum(PrintPage *page, const char *style, Label label, const char *text,
+					int64 amount);
 
 /* A column of a table; numbers stand on the right. */
 typedef struct Column
@@ -157,38 +163,31 @@ typedef struct Column
 	bool in_currency; /* its code is in the head */
 } Column;
 
-extern void table_open(Page *page, Label caption, const Column *columns, int count);
-extern void table_close(Page *page);
-extern void sums_open(Page *page);
-extern void rows_open(Page *page); /* a group of rows */
-extern void rows_close(Page *page);
-extern void cell_open(Page *page, bool is_number);
-extern void cell_close(Page *page);
+extern void table_open(PrintPage *page, Label caption, const Column *columns, int count);
+extern void table_close(PrintPage *page);
+extern void sums_open(PrintPage *page);
+extern void rows_open(PrintPage *page); /* a group of rows */
+extern void rows_close(PrintPage *page);
+extern void cell_open(PrintPage *page, bool is_number);
+extern void cell_close(PrintPage *page);
 
-/* Of the lines of one tax rate, or of none. */
-typedef struct PrintedTax
-{
-	const char *name; /* NULL: not known */
-	bool taxed;
-	bool inclusive;
-	int64 base; /* without the tax inside */
-	int64 tax;
-} PrintedTax;
-extern void put_tax(Page *page, const PrintedTax *tax);
+/*
+ * A row for each tax rate, and for what is not taxed where something is; none
+ * where nothing is.  Rows: name (NULL: not known), is it taxed, is the tax
+ * inside, base without the tax, tax.
+ */
+extern void put_taxes(PrintPage *page, Rows rows);
 
 /* reverse, exempt: the sentence that the law wants; nothing for none. */
-extern void put_exemption(Page *page, const char *tax_exempt);
+extern void put_exemption(PrintPage *page, const char *tax_exempt);
 
 /* What was written on it; NULL: nothing. */
-extern void put_memo(Page *page, const char *memo);
+extern void put_memo(PrintPage *page, const char *memo);
 
 /* ---- print_parties.c ---- */
 
 /* The customer as he is, for documents that have no copy. */
 extern Jsonb *print_customer(const pg_uuid_t *customer_id);
-
-/* The seller as he is; NULL: there is none. */
-extern Jsonb *print_seller(bool livemode);
 
 /* The copy of a party that a document has, opened; NULL: it has none. */
 extern const Jsonb *print_copy(const char *column, const pg_uuid_t *id, const bytea *sealed);
