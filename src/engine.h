@@ -10,7 +10,9 @@
  * changed, again one statement for each table.  A preview is the same run that
  * is not written, so it cannot tell anything else than what will be billed.
  *
- *	  engine.c              the duty: what is due, in batches; one step of a subscription
+ *	  engine.c              the duty: what is due, in batches
+ *	  engine_state.c        what a subscription is: its items, its calendar, its states
+ *	  engine_start.c        subscribe()
  *	  engine_load.c         loads a run
  *	  engine_write.c        writes a run
  *	  engine_renewal.c      trial, renewal, what a period is billed for
@@ -98,8 +100,7 @@ extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, con
  * The version that a subscription with this price has from a moment on: a later
  * one whose "existing" says renewal or now; else the same price.
  */
-extern const ComponentPrice *component_price_successor(const ComponentPrice *price,
-													   TimestampTz at);
+extern const ComponentPrice *component_price_successor(const ComponentPrice *price, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * A run
@@ -189,7 +190,19 @@ typedef struct InvoiceLine
 	int64 paid;
 	int64 credited;
 	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
+
+	/* Its row is there: on a stored draft, or waiting; one that waited and is on a draft now is moved. */
+	bool stored;
 } InvoiceLine;
+
+/* What the engine asks of billing.settings; read once for a run. */
+typedef struct EngineSettings
+{
+	ProrationUnit proration_unit;
+	char *zone_name;    /* where the customer names none */
+	int64 trial_notice; /* seconds */
+	int64 usage_grace;  /* seconds */
+} EngineSettings;
 
 typedef struct BilledSubscription
 {
@@ -222,16 +235,19 @@ typedef struct BilledSubscription
 	TimestampTz resumes_at;
 	TimestampTz incomplete_until;
 	const char *collection_method;
+	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
 	int days_until_due; /* -1: not named */
 	const char *trial_end_behavior;
 	pg_uuid_t *payment_method_id;
 	bool has_payment_method; /* its own, or a default one of the customer */
-	List *items;   /* BilledItem */
+	List *items;             /* BilledItem */
 	List *billed;  /* InvoiceLine: what was billed for time that is not over, newest last */
 	List *pending; /* InvoiceLine: waits for the next invoice */
 	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
-	List *changes; /* ScheduledChange that are pending, by due_at */
+	List *changes;          /* ScheduledChange that are pending, by due_at */
 	TimestampTz next_due_at;
+	const EngineSettings *settings;
+	const Jsonb *metadata; /* of a new one only */
 	bool changed;
 } BilledSubscription;
 
@@ -255,7 +271,8 @@ typedef struct InvoiceDraft
 	char *provider;
 	char *account;
 	bool livemode;
-	const char *reason; /* subscription_create, subscription_cycle, subscription_update, subscription_end, manual */
+	const char *
+		reason; /* subscription_create, subscription_cycle, subscription_update, subscription_end, manual */
 	const char *currency;
 	TimestampTz made_at; /* its own time by the clock */
 	TimestampTz period_start;
@@ -277,10 +294,13 @@ typedef struct InvoiceDraft
 typedef struct BillingRun
 {
 	bool preview; /* nothing is closed, consumed or written */
+	EngineSettings settings;
 	List *customers;
 	List *subscriptions;
 	List *drafts;
-	List *events; /* what event_record() is told, at the end */
+	List *events; /* EngineEvent: what is recorded, at the end */
+	HTAB *customer_ids;
+	HTAB *subscription_ids;
 	RunTaxes *taxes;
 } BillingRun;
 
@@ -288,14 +308,37 @@ typedef struct BillingRun
 extern BillingRun *run_load(pg_uuid_t *const *subscription_ids, int count, bool skip_locked,
 							bool preview);
 extern BillingRun *run_begin(bool preview); /* an empty one */
+
+/* Of the run; a customer who is not in it yet is loaded, and locked unless it is a preview.  JB005 unknown. */
 extern BilledCustomer *run_customer(BillingRun *run, const pg_uuid_t *customer_id);
+
+/* NULL when the run does not have it. */
 extern BilledSubscription *run_subscription(BillingRun *run, const pg_uuid_t *subscription_id);
+
+/* Adds a new one: from then on run_subscription() finds it and run_write() writes it. */
+extern void run_add_subscription(BillingRun *run, BilledSubscription *s);
 
 /* The drafts of a customer that are stored and not final, with their lines. */
 extern void run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count);
 
-/* engine_write.c */
+/*
+ * engine_write.c.  What was written counts as stored afterwards, so that a run
+ * may be written, go on and be written again.
+ */
 extern void run_write(BillingRun *run);
+
+/* invoice_store.c: writes drafts and their lines; part of run_write(), after the subscriptions. */
+extern void drafts_write(BillingRun *run);
+
+typedef struct EngineEvent
+{
+	const char *type;
+	const char *object;
+	const pg_uuid_t *id;
+	const char *organization_id;
+	const char *before;
+	const char *after;
+} EngineEvent;
 extern void run_event(BillingRun *run, const char *type, const char *object, const pg_uuid_t *id,
 					  const char *organization_id, const char *before, const char *after);
 
@@ -336,8 +379,39 @@ extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const Bi
 extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					   MoneyFraction quantity, UsageRange period);
 
-/* Settings: prorate by second or by day; how long a draft waits for late usage. */
+/* The lines that wait for the next invoice of its subscription are on this one. */
+extern void draft_take_pending(InvoiceDraft *draft, BilledSubscription *s);
+
+/*
+ * What draft_complete() asks for the usage of draft->usage: closes (previews)
+ * its periods and adds the lines, those of corrections included.
+ */
+extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
+
+/* The setting proration_unit, in the subscription's zone. */
 extern Proration engine_proration(const BilledSubscription *s);
+
+/* ------------------------------------------------------------------------
+ * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
+ * time and in memory.  They leave next_due_at to engine_play().
+ * ------------------------------------------------------------------------
+ */
+
+/* A scheduled change is due: it is done or failed (state, error_code) afterwards. */
+extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
+							 TimestampTz at);
+
+/* It ends: usage so far and what waits are on an invoice of reason subscription_end; canceled. */
+extern void engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Paused, until resumes_at where there is one. */
+extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
+extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Nobody paid: incomplete_expired, and its open invoice is voided. */
+extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * invoice_drafts.c
@@ -454,11 +528,30 @@ extern int credits_expire(void);
  * ------------------------------------------------------------------------
  */
 
-/* collection.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
+/* For collection_money.c and dunning.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
 extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
 
-/* collection.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
+/*
+ * credits.c: adds to what a customer has, below 0 takes away; minor units.  what:
+ * "payment" (too much, or too late); about: the payment intent.  It never refuses.
+ */
+extern void balance_add(const pg_uuid_t *customer_id, const char *currency, int64 amount,
+						const char *what, const pg_uuid_t *about);
+
+/* collection.c: how many days before its period a renewal has to be invoiced; 0: at its beginning. */
+extern int collection_lead_days(const BilledSubscription *s);
+
+/*
+ * collection.c: the least that can be charged at once, minor units; 0: no limit.
+ * What is due below it is carried to the next invoice, or written off.
+ */
+extern int64 collection_minimum(const char *provider, const char *currency);
+
+/* collection.c: a customer has another method to charge: what waits for it is tried at once. */
+extern void collection_method_arrived(const pg_uuid_t *customer_id);
+
+/* collection_money.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
 extern void invoice_payment_changed(const pg_uuid_t *invoice_id);
 
 /* collection.c: the duty that charges, sends and reminds; above 0 when there may be more. */
@@ -466,6 +559,9 @@ extern int collection_pass(void);
 
 /* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
 extern int invoices_number(void);
+
+/* invoice_drafts.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
+extern int drafts_finalize_due(void);
 
 /* ledger.c: an invoice got its number, was voided or given up. */
 extern void ledger_invoices(pg_uuid_t *const *invoice_ids, int count);
