@@ -177,6 +177,7 @@ typedef struct InvoiceLine
 	bool tax_inclusive;
 	bool discountable;
 	bool own_tax; /* tax is given and not computed: of a credit */
+	bool untaxed; /* no rate applies to it, whatever those of the draft are */
 	const pg_uuid_t *coupon_id;
 	const pg_uuid_t *grant_id; /* prepaid credit */
 	TimestampTz period_start;  /* 0: none */
@@ -286,8 +287,11 @@ typedef struct InvoiceDraft
 	int64 credit_used;
 	int64 balance_used;
 	int64 due;
-	bool is_new;   /* not stored yet */
-	bool is_final; /* completed: marked for its number */
+	const char *seller;    /* NULL: the default one */
+	const char *memo;      /* what is printed below the lines; NULL: nothing */
+	const Jsonb *metadata; /* NULL: none */
+	bool is_new;           /* not stored yet */
+	bool is_final;         /* completed: marked for its number */
 	bool changed;
 } InvoiceDraft;
 
@@ -298,7 +302,8 @@ typedef struct BillingRun
 	List *customers;
 	List *subscriptions;
 	List *drafts;
-	List *events; /* EngineEvent: what is recorded, at the end */
+	List *dropped; /* InvoiceDraft: stored, and in the end there was nothing to bill */
+	List *events;  /* EngineEvent: what is recorded, at the end */
 	HTAB *customer_ids;
 	HTAB *subscription_ids;
 	RunTaxes *taxes;
@@ -560,8 +565,12 @@ extern int collection_pass(void);
 /* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
 extern int invoices_number(void);
 
-/* invoice_drafts.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
+/* invoice_store.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
 extern int drafts_finalize_due(void);
+
+/* Completes and writes stored drafts; the caller has locked their customers.  Their subscriptions, each once or more. */
+extern void drafts_complete_stored(pg_uuid_t *const *ids, int count,
+								   pg_uuid_t *const *subscription_ids, int subscription_count);
 
 /* ledger.c: an invoice got its number, was voided or given up. */
 extern void ledger_invoices(pg_uuid_t *const *invoice_ids, int count);
