@@ -130,7 +130,7 @@ CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.subscriptions
 CREATE TABLE billing.subscription_items
 (
 	subscription_id uuid NOT NULL REFERENCES billing.subscriptions (id),
-	component text NOT NULL CHECK (component ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+	component text NOT NULL CHECK (component ~ '^[a-z][a-zA-Z0-9_.-]{0,68}$'),
 	price_id uuid NOT NULL REFERENCES billing.prices (id),
 	quantity bigint NOT NULL DEFAULT 1 CHECK (quantity >= 0),
 	billed_once boolean NOT NULL DEFAULT false,

@@ -69,6 +69,9 @@ QUERY(due_until,
 	  "UNION ALL SELECT NULL, i.next_attempt_at FROM billing.invoices AS i "
 	  "WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'open' "
 	  "AND i.next_attempt_at <= $2 "
+	  "UNION ALL SELECT NULL, i.finalize_at FROM billing.invoices AS i "
+	  "WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'draft' "
+	  "AND i.marked_at IS NULL AND i.finalize_at <= $2 "
 	  "ORDER BY due LIMIT 1",
 	  TEXTOID, TIMESTAMPTZOID);
 

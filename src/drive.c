@@ -8,7 +8,7 @@
  * and remove what is old (housekeeping.c), do what providers do not
  * (scheduled_changes.c), collect our own invoices (collection.c), add usage up
  * (usage_rollup.c), compare it with limits (usage_alerts.c) and tell providers
- * of it (usage_forward.c), end reservations (quota_reservations.c), and end
+ * of it (usage_forward.c), number invoices (invoice_numbers.c), end reservations (quota_reservations.c), and end
  * what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
@@ -88,7 +88,7 @@ look_around(PassKind kind, int *work)
 
 	if (kind == PASS_WOKEN && !TimestampDifferenceExceeds(last, now, LOOK_AROUND_MS))
 		return false;
-	more = embedded_elapse() + embedded_deliver() + webhooks_retry();
+	more = embedded_elapse() + embedded_deliver() + webhooks_retry() + invoices_number();
 	*work += more + events_announce();
 	/* what they did may be followed by more of it at once */
 	last = more > 0 ? 0 : now;

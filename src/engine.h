@@ -20,6 +20,8 @@
  *	  engine_ends.c         cancel, pause, resume, expire
  *	  engine_preview.c      preview_invoice, preview_update, simulate
  *	  components.c          prices as they can be rated
+ *	  fractions.c           numeric and MoneyFraction
+ *	  managers.c            who bills: a provider, or this engine
  *	  invoice_drafts.c      a draft: its lines, its completion
  *	  invoice_numbers.c     numbers
  *	  coupons.c tax.c credits.c    what a draft is completed with
@@ -55,6 +57,11 @@ extern TimestampTz moment_of_unix(int64 seconds);
 /* The organisation's time in whole seconds: what every rule of the engine starts from. */
 extern TimestampTz engine_now(const char *organization_id);
 
+/* ------------------------------------------------------------------------
+ * fractions.c
+ * ------------------------------------------------------------------------
+ */
+
 /* numeric with 12 decimals and MoneyFraction; 22023 when it does not fit. */
 extern MoneyFraction fraction_of_numeric(Numeric value, const char *what);
 extern Numeric numeric_of_fraction(MoneyFraction value);
@@ -63,10 +70,20 @@ extern Numeric numeric_of_fraction(MoneyFraction value);
  * components.c
  * ------------------------------------------------------------------------
  */
+
+/* A later version of a price that subscriptions move to, at renewal or at once. */
+typedef struct PriceVersion
+{
+	pg_uuid_t *id;
+	TimestampTz effective_at;
+	bool at_once;
+} PriceVersion;
+
 typedef struct ComponentPrice
 {
 	pg_uuid_t *id;
-	pg_uuid_t *plan_id;
+	pg_uuid_t *plan_id;     /* NULL: of an add-on */
+	char *add_on;           /* NULL: of a plan */
 	pg_uuid_t *customer_id; /* NULL: of the list */
 	char *component;
 	char *currency;
@@ -76,7 +93,10 @@ typedef struct ComponentPrice
 	char *description; /* NULL: what the line says follows from plan and component */
 	bool one_time;
 	bool tax_inclusive;
-	RatedPrice rated; /* prepared */
+	char *existing;           /* stay, renewal, now: what becomes of subscriptions with older versions */
+	TimestampTz effective_at; /* from when on it is sold */
+	List *later;              /* PriceVersion, by effective_at: those that subscriptions move to */
+	RatedPrice rated;         /* prepared */
 } ComponentPrice;
 
 /* Loaded once per transaction; JB005 unknown. */
@@ -84,6 +104,9 @@ extern const ComponentPrice *component_price(const pg_uuid_t *id);
 
 /* All of them in one statement, for the run. */
 extern void component_prices_load(pg_uuid_t *const *ids, int count);
+
+/* A version was made: what is remembered of this transaction may lack it. */
+extern void component_prices_forget(void);
 
 /* Nothing is ever due by it. */
 extern bool component_price_is_free(const ComponentPrice *price);
@@ -101,6 +124,15 @@ extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, con
  * one whose "existing" says renewal or now; else the same price.
  */
 extern const ComponentPrice *component_price_successor(const ComponentPrice *price, TimestampTz at);
+
+/* When a subscription with this price moves to a later version without waiting for its renewal; 0: never. */
+extern TimestampTz component_price_moves_at(const ComponentPrice *price);
+
+/* The moment that decides what is sold: never before the transaction's, whatever a test clock says. */
+extern TimestampTz sale_moment(TimestampTz at);
+
+/* What is wrong with a price, as a sentence. */
+extern const char *rating_reason(RatingStatus status);
 
 /* ------------------------------------------------------------------------
  * A run
@@ -384,8 +416,12 @@ extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const Bi
 extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					   MoneyFraction quantity, UsageRange period);
 
-/* The lines that wait for the next invoice of its subscription are on this one. */
-extern void draft_take_pending(InvoiceDraft *draft, BilledSubscription *s);
+/* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
+extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
+							 TimestampTz until, bool may_wait);
+
+/* Has it an item whose price counts usage? */
+extern bool subscription_is_metered(const BilledSubscription *s);
 
 /*
  * What draft_complete() asks for the usage of draft->usage: closes (previews)
@@ -558,6 +594,9 @@ extern int collection_pass(void);
 
 /* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
 extern int invoices_number(void);
+
+/* credit_note_numbers.c: the same for credit notes; invoices_number() calls it. */
+extern int credit_notes_number(void);
 
 /* invoice_store.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
 extern int drafts_finalize_due(void);

@@ -50,6 +50,21 @@ subscription_is_free(const BilledSubscription *s)
 	return true;
 }
 
+bool
+subscription_is_metered(const BilledSubscription *s)
+{
+	ListCell *cell;
+
+	foreach (cell, s->items)
+	{
+		const BilledItem *item = lfirst(cell);
+
+		if (!item->removed && item->price->metric != NULL)
+			return true;
+	}
+	return false;
+}
+
 /* ------------------------------------------------------------------------
  * Calendar
  * ------------------------------------------------------------------------
