@@ -66,6 +66,7 @@ typedef struct InvoiceCharge
 	const pg_uuid_t *payment_method_id;
 	const char *method;     /* oxxo, spei; NULL: the method is charged */
 	TimestampTz expires_at; /* of a reference */
+	const Jsonb *metadata;
 	const char *provider;
 	const char *account;
 } InvoiceCharge;
@@ -75,6 +76,9 @@ typedef struct InvoiceCharge
  * create_payment_intent().  The caller holds the customer.
  */
 extern pg_uuid_t *payment_intent_for_invoice(const Customer *customer, const InvoiceCharge *charge);
+
+/* payment_ends.c: a payment that waits for the customer is not wanted any more; done where the provider can. */
+extern void payment_intent_call_off(const pg_uuid_t *id);
 
 /* ---- payment_terms.c: arguments that payments and setup intents have in common ---- */
 
