@@ -265,3 +265,10 @@ END;
 COMMENT ON FUNCTION billing.list_payment_methods(uuid) IS
 	'Payment methods of a customer that are not detached: what a person needs to recognise one. reference: what to pay to, of a '
 	'cash_recurrent or spei_recurrent.';
+
+CREATE FUNCTION billing.now(organization_id text) RETURNS timestamptz
+LANGUAGE c STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_now';
+COMMENT ON FUNCTION billing.now(text) IS
+	'The time for this organisation: its test clock where it has one, else the time of the transaction.';

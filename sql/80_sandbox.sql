@@ -48,13 +48,6 @@ CREATE INDEX sandbox_deliveries_event ON billing.sandbox_deliveries (event_id);
 SELECT pg_extension_config_dump('billing.sandbox_state', '');
 SELECT pg_extension_config_dump('billing.sandbox_clocks', '');
 
-CREATE FUNCTION billing.now(organization_id text) RETURNS timestamptz
-LANGUAGE c STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'billing_now';
-COMMENT ON FUNCTION billing.now(text) IS
-	'The time for this organisation: its test clock where it has one, else the time of the transaction.';
-
 CREATE PROCEDURE billing.advance_clock(organization_id text, by interval)
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'billing_advance_clock';

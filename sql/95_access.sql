@@ -52,7 +52,7 @@ DECLARE
 BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'dunning_attempts', 'payment_intents', 'setup_intents',
-									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
+									 'refunds', 'disputes', 'credit_notes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
 									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
 									 'idempotency_keys',
 									 'applied_coupons', 'customer_balances', 'customer_balance_entries', 'credit_grants', 'credit_grant_entries',
@@ -104,6 +104,10 @@ ALTER TABLE billing.invoice_payments ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.invoice_payments
 	USING (billing.sees_all_organizations()
 		   OR EXISTS (SELECT FROM billing.payment_intents AS p WHERE p.id = invoice_payments.payment_intent_id));
+ALTER TABLE billing.credit_note_lines ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.credit_note_lines
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.id = credit_note_lines.credit_note_id));
 -- The list prices are for everybody, an agreed one for the organisation that has it.
 ALTER TABLE billing.prices ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.prices
@@ -272,6 +276,7 @@ FROM (VALUES
 	 'list_checkout_sessions '
 	 'create_payment_link cancel_payment_link list_payment_links create_portal_session '
 	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible mark_invoice_paid collect_by list_dunning_attempts '
+	 'invoice_html create_credit_note get_credit_note list_credit_notes credit_note_html '
 	 'create_payment_intent confirm_payment_intent capture_payment_intent cancel_payment_intent verify_microdeposits '
 	 'get_payment_intent list_payment_intents create_setup_intent cancel_setup_intent get_setup_intent list_setup_intents '
 	 'create_refund cancel_refund get_refund list_refunds '
@@ -314,7 +319,7 @@ FROM (VALUES
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices price_tiers plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
 	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
-	 'subscription_items invoice_lines dunning_attempts invoice_payments usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details invoice_line_details '
+	 'subscription_items invoice_lines credit_note_lines credit_note_details dunning_attempts invoice_payments usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details invoice_line_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules decline_rules attempt_limits')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
@@ -366,7 +371,7 @@ SELECT l.level, 'table', t.name, 'SELECT',
 FROM (VALUES
 	('{tenant}', 'subscriptions'), ('{report,tenant}', 'invoices'), ('{app,report,tenant}', 'scheduled_changes'),
 	('{app,report,tenant}', 'checkout_sessions'), ('{app,report,tenant}', 'payment_intents'),
-	('{app,report,tenant}', 'setup_intents'), ('{app,report,tenant}', 'refunds'), ('{app,report,tenant}', 'disputes')) AS t (levels, name)
+	('{app,report,tenant}', 'setup_intents'), ('{app,report,tenant}', 'refunds'), ('{app,report,tenant}', 'disputes'), ('{app,report,tenant}', 'credit_notes')) AS t (levels, name)
 CROSS JOIN LATERAL unnest(t.levels::text[]) AS l (level);
 
 INSERT INTO billing.access_levels (level, kind, object, privileges)

@@ -29,6 +29,7 @@ BEGIN
 			('disputes', 'dispute', 'id', '', '{}'),
 			('invoices', 'invoice', 'id', '', '{memo}'),
 			('sellers', 'seller', '', 'seller', '{}'),
+			('credit_notes', 'credit_note', 'id', '', '{memo}'),
 			('checkout_sessions', 'checkout_session', 'id', '', '{name,success_url,cancel_url}'),
 			('portal_sessions', 'portal_session', 'id', '', '{return_url}'),
 			('coupons', 'coupon', 'id', 'coupon', '{-redemptions}'),
