@@ -279,6 +279,7 @@ FROM (VALUES
 	('{app,report,tenant}', 'has_feature feature_limit feature_value'),
 	('{app,report,tenant}', 'usage_summary usage_quantity usage_by_dimension usage_series usage_report_of usage_tail_start in_usage_tail'),
 	('{app,report}', 'check_quota preview_usage_period late_usage now database_binding'),
+	('{app,report}', 'quote_price'),
 	('{app,report}', 'select_provider provider_capabilities check_provider'),
 	('{app,report}', 'usage_hour_range forwarded_quantity'),
 	('{}', 'forward_usage stop_forwarding'),
