@@ -287,7 +287,7 @@ FROM (VALUES
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
-	 'configure_provider adopt_database create_add_on create_plan create_price create_meter set_plan_feature link_price import_plans '
+	 'configure_provider adopt_database create_add_on set_add_on_price create_plan create_price create_meter set_plan_feature link_price import_plans '
 	 'set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)
