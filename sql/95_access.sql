@@ -290,12 +290,8 @@ FROM (VALUES
 	('{app,report,tenant}', 'has_feature feature_limit feature_value'),
 	('{app,report,tenant}', 'usage_summary usage_quantity usage_by_dimension usage_series usage_report_of usage_tail_start in_usage_tail'),
 	('{app,report}', 'check_quota preview_usage_period late_usage now database_binding'),
-<<<<<<< HEAD
-	('{app,report}', 'select_provider provider_capabilities check_provider credit_balance'),
-=======
-	('{app,report}', 'quote_price'),
+	('{app,report}', 'quote_price credit_balance'),
 	('{app,report}', 'select_provider provider_capabilities check_provider'),
->>>>>>> catalog
 	('{app,report}', 'usage_hour_range forwarded_quantity'),
 	('{}', 'forward_usage stop_forwarding'),
 	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret revoke_webhook_secret delete_webhook list_webhooks'),
