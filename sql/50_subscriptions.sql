@@ -56,6 +56,7 @@ CREATE TABLE billing.subscriptions
 	billing_anchor timestamptz,
 	schedule_start timestamptz,
 	collection_method text CHECK (collection_method IN ('charge_automatically', 'send_invoice')),
+	collect_by text CHECK (collect_by IN ('oxxo', 'spei')),
 	days_until_due integer CHECK (days_until_due BETWEEN 0 AND 365),
 	trial_end_behavior text CHECK (trial_end_behavior IN ('cancel', 'pause', 'create_invoice')),
 	trial_notice_at timestamptz,
@@ -99,6 +100,8 @@ COMMENT ON COLUMN billing.subscriptions.billing_anchor IS
 	'Of a local one: what its periods are counted from. Period n lies n intervals after it, never after the last period.';
 COMMENT ON COLUMN billing.subscriptions.schedule_start IS
 	'Of a local one: where the first period by this anchor begins, which may be a part of one.';
+COMMENT ON COLUMN billing.subscriptions.collect_by IS
+	'Of a local one: its invoices are paid to a reference that is made for each; NULL: its payment method is charged.';
 COMMENT ON COLUMN billing.subscriptions.trial_notice_at IS 'When the end of the trial was announced.';
 COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up.';
 COMMENT ON COLUMN billing.subscriptions.usage_from IS 'Of a local one with metered components: from when on usage is not billed yet.';
@@ -205,6 +208,7 @@ CREATE TABLE billing.invoices
 	due_at timestamptz,
 	paid_at timestamptz,
 	paid_outside text,
+	paid_elsewhere bigint NOT NULL DEFAULT 0 CHECK (paid_elsewhere >= 0),
 	voided_at timestamptz,
 	next_attempt_at timestamptz,
 	hosted_url bytea,
@@ -238,6 +242,7 @@ COMMENT ON COLUMN billing.invoices.issued_at IS 'Of a draft of our own: the time
 COMMENT ON COLUMN billing.invoices.seller IS 'The seller as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.buyer IS 'Encrypted: the customer as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.paid_outside IS 'Of one that was paid by other ways: what mark_invoice_paid() was told.';
+COMMENT ON COLUMN billing.invoices.paid_elsewhere IS 'Of our own: how much of amount_paid that was.';
 COMMENT ON COLUMN billing.invoices.hosted_url IS 'Encrypted: who has it can see the invoice and pay it; shown by invoice_links().';
 COMMENT ON COLUMN billing.invoices.pdf_url IS 'Encrypted, as hosted_url.';
 COMMENT ON COLUMN billing.invoices.error_code IS 'Why the provider refused or declined the last request about it.';

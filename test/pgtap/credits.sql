@@ -1,6 +1,6 @@
 -- Balances and prepaid credits: what they are, and what they pay.
 \ir helpers.psql
-SELECT no_plan();
+SELECT plan(34);
 
 SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('acme owed order expiring part', ' ') AS o \gset
 
