@@ -1,6 +1,6 @@
 -- Balances and prepaid credits: what they are, and what they pay.
 \ir helpers.psql
-SELECT plan(34);
+SELECT plan(36);
 
 SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('acme owed order expiring part', ' ') AS o \gset
 
@@ -71,6 +71,14 @@ SELECT is((SELECT e.amount FROM billing.credit_grant_entries AS e WHERE e.grant_
 SELECT is((SELECT count(*) FROM billing.events AS e WHERE e.type = 'credit_grant.expired' AND e.id = :'e1'), 1::bigint, 'and an event that it did');
 CALL billing.advance_clock('expiring', '25 days');
 SELECT is((SELECT i.credit_used FROM billing.invoices AS i WHERE i.organization_id = 'expiring' ORDER BY i.id DESC LIMIT 1), 0::bigint, 'it pays no more');
+
+-- ---------------------------------------------------------------------------
+-- A void invoice gives back what paid it
+
+SELECT i.id AS acme_invoice FROM billing.invoices AS i WHERE i.organization_id = 'acme' \gset
+SELECT billing.void_invoice(:'acme_invoice');
+SELECT results_eq($$SELECT * FROM billing.credit_balance('acme') WHERE currency = 'USD'$$, $$VALUES ('USD', 300::bigint, 1000::bigint)$$, 'credit and balance of a void invoice come back');
+SELECT results_eq($$SELECT reason, amount FROM billing.customer_balance_entries WHERE organization_id = 'acme' AND currency = 'USD' ORDER BY id DESC LIMIT 1$$, $$VALUES ('invoice_voided', 300::bigint)$$, 'as an entry of its own');
 SELECT is_empty($$SELECT FROM billing.customer_balances AS b WHERE b.balance <> (SELECT sum(e.amount) FROM billing.customer_balance_entries AS e WHERE e.customer_id = b.customer_id AND e.currency = b.currency)$$, 'balances are the sums of their entries');
 SELECT is_empty($$SELECT FROM billing.credit_grants AS g WHERE g.remaining <> (SELECT sum(e.amount) FROM billing.credit_grant_entries AS e WHERE e.grant_id = g.id)$$, 'so is what remains of grants');
 SELECT * FROM finish();
