@@ -396,7 +396,7 @@ QUERY(find_overlap,
 	  "SELECT r.name, r.percent::text, r.valid_from, r.valid_to FROM billing.tax_rates AS r "
 	  "WHERE r.country = $1 AND r.region IS NOT DISTINCT FROM $2 AND r.valid_from < coalesce($4, "
 	  "'infinity') AND coalesce(r.valid_to, 'infinity') > $3 AND (r.valid_from >= $3 "
-	  "OR r.valid_to IS NOT NULL OR $3 < now()) LIMIT 1",
+	  "OR r.valid_to IS NOT NULL OR $3 < date_trunc('second', now())) LIMIT 1",
 	  TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 QUERY(
 	insert_rate,
@@ -445,6 +445,14 @@ check_rate(RateTerms *terms)
 				 errhint("It is the first moment at which the rate is valid no more.")));
 }
 
+/* The time of an invoice has whole seconds. */
+static TimestampTz
+whole_second(TimestampTz moment)
+{
+	return moment == 0 || TIMESTAMP_NOT_FINITE(moment) ? moment
+													   : moment_of_unix(unix_seconds(moment));
+}
+
 /* Only what is to come can be replaced: invoices were made by what was valid. */
 static void
 refuse_overlap(const RateTerms *terms)
@@ -488,6 +496,8 @@ SQL_FUNCTION(billing_set_tax_rate)
 	check_no_card("name", terms.name);
 	check_no_card("region", terms.region);
 	db_open();
+	terms.valid_from = whole_second(terms.valid_from);
+	terms.valid_to = whole_second(terms.valid_to);
 	check_rate(&terms);
 	RUN(lock_rates);
 	refuse_overlap(&terms);
