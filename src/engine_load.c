@@ -213,7 +213,7 @@ load_customers(BillingRun *run, ArrayType *ids, bool skip_locked)
 	"s.trial_end, s.trial_notice_at, s.current_period_start, s.current_period_end, "                   \
 	"s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at, s.status_since, "                 \
 	"s.pause_at_period_end, s.resumes_at, s.incomplete_until, s.collection_method, s.days_until_due, " \
-	"s.trial_end_behavior, s.payment_method_id, s.usage_from, s.next_due_at, "                         \
+	"s.trial_end_behavior, s.collect_by, s.payment_method_id, s.usage_from, s.next_due_at, "           \
 	"EXISTS (SELECT FROM billing.payment_methods AS m WHERE m.customer_id = s.customer_id "            \
 	"AND (m.id = s.payment_method_id OR m.is_default) AND m.provider = s.provider "                    \
 	"AND m.account = s.account AND m.state IN ('pending', 'attached')) "                               \
@@ -262,6 +262,7 @@ subscription_of_row(BillingRun *run, int64 row)
 	s->days_until_due = row_null(row, column) ? -1 : row_int4(row, column);
 	column++;
 	s->trial_end_behavior = row_text(row, column++);
+	s->collect_by = row_text(row, column++);
 	s->payment_method_id = row_uuid(row, column++);
 	s->usage_from = row_time(row, column++);
 	s->next_due_at = row_time(row, column++);

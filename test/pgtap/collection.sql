@@ -1,7 +1,7 @@
 -- What pays our own invoices: references, too little, too much, too late, and what goes back.
 \ir helpers.psql
 \ir billing_helpers.psql
-SELECT no_plan();
+SELECT plan(46);
 
 SELECT count(billing.create_customer(o)) AS customers
 FROM string_to_table('oxxo spei under over late gone back half held keeper other card', ' ') AS o \gset
@@ -70,8 +70,10 @@ SELECT is(invoice(:'over') || ', ' || shares(:'over'), 'paid 50000 0, 50000+700'
 SELECT is((SELECT what FROM billing.attention WHERE object_id = payment_of(:'over') AND severity = 'warning'), 'payment pays nothing', 'for a person to look at');
 SELECT is((SELECT count(*) FROM billing.events WHERE id = payment_of(:'over') AND type = 'payment.unapplied'), 1::bigint, 'and the application to hear of, once');
 CALL billing.advance_clock('late', '3 days 12 hours');
+SELECT is((SELECT status FROM billing.subscriptions WHERE organization_id = 'late'), 'past_due', 'past due is what is not paid in time');
 SELECT is(attempts(:'late'), 'issue failed not_paid @0, schedule planned @6, schedule planned @8, schedule planned @10', 'not paid in time');
 CALL billing.advance_clock('late', '1 day');
+SELECT is((SELECT status FROM billing.subscriptions WHERE organization_id = 'late'), 'active', 'a subscription that was past due is active');
 SELECT is(invoice(:'late'), 'paid 50000 0', 'paid late is paid');
 SELECT is(attempts(:'late'), 'issue succeeded @0, schedule canceled @6, schedule canceled @8, schedule canceled @10', 'and nothing else is asked for');
 
@@ -119,6 +121,9 @@ SELECT is(invoice(:'other'), 'open 45000 5000', 'most of it by other ways');
 SELECT billing.sandbox_pay_reference(:'number', 50000);
 CALL billing.run_worker();
 SELECT is(invoice(:'other') || ', ' || shares(:'other'), 'paid 50000 0, 5000+45000', 'and then all of it: the rest is the customer''s');
+
+SELECT is((SELECT balance FROM billing.customer_balances WHERE organization_id = 'other'), 45000::bigint, 'in his balance');
+SELECT is((SELECT balance FROM billing.customer_balances WHERE organization_id = 'back'), 0::bigint, 'where nothing is left that was given back');
 
 -- ---------------------------------------------------------------------------
 -- References that are used again and again

@@ -1,7 +1,7 @@
 -- What follows when our own invoice is not paid: the plan, its end, and what stops it.
 \ir helpers.psql
 \ir billing_helpers.psql
-SELECT no_plan();
+SELECT plan(59);
 
 SELECT count(billing.create_customer(o)) AS customers
 FROM string_to_table('good secure bank closed none end sent quiet fixed asked many given', ' ') AS o \gset
