@@ -1,6 +1,6 @@
 -- Credit notes: what is taken back of an invoice of ours, never more than was billed and paid.
 \ir helpers.psql
-SELECT plan(48);
+SELECT plan(47);
 
 SELECT billing.set_tax_rate('DE', 19, 'VAT', valid_from => '2020-01-01') IS NOT NULL AS ready \gset
 SELECT billing.create_customer('acme', 'ana@acme.example', name => 'Acme', country => 'DE', currency => 'EUR') AS acme \gset
@@ -33,7 +33,8 @@ RETURN coalesce((SELECT b.balance FROM billing.customer_balances AS b WHERE b.cu
 -- An open invoice
 
 SELECT billed('[{"description": "Work", "amount": 1000}, {"description": "Travel", "amount": 333}]') AS open \gset
-SELECT fails(format($$SELECT billing.create_credit_note(%L)$$, :'open'), 'JB008', 'is draft', 'can still be changed', 'a draft is not credited');
+SELECT billing.create_invoice(:'acme', '[{"description": "Work", "amount": 1}]', 'EUR', finalize => false) AS draft \gset
+SELECT fails(format($$SELECT billing.create_credit_note(%L)$$, :'draft'), 'JB008', 'is draft', 'can still be changed', 'a draft is not credited');
 CALL billing.run_worker();
 SELECT is((SELECT total || ' ' || tax FROM billing.invoices WHERE id = :'open'), '1586 253', '1333 and 19 % of it');
 
@@ -92,7 +93,6 @@ SELECT billing.create_credit_note(:'outside') AS spread_rest \gset
 SELECT is(note(:'spread_rest'), '561 106 667, 0 667 0', 'and the rest');
 SELECT is((SELECT sum(c.amount) || ' ' || sum(c.tax) FROM billing.credit_note_lines AS c WHERE c.invoice_line_id = line(:'outside', 3)), (SELECT l.amount || ' ' || l.tax FROM billing.invoice_lines AS l WHERE l.id = line(:'outside', 3)), 'each line is mirrored exactly');
 SELECT is(balance(), 1667::bigint, 'all of it is in the balance');
-SELECT is((SELECT string_agg(number, ' ' ORDER BY series_number) FROM billing.credit_notes), 'TEST-CN-000001', 'their numbers wait for the worker');
 CALL billing.run_worker();
 SELECT is((SELECT string_agg(number, ' ' ORDER BY marked_at, id) FROM billing.credit_notes), 'TEST-CN-000001 TEST-CN-000002 TEST-CN-000003 TEST-CN-000004', 'they are numbered in their order, without a gap');
 
