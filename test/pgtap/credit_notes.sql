@@ -1,6 +1,6 @@
 -- Credit notes: what is taken back of an invoice of ours, never more than was billed and paid.
 \ir helpers.psql
-SELECT plan(47);
+SELECT plan(49);
 
 SELECT billing.set_tax_rate('DE', 19, 'VAT', valid_from => '2020-01-01') IS NOT NULL AS ready \gset
 SELECT billing.create_customer('acme', 'ana@acme.example', name => 'Acme', country => 'DE', currency => 'EUR') AS acme \gset
@@ -130,5 +130,16 @@ SELECT billing.create_refund((SELECT id FROM billing.payment_intents WHERE invoi
 CALL billing.run_worker();
 SELECT fails(format($$SELECT billing.create_credit_note(%L)$$, :'card'), '22023', 'above what was paid', NULL, 'what was refunded by itself is not given twice');
 SELECT is(note(billing.create_credit_note(:'card', amount => 500)), '500 0 500, 0 500 0', 'what was kept is');
+
+-- ---------------------------------------------------------------------------
+-- What a proration has given back already
+
+SELECT billing.subscribe('beta', 'pro', managed_by => 'provider') AS subscription \gset
+SELECT billed('[{"description": "Plan", "amount": 1000}]') AS prorated \gset
+CALL billing.run_worker();
+INSERT INTO billing.invoice_lines (kind, subscription_id, description, amount, tax, tax_rate_id, reverses)
+SELECT 'proration_credit', :'subscription', 'Unused time', -400, -76, l.tax_rate_id, l.id FROM billing.invoice_lines AS l WHERE l.id = line(:'prorated', 1);
+SELECT fails(format($$SELECT billing.create_credit_note(%L, amount => 715)$$, :'prorated'), '22023', 'left of the invoice', NULL, 'what a proration credit gives back is not given twice');
+SELECT is(note(billing.create_credit_note(:'prorated')), '600 114 714, 0 714 0', 'the rest of the line is, with the rest of its tax; what the balance paid goes back to it');
 
 SELECT * FROM finish();
