@@ -1,6 +1,6 @@
 -- Subscriptions: from the call to the provider's word and back, in the sandbox.
 \ir helpers.psql
-SELECT plan(118);
+SELECT plan(117);
 
 SELECT count(billing.create_customer(o, o || '@example.com')) AS customers
 FROM string_to_table('trial nopm paused invoice now slow fail change group custom free cancel key keep twice back dead gone', ' ') AS o \gset
@@ -284,7 +284,6 @@ SELECT fails($$SELECT billing.subscribe('slow', 'pro', collection_method => 'sen
 SELECT fails($$SELECT billing.subscribe('slow', 'pro', collection_method => 'barter')$$, '22023', 'collection_method', 'send_invoice', 'an unknown way to collect is refused');
 SELECT fails($$SELECT billing.subscribe('slow', 'pro', trial_end_behavior => 'hope')$$, '22023', 'trial_end_behavior', 'cancel, pause, create_invoice', 'an unknown end of a trial is refused');
 SELECT fails($$SELECT billing.subscribe('slow', 'pro', provider => 'stripe')$$, 'JB006', 'stripe', 'configure_provider', 'a provider that is not configured is refused');
-SELECT fails($$SELECT billing.subscribe('slow', 'pro', managed_by => 'local')$$, 'JB004', '.', 'managed_by', 'what is not there yet is refused');
 SELECT fails($$SELECT billing.subscribe('slow', 'pro', cancel_at => now() - interval '1 day')$$, '22023', 'cancel_at is not a time to come', 'cancel_subscription', 'an end that is over is refused');
 SELECT fails($$SELECT billing.subscribe('slow', 'pro', cancel_at => 'infinity')$$, '22023', 'cancel_at', NULL, 'and one that never comes');
 SELECT fails($$SELECT billing.subscribe('slow', 'free', cancel_at => now() + interval '1 month')$$, 'JB004', 'a free subscription has no end', 'cancel_subscription', 'a free one has no planned end: nobody would keep it');
