@@ -701,26 +701,73 @@ drafts_complete_stored(pg_uuid_t *const *ids, int count, pg_uuid_t *const *subsc
 	run_write(run);
 }
 
+/* Stored drafts, and the subscription of each; NULL where there is none. */
+typedef struct DueDrafts
+{
+	pg_uuid_t **ids;
+	pg_uuid_t **subscription_ids;
+	int count;
+} DueDrafts;
+
+static void
+complete_due(void *context)
+{
+	const DueDrafts *due = context;
+	pg_uuid_t **subscription_ids = palloc(sizeof(pg_uuid_t *) * due->count);
+	int subscriptions = 0;
+
+	for (int i = 0; i < due->count; i++)
+	{
+		if (due->subscription_ids[i] != NULL)
+			subscription_ids[subscriptions++] = due->subscription_ids[i];
+	}
+	drafts_complete_stored(due->ids, due->count, subscription_ids, subscriptions);
+}
+
+/*
+ * One that cannot be completed must not hold up the others: then each is tried
+ * by itself.  Returns how many are done.
+ */
+static int
+complete_each(const DueDrafts *due)
+{
+	int done = 0;
+
+	for (int i = 0; i < due->count; i++)
+	{
+		DueDrafts one = {due->ids + i, due->subscription_ids + i, 1};
+		char *sqlstate;
+		char *message;
+
+		if (guarded(complete_due, &one, &sqlstate, &message))
+			done++;
+		else
+			ereport(LOG, (errmsg("invoice \"%s\" of billing cannot be made final: %s",
+								 uuid_text(due->ids[i]), message)));
+	}
+	return done;
+}
+
 static int
 finalize_found(void)
 {
 	Rows rows = rows_keep();
-	int count = (int) rows_count(rows);
-	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
-	pg_uuid_t **subscription_ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
-	int subscriptions = 0;
+	DueDrafts due = {.count = (int) rows_count(rows)};
+	char *sqlstate;
+	char *message;
 
-	for (int i = 0; i < count; i++)
+	if (due.count == 0)
+		return 0;
+	due.ids = palloc(sizeof(pg_uuid_t *) * due.count);
+	due.subscription_ids = palloc(sizeof(pg_uuid_t *) * due.count);
+	for (int i = 0; i < due.count; i++)
 	{
-		pg_uuid_t *subscription_id = rows_uuid(rows, i, 2);
-
-		ids[i] = rows_uuid(rows, i, 1);
-		if (subscription_id != NULL)
-			subscription_ids[subscriptions++] = subscription_id;
+		due.ids[i] = rows_uuid(rows, i, 1);
+		due.subscription_ids[i] = rows_uuid(rows, i, 2);
 	}
-	if (count > 0)
-		drafts_complete_stored(ids, count, subscription_ids, subscriptions);
-	return count;
+	if (guarded(complete_due, &due, &sqlstate, &message))
+		return due.count;
+	return complete_each(&due);
 }
 
 static void

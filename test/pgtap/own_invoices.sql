@@ -1,7 +1,7 @@
 -- Invoices of our own: what they add up to, their numbers, what of them can
 -- change, and what is refused.
 \ir helpers.psql
-SELECT plan(74);
+SELECT plan(88);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_customer(o, o || '@b.example', initcap(o), currency => 'EUR', country => 'DE',
