@@ -272,7 +272,7 @@ typedef struct BilledSubscription
 	TimestampTz incomplete_until;
 	const char *collection_method;
 	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
-	int days_until_due; /* -1: not named */
+	int days_until_due;     /* -1: not named */
 	const char *trial_end_behavior;
 	pg_uuid_t *payment_method_id;
 	bool has_payment_method; /* its own, or a default one of the customer */

@@ -1,6 +1,6 @@
 -- Local subscriptions are changed, ended and paused. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
-SELECT no_plan();
+SELECT plan(54);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p3,
