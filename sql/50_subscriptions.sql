@@ -303,7 +303,9 @@ COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, u
 	'plan with a custom price. trial_end_behavior: cancel (default), pause or create_invoice when the trial ends without a payment '
 	'method. collection_method: charge_automatically or send_invoice (with days_until_due). coupon: the provider''s id of a coupon or '
 	'discount. automatic_tax: the provider computes the tax. billing_anchor: when the first whole period begins. success_url (and '
-	'cancel_url): where the provider sells by checkout only, the subscription is made in a checkout whose url client_config() tells. A new subscription is incomplete until the '
+	'cancel_url): where the provider sells by checkout only, the subscription is made in a checkout whose url client_config() tells. managed_by: provider or local (this database bills: the subscription is trialing, '
+	'active, or incomplete for 23 hours until its first invoice is paid, when the call returns; quantity counts seats where the plan has them; success_url, '
+	'cancel_url and automatic_tax are refused, off_session says nothing). Else a new subscription is incomplete until the '
 	'provider confirms; a free one is active at once. Errors: JB005 no customer, unknown plan or token, JB008 the organisation has a '
 	'live subscription in the group, JB004 not supported by the provider, 22023 bad value, JB007 idempotency key reused.';
 

@@ -175,7 +175,17 @@ QUERY(
 	"EXISTS (SELECT FROM billing.outbox AS o JOIN billing.provider_accounts AS a "
 	"ON a.provider = o.provider AND a.account = o.account JOIN billing.providers AS p ON p.name = a.provider "
 	"WHERE o.state IN ('queued', 'unknown') AND o.next_attempt_at <= clock_timestamp() "
-	"AND a.stopped_at IS NULL AND (p.embedded OR a.secret_key IS NOT NULL AND a.bound_to = $1))",
+	"AND a.stopped_at IS NULL AND (p.embedded OR a.secret_key IS NOT NULL AND a.bound_to = $1)) "
+	"OR EXISTS (SELECT FROM billing.subscriptions AS s JOIN billing.providers AS p ON p.name = s.provider "
+	"JOIN billing.provider_accounts AS a ON a.provider = s.provider AND a.account = s.account "
+	"WHERE s.next_due_at <= now() AND (p.embedded OR a.bound_to = $1) "
+	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = s.organization_id)) "
+	"OR EXISTS (SELECT FROM billing.sandbox_clocks AS k "
+	"JOIN billing.subscriptions AS s ON s.organization_id = k.organization_id AND s.next_due_at <= k.now) "
+	"OR EXISTS (SELECT FROM billing.invoices AS i JOIN billing.providers AS p ON p.name = i.provider "
+	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
+	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL "
+	"AND (p.embedded OR a.bound_to = $1))",
 	TEXTOID);
 
 /*
