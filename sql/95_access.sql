@@ -269,7 +269,7 @@ FROM (VALUES
 	('{app}',
 	 'create_customer update_customer delete_customer find_customer find_customers_by_email get_customer decrypt '
 	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods refresh_payment_methods '
-	 'subscribe update_subscription cancel_subscription pause_subscription resume_subscription retry_payment client_config '
+	 'subscribe update_subscription preview_update preview_invoice simulate cancel_subscription pause_subscription resume_subscription retry_payment client_config '
 	 'list_scheduled_changes cancel_scheduled_change '
 	 'get_subscription list_subscriptions get_invoice list_invoices invoice_lines_of create_invoice invoice_links refresh_invoices fetch_invoice_document '
 	 'create_checkout_session expire_checkout_session refresh_checkout_session get_checkout_session '

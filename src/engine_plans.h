@@ -30,6 +30,9 @@ extern void end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool b
 /* engine_changes.c: what was planned for the end of the period is planned for its new end. */
 extern void plans_follow_period(BilledSubscription *s, TimestampTz old_end);
 
+/* subscription_local.c: JB008 when it has ended, or waits for its first payment. */
+extern void local_require_changeable(const BilledSubscription *s);
+
 /* subscription_local.c: when a change counts from: now, or what a preview has told.  22023 outside of the present period. */
 extern TimestampTz local_proration_date(const BilledSubscription *s, TimestampTz named);
 

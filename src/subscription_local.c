@@ -62,8 +62,8 @@ is_status(const BilledSubscription *s, const char *status)
 }
 
 /* What was due may have ended it. */
-static void
-require_changeable(const BilledSubscription *s)
+void
+local_require_changeable(const BilledSubscription *s)
 {
 	if (subscription_ended(s->status))
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
@@ -193,7 +193,7 @@ local_update(const Subscription *row, const UpdateTerms *terms)
 	BillingRun *run = local_open(row->id, false, &s);
 	bool later = strcmp(terms->effective, "period_end") == 0;
 
-	require_changeable(s);
+	local_require_changeable(s);
 	if (terms->payment_method != NULL)
 		set_payment_method(s, terms->payment_method);
 	if (terms->trial_end != 0)
@@ -223,7 +223,7 @@ subscription_set_item(const pg_uuid_t *subscription_id, const char *component,
 	ChangeTerms change = {.amount = NO_AMOUNT};
 	JsonBuilder b;
 
-	require_changeable(s);
+	local_require_changeable(s);
 	json_open(&b);
 	if (price == NULL)
 	{
@@ -310,7 +310,7 @@ local_pause(const Subscription *row, bool at_period_end, TimestampTz resumes_at)
 	BilledSubscription *s;
 	BillingRun *run = local_open(row->id, false, &s);
 
-	require_changeable(s);
+	local_require_changeable(s);
 	if (resumes_at != 0)
 		resumes_at = moment_of_unix(unix_seconds(resumes_at));
 	unplan(s, "pause");
@@ -339,7 +339,7 @@ local_resume(const Subscription *row)
 	BilledSubscription *s;
 	BillingRun *run = local_open(row->id, false, &s);
 
-	require_changeable(s);
+	local_require_changeable(s);
 	if (is_status(s, "paused"))
 	{
 		unplan(s, "resume");
