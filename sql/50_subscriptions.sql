@@ -197,6 +197,7 @@ CREATE TABLE billing.invoices
 	due_at timestamptz,
 	paid_at timestamptz,
 	paid_outside text,
+	paid_elsewhere bigint NOT NULL DEFAULT 0 CHECK (paid_elsewhere >= 0),
 	voided_at timestamptz,
 	next_attempt_at timestamptz,
 	hosted_url bytea,
@@ -227,6 +228,7 @@ COMMENT ON COLUMN billing.invoices.marked_at IS
 COMMENT ON COLUMN billing.invoices.seller IS 'The seller as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.buyer IS 'Encrypted: the customer as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.paid_outside IS 'Of one that was paid by other ways: what mark_invoice_paid() was told.';
+COMMENT ON COLUMN billing.invoices.paid_elsewhere IS 'Of our own: how much of amount_paid that was.';
 COMMENT ON COLUMN billing.invoices.hosted_url IS 'Encrypted: who has it can see the invoice and pay it; shown by invoice_links().';
 COMMENT ON COLUMN billing.invoices.pdf_url IS 'Encrypted, as hosted_url.';
 COMMENT ON COLUMN billing.invoices.error_code IS 'Why the provider refused or declined the last request about it.';

@@ -33,8 +33,8 @@ INSERT INTO billing.ledger_accounts (account, kind, description) VALUES
 	('revenue', 'income', 'What was invoiced, without tax'),
 	('sales', 'income', 'Payments without an invoice'),
 	('expired_credit', 'income', 'Prepaid credits that expired'),
-	('refunds', 'expense', 'Money given back'),
-	('disputes', 'expense', 'Money that banks have taken back'),
+	('refunds', 'expense', 'Money given back, or taken back, of what was paid and stays invoiced'),
+	('disputes', 'expense', 'Money that banks have taken back of other payments than of our invoices'),
 	('bad_debt', 'expense', 'Invoices that were given up'),
 	('credits_given', 'expense', 'Prepaid credits and balances that were given'),
 	('provider_fees', 'expense', 'What providers keep for their service'),
@@ -57,6 +57,8 @@ CREATE TABLE billing.ledger
 	payment_intent_id uuid,
 	refund_id uuid,
 	dispute_id uuid,
+	credit_note_id uuid,
+	grant_id uuid,
 	CHECK (amount > 0 AND debit <> credit),
 	CHECK (debit = ANY ('{receivable,cash,cash_outside,tax_payable,customer_balance,prepaid_credit,unapplied,credits_issued,revenue,sales,expired_credit,refunds,disputes,bad_debt,credits_given,provider_fees,provider_differences}')),
 	CHECK (credit = ANY ('{receivable,cash,cash_outside,tax_payable,customer_balance,prepaid_credit,unapplied,credits_issued,revenue,sales,expired_credit,refunds,disputes,bad_debt,credits_given,provider_fees,provider_differences}'))
@@ -67,8 +69,8 @@ COMMENT ON TABLE billing.ledger IS
 COMMENT ON COLUMN billing.ledger.booked_at IS 'By the organisation''s clock: when the invoice was issued, the payment made; of a later change when it came.';
 COMMENT ON COLUMN billing.ledger.recorded_at IS 'When the transaction began that wrote it.';
 COMMENT ON COLUMN billing.ledger.kind IS
-	'What moved: invoice, tax, invoice_payment, written_off, difference, payment, refund, dispute, fee. What takes one back is of its kind, '
-	'with the accounts reversed.';
+	'What moved: invoice, tax, invoice_payment, outside_payment, written_off, difference, payment, refund, dispute, balance, prepaid, '
+	'credit_note, fee. What takes one back is of its kind, with the accounts reversed.';
 COMMENT ON COLUMN billing.ledger.debit IS 'The account that the amount arrives at (ledger_accounts).';
 COMMENT ON COLUMN billing.ledger.credit IS 'The account that it leaves.';
 COMMENT ON COLUMN billing.ledger.amount IS 'Minor units of the currency.';
@@ -109,16 +111,19 @@ COMMENT ON FUNCTION billing.ledger_is_restored() IS 'Is a dump being restored? T
 
 -- The position of an invoice, from its row alone.  Ours: what is invoiced is
 -- owed, tax apart; what is paid comes from unapplied or from outside; what is
--- given up is bad debt.  Credits that it uses move by entries of their own.  A
+-- missing of it although it counts as paid was given back; what is given up is
+-- bad debt.  Credits that it uses, and credit notes, move by entries of their own.  A
 -- provider's: what it says was invoiced, paid and is owed; what these do not add
 -- up by is a difference.
 CREATE FUNCTION billing.ledger_of_invoice(
 	local boolean,
 	status text,
-	outside boolean,
 	total bigint,
 	tax bigint,
+	amount_due bigint,
 	amount_paid bigint,
+	paid_elsewhere bigint,
+	amount_credited bigint,
 	amount_remaining bigint)
 RETURNS TABLE (kind text, debit text, credit text, amount bigint)
 LANGUAGE sql IMMUTABLE
@@ -130,13 +135,15 @@ BEGIN ATOMIC
 	CROSS JOIN LATERAL (VALUES
 		('invoice', 'receivable', 'revenue', i.total - i.tax),
 		('tax', 'receivable', 'tax_payable', i.tax),
-		('invoice_payment', CASE WHEN outside THEN 'cash_outside' ELSE 'unapplied' END, 'receivable', amount_paid),
+		('invoice_payment', 'unapplied', 'receivable', amount_paid - paid_elsewhere),
+		('outside_payment', 'cash_outside', 'receivable', paid_elsewhere),
+		('refund', 'refunds', 'receivable', CASE WHEN local AND status = 'paid' THEN amount_due - amount_paid - amount_credited ELSE 0 END),
 		('written_off', 'bad_debt', 'receivable', CASE WHEN status = 'uncollectible' THEN i.owed ELSE 0 END),
 		('difference', 'provider_differences', 'receivable', CASE WHEN local THEN 0 ELSE i.total - amount_paid - i.owed END)
 	) AS v (kind, debit, credit, amount)
 	WHERE v.amount <> 0;
 END;
-COMMENT ON FUNCTION billing.ledger_of_invoice(boolean, text, boolean, bigint, bigint, bigint, bigint) IS
+COMMENT ON FUNCTION billing.ledger_of_invoice(boolean, text, bigint, bigint, bigint, bigint, bigint, bigint, bigint) IS
 	'What an invoice with these figures stands for in the ledger, as movements; amounts below 0 go the other way.';
 
 -- booked_at of the first movement is the date of the invoice; what comes later has the time at which it comes.
@@ -153,8 +160,8 @@ BEGIN
 		SELECT i.issued_at, i.organization_id, i.customer_id, i.livemode, p.kind, CASE WHEN p.amount > 0 THEN p.debit ELSE p.credit END,
 			   CASE WHEN p.amount > 0 THEN p.credit ELSE p.debit END, abs(p.amount), i.currency, i.id
 		FROM new_rows AS i
-		CROSS JOIN LATERAL billing.ledger_of_invoice(i.managed_by = 'local', i.status, i.paid_outside IS NOT NULL, i.total, i.tax,
-													 i.amount_paid, i.amount_remaining) AS p
+		CROSS JOIN LATERAL billing.ledger_of_invoice(i.managed_by = 'local', i.status, i.total, i.tax, i.amount_due, i.amount_paid,
+													 i.paid_elsewhere, i.amount_credited, i.amount_remaining) AS p
 		WHERE i.status <> 'draft';
 		RETURN NULL;
 	END IF;
@@ -167,8 +174,8 @@ BEGIN
 		  FROM (SELECT 1 AS sign, n.* FROM new_rows AS n WHERE n.status <> 'draft'
 				UNION ALL
 				SELECT -1, o.* FROM old_rows AS o WHERE o.status <> 'draft') AS i
-		  CROSS JOIN LATERAL billing.ledger_of_invoice(i.managed_by = 'local', i.status, i.paid_outside IS NOT NULL, i.total, i.tax,
-													   i.amount_paid, i.amount_remaining) AS p
+		  CROSS JOIN LATERAL billing.ledger_of_invoice(i.managed_by = 'local', i.status, i.total, i.tax, i.amount_due, i.amount_paid,
+													   i.paid_elsewhere, i.amount_credited, i.amount_remaining) AS p
 		  GROUP BY i.id, i.organization_id, i.customer_id, i.livemode, i.currency, p.kind, p.debit, p.credit
 		  HAVING sum(i.sign * p.amount) <> 0) AS d
 	LEFT JOIN billing.sandbox_clocks AS c ON c.organization_id = d.organization_id;
@@ -214,6 +221,22 @@ COMMENT ON FUNCTION billing.ledger_move(timestamptz, text, uuid, boolean, text, 
 
 -- Where the other side of a payment is: what an invoice or a subscription is paid
 -- by is booked to it, the rest is a sale.
+CREATE FUNCTION billing.ledger_side_of_payment(invoice_id uuid, subscription_id uuid) RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN invoice_id IS NULL AND subscription_id IS NULL THEN 'sales' ELSE 'unapplied' END;
+COMMENT ON FUNCTION billing.ledger_side_of_payment(uuid, uuid) IS 'The account that a payment comes from.';
+
+-- Money that goes back of an invoice of ours is taken off what that is paid by;
+-- anything else, a provider's invoice included, stays as it was told.
+CREATE FUNCTION billing.ledger_side_of_return(invoice_id uuid, otherwise text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT CASE WHEN EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = invoice_id AND i.managed_by = 'local') THEN 'unapplied' ELSE otherwise END;
+END;
+COMMENT ON FUNCTION billing.ledger_side_of_return(uuid, text) IS
+	'The account that money goes back to, of a payment of this invoice: otherwise, if it is none of ours.';
+
 CREATE FUNCTION billing.ledger_payment() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -228,12 +251,14 @@ BEGIN
 	FOR moved IN
 		SELECT m.kind, m.debit, m.credit, m.currency, m.invoice_id, sum(m.amount)::bigint AS amount, bool_and(m.is_new) AS first
 		FROM (VALUES
-			('payment', 'cash', CASE WHEN NEW.invoice_id IS NULL AND NEW.subscription_id IS NULL THEN 'sales' ELSE 'unapplied' END,
-			 NEW.currency, NEW.invoice_id, NEW.amount_received, true),
-			('refund', 'refunds', 'cash', NEW.currency, NEW.invoice_id, NEW.refunded_elsewhere, true),
-			('payment', 'cash', CASE WHEN OLD.invoice_id IS NULL AND OLD.subscription_id IS NULL THEN 'sales' ELSE 'unapplied' END,
-			 OLD.currency, OLD.invoice_id, - OLD.amount_received, false),
-			('refund', 'refunds', 'cash', OLD.currency, OLD.invoice_id, - OLD.refunded_elsewhere, false)
+			('payment', 'cash', billing.ledger_side_of_payment(NEW.invoice_id, NEW.subscription_id), NEW.currency, NEW.invoice_id,
+			 NEW.amount_received, true),
+			('refund', billing.ledger_side_of_return(NEW.invoice_id, 'refunds'), 'cash', NEW.currency, NEW.invoice_id,
+			 NEW.refunded_elsewhere, true),
+			('payment', 'cash', billing.ledger_side_of_payment(OLD.invoice_id, OLD.subscription_id), OLD.currency, OLD.invoice_id,
+			 - OLD.amount_received, false),
+			('refund', billing.ledger_side_of_return(OLD.invoice_id, 'refunds'), 'cash', OLD.currency, OLD.invoice_id,
+			 - OLD.refunded_elsewhere, false)
 		) AS m (kind, debit, credit, currency, invoice_id, amount, is_new)
 		WHERE m.amount <> 0
 		GROUP BY m.kind, m.debit, m.credit, m.currency, m.invoice_id
@@ -263,16 +288,17 @@ AS $$
 DECLARE
 	at timestamptz := billing.now(NEW.organization_id);
 	paid uuid := (SELECT p.invoice_id FROM billing.payment_intents AS p WHERE p.id = NEW.payment_intent_id);
+	side text := billing.ledger_side_of_return(paid, 'refunds');
 BEGIN
 	IF billing.ledger_is_restored() THEN
 		RETURN NULL;
 	END IF;
 	IF OLD.status = 'succeeded' THEN
-		PERFORM billing.ledger_move(at, OLD.organization_id, OLD.customer_id, OLD.livemode, 'refund', 'refunds', 'cash', - OLD.amount,
+		PERFORM billing.ledger_move(at, OLD.organization_id, OLD.customer_id, OLD.livemode, 'refund', side, 'cash', - OLD.amount,
 			OLD.currency, paid, OLD.payment_intent_id, OLD.id);
 	END IF;
 	IF NEW.status = 'succeeded' THEN
-		PERFORM billing.ledger_move(at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'refund', 'refunds', 'cash', NEW.amount,
+		PERFORM billing.ledger_move(at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'refund', side, 'cash', NEW.amount,
 			NEW.currency, paid, NEW.payment_intent_id, NEW.id);
 	END IF;
 	RETURN NULL;
@@ -295,16 +321,17 @@ AS $$
 DECLARE
 	at timestamptz := billing.now(NEW.organization_id);
 	paid uuid := (SELECT p.invoice_id FROM billing.payment_intents AS p WHERE p.id = NEW.payment_intent_id);
+	side text := billing.ledger_side_of_return(paid, 'disputes');
 BEGIN
 	IF billing.ledger_is_restored() THEN
 		RETURN NULL;
 	END IF;
 	IF OLD.funds_withdrawn_at IS NOT NULL AND OLD.funds_reinstated_at IS NULL THEN
-		PERFORM billing.ledger_move(at, OLD.organization_id, OLD.customer_id, OLD.livemode, 'dispute', 'disputes', 'cash', - OLD.amount,
+		PERFORM billing.ledger_move(at, OLD.organization_id, OLD.customer_id, OLD.livemode, 'dispute', side, 'cash', - OLD.amount,
 			OLD.currency, paid, OLD.payment_intent_id, dispute_id => OLD.id);
 	END IF;
 	IF NEW.funds_withdrawn_at IS NOT NULL AND NEW.funds_reinstated_at IS NULL THEN
-		PERFORM billing.ledger_move(at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'dispute', 'disputes', 'cash', NEW.amount,
+		PERFORM billing.ledger_move(at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'dispute', side, 'cash', NEW.amount,
 			NEW.currency, paid, NEW.payment_intent_id, dispute_id => NEW.id);
 	END IF;
 	RETURN NULL;
@@ -328,7 +355,7 @@ CREATE VIEW billing.ledger_entries AS
 	SELECT l.id, l.booked_at, l.organization_id, l.livemode, l.kind, l.debit, l.credit, l.amount, l.currency,
 		   to_char(l.amount / 10::numeric ^ c.exponent, 'FM999999999999999990' || CASE WHEN c.exponent > 0 THEN '.' || repeat('0', c.exponent) ELSE '' END)
 			   || ' ' || l.currency AS amount_text,
-		   i.number AS invoice_number, l.invoice_id, l.payment_intent_id, l.refund_id, l.dispute_id, l.customer_id, l.recorded_at
+		   i.number AS invoice_number, l.invoice_id, l.payment_intent_id, l.refund_id, l.dispute_id, l.credit_note_id, l.grant_id, l.customer_id, l.recorded_at
 	FROM billing.ledger AS l
 	JOIN billing.currencies AS c ON c.code = l.currency
 	LEFT JOIN billing.invoices AS i ON i.id = l.invoice_id;
