@@ -64,7 +64,7 @@ BEGIN
 	SELECT string_agg(format('%1$I = ($1).%1$I', attname), ', ' ORDER BY attnum)
 	INTO assignments
 	FROM pg_attribute
-	WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped;
+	WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
 
 	SELECT string_agg(format('t.%1$I = ($1).%1$I', k), ' AND ')
 	INTO matches

@@ -41,14 +41,15 @@ ALTER TABLE billing.plans ADD CONSTRAINT plans_one_default
 CREATE TABLE billing.prices
 (
 	id uuid PRIMARY KEY DEFAULT billing.new_id(),
-	plan_id uuid NOT NULL REFERENCES billing.plans (id),
+	plan_id uuid REFERENCES billing.plans (id),
+	add_on text,
 	customer_id uuid,
 	currency text NOT NULL REFERENCES billing.currencies (code),
 	amount bigint NOT NULL CHECK (amount >= 0),
 	"interval" text NOT NULL DEFAULT 'month'
 		CHECK ("interval" IN ('day', 'week', 'month', 'quarter', 'year', 'one_time')),
 	interval_count integer NOT NULL DEFAULT 1 CHECK (interval_count BETWEEN 1 AND 52),
-	component text NOT NULL DEFAULT 'base' CHECK (component ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+	component text NOT NULL DEFAULT 'base' CHECK (component ~ '^[a-z][a-zA-Z0-9_.-]{0,68}$'),
 	model text NOT NULL DEFAULT 'per_unit' CHECK (model IN ('flat', 'per_unit', 'graduated', 'volume', 'package', 'percentage')),
 	metric text,
 	unit_amount numeric(38, 12) CHECK (unit_amount >= 0),
@@ -66,14 +67,23 @@ CREATE TABLE billing.prices
 	retired_at timestamptz,
 	builtin boolean NOT NULL DEFAULT false,
 	created_at timestamptz NOT NULL DEFAULT now(),
+	version_of text GENERATED ALWAYS AS (
+		CASE WHEN customer_id IS NULL OR is_default
+			 THEN coalesce(plan_id::text, add_on) || ' ' || component || ' ' || currency || ' ' || "interval" || ' ' || interval_count::text
+				  || coalesce(' ' || customer_id::text, '') END) STORED,
+	CHECK (num_nonnulls(plan_id, add_on) = 1),
+	CHECK ((add_on IS NOT NULL) = starts_with(component, 'addon.')),
 	CHECK ("interval" <> 'one_time' OR interval_count = 1),
-	CHECK (customer_id IS NULL OR NOT is_default),
-	CHECK (metric IS NULL OR "interval" <> 'one_time'),
+	CHECK (metric IS NULL OR ("interval" <> 'one_time' AND component <> 'base')),
 	CHECK (model <> 'package' OR package_size IS NOT NULL),
 	CHECK (model <> 'percentage' OR percentage IS NOT NULL)
 );
 COMMENT ON TABLE billing.prices IS
-	'Prices of plans. The terms of a price never change: a change is a new price.';
+	'Prices of plans and add-ons. The terms of a price never change: a change is a new price, a version of it.';
+COMMENT ON COLUMN billing.prices.add_on IS 'Set for the price of an add-on, which belongs to no plan; the component is addon. and its code.';
+COMMENT ON COLUMN billing.prices.version_of IS
+	'The same for all versions of a price: plan or add-on, component, currency, interval, customer. The one with the latest effective_at that has '
+	'come and that is not retired is sold. NULL: an amount agreed with a customer, which is sold to him when it is named, and has no versions.';
 COMMENT ON COLUMN billing.prices.amount IS
 	'Minor units of the currency, for one interval: of model flat the fee, of per_unit that of one unit unless unit_amount is finer. Else 0.';
 COMMENT ON COLUMN billing.prices.component IS
@@ -88,10 +98,15 @@ COMMENT ON COLUMN billing.prices.tax_behavior IS 'Is tax added to it or inside? 
 COMMENT ON COLUMN billing.prices.existing IS
 	'What becomes of local subscriptions with the version before it, from effective_at on: they stay, move at renewal, or move at once.';
 COMMENT ON COLUMN billing.prices.effective_at IS 'From when on it is the version that is sold.';
-COMMENT ON COLUMN billing.prices.is_default IS 'Taken when a subscription names plan and currency only.';
+COMMENT ON COLUMN billing.prices.is_default IS
+	'Taken when a subscription names plan and currency only: of several the one whose effective_at has come last. Of a customer''s price: it '
+	'takes the place of the list for him, without being named.';
 COMMENT ON COLUMN billing.prices.customer_id IS 'Set for a price agreed with one customer.';
 ALTER TABLE billing.prices ADD CONSTRAINT prices_one_default
-	EXCLUDE USING btree (plan_id WITH =, currency WITH =) WHERE (is_default AND retired_at IS NULL) DEFERRABLE;
+	EXCLUDE USING btree (plan_id WITH =, currency WITH =, (coalesce(customer_id::text, '')) WITH =, effective_at WITH =)
+	WHERE (component = 'base' AND is_default AND retired_at IS NULL) DEFERRABLE;
+CREATE UNIQUE INDEX prices_version ON billing.prices (version_of, effective_at) WHERE retired_at IS NULL AND version_of IS NOT NULL;
+CREATE INDEX prices_versions ON billing.prices (version_of);
 CREATE INDEX prices_plan ON billing.prices (plan_id);
 
 -- Tiers of graduated and volume prices.
@@ -109,6 +124,26 @@ COMMENT ON COLUMN billing.price_tiers.unit_amount IS 'Minor units, with fraction
 COMMENT ON COLUMN billing.price_tiers.flat_amount IS 'Minor units, due once when the quantity reaches the tier.';
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.price_tiers
 	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('The terms of a price never change.');
+
+-- A list of tiers that has its last one is complete: then nothing fits before it
+-- either, for each position is taken.  A dump may bring the rows in any order.
+CREATE FUNCTION billing.keep_price_tiers() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_OP = 'UPDATE' OR EXISTS (SELECT FROM billing.price_tiers AS t
+								   WHERE t.price_id = NEW.price_id AND t.up_to IS NULL AND t.position <= NEW.position) THEN
+		RAISE EXCEPTION 'the terms of price % cannot change', NEW.price_id
+			USING ERRCODE = 'JB008',
+				  HINT = 'Make a new price by billing.create_price(); it takes the place of this one for new subscriptions.';
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION billing.keep_price_tiers() IS 'Trigger of price_tiers: the tiers of a price are immutable.';
+CREATE TRIGGER keep_price_tiers BEFORE INSERT OR UPDATE ON billing.price_tiers
+	FOR EACH ROW EXECUTE FUNCTION billing.keep_price_tiers();
 SELECT pg_extension_config_dump('billing.price_tiers', '');
 
 CREATE TABLE billing.plan_features
@@ -129,9 +164,13 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF (NEW.id, NEW.plan_id, NEW.customer_id, NEW.currency, NEW.amount, NEW.interval, NEW.interval_count)
+	IF (NEW.id, NEW.plan_id, NEW.add_on, NEW.customer_id, NEW.currency, NEW.amount, NEW.interval, NEW.interval_count, NEW.component, NEW.model,
+		NEW.metric, NEW.unit_amount, NEW.package_size, NEW.percentage, NEW.free_units, NEW.minimum, NEW.maximum, NEW.commitment,
+		NEW.tax_behavior, NEW.description, NEW.existing, NEW.effective_at)
 		IS DISTINCT FROM
-		(OLD.id, OLD.plan_id, OLD.customer_id, OLD.currency, OLD.amount, OLD.interval, OLD.interval_count)
+		(OLD.id, OLD.plan_id, OLD.add_on, OLD.customer_id, OLD.currency, OLD.amount, OLD.interval, OLD.interval_count, OLD.component, OLD.model,
+		OLD.metric, OLD.unit_amount, OLD.package_size, OLD.percentage, OLD.free_units, OLD.minimum, OLD.maximum, OLD.commitment,
+		OLD.tax_behavior, OLD.description, OLD.existing, OLD.effective_at)
 		-- a restored row takes the place of a built-in one: see replace_builtin()
 		AND NOT (OLD.builtin AND NOT NEW.builtin) THEN
 		RAISE EXCEPTION 'the terms of price % cannot change', OLD.id

@@ -127,7 +127,7 @@ CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.subscriptions
 CREATE TABLE billing.subscription_items
 (
 	subscription_id uuid NOT NULL REFERENCES billing.subscriptions (id),
-	component text NOT NULL CHECK (component ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+	component text NOT NULL CHECK (component ~ '^[a-z][a-zA-Z0-9_.-]{0,68}$'),
 	price_id uuid NOT NULL REFERENCES billing.prices (id),
 	quantity bigint NOT NULL DEFAULT 1 CHECK (quantity >= 0),
 	billed_once boolean NOT NULL DEFAULT false,
@@ -193,7 +193,10 @@ CREATE TABLE billing.invoices
 	series_number bigint CHECK (series_number > 0),
 	seller jsonb,
 	buyer bytea,
+	usage jsonb CHECK (jsonb_typeof(usage) = 'object'),
+	seller_name text,
 	memo text,
+	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	due_at timestamptz,
 	paid_at timestamptz,
 	paid_outside text,
@@ -225,6 +228,9 @@ COMMENT ON COLUMN billing.invoices.period_start IS
 COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';
 COMMENT ON COLUMN billing.invoices.marked_at IS
 	'Of our own: when it was made final. It is a draft still until the worker has given it its number, within a second.';
+COMMENT ON COLUMN billing.invoices.usage IS 'Of a draft of our own: the periods whose usage is billed when it is made final.';
+COMMENT ON COLUMN billing.invoices.seller_name IS 'Of our own: the seller by name; NULL: the default one when it is numbered.';
+COMMENT ON COLUMN billing.invoices.issued_at IS 'Of a draft of our own: the time that it bills at; its date comes with its number.';
 COMMENT ON COLUMN billing.invoices.seller IS 'The seller as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.buyer IS 'Encrypted: the customer as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.paid_outside IS 'Of one that was paid by other ways: what mark_invoice_paid() was told.';
@@ -237,11 +243,15 @@ CREATE INDEX invoices_subscription ON billing.invoices (subscription_id) WHERE s
 CREATE UNIQUE INDEX invoices_once ON billing.invoices (subscription_id, period_start, billing_reason)
 	WHERE managed_by = 'local' AND billing_reason IN ('subscription_create', 'subscription_cycle', 'subscription_end');
 CREATE INDEX invoices_to_finalize ON billing.invoices (finalize_at) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
-CREATE INDEX invoices_to_number ON billing.invoices (marked_at) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NOT NULL;
+CREATE INDEX invoices_to_finalize_by_clock ON billing.invoices (organization_id, finalize_at)
+	WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
+CREATE INDEX invoices_to_number ON billing.invoices (marked_at, issued_at, id) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NOT NULL;
 CREATE INDEX invoices_to_collect ON billing.invoices (next_attempt_at) WHERE managed_by = 'local' AND status = 'open';
 
+-- A draft of our own that waited for usage and got none is nothing.
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.invoices
-	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Invoices are kept; void it at the provider.');
+	FOR EACH ROW WHEN (OLD.managed_by <> 'local' OR OLD.status <> 'draft' OR OLD.marked_at IS NOT NULL)
+	EXECUTE FUNCTION billing.refuse_delete('Invoices are kept. Use billing.void_invoice().');
 
 SELECT pg_extension_config_dump('billing.subscriptions', '');
 SELECT pg_extension_config_dump('billing.subscription_items', '');

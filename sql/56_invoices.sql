@@ -24,6 +24,7 @@ CREATE TABLE billing.invoice_lines
 	tax bigint NOT NULL DEFAULT 0,
 	tax_rate_id uuid,
 	tax_inclusive boolean NOT NULL DEFAULT false,
+	untaxed boolean NOT NULL DEFAULT false,
 	discountable boolean NOT NULL DEFAULT true,
 	coupon_id uuid,
 	grant_id uuid,
@@ -46,7 +47,10 @@ COMMENT ON COLUMN billing.invoice_lines.invoice_id IS 'NULL: it waits for the ne
 COMMENT ON COLUMN billing.invoice_lines.amount IS
 	'Minor units: what the line costs, before discount and added tax, which are lines of their own (kinds discount and tax).';
 COMMENT ON COLUMN billing.invoice_lines.discount IS 'Of that, its share of all discounts.';
-COMMENT ON COLUMN billing.invoice_lines.tax IS 'Its share of the tax: added to it, or inside where tax_inclusive.';
+COMMENT ON COLUMN billing.invoice_lines.tax IS
+	'Its share of the tax: added to it, or inside where tax_inclusive. Of a line of kind tax: all of its rate, which is the sum of the '
+	'shares; quantity is the percentage then, unit_amount what it is taken on.';
+COMMENT ON COLUMN billing.invoice_lines.untaxed IS 'No rate applies to it, whatever those of the invoice are.';
 COMMENT ON COLUMN billing.invoice_lines.tier IS '0 is the first tier; NULL without tiers.';
 COMMENT ON COLUMN billing.invoice_lines.whole_start IS
 	'The whole period that the line is a part of or equal to, and whole_price, what it would have cost: what a credit is computed from.';

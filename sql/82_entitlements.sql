@@ -165,6 +165,7 @@ CREATE TABLE billing.organization_add_ons
 	CHECK (until > since)
 );
 COMMENT ON TABLE billing.organization_add_ons IS 'Which add-ons an organisation has, and how many units, from since (inclusive) to until (exclusive).';
+ALTER TABLE billing.prices ADD FOREIGN KEY (add_on) REFERENCES billing.add_ons (add_on);
 COMMENT ON COLUMN billing.organization_add_ons.until IS 'NULL: until it is removed.';
 
 SELECT pg_extension_config_dump('billing.feature_overrides', '');

@@ -38,12 +38,29 @@ column_new(uint32 count, Oid type, int16 length, bool by_value, char alignment)
 #define COLUMN_INT(count)    column_new(count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)
 #define COLUMN_UUID(count)   column_new(count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)
 
+#define COLUMN_BOOL(count) column_new(count, BOOLOID, 1, true, TYPALIGN_CHAR)
+
 /* SQL NULL for NULL. */
 static inline void
 column_pointer(Column *column, uint32 row, const void *value)
 {
 	column->nulls[row] = value == NULL;
 	column->values[row] = PointerGetDatum(value);
+}
+
+/* SQL NULL for NULL, and for 0 in place of a time. */
+static inline void
+column_text(Column *column, uint32 row, const char *value)
+{
+	column->nulls[row] = value == NULL;
+	column->values[row] = value == NULL ? (Datum) 0 : CStringGetTextDatum(value);
+}
+
+static inline void
+column_time(Column *column, uint32 row, TimestampTz value)
+{
+	column->nulls[row] = value == 0;
+	column->values[row] = TimestampTzGetDatum(value);
 }
 
 static inline Arg

@@ -10,7 +10,9 @@
  * changed, again one statement for each table.  A preview is the same run that
  * is not written, so it cannot tell anything else than what will be billed.
  *
- *	  engine.c              the duty: what is due, in batches; one step of a subscription
+ *	  engine.c              the duty: what is due, in batches
+ *	  engine_state.c        what a subscription is: its items, its calendar, its states
+ *	  engine_start.c        subscribe()
  *	  engine_load.c         loads a run
  *	  engine_write.c        writes a run
  *	  engine_renewal.c      trial, renewal, what a period is billed for
@@ -18,6 +20,8 @@
  *	  engine_ends.c         cancel, pause, resume, expire
  *	  engine_preview.c      preview_invoice, preview_update, simulate
  *	  components.c          prices as they can be rated
+ *	  fractions.c           numeric and MoneyFraction
+ *	  managers.c            who bills: a provider, or this engine
  *	  invoice_drafts.c      a draft: its lines, its completion
  *	  invoice_numbers.c     numbers
  *	  coupons.c tax.c credits.c    what a draft is completed with
@@ -53,6 +57,11 @@ extern TimestampTz moment_of_unix(int64 seconds);
 /* The organisation's time in whole seconds: what every rule of the engine starts from. */
 extern TimestampTz engine_now(const char *organization_id);
 
+/* ------------------------------------------------------------------------
+ * fractions.c
+ * ------------------------------------------------------------------------
+ */
+
 /* numeric with 12 decimals and MoneyFraction; 22023 when it does not fit. */
 extern MoneyFraction fraction_of_numeric(Numeric value, const char *what);
 extern Numeric numeric_of_fraction(MoneyFraction value);
@@ -61,10 +70,20 @@ extern Numeric numeric_of_fraction(MoneyFraction value);
  * components.c
  * ------------------------------------------------------------------------
  */
+
+/* A later version of a price that subscriptions move to, at renewal or at once. */
+typedef struct PriceVersion
+{
+	pg_uuid_t *id;
+	TimestampTz effective_at;
+	bool at_once;
+} PriceVersion;
+
 typedef struct ComponentPrice
 {
 	pg_uuid_t *id;
-	pg_uuid_t *plan_id;
+	pg_uuid_t *plan_id;     /* NULL: of an add-on */
+	char *add_on;           /* NULL: of a plan */
 	pg_uuid_t *customer_id; /* NULL: of the list */
 	char *component;
 	char *currency;
@@ -74,7 +93,10 @@ typedef struct ComponentPrice
 	char *description; /* NULL: what the line says follows from plan and component */
 	bool one_time;
 	bool tax_inclusive;
-	RatedPrice rated; /* prepared */
+	char *existing;           /* stay, renewal, now: what becomes of subscriptions with older versions */
+	TimestampTz effective_at; /* from when on it is sold */
+	List *later;              /* PriceVersion, by effective_at: those that subscriptions move to */
+	RatedPrice rated;         /* prepared */
 } ComponentPrice;
 
 /* Loaded once per transaction; JB005 unknown. */
@@ -82,6 +104,9 @@ extern const ComponentPrice *component_price(const pg_uuid_t *id);
 
 /* All of them in one statement, for the run. */
 extern void component_prices_load(pg_uuid_t *const *ids, int count);
+
+/* A version was made: what is remembered of this transaction may lack it. */
+extern void component_prices_forget(void);
 
 /* Nothing is ever due by it. */
 extern bool component_price_is_free(const ComponentPrice *price);
@@ -98,14 +123,26 @@ extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, con
  * The version that a subscription with this price has from a moment on: a later
  * one whose "existing" says renewal or now; else the same price.
  */
-extern const ComponentPrice *component_price_successor(const ComponentPrice *price,
-													   TimestampTz at);
+extern const ComponentPrice *component_price_successor(const ComponentPrice *price, TimestampTz at);
+
+/* When a subscription with this price moves to a later version without waiting for its renewal; 0: never. */
+extern TimestampTz component_price_moves_at(const ComponentPrice *price);
+
+/* The moment that decides what is sold: never before the transaction's, whatever a test clock says. */
+extern TimestampTz sale_moment(TimestampTz at);
+
+/* What is wrong with a price, as a sentence. */
+extern const char *rating_reason(RatingStatus status);
 
 /* ------------------------------------------------------------------------
  * A run
  * ------------------------------------------------------------------------
  */
 typedef struct CustomerCredits CustomerCredits; /* credits.c */
+typedef struct CustomerCoupons CustomerCoupons; /* coupons.c */
+typedef struct AppliedCoupon AppliedCoupon;     /* coupons.c */
+typedef struct CustomerTax CustomerTax;         /* tax.c */
+typedef struct RunTaxes RunTaxes;               /* tax.c */
 
 typedef struct BilledCustomer
 {
@@ -118,7 +155,9 @@ typedef struct BilledCustomer
 	char *zone_name;
 	TimestampTz now; /* the organisation's clock, whole seconds */
 	bool deleted;
-	CustomerCredits *credits; /* by credits_load() */
+	CustomerCredits *credits; /* NULL until credits.c has asked for them */
+	CustomerCoupons *coupons; /* coupons.c, the same */
+	CustomerTax *tax;         /* tax.c, the same */
 } BilledCustomer;
 
 typedef struct BilledItem
@@ -170,6 +209,7 @@ typedef struct InvoiceLine
 	bool tax_inclusive;
 	bool discountable;
 	bool own_tax; /* tax is given and not computed: of a credit */
+	bool untaxed; /* no rate applies to it, whatever those of the draft are */
 	const pg_uuid_t *coupon_id;
 	const pg_uuid_t *grant_id; /* prepaid credit */
 	TimestampTz period_start;  /* 0: none */
@@ -183,7 +223,19 @@ typedef struct InvoiceLine
 	int64 paid;
 	int64 credited;
 	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
+
+	/* Its row is there: on a stored draft, or waiting; one that waited and is on a draft now is moved. */
+	bool stored;
 } InvoiceLine;
+
+/* What the engine asks of billing.settings; read once for a run. */
+typedef struct EngineSettings
+{
+	ProrationUnit proration_unit;
+	char *zone_name;    /* where the customer names none */
+	int64 trial_notice; /* seconds */
+	int64 usage_grace;  /* seconds */
+} EngineSettings;
 
 typedef struct BilledSubscription
 {
@@ -220,12 +272,14 @@ typedef struct BilledSubscription
 	const char *trial_end_behavior;
 	pg_uuid_t *payment_method_id;
 	bool has_payment_method; /* its own, or a default one of the customer */
-	List *items;   /* BilledItem */
+	List *items;             /* BilledItem */
 	List *billed;  /* InvoiceLine: what was billed for time that is not over, newest last */
 	List *pending; /* InvoiceLine: waits for the next invoice */
 	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
-	List *changes; /* ScheduledChange that are pending, by due_at */
+	List *changes;          /* ScheduledChange that are pending, by due_at */
 	TimestampTz next_due_at;
+	const EngineSettings *settings;
+	const Jsonb *metadata; /* of a new one only */
 	bool changed;
 } BilledSubscription;
 
@@ -249,7 +303,8 @@ typedef struct InvoiceDraft
 	char *provider;
 	char *account;
 	bool livemode;
-	const char *reason; /* subscription_create, subscription_cycle, subscription_update, subscription_end, manual */
+	const char *
+		reason; /* subscription_create, subscription_cycle, subscription_update, subscription_end, manual */
 	const char *currency;
 	TimestampTz made_at; /* its own time by the clock */
 	TimestampTz period_start;
@@ -263,32 +318,63 @@ typedef struct InvoiceDraft
 	int64 credit_used;
 	int64 balance_used;
 	int64 due;
-	bool is_new;   /* not stored yet */
-	bool is_final; /* completed: marked for its number */
+	const char *seller;    /* NULL: the default one */
+	const char *memo;      /* what is printed below the lines; NULL: nothing */
+	const Jsonb *metadata; /* NULL: none */
+	bool is_new;           /* not stored yet */
+	bool is_final;         /* completed: marked for its number */
 	bool changed;
 } InvoiceDraft;
 
 typedef struct BillingRun
 {
 	bool preview; /* nothing is closed, consumed or written */
+	EngineSettings settings;
 	List *customers;
 	List *subscriptions;
 	List *drafts;
-	List *events; /* what event_record() is told, at the end */
+	List *dropped; /* InvoiceDraft: stored, and in the end there was nothing to bill */
+	List *events;  /* EngineEvent: what is recorded, at the end */
+	HTAB *customer_ids;
+	HTAB *subscription_ids;
+	RunTaxes *taxes;
 } BillingRun;
 
 /* engine_load.c: loads and, unless it is a preview, locks (customers first).  skip_locked leaves out who is busy. */
 extern BillingRun *run_load(pg_uuid_t *const *subscription_ids, int count, bool skip_locked,
 							bool preview);
 extern BillingRun *run_begin(bool preview); /* an empty one */
+
+/* Of the run; a customer who is not in it yet is loaded, and locked unless it is a preview.  JB005 unknown. */
 extern BilledCustomer *run_customer(BillingRun *run, const pg_uuid_t *customer_id);
+
+/* NULL when the run does not have it. */
 extern BilledSubscription *run_subscription(BillingRun *run, const pg_uuid_t *subscription_id);
+
+/* Adds a new one: from then on run_subscription() finds it and run_write() writes it. */
+extern void run_add_subscription(BillingRun *run, BilledSubscription *s);
 
 /* The drafts of a customer that are stored and not final, with their lines. */
 extern void run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count);
 
-/* engine_write.c */
+/*
+ * engine_write.c.  What was written counts as stored afterwards, so that a run
+ * may be written, go on and be written again.
+ */
 extern void run_write(BillingRun *run);
+
+/* invoice_store.c: writes drafts and their lines; part of run_write(), after the subscriptions. */
+extern void drafts_write(BillingRun *run);
+
+typedef struct EngineEvent
+{
+	const char *type;
+	const char *object;
+	const pg_uuid_t *id;
+	const char *organization_id;
+	const char *before;
+	const char *after;
+} EngineEvent;
 extern void run_event(BillingRun *run, const char *type, const char *object, const pg_uuid_t *id,
 					  const char *organization_id, const char *before, const char *after);
 
@@ -329,8 +415,43 @@ extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const Bi
 extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					   MoneyFraction quantity, UsageRange period);
 
-/* Settings: prorate by second or by day; how long a draft waits for late usage. */
+/* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
+extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
+							 TimestampTz until, bool may_wait);
+
+/* Has it an item whose price counts usage? */
+extern bool subscription_is_metered(const BilledSubscription *s);
+
+/*
+ * What draft_complete() asks for the usage of draft->usage: closes (previews)
+ * its periods and adds the lines, those of corrections included.
+ */
+extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
+
+/* The setting proration_unit, in the subscription's zone. */
 extern Proration engine_proration(const BilledSubscription *s);
+
+/* ------------------------------------------------------------------------
+ * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
+ * time and in memory.  They leave next_due_at to engine_play().
+ * ------------------------------------------------------------------------
+ */
+
+/* A scheduled change is due: it is done or failed (state, error_code) afterwards. */
+extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
+							 TimestampTz at);
+
+/* It ends: usage so far and what waits are on an invoice of reason subscription_end; canceled. */
+extern void engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Paused, until resumes_at where there is one. */
+extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
+extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Nobody paid: incomplete_expired, and its open invoice is voided. */
+extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * invoice_drafts.c
@@ -365,13 +486,34 @@ typedef struct DraftCoupon
 	const char *name;
 	Coupon terms;
 	int64 taken;
+	AppliedCoupon *applied;
 } DraftCoupon;
 
 /* In their order; none that is over (DraftCoupon). */
 extern List *coupons_of(BillingRun *run, const InvoiceDraft *draft);
 
-/* They were taken: one use less.  Not in a preview. */
+/* Does it count for this line?  What AllocatedLine.takes_part is for this coupon. */
+extern bool coupon_takes_line(const DraftCoupon *coupon, const InvoiceDraft *draft,
+							  const InvoiceLine *line);
+
+/*
+ * They were taken (those with taken above 0): one use less.  Only the run
+ * remembers it until coupons_write(), so also to be called in a preview.
+ */
 extern void coupons_taken(const InvoiceDraft *draft, List *coupons);
+
+/* What the run took and applied, in one statement each.  After subscriptions and invoices are written. */
+extern void coupons_write(BillingRun *run);
+
+/*
+ * Applies a coupon by its code to a subscription of the run (subscribe() and
+ * update_subscription() with coupon): it counts for the drafts that are
+ * completed from then on.  The plan, the currency and the customer have to be
+ * known, the row need not be written yet.  JB005 unknown, JB008 and 22023 with
+ * the reason.
+ */
+extern void coupon_apply_in_run(BillingRun *run, BilledSubscription *s, const char *code,
+								TimestampTz at);
 
 typedef struct DraftTax
 {
@@ -381,9 +523,17 @@ typedef struct DraftTax
 	TaxRate terms;
 } DraftTax;
 
-/* The rates that apply to a line of this draft: index in the list, or NO_TAX_RATE. */
+/*
+ * The rates that apply to a line of this draft: index in the list, or
+ * NO_TAX_RATE.  One with a note and no rate id taxes nothing, and its line is to
+ * be printed with the note.  Whether tax is inside is told by
+ * InvoiceLine.tax_inclusive.
+ */
 extern List *taxes_of(BillingRun *run, const InvoiceDraft *draft);
 extern int tax_of_line(List *taxes, const InvoiceDraft *draft, const InvoiceLine *line);
+
+/* The setting tax_behavior: what counts for a line without a price, or whose price says nothing. */
+extern bool tax_is_inclusive_by_default(void);
 
 /*
  * What prepaid credits and balance pay of a total: adds the lines of kind credit
@@ -391,6 +541,27 @@ extern int tax_of_line(List *taxes, const InvoiceDraft *draft, const InvoiceLine
  * is consumed, but the run remembers it.
  */
 extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
+
+/* After credits_settle(): what is due is too little to be collected and is owed with the next invoice. */
+extern void credits_carry(BillingRun *run, InvoiceDraft *draft);
+
+/* What the run consumed, in one statement for each table.  After invoices are written. */
+extern void credits_write(BillingRun *run);
+
+/* An invoice was voided: what credits and balance paid of it comes back.  Once, however often it is called. */
+extern void credits_release(const pg_uuid_t *invoice_id);
+
+/*
+ * Adds to the balance of a customer (above 0: we owe it to him), an entry that
+ * never changes.  reason is a word (overpayment, credit_note, adjustment);
+ * source_type and source_id, or NULL: what it comes from.  Locks the customer.
+ * Not for a customer of a run that has completed drafts and is not written.
+ */
+extern void balance_add(const pg_uuid_t *customer_id, const char *currency, int64 amount,
+						const char *reason, const char *source_type, const pg_uuid_t *source_id);
+
+/* The duty that ends prepaid credits whose time is over; above 0 when there may be more. */
+extern int credits_expire(void);
 
 /* ------------------------------------------------------------------------
  * What the rest of the house tells the engine
@@ -409,6 +580,13 @@ extern int collection_pass(void);
 
 /* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
 extern int invoices_number(void);
+
+/* invoice_store.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
+extern int drafts_finalize_due(void);
+
+/* Completes and writes stored drafts; the caller has locked their customers.  Their subscriptions, each once or more. */
+extern void drafts_complete_stored(pg_uuid_t *const *ids, int count,
+								   pg_uuid_t *const *subscription_ids, int subscription_count);
 
 /* ledger.c: an invoice got its number, was voided or given up. */
 extern void ledger_invoices(pg_uuid_t *const *invoice_ids, int count);
