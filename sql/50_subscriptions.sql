@@ -56,6 +56,7 @@ CREATE TABLE billing.subscriptions
 	billing_anchor timestamptz,
 	schedule_start timestamptz,
 	collection_method text CHECK (collection_method IN ('charge_automatically', 'send_invoice')),
+	collect_by text CHECK (collect_by IN ('oxxo', 'spei')),
 	days_until_due integer CHECK (days_until_due BETWEEN 0 AND 365),
 	trial_end_behavior text CHECK (trial_end_behavior IN ('cancel', 'pause', 'create_invoice')),
 	trial_notice_at timestamptz,
@@ -97,6 +98,8 @@ COMMENT ON COLUMN billing.subscriptions.billing_anchor IS
 	'Of a local one: what its periods are counted from. Period n lies n intervals after it, never after the last period.';
 COMMENT ON COLUMN billing.subscriptions.schedule_start IS
 	'Of a local one: where the first period by this anchor begins, which may be a part of one.';
+COMMENT ON COLUMN billing.subscriptions.collect_by IS
+	'Of a local one: its invoices are paid to a reference that is made for each; NULL: its payment method is charged.';
 COMMENT ON COLUMN billing.subscriptions.trial_notice_at IS 'When the end of the trial was announced.';
 COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up.';
 COMMENT ON COLUMN billing.subscriptions.usage_from IS 'Of a local one with metered components: from when on usage is not billed yet.';

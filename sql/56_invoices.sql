@@ -67,13 +67,14 @@ AS 'MODULE_PATHNAME', 'billing_finalize_invoice';
 COMMENT ON FUNCTION billing.finalize_invoice(uuid) IS
 	'Makes a draft final: it is open then and can be paid. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
 
-CREATE FUNCTION billing.pay_invoice(invoice_id uuid, payment_method_id uuid DEFAULT NULL) RETURNS void
+CREATE FUNCTION billing.pay_invoice(invoice_id uuid, payment_method_id uuid DEFAULT NULL, method text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_pay_invoice';
-COMMENT ON FUNCTION billing.pay_invoice(uuid, uuid) IS
-	'Asks the provider to collect an open invoice now, from the customer''s default method or the one that is named. '
-	'Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider, JB005 unknown payment method.';
+COMMENT ON FUNCTION billing.pay_invoice(uuid, uuid, text) IS
+	'Collects an open invoice now, from the customer''s default method (that of the subscription first) or the one that is named. method, for '
+	'an invoice of ours: oxxo or spei makes a reference that the customer pays. Errors: JB005 unknown invoice or payment method, JB008 its '
+	'state does not allow it, JB004 not supported by the provider, JB010 it is being paid already, 23502 there is no payment method.';
 
 CREATE FUNCTION billing.void_invoice(invoice_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
@@ -87,7 +88,7 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_send_invoice';
 COMMENT ON FUNCTION billing.send_invoice(uuid) IS
-	'Has the provider mail an open invoice to the customer. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
+	'Has the provider mail an open invoice to the customer; for one of ours the event invoice.sent tells the application to. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
 
 CREATE FUNCTION billing.mark_invoice_uncollectible(invoice_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER

@@ -225,6 +225,23 @@ UNION ALL
 	JOIN billing.plans AS p ON p.id = s.plan_id
 	WHERE s.status IN ('past_due', 'unpaid')
 UNION ALL
+	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
+		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, i.number), i.error_code),
+		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)
+	FROM (SELECT o.id, o.organization_id, o.amount_remaining, o.currency, o.number, o.error_code, coalesce(o.due_at, o.issued_at) AS due_at
+		  FROM billing.invoices AS o
+		  WHERE o.managed_by = 'local' AND o.status = 'open' AND o.next_attempt_at IS NULL) AS i
+	WHERE i.due_at < coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id), now())
+		AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state IN ('planned', 'running'))
+		AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id)
+UNION ALL
+	SELECT k.updated_at, 'warning', 'payment pays nothing', 'payment_intent', k.payment_intent_id, p.organization_id,
+		   format('%s %s came too late or were too much, and are in the balance of the customer', k.credited, p.currency),
+		   format('leave it there, or give it back by billing.create_refund(%L, %s)', p.id, k.credited)
+	FROM billing.invoice_payments AS k
+	JOIN billing.payment_intents AS p ON p.id = k.payment_intent_id
+	WHERE k.credited > 0 AND k.updated_at > now() - interval '30 days'
+UNION ALL
 	SELECT p.paid_at, 'error', 'payment differs from what was asked for', 'payment_intent', p.id, p.organization_id,
 		   format('%s %s were asked for at %s, %s %s were paid', p.asked_amount, p.asked_currency, p.provider, p.amount_received,
 				  p.currency),

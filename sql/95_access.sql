@@ -51,7 +51,7 @@ DECLARE
 	protected text;
 BEGIN
 	-- with a column of its own that says whose a row is
-	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
+	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'dunning_attempts', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'ledger', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
 									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
 									 'idempotency_keys',
@@ -99,6 +99,10 @@ CREATE POLICY organization ON billing.invoice_lines
 	USING (billing.sees_all_organizations()
 		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = invoice_lines.invoice_id)
 		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = invoice_lines.subscription_id));
+ALTER TABLE billing.invoice_payments ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.invoice_payments
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.payment_intents AS p WHERE p.id = invoice_payments.payment_intent_id));
 -- The list prices are for everybody, an agreed one for the organisation that has it.
 ALTER TABLE billing.prices ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.prices
@@ -266,7 +270,7 @@ FROM (VALUES
 	 'create_checkout_session expire_checkout_session refresh_checkout_session get_checkout_session '
 	 'list_checkout_sessions '
 	 'create_payment_link cancel_payment_link list_payment_links create_portal_session '
-	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible '
+	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible mark_invoice_paid collect_by list_dunning_attempts '
 	 'create_payment_intent confirm_payment_intent capture_payment_intent cancel_payment_intent verify_microdeposits '
 	 'get_payment_intent list_payment_intents create_setup_intent cancel_setup_intent get_setup_intent list_setup_intents '
 	 'create_refund cancel_refund get_refund list_refunds '
@@ -307,8 +311,8 @@ FROM (VALUES
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices price_tiers plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
 	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
-	 'subscription_items invoice_lines usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
-	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
+	 'subscription_items invoice_lines dunning_attempts invoice_payments usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
+	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules decline_rules attempt_limits')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -360,7 +364,7 @@ SELECT 'admin', 'table', r.object, v.privileges
 FROM (VALUES
 	('UPDATE', 'settings providers prices access_rules'),
 	('INSERT, UPDATE', 'routing_rules optional_methods usage_thresholds'),
-	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features add_ons add_on_features meters installment_terms refund_rules')
+	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features add_ons add_on_features meters installment_terms refund_rules decline_rules attempt_limits')
 ) AS v (privileges, objects)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
 

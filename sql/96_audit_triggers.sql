@@ -49,6 +49,8 @@ BEGIN
 			('optional_methods', 'optional_method', '', 'provider,method', '{}'),
 			('installment_terms', 'installment_term', '', 'provider,term,currency,issuer', '{}'),
 			('refund_rules', 'refund_rule', '', 'provider,method', '{}'),
+			('decline_rules', 'decline_rule', '', 'provider,code', '{}'),
+			('attempt_limits', 'attempt_limit', '', 'method', '{}'),
 			('webhook_endpoints', 'webhook_endpoint', 'id', '', '{}'),
 			('usage_forwarding', 'usage_forwarding', 'id', 'metric,provider,account', '{-errors_reported_at}'),
 			('settings', 'setting', '', 'name', '{}'),

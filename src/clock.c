@@ -66,6 +66,9 @@ QUERY(due_until,
 	  "WHERE c.organization_id = $1 AND s.next_due <= $2 "
 	  "UNION ALL SELECT NULL, h.due_at FROM billing.scheduled_changes AS h "
 	  "WHERE h.organization_id = $1 AND h.state = 'pending' AND h.due_at <= $2 "
+	  "UNION ALL SELECT NULL, i.next_attempt_at FROM billing.invoices AS i "
+	  "WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'open' "
+	  "AND i.next_attempt_at <= $2 "
 	  "ORDER BY due LIMIT 1",
 	  TEXTOID, TIMESTAMPTZOID);
 

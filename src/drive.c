@@ -6,7 +6,7 @@
  * The duties: deliver what is in the outbox (delivery.c), play embedded
  * providers (embedded.c), try webhooks again (webhooks.c), announce events
  * and remove what is old (housekeeping.c), do what providers do not
- * (scheduled_changes.c), add usage up
+ * (scheduled_changes.c), collect our own invoices (collection.c), add usage up
  * (usage_rollup.c), compare it with limits (usage_alerts.c) and tell providers
  * of it (usage_forward.c), end reservations (quota_reservations.c), and end
  * what processes left behind: leases, races.
@@ -18,6 +18,7 @@
 #include "accounts.h"
 #include "delivery.h"
 #include "embedded.h"
+#include "engine.h"
 #include "housekeeping.h"
 #include "http.h"
 #include "keys.h"
@@ -110,6 +111,7 @@ drive_pass(PassKind kind)
 		housekeeping_pass();
 		reservations_keep();
 		work += scheduled_changes_run();
+		work += collection_pass();
 	}
 	work += usage_rollup(kind == PASS_EVERYTHING);
 	work += usage_alerts_raise(kind == PASS_EVERYTHING);

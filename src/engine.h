@@ -268,6 +268,7 @@ typedef struct BilledSubscription
 	TimestampTz resumes_at;
 	TimestampTz incomplete_until;
 	const char *collection_method;
+	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
 	int days_until_due; /* -1: not named */
 	const char *trial_end_behavior;
 	pg_uuid_t *payment_method_id;
@@ -568,11 +569,30 @@ extern int credits_expire(void);
  * ------------------------------------------------------------------------
  */
 
-/* collection.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
+/* For collection_money.c and dunning.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
 extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
 
-/* collection.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
+/*
+ * credits.c: adds to what a customer has, below 0 takes away; minor units.  what:
+ * "payment" (too much, or too late); about: the payment intent.  It never refuses.
+ */
+extern void balance_add(const pg_uuid_t *customer_id, const char *currency, int64 amount,
+						const char *what, const pg_uuid_t *about);
+
+/* collection.c: how many days before its period a renewal has to be invoiced; 0: at its beginning. */
+extern int collection_lead_days(const BilledSubscription *s);
+
+/*
+ * collection.c: the least that can be charged at once, minor units; 0: no limit.
+ * What is due below it is carried to the next invoice, or written off.
+ */
+extern int64 collection_minimum(const char *provider, const char *currency);
+
+/* collection.c: a customer has another method to charge: what waits for it is tried at once. */
+extern void collection_method_arrived(const pg_uuid_t *customer_id);
+
+/* collection_money.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
 extern void invoice_payment_changed(const pg_uuid_t *invoice_id);
 
 /* collection.c: the duty that charges, sends and reminds; above 0 when there may be more. */

@@ -11,6 +11,7 @@
 #include "subjects.h"
 
 #include "check.h"
+#include "collection.h"
 #include "errors.h"
 #include "json.h"
 #include "keys.h"
@@ -123,6 +124,8 @@ SQL_FUNCTION(billing_pay_invoice)
 	static const InvoiceVerb verb = {OPERATION_INVOICE_PAY, "open uncollectible", false,
 									 "A draft is made final by billing.finalize_invoice() first."};
 
+	if (own_invoice_pay(ARG_UUID(0), ARG_UUID(1), ARG_TEXT(2)))
+		PG_RETURN_VOID();
 	ask(&verb, ARG_UUID(0), ARG_UUID(1));
 	PG_RETURN_VOID();
 }
@@ -141,6 +144,8 @@ SQL_FUNCTION(billing_send_invoice)
 	static const InvoiceVerb verb = {OPERATION_INVOICE_SEND, "open", false,
 									 "A draft is made final by billing.finalize_invoice() first."};
 
+	if (own_invoice_send(ARG_UUID(0)))
+		PG_RETURN_VOID();
 	ask(&verb, ARG_UUID(0), NULL);
 	PG_RETURN_VOID();
 }

@@ -9,6 +9,7 @@
 #include "payments.h"
 
 #include "check.h"
+#include "collection.h"
 #include "errors.h"
 #include "wire_amounts.h"
 
@@ -63,6 +64,7 @@ end_here(const PaymentIntent *p, const char *reason)
 	RUN(cancel_here, arg_uuid(p->id), arg_text(reason));
 	event_record("payment_intent.canceled", "payment_intent", p->id, p->organization_id, p->status,
 				 "canceled");
+	collection_payment_changed(p->id);
 }
 
 static void

@@ -11,6 +11,7 @@
  */
 #include "payment_methods.h"
 
+#include "engine.h"
 #include "json.h"
 #include "keys.h"
 
@@ -123,7 +124,8 @@ static void
 make_default(const pg_uuid_t *customer_id, const pg_uuid_t *id)
 {
 	RUN(clear_default, arg_uuid(customer_id), arg_uuid(id));
-	RUN(set_default_row, arg_uuid(id));
+	if (RUN(set_default_row, arg_uuid(id)) > 0)
+		collection_method_arrived(customer_id);
 }
 
 static void

@@ -15,6 +15,7 @@
 #include "subscriptions.h"
 
 #include "check.h"
+#include "collection.h"
 #include "errors.h"
 #include "json.h"
 #include "scheduled_changes.h"
@@ -636,6 +637,8 @@ SQL_FUNCTION(billing_retry_payment)
 	Subscription *s;
 	JsonBuilder b;
 
+	if (own_subscription_retry(id))
+		PG_RETURN_VOID();
 	db_open();
 	s = subscription_load_locked(id);
 	require_alive(s);
