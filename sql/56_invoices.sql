@@ -22,7 +22,7 @@ CREATE TABLE billing.invoice_lines
 	amount bigint NOT NULL,
 	discount bigint NOT NULL DEFAULT 0,
 	tax bigint NOT NULL DEFAULT 0,
-	tax_rate_id uuid,
+	tax_rate_id uuid REFERENCES billing.tax_rates (id),
 	tax_inclusive boolean NOT NULL DEFAULT false,
 	untaxed boolean NOT NULL DEFAULT false,
 	discountable boolean NOT NULL DEFAULT true,

@@ -521,6 +521,7 @@ typedef struct DraftTax
 	const pg_uuid_t *tax_rate_id;
 	const char *name;
 	const char *note; /* what is printed: reverse charge, exempt; NULL */
+	bool current;     /* false: only of lines that give back what was billed before */
 	TaxRate terms;
 } DraftTax;
 
