@@ -184,6 +184,7 @@ CREATE TABLE billing.invoices
 	balance_used bigint,
 	amount_due bigint NOT NULL,
 	amount_paid bigint NOT NULL DEFAULT 0,
+	amount_credited bigint NOT NULL DEFAULT 0 CHECK (amount_credited >= 0),
 	amount_remaining bigint NOT NULL,
 	attempt_count integer NOT NULL DEFAULT 0,
 	period_start timestamptz,
@@ -226,6 +227,8 @@ COMMENT ON COLUMN billing.invoices.subtotal IS 'Of our own: the sum of the lines
 COMMENT ON COLUMN billing.invoices.credit_used IS 'Of our own: what prepaid credits pay of the total.';
 COMMENT ON COLUMN billing.invoices.balance_used IS
 	'Of our own: what the customer''s balance pays of the rest; below 0 where something is owed from before, or it became balance.';
+COMMENT ON COLUMN billing.invoices.amount_credited IS
+	'Of our own: what credit notes took off the amount due before it was paid. What is paid, credited and remaining adds up to it.';
 COMMENT ON COLUMN billing.invoices.period_start IS
 	'Of our own: the beginning of the period that it opens. There is one of each reason for a subscription and period.';
 COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';

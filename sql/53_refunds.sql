@@ -76,6 +76,7 @@ CREATE TABLE billing.refunds
 	reason text,
 	description bytea,
 	dispute_id uuid REFERENCES billing.disputes (id),
+	credit_note_id uuid,
 	error_code text,
 	failed_at timestamptz,
 	provider_created_at timestamptz,
@@ -89,6 +90,7 @@ COMMENT ON COLUMN billing.refunds.requires_action IS 'The customer has to do som
 COMMENT ON COLUMN billing.refunds.amount IS 'What the customer gets back, tax included; minor units of the currency.';
 COMMENT ON COLUMN billing.refunds.description IS 'Encrypted.';
 COMMENT ON COLUMN billing.refunds.dispute_id IS 'Paid back because of this dispute.';
+COMMENT ON COLUMN billing.refunds.credit_note_id IS 'The credit note that it pays out; NULL: it was asked for by itself.';
 COMMENT ON COLUMN billing.refunds.error_code IS 'Why the provider refused it, or why it failed later.';
 COMMENT ON COLUMN billing.refunds.failed_at IS 'When the provider said that it failed or was canceled.';
 COMMENT ON COLUMN billing.refunds.provider_created_at IS 'When it was made, by the provider''s clock.';

@@ -198,6 +198,16 @@ extern bool refunds_told(const pg_uuid_t *payment_intent_id, int64 amount, Times
  */
 extern void refunds_settle(const pg_uuid_t *payment_intent_id);
 
+/*
+ * What could be given back of a payment, minor units; 0 while it is not paid.
+ * Locks its row; the caller has locked the customer.
+ */
+extern int64 refund_left(const pg_uuid_t *payment_intent_id);
+
+/* As create_refund(), for a credit note: the caller has locked the customer and inserted the note. */
+extern pg_uuid_t *refund_for_credit_note(const pg_uuid_t *payment_intent_id, int64 amount,
+										 const char *reason, const pg_uuid_t *credit_note_id);
+
 /* Where it is made. */
 extern Account *payment_intent_account(const PaymentIntent *payment);
 

@@ -249,15 +249,15 @@ refund_amount(const PaymentIntent *p, int64 amount)
 QUERY(
 	insert_refund,
 	"INSERT INTO billing.refunds (id, payment_intent_id, customer_id, organization_id, provider, account, livemode, "
-	"amount, currency, reason, description, metadata) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, '{}'))",
+	"amount, currency, reason, description, metadata, credit_note_id) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, '{}'), $13)",
 	UUIDOID, UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, TEXTOID, TEXTOID,
-	BYTEAOID, JSONBOID);
+	BYTEAOID, JSONBOID, UUIDOID);
 
 /* The customer is locked, then the payment: also against who changes that row by other ways. */
 static pg_uuid_t *
 refund_create(const pg_uuid_t *payment_intent_id, int64 amount, const char *reason,
-			  const char *description, const Jsonb *metadata)
+			  const char *description, const Jsonb *metadata, const pg_uuid_t *credit_note_id)
 {
 	PaymentIntent *p;
 	pg_uuid_t *id = new_id();
@@ -276,7 +276,8 @@ refund_create(const pg_uuid_t *payment_intent_id, int64 amount, const char *reas
 	RUN(insert_refund, arg_uuid(id), arg_uuid(p->id), arg_uuid(p->customer_id),
 		arg_text(p->organization_id), arg_text(p->provider), arg_text(p->account),
 		arg_bool(p->livemode), arg_int(amount), arg_text(p->currency), arg_text(reason),
-		arg_bytes(seal_text("refunds.description", id, description)), arg_json(metadata));
+		arg_bytes(seal_text("refunds.description", id, description)), arg_json(metadata),
+		arg_uuid(credit_note_id));
 	event_record("refund.created", "refund", id, p->organization_id, NULL, "pending");
 	json_open(&b);
 	json_add_text(&b, "reason", reason);
@@ -285,6 +286,23 @@ refund_create(const pg_uuid_t *payment_intent_id, int64 amount, const char *reas
 	outbox_enqueue(account_get(p->provider, p->account), OPERATION_REFUND_CREATE, id,
 				   p->customer_id, json_close(&b), NULL);
 	return id;
+}
+
+pg_uuid_t *
+refund_for_credit_note(const pg_uuid_t *payment_intent_id, int64 amount, const char *reason,
+					   const pg_uuid_t *credit_note_id)
+{
+	return refund_create(payment_intent_id, amount, reason, NULL, NULL, credit_note_id);
+}
+
+int64
+refund_left(const pg_uuid_t *payment_intent_id)
+{
+	PaymentIntent *p;
+
+	RUN(lock_payment, arg_uuid(payment_intent_id));
+	p = payment_intent_load(payment_intent_id);
+	return payment_arrived(p->status) ? what_is_left(p).left : 0;
 }
 
 SQL_FUNCTION(billing_create_refund)
@@ -315,7 +333,7 @@ SQL_FUNCTION(billing_create_refund)
 	id = idempotency_find("create_refund", p->organization_id, key, arguments, lengthof(arguments));
 	if (id == NULL)
 	{
-		id = refund_create(p->id, amount, reason, description, metadata);
+		id = refund_create(p->id, amount, reason, description, metadata, NULL);
 		idempotency_store("create_refund", p->organization_id, key, id);
 	}
 	PG_RETURN_DATUM(db_close_uuid(id));
