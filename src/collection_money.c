@@ -63,7 +63,7 @@ book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *cus
 		arg_int(share->credited));
 	if (share->credited != share->credited_before)
 		balance_add(customer_id, share->currency, share->credited - share->credited_before,
-					"payment", share->payment_intent_id);
+					"overpayment", "payment_intent", share->payment_intent_id);
 	if (share->credited > share->credited_before)
 		event_record("payment.unapplied", "payment_intent", share->payment_intent_id,
 					 organization_id, NULL, NULL);

@@ -574,13 +574,6 @@ extern int credits_expire(void);
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
 extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
 
-/*
- * credits.c: adds to what a customer has, below 0 takes away; minor units.  what:
- * "payment" (too much, or too late); about: the payment intent.  It never refuses.
- */
-extern void balance_add(const pg_uuid_t *customer_id, const char *currency, int64 amount,
-						const char *what, const pg_uuid_t *about);
-
 /* collection.c: how many days before its period a renewal has to be invoiced; 0: at its beginning. */
 extern int collection_lead_days(const BilledSubscription *s);
 
