@@ -28,7 +28,7 @@
 QUERY(
 	share_out,
 	"WITH i AS (SELECT i.id, i.currency, CASE WHEN i.status IN ('draft', 'void') THEN 0 "
-	"ELSE greatest(i.amount_due - i.paid_elsewhere, 0) END AS cap FROM billing.invoices AS i WHERE i.id = $1), "
+	"ELSE greatest(i.amount_due - i.amount_credited - i.paid_elsewhere, 0) END AS cap FROM billing.invoices AS i WHERE i.id = $1), "
 	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, "
 	"greatest(p.amount_received - p.amount_refunded, 0) AS net FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id "
 	"WHERE p.status IN ('succeeded', 'partially_refunded', 'refunded')), "
@@ -76,10 +76,10 @@ book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *cus
 QUERY(
 	settle_invoice,
 	"UPDATE billing.invoices AS i SET amount_paid = s.paid, status = s.status, "
-	"amount_remaining = CASE WHEN s.status IN ('paid', 'void') THEN 0 ELSE greatest(i.amount_due - s.paid, 0) END, "
+	"amount_remaining = CASE WHEN s.status IN ('paid', 'void') THEN 0 ELSE greatest(i.amount_due - i.amount_credited - s.paid, 0) END, "
 	"paid_at = CASE WHEN s.status = 'paid' THEN coalesce(i.paid_at, s.paid_at, $2) END, "
 	"error_code = CASE WHEN s.status <> 'paid' THEN i.error_code END, updated_at = now() "
-	"FROM (SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due "
+	"FROM (SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due - n.amount_credited "
 	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("
 	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) AS paid_at FROM billing.invoice_payments AS k "
 	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id AND k.amount > 0) AS p "

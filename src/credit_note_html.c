@@ -16,7 +16,7 @@ QUERY(
 	"SELECT n.number, n.livemode, n.currency, c.exponent::integer, n.subtotal, n.total, n.amount_applied, n.balance_amount, "
 	"n.refund_amount, n.issued_at, n.seller, n.buyer, n.memo, n.reason, i.number, i.issued_at, k.locale, "
 	"coalesce(k.timezone, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'timezone')), n.customer_id, n.status, "
-	"k.tax_exempt FROM billing.credit_notes AS n JOIN billing.invoices AS i ON i.id = n.invoice_id "
+	"k.tax_exempt, n.tax FROM billing.credit_notes AS n JOIN billing.invoices AS i ON i.id = n.invoice_id "
 	"JOIN billing.customers AS k ON k.id = n.customer_id JOIN billing.currencies AS c ON c.code = n.currency "
 	"WHERE n.id = $1",
 	UUIDOID);
@@ -45,6 +45,7 @@ typedef struct PrintedNote
 	pg_uuid_t *customer_id;
 	char *status;
 	char *tax_exempt;
+	int64 tax;
 } PrintedNote;
 
 static PrintedNote *
@@ -78,6 +79,7 @@ load(const pg_uuid_t *id)
 	n->customer_id = row_uuid(0, 19);
 	n->status = row_text(0, 20);
 	n->tax_exempt = row_text(0, 21);
+	n->tax = row_int(0, 22);
 	return n;
 }
 
@@ -166,23 +168,27 @@ put_lines(PrintPage *page, const PrintedNote *n)
 	table_close(page);
 }
 
+/* By the tax lines of the invoice, which have names and percentages. */
 QUERY(
 	taxes,
-	"SELECT (SELECT t.description FROM billing.invoice_lines AS t JOIN billing.credit_notes AS n "
-	"ON n.invoice_id = t.invoice_id AND n.id = $1 WHERE t.kind = 'tax' AND t.tax_rate_id = l.tax_rate_id "
-	"ORDER BY t.position LIMIT 1), l.tax_rate_id IS NOT NULL OR sum(abs(l.tax)) > 0, l.tax_inclusive, "
+	"SELECT t.description, l.tax_rate_id IS NOT NULL, trim_scale(t.quantity)::text, l.tax_inclusive, "
 	"sum(l.amount - CASE WHEN l.tax_inclusive THEN l.tax ELSE 0 END)::bigint, sum(l.tax)::bigint "
-	"FROM billing.credit_note_lines AS l WHERE l.credit_note_id = $1 GROUP BY l.tax_rate_id, l.tax_inclusive "
-	"ORDER BY l.tax_rate_id IS NULL, min(l.position)",
+	"FROM billing.credit_note_lines AS l JOIN billing.credit_notes AS n ON n.id = l.credit_note_id "
+	"LEFT JOIN billing.invoice_lines AS t ON t.invoice_id = n.invoice_id AND t.kind = 'tax' "
+	"AND t.tax_rate_id IS NOT DISTINCT FROM l.tax_rate_id AND (t.tax_rate_id IS NULL OR t.tax_inclusive = l.tax_inclusive) "
+	"WHERE l.credit_note_id = $1 GROUP BY l.tax_rate_id, l.tax_inclusive, t.description, t.quantity "
+	"HAVING l.tax_rate_id IS NOT NULL OR t.description IS NOT NULL ORDER BY min(l.position)",
 	UUIDOID);
 
 static void
 put_summary(PrintPage *page, const PrintedNote *n)
 {
+	bool reason_told;
+
 	sums_open(page);
 	put_sum(page, "subtotal", LABEL_SUBTOTAL, NULL, n->subtotal);
 	(void) READ(taxes, arg_uuid(n->id));
-	put_taxes(page, rows_keep());
+	reason_told = put_taxes(page, rows_keep());
 	put_sum(page, "total strong", LABEL_TOTAL, NULL, n->total);
 	if (n->applied > 0)
 		put_sum(page, "applied", LABEL_TO_AMOUNT_DUE, NULL, n->applied);
@@ -192,27 +198,37 @@ put_summary(PrintPage *page, const PrintedNote *n)
 		put_sum(page, "refund", LABEL_TO_REFUND, NULL, n->to_refund);
 	rows_close(page);
 	table_close(page);
+	if (n->tax == 0 && !reason_told)
+		put_exemption(page, n->tax_exempt);
+}
+
+/* The customer as he was when it was made; else as he is. */
+static const Jsonb *
+load_buyer(PrintedNote *n)
+{
+	const Jsonb *buyer = print_copy("credit_notes.buyer", n->id, n->sealed_buyer);
+
+	if (buyer == NULL)
+		return print_customer(n->customer_id);
+	n->tax_exempt = json_text(buyer, "tax_exempt");
+	n->locale = json_text(buyer, "locale");
+	return buyer;
 }
 
 static char *
-print(const PrintedNote *n)
+print(PrintedNote *n)
 {
-	const Jsonb *buyer = print_copy("credit_notes.buyer", n->id, n->sealed_buyer);
+	const Jsonb *buyer = load_buyer(n);
 	bool draft = strcmp(n->status, "draft") == 0;
-	char *exempt;
 	PrintPage page;
 
-	if (buyer == NULL)
-		buyer = print_customer(n->customer_id);
-	exempt = json_text(buyer, "tax_exempt");
 	page_open(&page, n->locale, n->zone, n->currency, n->exponent);
 	page_head(&page, LABEL_CREDIT_NOTE, n->number, draft ? LABEL_DRAFT : LABELS, n->livemode);
 	put_facts(&page, n, buyer);
 	put_lines(&page, n);
 	put_summary(&page, n);
-	put_exemption(&page, exempt != NULL ? exempt : n->tax_exempt);
 	put_memo(&page, n->memo);
-	return page_close(&page);
+	return page_close(&page, n->seller);
 }
 
 SQL_FUNCTION(billing_credit_note_html)

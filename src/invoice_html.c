@@ -22,7 +22,7 @@ QUERY(
 	"i.total, i.amount_due, i.amount_paid, i.amount_credited, i.amount_remaining, i.issued_at, i.due_at, i.period_start, "
 	"i.period_end, i.seller, i.buyer, i.memo, i.paid_outside, i.paid_at, k.locale, "
 	"coalesce(k.timezone, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'timezone')), i.customer_id, "
-	"k.tax_exempt, i.credit_used, i.balance_used FROM billing.invoices AS i "
+	"k.tax_exempt, i.credit_used, i.balance_used, i.tax, i.seller_name FROM billing.invoices AS i "
 	"JOIN billing.customers AS k ON k.id = i.customer_id JOIN billing.currencies AS c ON c.code = i.currency "
 	"WHERE i.id = $1",
 	UUIDOID);
@@ -58,6 +58,8 @@ typedef struct PrintedInvoice
 	char *tax_exempt;
 	int64 credit_used;
 	int64 balance_used;
+	int64 tax;
+	char *seller_name;
 	const Jsonb *buyer;
 } PrintedInvoice;
 
@@ -99,6 +101,8 @@ load(const pg_uuid_t *id)
 	i->tax_exempt = row_text(0, 26);
 	i->credit_used = row_int(0, 27);
 	i->balance_used = row_int(0, 28);
+	i->tax = row_int(0, 29);
+	i->seller_name = row_text(0, 30);
 	return i;
 }
 
@@ -108,17 +112,20 @@ is_draft(const PrintedInvoice *i)
 	return strcmp(i->status, "draft") == 0;
 }
 
+/* As they were when it was issued; those of a draft as they are. */
 static void
-load_buyer(PrintedInvoice *i)
+load_parties(PrintedInvoice *i)
 {
-	char *exempt;
-
 	i->buyer = print_copy("invoices.buyer", i->id, i->sealed_buyer);
+	if (i->seller == NULL)
+		i->seller = print_seller(i->seller_name);
 	if (i->buyer == NULL)
+	{
 		i->buyer = print_customer(i->customer_id);
-	exempt = json_text(i->buyer, "tax_exempt");
-	if (exempt != NULL)
-		i->tax_exempt = exempt;
+		return;
+	}
+	i->tax_exempt = json_text(i->buyer, "tax_exempt");
+	i->locale = json_text(i->buyer, "locale");
 }
 
 /* ---- head ---- */
@@ -293,25 +300,27 @@ put_kind(PrintPage *page, const PrintedInvoice *i, const char *kind, Label label
 	return count;
 }
 
-/* The line of kind tax has the name of the rate; the lines that are taxed, base and tax. */
+/*
+ * A line of kind tax has the percentage as its quantity and the base as its unit
+ * amount; one without a rate says why nothing is taxed.
+ */
 QUERY(
 	taxes,
-	"SELECT (SELECT t.description FROM billing.invoice_lines AS t WHERE t.invoice_id = $1 AND t.kind = 'tax' "
-	"AND t.tax_rate_id = l.tax_rate_id ORDER BY t.position LIMIT 1), "
-	"l.tax_rate_id IS NOT NULL OR sum(abs(l.tax)) > 0, l.tax_inclusive, "
-	"sum(l.amount - l.discount - CASE WHEN l.tax_inclusive THEN l.tax ELSE 0 END)::bigint, sum(l.tax)::bigint "
-	"FROM billing.invoice_lines AS l WHERE l.invoice_id = $1 AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance') "
-	"GROUP BY l.tax_rate_id, l.tax_inclusive ORDER BY l.tax_rate_id IS NULL, min(l.position)",
+	"SELECT l.description, l.tax_rate_id IS NOT NULL, trim_scale(l.quantity)::text, l.tax_inclusive, "
+	"round(l.unit_amount)::bigint, l.tax FROM billing.invoice_lines AS l "
+	"WHERE l.invoice_id = $1 AND l.kind = 'tax' ORDER BY l.position",
 	UUIDOID);
 
 static void
 put_summary(PrintPage *page, const PrintedInvoice *i)
 {
+	bool reason_told;
+
 	sums_open(page);
 	put_sum(page, "subtotal", LABEL_SUBTOTAL, NULL, i->subtotal);
 	(void) put_kind(page, i, "discount", LABEL_DISCOUNT);
 	(void) READ(taxes, arg_uuid(i->id));
-	put_taxes(page, rows_keep());
+	reason_told = put_taxes(page, rows_keep());
 	put_sum(page, "total strong", LABEL_TOTAL, NULL, i->total);
 	if (put_kind(page, i, "credit", LABEL_PREPAID) == 0 && i->credit_used != 0)
 		put_sum(page, "credit", LABEL_PREPAID, NULL, -i->credit_used);
@@ -327,6 +336,8 @@ put_summary(PrintPage *page, const PrintedInvoice *i)
 	}
 	rows_close(page);
 	table_close(page);
+	if (i->tax == 0 && !reason_told)
+		put_exemption(page, i->tax_exempt);
 }
 
 /* ---- what became of it ---- */
@@ -436,7 +447,7 @@ print(PrintedInvoice *i)
 	PrintPage page;
 	Label mark = is_draft(i) ? LABEL_DRAFT : strcmp(i->status, "void") == 0 ? LABEL_VOID : LABELS;
 
-	load_buyer(i);
+	load_parties(i);
 	page_open(&page, i->locale, i->zone, i->currency, i->exponent);
 	page_head(&page, LABEL_INVOICE, i->number, mark, i->livemode);
 	put_facts(&page, i);
@@ -446,7 +457,7 @@ print(PrintedInvoice *i)
 	put_payments(&page, i);
 	put_credit_notes(&page, i);
 	put_memo(&page, i->memo);
-	return page_close(&page);
+	return page_close(&page, i->seller);
 }
 
 SQL_FUNCTION(billing_invoice_html)

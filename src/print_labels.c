@@ -48,7 +48,6 @@ static const char *const words[LABELS][LANGUAGES] = {
 	[LABEL_TAX] = {"Tax", "Impuesto"},
 	[LABEL_TAX_BASE] = {"base", "base imponible"},
 	[LABEL_INCLUDED] = {"included", "incluido"},
-	[LABEL_NOT_TAXED] = {"Not taxed", "No gravado"},
 	[LABEL_TOTAL] = {"Total", "Total"},
 	[LABEL_PREPAID] = {"Prepaid credit", "Cr&#233;dito prepagado"},
 	[LABEL_BALANCE] = {"Balance", "Saldo"},

@@ -288,10 +288,22 @@ page_head(PrintPage *page, Label title, const char *number, Label mark, bool liv
 	}
 }
 
-char *
-page_close(PrintPage *page)
+static void
+put_paragraph(PrintPage *page, const char *class, const char *text)
 {
-	put_html(page, "</main>\n<footer>\n<p>");
+	if (text == NULL || *text == '\0')
+		return;
+	appendStringInfo(&page->html, "<p class=\"%s\">", class);
+	put_text(page, text);
+	put_html(page, "</p>\n");
+}
+
+char *
+page_close(PrintPage *page, const Jsonb *seller)
+{
+	put_html(page, "</main>\n<footer>\n");
+	put_paragraph(page, "memo", json_text(seller, "footer"));
+	put_html(page, "<p>");
 	put_label(page, LABEL_NO_FISCAL_DOCUMENT);
 	put_html(page, "</p>\n<p>");
 	put_label(page, LABEL_ZONE);
@@ -316,16 +328,6 @@ put_fact_close(PrintPage *page)
 }
 
 /* ---- parties ---- */
-
-static void
-put_paragraph(PrintPage *page, const char *class, const char *text)
-{
-	if (text == NULL || *text == '\0')
-		return;
-	appendStringInfo(&page->html, "<p class=\"%s\">", class);
-	put_text(page, text);
-	put_html(page, "</p>\n");
-}
 
 /* "10115 Berlin, BE": what of an address stands in one line. */
 static char *
@@ -460,17 +462,22 @@ put_sum(PrintPage *page, const char *style_name, Label label, const char *text, 
 static void
 put_tax(PrintPage *page, Rows rows, int64 row)
 {
+	const char *name = rows_text(rows, row, 1);
 	bool taxed = rows_bool(rows, row, 2);
-	bool inside = taxed && rows_bool(rows, row, 3);
+	bool inside = taxed && rows_bool(rows, row, 4);
 
 	put_html(page, inside ? "<tr class=\"tax inside\">" : "<tr class=\"tax\">");
 	put_html(page, "<th scope=\"row\">");
-	if (!taxed)
-		put_label(page, LABEL_NOT_TAXED);
-	else if (!rows_null(rows, row, 1))
-		put_text(page, rows_text(rows, row, 1));
+	if (name != NULL)
+		put_text(page, name);
 	else
 		put_label(page, LABEL_TAX);
+	if (taxed && !rows_null(rows, row, 3))
+	{
+		appendStringInfoChar(&page->html, ' ');
+		put_quantity(page, rows_text(rows, row, 3));
+		put_html(page, GROUP "%");
+	}
 	put_html(page, " (");
 	if (inside)
 	{
@@ -479,21 +486,23 @@ put_tax(PrintPage *page, Rows rows, int64 row)
 	}
 	put_label(page, LABEL_TAX_BASE);
 	appendStringInfoChar(&page->html, ' ');
-	put_money(page, rows_int(rows, row, 4));
-	put_html(page, ")</th><td class=\"n\">");
 	put_money(page, rows_int(rows, row, 5));
+	put_html(page, ")</th><td class=\"n\">");
+	put_money(page, rows_int(rows, row, 6));
 	put_html(page, "</td></tr>\n");
 }
 
-void
+bool
 put_taxes(PrintPage *page, Rows rows)
 {
-	bool any = false;
+	bool reason = false;
 
 	for (int64 row = 0; row < rows_count(rows); row++)
-		any = any || rows_bool(rows, row, 2);
-	for (int64 row = 0; any && row < rows_count(rows); row++)
+	{
 		put_tax(page, rows, row);
+		reason = reason || !rows_bool(rows, row, 2);
+	}
+	return reason;
 }
 
 void

@@ -52,3 +52,16 @@ print_customer(const pg_uuid_t *customer_id)
 	json_add_text(&b, "tax_exempt", row_text(0, 6));
 	return json_close(&b);
 }
+
+QUERY(
+	load_seller,
+	"SELECT jsonb_strip_nulls(jsonb_build_object('name', s.name, 'address', s.address, 'country', s.country, "
+	"'tax_ids', s.tax_ids, 'email', s.email, 'footer', s.footer)) FROM billing.sellers AS s "
+	"WHERE s.seller = $1 OR ($1 IS NULL AND s.is_default)",
+	TEXTOID);
+
+Jsonb *
+print_seller(const char *name)
+{
+	return READ(load_seller, arg_text(name)) == 0 ? NULL : row_json(0, 1);
+}

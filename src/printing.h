@@ -57,7 +57,6 @@ typedef enum Label
 	LABEL_TAX,
 	LABEL_TAX_BASE,
 	LABEL_INCLUDED,
-	LABEL_NOT_TAXED,
 	LABEL_TOTAL,
 	LABEL_PREPAID,
 	LABEL_BALANCE,
@@ -118,7 +117,9 @@ extern void page_open(PrintPage *page, const char *locale, const char *zone, con
 
 /* The head of the page down to its title; mark: what is written across it, LABELS for nothing. */
 extern void page_head(PrintPage *page, Label title, const char *number, Label mark, bool livemode);
-extern char *page_close(PrintPage *page);
+
+/* The end of the page, with what the seller wants to stand there; seller NULL: nothing. */
+extern char *page_close(PrintPage *page, const Jsonb *seller);
 
 extern void put_html(PrintPage *page, const char *html);
 extern void put_label(PrintPage *page, Label label);
@@ -172,11 +173,11 @@ extern void cell_open(PrintPage *page, bool is_number);
 extern void cell_close(PrintPage *page);
 
 /*
- * A row for each tax rate, and for what is not taxed where something is; none
- * where nothing is.  Rows: name (NULL: not known), is it taxed, is the tax
- * inside, base without the tax, tax.
+ * A row for each tax.  Rows: name (NULL: not known), is there a rate, percentage,
+ * is the tax inside, base without the tax, tax.  Returns whether one of them
+ * says why something is not taxed.
  */
-extern void put_taxes(PrintPage *page, Rows rows);
+extern bool put_taxes(PrintPage *page, Rows rows);
 
 /* reverse, exempt: the sentence that the law wants; nothing for none. */
 extern void put_exemption(PrintPage *page, const char *tax_exempt);
@@ -188,6 +189,9 @@ extern void put_memo(PrintPage *page, const char *memo);
 
 /* The customer as he is, for documents that have no copy. */
 extern Jsonb *print_customer(const pg_uuid_t *customer_id);
+
+/* The seller as he is now; name NULL: the default one. */
+extern Jsonb *print_seller(const char *name);
 
 /* The copy of a party that a document has, opened; NULL: it has none. */
 extern const Jsonb *print_copy(const char *column, const pg_uuid_t *id, const bytea *sealed);
