@@ -103,8 +103,8 @@ COMMENT ON COLUMN billing.prices.is_default IS
 	'takes the place of the list for him, without being named.';
 COMMENT ON COLUMN billing.prices.customer_id IS 'Set for a price agreed with one customer.';
 ALTER TABLE billing.prices ADD CONSTRAINT prices_one_default
-	EXCLUDE USING btree (plan_id WITH =, currency WITH =, (coalesce(customer_id::text, '')) WITH =, effective_at WITH =)
-	WHERE (component = 'base' AND is_default AND retired_at IS NULL) DEFERRABLE;
+	EXCLUDE USING btree (plan_id WITH =, currency WITH =, effective_at WITH =)
+	WHERE (component = 'base' AND customer_id IS NULL AND is_default AND retired_at IS NULL) DEFERRABLE;
 CREATE UNIQUE INDEX prices_version ON billing.prices (version_of, effective_at) WHERE retired_at IS NULL AND version_of IS NOT NULL;
 CREATE INDEX prices_versions ON billing.prices (version_of);
 CREATE INDEX prices_plan ON billing.prices (plan_id);
@@ -309,19 +309,45 @@ COMMENT ON FUNCTION billing.create_plan(text, text, bigint, text, text, integer,
 
 CREATE FUNCTION billing.create_price(
 	plan text,
-	amount bigint,
+	amount bigint DEFAULT NULL,
 	currency text DEFAULT NULL,
 	"interval" text DEFAULT 'month',
-	interval_count integer DEFAULT 1)
+	interval_count integer DEFAULT 1,
+	component text DEFAULT 'base',
+	model text DEFAULT 'per_unit',
+	unit_amount numeric DEFAULT NULL,
+	tiers jsonb DEFAULT NULL,
+	package_size numeric DEFAULT NULL,
+	percentage numeric DEFAULT NULL,
+	minimum bigint DEFAULT NULL,
+	maximum bigint DEFAULT NULL,
+	free_units numeric DEFAULT NULL,
+	commitment bigint DEFAULT 0,
+	metric text DEFAULT NULL,
+	tax_behavior text DEFAULT NULL,
+	description text DEFAULT NULL,
+	customer_id uuid DEFAULT NULL,
+	effective_at timestamptz DEFAULT NULL,
+	existing text DEFAULT 'stay')
 RETURNS uuid
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_create_price';
-COMMENT ON FUNCTION billing.create_price(text, bigint, text, text, integer) IS
-	'Makes a price of a plan in minor units, which takes the place of the plan''s present price in that currency for new '
-	'subscriptions; those who have the old one keep it. A replaced price of another interval can still be chosen by price or '
-	'interval. currency: default the setting default_currency. Errors: JB005 unknown plan, JB008 the plan is retired, 22023 bad '
-	'amount, currency or interval.';
+COMMENT ON FUNCTION billing.create_price(text, bigint, text, text, integer, text, text, numeric, jsonb, numeric, numeric, bigint, bigint,
+										 numeric, bigint, text, text, text, uuid, timestamptz, text) IS
+	'Makes a price of a plan in minor units, which takes the place of the present one for new subscriptions; those who have the old one keep '
+	'it unless existing says otherwise. A base price that is sold at once is from then on the default of its currency; one of another interval '
+	'can still be chosen by price or interval. currency: default the setting default_currency. "interval": day, week, month, quarter, year, '
+	'one_time. component: base (what the quantity of the subscription counts), seats, or any other part that is billed beside it. model: flat '
+	'(amount, whatever the quantity), per_unit (amount or unit_amount each), graduated and volume (tiers [{"up_to": 100, "unit_amount": 2, '
+	'"flat_amount": 500}, ...]: bounds inclusive, the last without), package (amount or unit_amount for each begun package_size), percentage (of a '
+	'quantity that is money, between minimum and maximum). unit_amount: minor units with up to 12 decimals. free_units: taken off the quantity '
+	'first. commitment: minor units due for each period in any case. metric: the quantity is the usage of the period, billed after it. '
+	'tax_behavior: exclusive or inclusive, default the setting. customer_id: for this customer only, in place of the list. effective_at: from when '
+	'on it is sold, default at once. existing: what becomes of local subscriptions with earlier versions: stay, renewal (they move with their '
+	'next period after effective_at) or now (at effective_at, prorated). Errors: JB005 unknown plan, metric or customer, JB008 the plan is '
+	'retired, 22023 a bad or superfluous argument, 23502 one is missing, 23505 there is a version from that moment on, JB004 existing for the '
+	'first price of a customer, JB009 a card number.';
 
 CREATE FUNCTION billing.set_plan_feature(plan text, feature text, value text) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER

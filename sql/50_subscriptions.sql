@@ -63,6 +63,8 @@ CREATE TABLE billing.subscriptions
 	incomplete_until timestamptz,
 	usage_from timestamptz,
 	next_due_at timestamptz,
+	due_failures integer NOT NULL DEFAULT 0 CHECK (due_failures >= 0),
+	due_error text,
 	conflict boolean NOT NULL DEFAULT false,
 	superseded_by uuid,
 	provider_created_at timestamptz,
@@ -105,6 +107,9 @@ COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that
 COMMENT ON COLUMN billing.subscriptions.usage_from IS 'Of a local one with metered components: from when on usage is not billed yet.';
 COMMENT ON COLUMN billing.subscriptions.next_due_at IS
 	'Of a local one: when our engine has to do something next. NULL: nothing, ever, unless somebody acts.';
+COMMENT ON COLUMN billing.subscriptions.due_failures IS
+	'How many times in a row the engine could not do what was due: next_due_at is when it tries again, later each time.';
+COMMENT ON COLUMN billing.subscriptions.due_error IS 'Why, by the SQLSTATE and the message of the last time.';
 COMMENT ON COLUMN billing.subscriptions.conflict IS
 	'Another one of the group comes first: one that lives before one that waits, the older before the younger. It is counted anew when one '
 	'of them begins or ends. Two that live are the provider''s doing: both entitle, a person has to decide.';

@@ -242,6 +242,12 @@ UNION ALL
 	JOIN billing.payment_intents AS p ON p.id = k.payment_intent_id
 	WHERE k.credited > 0 AND k.updated_at > now() - interval '30 days'
 UNION ALL
+	SELECT s.updated_at, 'error', 'subscription cannot be billed', 'subscription', s.id, s.organization_id,
+		   format('%s times, next at %s: %s', s.due_failures, s.next_due_at, s.due_error),
+		   'put right what it says; the engine tries again by itself'
+	FROM billing.subscriptions AS s
+	WHERE s.due_failures > 0
+UNION ALL
 	SELECT p.paid_at, 'error', 'payment differs from what was asked for', 'payment_intent', p.id, p.organization_id,
 		   format('%s %s were asked for at %s, %s %s were paid', p.asked_amount, p.asked_currency, p.provider, p.amount_received,
 				  p.currency),

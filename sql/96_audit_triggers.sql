@@ -20,7 +20,7 @@ BEGIN
 		SELECT * FROM (VALUES
 			('customers', 'customer', 'id', '', '{description}'),
 			('payment_methods', 'payment_method', 'id', '', '{token,last4,-listed_by,-unusable_as_of}'),
-			('subscriptions', 'subscription', 'id', '', '{-next_due_at}'),
+			('subscriptions', 'subscription', 'id', '', '{-next_due_at,-due_failures,-due_error}'),
 			('subscription_items', 'subscription_item', 'subscription_id', 'component', '{}'),
 			('scheduled_changes', 'scheduled_change', 'id', '', '{}'),
 			('payment_intents', 'payment_intent', 'id', '', '{description,statement_descriptor_suffix,-refunds_told_at,-details_charge,-details_charged_at}'),

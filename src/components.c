@@ -92,15 +92,16 @@ remembered(const pg_uuid_t *id)
  * Reading
  * ------------------------------------------------------------------------
  */
-QUERY(load_prices,
-	  "SELECT r.id, r.plan_id, r.add_on, r.customer_id, r.component, r.currency, r.\"interval\", "
-	  "r.interval_count, r.metric, r.description, "
-	  "coalesce(r.tax_behavior, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'tax_behavior')) "
-	  "= 'inclusive', r.existing, r.effective_at, "
-	  "r.model, r.amount, r.unit_amount, r.package_size, r.percentage, r.free_units, r.minimum, r.maximum, "
-	  "r.commitment "
-	  "FROM billing.prices AS r WHERE r.id = ANY ($1)",
-	  UUIDARRAYOID);
+QUERY(
+	load_prices,
+	"SELECT r.id, r.plan_id, r.add_on, r.customer_id, r.component, r.currency, r.\"interval\", "
+	"r.interval_count, r.metric, r.description, "
+	"coalesce(r.tax_behavior, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'tax_behavior')) "
+	"= 'inclusive', r.existing, r.effective_at, "
+	"r.model, r.amount, r.unit_amount, r.package_size, r.percentage, r.free_units, r.minimum, r.maximum, "
+	"r.commitment "
+	"FROM billing.prices AS r WHERE r.id = ANY ($1)",
+	UUIDARRAYOID);
 QUERY(load_tiers,
 	  "SELECT t.price_id, t.up_to, t.unit_amount, t.flat_amount FROM billing.price_tiers AS t "
 	  "WHERE t.price_id = ANY ($1) ORDER BY t.price_id, t.position",
@@ -233,11 +234,10 @@ prepare(ComponentPrice *price)
 	RatingStatus status = price_prepare(&price->rated);
 
 	if (status != RATING_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("price %s cannot be calculated with", uuid_text(price->id)),
-				 errdetail("%s", rating_reason(status)),
-				 errhint("Retire it, and make another one by billing.create_price().")));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("price %s cannot be calculated with", uuid_text(price->id)),
+						errdetail("%s", rating_reason(status)),
+						errhint("Retire it, and make another one by billing.create_price().")));
 }
 
 static void
@@ -429,13 +429,14 @@ static void
 component_is_not_sold(const char *component, const char *plan, const char *currency,
 					  const char *interval, int interval_count)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("component \"%s\" of plan \"%s\" has no price in %s for %d %s", component, plan,
-					currency, interval_count, interval),
-			 errhint("All that a subscription is billed for has one currency and interval: make the "
-					 "price by billing.create_price(component => '%s').",
-					 component)));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		 errmsg("component \"%s\" of plan \"%s\" has no price in %s for %d %s", component, plan,
+				currency, interval_count, interval),
+		 errhint("All that a subscription is billed for has one currency and interval: make the "
+				 "price by billing.create_price(component => '%s').",
+				 component)));
 }
 
 List *

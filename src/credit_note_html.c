@@ -150,7 +150,7 @@ put_lines(PrintPage *page, const PrintedNote *n)
 		{LABEL_DESCRIPTION}, {LABEL_PERIOD}, {LABEL_AMOUNT, true, true}};
 	int64 count = READ(load_lines, arg_uuid(n->id));
 
-	table_open(page, LABEL_LINES, columns, lengthof(columns));
+	page_table_open(page, LABEL_LINES, columns, lengthof(columns));
 	rows_open(page);
 	for (int64 row = 0; row < count; row++)
 	{
@@ -165,7 +165,7 @@ put_lines(PrintPage *page, const PrintedNote *n)
 		put_html(page, "</tr>\n");
 	}
 	rows_close(page);
-	table_close(page);
+	page_table_close(page);
 }
 
 /* By the tax lines of the invoice, which have names and percentages. */
@@ -197,7 +197,7 @@ put_summary(PrintPage *page, const PrintedNote *n)
 	if (n->to_refund > 0)
 		put_sum(page, "refund", LABEL_TO_REFUND, NULL, n->to_refund);
 	rows_close(page);
-	table_close(page);
+	page_table_close(page);
 	if (n->tax == 0 && !reason_told)
 		put_exemption(page, n->tax_exempt);
 }

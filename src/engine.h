@@ -93,7 +93,7 @@ typedef struct ComponentPrice
 	char *description; /* NULL: what the line says follows from plan and component */
 	bool one_time;
 	bool tax_inclusive;
-	char *existing;           /* stay, renewal, now: what becomes of subscriptions with older versions */
+	char *existing; /* stay, renewal, now: what becomes of subscriptions with older versions */
 	TimestampTz effective_at; /* from when on it is sold */
 	List *later;              /* PriceVersion, by effective_at: those that subscriptions move to */
 	RatedPrice rated;         /* prepared */
@@ -224,6 +224,9 @@ typedef struct InvoiceLine
 	int64 credited;
 	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
 
+	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
+	int64 credited_tax;        /* of credited */
+
 	/* Its row is there: on a stored draft, or waiting; one that waited and is on a draft now is moved. */
 	bool stored;
 } InvoiceLine;
@@ -292,6 +295,8 @@ typedef struct ScheduledChange
 	const Jsonb *terms;
 	const char *state; /* pending, done, canceled, failed */
 	const char *error_code;
+	const char *reason;   /* of a new one */
+	const bytea *comment; /* of a new one, sealed */
 	bool is_new;
 	bool changed;
 } ScheduledChange;
@@ -339,6 +344,8 @@ typedef struct BillingRun
 	HTAB *customer_ids;
 	HTAB *subscription_ids;
 	RunTaxes *taxes;
+	List *cut_lines;     /* InvoiceLine that are stored and were shortened */
+	List *dropped_lines; /* ids of stored ones that are no longer */
 } BillingRun;
 
 /* engine_load.c: loads and, unless it is a preview, locks (customers first).  skip_locked leaves out who is busy. */
@@ -412,6 +419,11 @@ extern void engine_begin_period(BillingRun *run, BilledSubscription *s, Timestam
 extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					  const BillingPeriod *period, LineKind kind);
 
+/* engine_bill.c: what a line is called, what a whole period costs before it is rounded, and how that is printed. */
+extern const char *item_description(const BilledSubscription *s, const BilledItem *item);
+extern MoneyFraction item_whole_price(const BilledItem *item);
+extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
+
 /* The parts of a rated quantity as lines. */
 extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					   MoneyFraction quantity, UsageRange period);
@@ -433,6 +445,71 @@ extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
 extern Proration engine_proration(const BilledSubscription *s);
 
 /* ------------------------------------------------------------------------
+ * engine_changes.c: items, now.
+ * ------------------------------------------------------------------------
+ */
+typedef enum ProrationBehavior
+{
+	PRORATION_WAITS,    /* create_prorations: lines for the next invoice */
+	PRORATION_INVOICED, /* always_invoice: an invoice of reason subscription_update */
+	PRORATION_NONE
+} ProrationBehavior;
+
+extern ProrationBehavior proration_behavior_named(const char *name);
+
+/* An item as it is to be; without a price it goes. */
+typedef struct ItemChange
+{
+	const char *component;
+	const ComponentPrice *price;
+	int64 quantity;
+} ItemChange;
+
+/*
+ * Changes items at a moment of the present period: credits what was billed for
+ * the rest of it, and bills the rest anew.  Another interval, or the first price
+ * above 0, begins a new period.  In a trial, and at the end of the period, items
+ * change and nothing else.
+ */
+extern void subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
+									  ProrationBehavior behavior, TimestampTz at);
+
+/* Gives back what was billed of all items for the time from then on; the lines wait. */
+extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* What was cut and dropped; part of run_write(), before lines are written. */
+extern void cut_lines_write(BillingRun *run);
+
+/* The item's price has a version that subscriptions move to at once, and its time has come. */
+extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
+								   TimestampTz at);
+
+/* engine_targets.c: what a change asks for, and as terms of a scheduled change. */
+typedef struct ChangeTerms
+{
+	const char *plan;
+	const pg_uuid_t *price;
+	int64 amount;   /* NO_AMOUNT: not named */
+	int64 quantity; /* 0: not named */
+	const Jsonb
+		*items; /* {"seats": 7}, {"seats": {"quantity": 7, "price": "..."}}, {"seats": null} */
+} ChangeTerms;
+
+/* ItemChange of what will differ; pending: what is planned already counts as done. Errors: 22023, JB005, JB008. */
+extern List *change_targets(const BilledSubscription *s, const ChangeTerms *terms,
+							const Jsonb *pending);
+extern Jsonb *changes_as_terms(const BilledSubscription *s, List *changes);
+extern List *changes_of_terms(const BilledSubscription *s, const Jsonb *terms);
+
+/*
+ * One item of a local subscription, in the transaction of the caller: what the
+ * add-ons of an organisation do.  price NULL: it goes.
+ */
+extern void subscription_set_item(const pg_uuid_t *subscription_id, const char *component,
+								  const pg_uuid_t *price, int64 quantity,
+								  ProrationBehavior behavior);
+
+/* ------------------------------------------------------------------------
  * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
  * time and in memory.  They leave next_due_at to engine_play().
  * ------------------------------------------------------------------------
@@ -450,6 +527,10 @@ extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 
 /* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
 extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* The item's price has a version that subscriptions move to at once, and its time has come. */
+extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
+								   TimestampTz at);
 
 /* Nobody paid: incomplete_expired, and its open invoice is voided. */
 extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
@@ -573,6 +654,9 @@ extern int credits_expire(void);
 /* For collection_money.c and dunning.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
 extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
+
+/* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
+extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);
 
 /* collection.c: how many days before its period a renewal has to be invoiced; 0: at its beginning. */
 extern int collection_lead_days(const BilledSubscription *s);

@@ -44,8 +44,8 @@ require_prorated(ProrationStatus status, const ComponentPrice *price)
  * Licensed
  * ------------------------------------------------------------------------
  */
-static const char *
-description_of(const BilledSubscription *s, const BilledItem *item)
+const char *
+item_description(const BilledSubscription *s, const BilledItem *item)
 {
 	if (item->price->description != NULL)
 		return item->price->description;
@@ -58,8 +58,8 @@ description_of(const BilledSubscription *s, const BilledItem *item)
  * What a whole period costs before it is rounded.  Where a minimum, a maximum
  * or a commitment decides it is that whole amount.
  */
-static MoneyFraction
-whole_price_of(const BilledItem *item)
+MoneyFraction
+item_whole_price(const BilledItem *item)
 {
 	MoneyFraction quantity = money_fraction_from_int(item->quantity);
 	MoneyFraction exact;
@@ -74,8 +74,8 @@ whole_price_of(const BilledItem *item)
 }
 
 /* What is printed as quantity times unit price: not where tiers have several. */
-static void
-say_quantity(InvoiceLine *line, const BilledItem *item)
+void
+line_say_quantity(InvoiceLine *line, const BilledItem *item)
 {
 	const RatedPrice *rated = &item->price->rated;
 
@@ -96,11 +96,11 @@ bill_once(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *it
 	require_rated(
 		price_amount(&item->price->rated, money_fraction_from_int(item->quantity), &amount),
 		item->price);
-	line = draft_add(draft, LINE_ONE_TIME, amount, description_of(s, item));
+	line = draft_add(draft, LINE_ONE_TIME, amount, item_description(s, item));
 	line->component = item->component;
 	line->price_id = item->price->id;
 	line->tax_inclusive = item->price->tax_inclusive;
-	say_quantity(line, item);
+	line_say_quantity(line, item);
 }
 
 void
@@ -117,14 +117,14 @@ bill_item(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *it
 		bill_once(draft, s, item);
 		return;
 	}
-	price = whole_price_of(item);
+	price = item_whole_price(item);
 	require_prorated(proration_amount(&how, price, &period->full, &period->billed, &amount),
 					 item->price);
-	line = draft_add(draft, kind, amount, description_of(s, item));
+	line = draft_add(draft, kind, amount, item_description(s, item));
 	line->component = item->component;
 	line->price_id = item->price->id;
 	line->tax_inclusive = item->price->tax_inclusive;
-	say_quantity(line, item);
+	line_say_quantity(line, item);
 	line->period_start = moment_of_unix(period->billed.start);
 	line->period_end = moment_of_unix(period->billed.end);
 	line->whole_start = moment_of_unix(period->full.start);

@@ -332,21 +332,26 @@ load_items(BillingRun *run, ArrayType *ids)
 #define LINE_COLUMN_COUNT 24
 
 /* What credits that were made already give back of the line, with the tax that was added to it. */
-#define CREDITED                                                                              \
-	"coalesce((SELECT -sum(r.amount + CASE WHEN r.tax_inclusive THEN 0 ELSE r.tax END) "      \
-	"FROM billing.invoice_lines AS r LEFT JOIN billing.invoices AS v ON v.id = r.invoice_id " \
-	"WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void'), 0)::bigint"
+#define CREDITED                                                                                       \
+	"CROSS JOIN LATERAL (SELECT "                                                                      \
+	"coalesce(-sum(r.amount + CASE WHEN r.tax_inclusive THEN 0 ELSE r.tax END), 0)::bigint AS gross, " \
+	"coalesce(-sum(r.tax), 0)::bigint AS tax, "                                                        \
+	"CASE WHEN sum(CASE r.kind WHEN 'proration_credit' THEN 1 ELSE -1 END) > 0 "                       \
+	"THEN max(r.period_start) FILTER (WHERE r.kind = 'proration_credit') END AS given_back_at "        \
+	"FROM billing.invoice_lines AS r LEFT JOIN billing.invoices AS v ON v.id = r.invoice_id "          \
+	"WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void') AS credited "
+#define CREDITED_COLUMNS "credited.gross, credited.tax, credited.given_back_at"
 
 QUERY(read_billed_lines,
 	  "SELECT " LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
-	  "i.amount_remaining, " CREDITED " FROM unnest($1, $2) AS u (id, now) "
+	  "i.amount_remaining, " CREDITED_COLUMNS " FROM unnest($1, $2) AS u (id, now) "
 	  "JOIN billing.invoice_lines AS l ON l.subscription_id = u.id AND l.period_end > u.now "
-	  "JOIN billing.invoices AS i ON i.id = l.invoice_id "
+	  "JOIN billing.invoices AS i ON i.id = l.invoice_id " CREDITED
 	  "WHERE l.whole_start IS NOT NULL AND l.kind <> 'proration_credit' AND i.status <> 'void' "
 	  "ORDER BY l.id",
 	  UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 QUERY(read_pending_lines,
-	  "SELECT " LINE_COLUMNS ", " CREDITED " FROM billing.invoice_lines AS l "
+	  "SELECT " LINE_COLUMNS ", " CREDITED_COLUMNS " FROM billing.invoice_lines AS l " CREDITED
 	  "WHERE l.invoice_id IS NULL AND l.subscription_id = ANY ($1) ORDER BY l.id",
 	  UUIDARRAYOID);
 
@@ -390,7 +395,8 @@ line_of_row(Rows rows, int64 row)
 	line->whole_end = rows_time(rows, row, 22);
 	line->whole_price = row_fraction(rows, row, 23, "whole_price");
 	line->reverses = rows_uuid(rows, row, 24);
-	line->own_tax = line->kind == LINE_PRORATION_CREDIT;
+	/* a credit, and a debit that takes one back */
+	line->own_tax = line->reverses != NULL;
 	line->stored = true;
 	return line;
 }
@@ -408,6 +414,15 @@ paid_of(const InvoiceLine *line, int64 total, int64 remaining)
 	if (money_ratio(whole, covered, total, &paid) != MONEY_OK)
 		elog(ERROR, "the part of a line that is paid does not fit");
 	return paid;
+}
+
+/* What of it was given back: three columns. */
+static void
+read_credited(InvoiceLine *line, Rows rows, int64 row, int column)
+{
+	line->credited = rows_int(rows, row, column);
+	line->credited_tax = rows_int(rows, row, column + 1);
+	line->given_back_at = rows_time(rows, row, column + 2);
 }
 
 static void
@@ -436,7 +451,7 @@ load_billed(BillingRun *run)
 		line->invoiced = !rows_bool(rows, i, LINE_COLUMN_COUNT + 1);
 		line->paid = paid_of(line, rows_int(rows, i, LINE_COLUMN_COUNT + 2),
 							 rows_int(rows, i, LINE_COLUMN_COUNT + 3));
-		line->credited = rows_int(rows, i, LINE_COLUMN_COUNT + 4);
+		read_credited(line, rows, i, LINE_COLUMN_COUNT + 4);
 		s->billed = lappend(s->billed, line);
 	}
 }
@@ -454,7 +469,7 @@ load_pending(BillingRun *run, ArrayType *ids)
 		BilledSubscription *s = run_subscription(run, line->subscription_id);
 
 		line->paid = paid_of(line, 0, 0);
-		line->credited = rows_int(rows, i, LINE_COLUMN_COUNT + 1);
+		read_credited(line, rows, i, LINE_COLUMN_COUNT + 1);
 		s->pending = lappend(s->pending, line);
 		if (line->whole_start != 0 && line->kind != LINE_PRORATION_CREDIT &&
 			line->period_end > s->customer->now)

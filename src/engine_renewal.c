@@ -289,13 +289,24 @@ end_trial(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	engine_begin_period(run, s, at, "subscription_cycle");
 }
 
-static void
-step_of_trial(BillingRun *run, BilledSubscription *s, TimestampTz at)
+/* ------------------------------------------------------------------------
+ * Prices that change at once
+ * ------------------------------------------------------------------------
+ */
+static BilledItem *
+item_with_new_version(const BilledSubscription *s, TimestampTz at)
 {
-	if (s->trial_notice_at == 0 && at < s->trial_end)
-		announce_trial_end(run, s, at);
-	else
-		end_trial(run, s, at);
+	ListCell *cell;
+
+	foreach (cell, s->items)
+	{
+		BilledItem *item = lfirst(cell);
+		TimestampTz moves_at = item->removed ? 0 : component_price_moves_at(item->price);
+
+		if (moves_at != 0 && moves_at <= at)
+			return item;
+	}
+	return NULL;
 }
 
 /* ------------------------------------------------------------------------
@@ -306,7 +317,8 @@ static void
 step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	ScheduledChange *change = change_due(s, at);
-	bool at_boundary = s->period_end == at && (is_status(s, "active") || is_status(s, "past_due"));
+	BilledItem *moving = item_with_new_version(s, at);
+	bool at_boundary = s->period_end <= at && (is_status(s, "active") || is_status(s, "past_due"));
 
 	if (is_status(s, "incomplete"))
 		engine_expire(run, s, at);
@@ -317,12 +329,17 @@ step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		engine_carry_out(run, s, change, at);
 		Assert(strcmp(change->state, "pending") != 0);
 	}
+	else if (is_status(s, "trialing") && s->trial_end <= at)
+		end_trial(run, s, at);
+	else if (moving != NULL)
+		engine_apply_successor(run, s, moving, at);
 	else if (is_status(s, "trialing"))
-		step_of_trial(run, s, at);
+		announce_trial_end(run, s, at);
 	else if (is_status(s, "paused"))
 		engine_resume(run, s, at);
 	else
-		renew(run, s, at);
+		elog(ERROR, "nothing is due for subscription %s at %s", uuid_text(s->id),
+			 timestamptz_to_str(at));
 }
 
 void

@@ -169,6 +169,23 @@ next_change(const BilledSubscription *s)
 	return due;
 }
 
+/* A later version of a price that subscriptions move to at once. */
+static TimestampTz
+next_version(const BilledSubscription *s)
+{
+	TimestampTz due = 0;
+	ListCell *cell;
+
+	foreach (cell, s->items)
+	{
+		const BilledItem *item = lfirst(cell);
+
+		if (!item->removed)
+			due = sooner(due, component_price_moves_at(item->price));
+	}
+	return due;
+}
+
 static TimestampTz
 trial_notice_due(const BilledSubscription *s)
 {
@@ -185,10 +202,11 @@ engine_next_due(const BilledSubscription *s)
 	if (is_status(s, "incomplete"))
 		return s->incomplete_until;
 	if (is_status(s, "trialing"))
-		return sooner(sooner(trial_notice_due(s), s->trial_end), next_change(s));
+		return sooner(sooner(trial_notice_due(s), s->trial_end),
+					  sooner(next_change(s), next_version(s)));
 	if (is_status(s, "paused"))
 		return sooner(s->resumes_at, next_change(s));
 	if (is_status(s, "unpaid"))
 		return next_change(s);
-	return sooner(s->period_end, next_change(s));
+	return sooner(s->period_end, sooner(next_change(s), next_version(s)));
 }

@@ -53,3 +53,9 @@ WEAK void
 credits_write(BillingRun *r)
 {
 }
+
+WEAK void
+engine_apply_successor(BillingRun *r, BilledSubscription *s, BilledItem *i, TimestampTz at)
+{
+	MISSING("engine_apply_successor");
+}

@@ -174,7 +174,7 @@ QUERY(
 	"incomplete_until = u.incomplete_until, usage_from = u.usage_from, next_due_at = u.next_due_at, "
 	"billing_anchor = u.billing_anchor, schedule_start = u.schedule_start, "
 	"collection_method = u.collection_method, days_until_due = u.days_until_due, "
-	"trial_end_behavior = u.trial_end_behavior, updated_at = now() "
+	"trial_end_behavior = u.trial_end_behavior, due_failures = 0, due_error = NULL, updated_at = now() "
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
 	"$19, $20, $21, $22, $23, $24, $25, $26, $27) AS u (" CHANGING_NAMES ") WHERE s.id = u.id",
 	CHANGING_TYPES);
@@ -317,13 +317,13 @@ forget_removed_items(BilledSubscription *s)
 QUERY(
 	insert_changes,
 	"INSERT INTO billing.scheduled_changes (id, subscription_id, organization_id, kind, due_at, effective_at, terms, "
-	"state, error_code, finished_at) "
+	"state, error_code, reason, comment, finished_at) "
 	"SELECT u.id, u.subscription_id, u.organization_id, u.kind, u.due_at, u.due_at, u.terms, u.state, u.error_code, "
-	"CASE WHEN u.state <> 'pending' THEN now() END "
-	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) "
-	"AS u (id, subscription_id, organization_id, kind, due_at, terms, state, error_code)",
+	"u.reason, u.comment, CASE WHEN u.state <> 'pending' THEN now() END "
+	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+	"AS u (id, subscription_id, organization_id, kind, due_at, terms, state, error_code, reason, comment)",
 	UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID);
+	TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID);
 QUERY(
 	update_changes,
 	"UPDATE billing.scheduled_changes AS c SET due_at = u.due_at, effective_at = u.due_at, terms = u.terms, "
@@ -333,16 +333,25 @@ QUERY(
 
 typedef struct ChangeColumns
 {
-	Column id, subscription_id, organization_id, kind, due_at, terms, state, error_code;
+	Column id, subscription_id, organization_id, kind, due_at, terms, state, error_code, reason,
+		comment;
 	int count;
 } ChangeColumns;
 
 static ChangeColumns
 change_columns(int count)
 {
-	return (ChangeColumns){COLUMN_UUID(count), COLUMN_UUID(count), COLUMN_TEXT(count),
-						   COLUMN_TEXT(count), COLUMN_TIME(count), COLUMN_JSON(count),
-						   COLUMN_TEXT(count), COLUMN_TEXT(count), 0};
+	return (ChangeColumns){COLUMN_UUID(count),
+						   COLUMN_UUID(count),
+						   COLUMN_TEXT(count),
+						   COLUMN_TEXT(count),
+						   COLUMN_TIME(count),
+						   COLUMN_JSON(count),
+						   COLUMN_TEXT(count),
+						   COLUMN_TEXT(count),
+						   COLUMN_TEXT(count),
+						   COLUMN_BYTES(count),
+						   0};
 }
 
 static void
@@ -358,6 +367,8 @@ put_change(ChangeColumns *c, const BilledSubscription *s, const ScheduledChange 
 	column_pointer(&c->terms, row, change->terms);
 	column_text(&c->state, row, change->state);
 	column_text(&c->error_code, row, change->error_code);
+	column_text(&c->reason, row, change->reason);
+	column_pointer(&c->comment, row, change->comment);
 }
 
 /* Those that are over first: there is one pending change of each kind at a time. */
@@ -401,7 +412,8 @@ write_changes(BillingRun *run)
 			column_arg(&fresh.subscription_id, fresh.count),
 			column_arg(&fresh.organization_id, fresh.count), column_arg(&fresh.kind, fresh.count),
 			column_arg(&fresh.due_at, fresh.count), column_arg(&fresh.terms, fresh.count),
-			column_arg(&fresh.state, fresh.count), column_arg(&fresh.error_code, fresh.count));
+			column_arg(&fresh.state, fresh.count), column_arg(&fresh.error_code, fresh.count),
+			column_arg(&fresh.reason, fresh.count), column_arg(&fresh.comment, fresh.count));
 }
 
 static void
@@ -619,6 +631,7 @@ run_write(BillingRun *run)
 	write_changed_subscriptions(run);
 	write_items(run);
 	write_changes(run);
+	cut_lines_write(run);
 	write_pending_lines(run);
 	drafts_write(run);
 	coupons_write(run);

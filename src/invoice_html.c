@@ -259,7 +259,7 @@ put_lines(PrintPage *page, const PrintedInvoice *i)
 
 	(void) READ(count_groups, arg_uuid(i->id));
 	several = row_int(0, 1) > 1;
-	table_open(page, LABEL_LINES, columns, lengthof(columns));
+	page_table_open(page, LABEL_LINES, columns, lengthof(columns));
 	for (size_t g = 0; g < lengthof(groups); g++)
 	{
 		int64 count = READ(group_lines, arg_uuid(i->id), arg_text(groups[g].kinds));
@@ -278,7 +278,7 @@ put_lines(PrintPage *page, const PrintedInvoice *i)
 			put_line(page, rows, row);
 		rows_close(page);
 	}
-	table_close(page);
+	page_table_close(page);
 }
 
 /* ---- summary ---- */
@@ -335,7 +335,7 @@ put_summary(PrintPage *page, const PrintedInvoice *i)
 		put_sum(page, "remaining strong", LABEL_REMAINING, NULL, i->amount_remaining);
 	}
 	rows_close(page);
-	table_close(page);
+	page_table_close(page);
 	if (i->tax == 0 && !reason_told)
 		put_exemption(page, i->tax_exempt);
 }
@@ -394,7 +394,7 @@ put_payments(PrintPage *page, const PrintedInvoice *i)
 
 	if (count == 0 && i->paid_outside == NULL)
 		return;
-	table_open(page, LABEL_PAYMENTS, columns, lengthof(columns));
+	page_table_open(page, LABEL_PAYMENTS, columns, lengthof(columns));
 	rows_open(page);
 	for (int64 row = 0; row < count; row++)
 	{
@@ -404,7 +404,7 @@ put_payments(PrintPage *page, const PrintedInvoice *i)
 	if (i->paid_outside != NULL)
 		put_payment_outside(page, i, Max(outside, 0));
 	rows_close(page);
-	table_close(page);
+	page_table_close(page);
 }
 
 QUERY(
@@ -421,7 +421,7 @@ put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 
 	if (count == 0)
 		return;
-	table_open(page, LABEL_CREDIT_NOTES, columns, lengthof(columns));
+	page_table_open(page, LABEL_CREDIT_NOTES, columns, lengthof(columns));
 	rows_open(page);
 	for (int64 row = 0; row < count; row++)
 	{
@@ -436,7 +436,7 @@ put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 		put_html(page, "</td></tr>\n");
 	}
 	rows_close(page);
-	table_close(page);
+	page_table_close(page);
 }
 
 /* ---- the page ---- */

@@ -388,7 +388,7 @@ put_party(PrintPage *page, Label label, const Jsonb *party)
 /* ---- tables ---- */
 
 void
-table_open(PrintPage *page, Label caption, const Column *columns, int count)
+page_table_open(PrintPage *page, Label caption, const Column *columns, int count)
 {
 	put_html(page, "<table>\n<caption>");
 	put_label(page, caption);
@@ -415,7 +415,7 @@ sums_open(PrintPage *page)
 }
 
 void
-table_close(PrintPage *page)
+page_table_close(PrintPage *page)
 {
 	put_html(page, "</table>\n");
 }

@@ -164,8 +164,8 @@ typedef struct Column
 	bool in_currency; /* its code is in the head */
 } Column;
 
-extern void table_open(PrintPage *page, Label caption, const Column *columns, int count);
-extern void table_close(PrintPage *page);
+extern void page_table_open(PrintPage *page, Label caption, const Column *columns, int count);
+extern void page_table_close(PrintPage *page);
 extern void sums_open(PrintPage *page);
 extern void rows_open(PrintPage *page); /* a group of rows */
 extern void rows_close(PrintPage *page);

@@ -101,6 +101,9 @@ typedef struct Price
 	char *currency;
 	char *interval;
 	int interval_count;
+	char *model;
+	bool plain;  /* amount times quantity in each interval says all of it */
+	bool agreed; /* with one customer */
 } Price;
 
 /* The plan's offer: plan by code (JB005), price by id, by amount (custom), or the default in the currency. */
@@ -115,6 +118,9 @@ typedef struct PriceChoice
 } PriceChoice;
 extern Price *price_choose(const PriceChoice *choice);
 extern Price *price_load(const pg_uuid_t *id);
+
+/* Is nothing ever due by it? */
+extern bool price_is_free(const Price *price);
 
 /*
  * The price must exist at this account: enqueues product and price if needed

@@ -323,7 +323,7 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 	JsonBuilder b;
 
 	refuse_unpaid(s);
-	if (price == NULL || price->amount == 0)
+	if (price == NULL || price_is_free(price))
 	{
 		subscription_refuse_dates_of_free(terms->trial_end, terms->cancel_at);
 		RUN(change_free, arg_uuid(s->id), price == NULL ? arg_null() : arg_uuid(price->plan_id),

@@ -72,4 +72,54 @@ extern void subscription_check_cancel_at(const char *organization_id, TimestampT
 /* JB004: no provider keeps the dates of what costs nothing. */
 extern void subscription_refuse_dates_of_free(TimestampTz trial_end, TimestampTz cancel_at);
 
+/* subscribe.c, engine_start.c */
+
+/* An integer that the call leaves out; no value that a caller could mean. */
+#define SUBSCRIBE_NOT_NAMED PG_INT32_MIN
+
+typedef struct SubscribeTerms
+{
+	const char *plan;
+	const char *payment_method;
+	int trial_days; /* SUBSCRIBE_NOT_NAMED: the plan's, once */
+	int64 quantity;
+	const char *currency;
+	const pg_uuid_t *price;
+	int64 amount; /* NO_AMOUNT: not named */
+	const char *interval;
+	const char *collection_method;
+	int days_until_due; /* SUBSCRIBE_NOT_NAMED: none */
+	TimestampTz cancel_at;
+	const char *trial_end_behavior;
+	int off_session; /* SUBSCRIBE_NOT_NAMED: the provider decides */
+	const char *coupon;
+	int automatic_tax;          /* SUBSCRIBE_NOT_NAMED: the provider decides */
+	TimestampTz billing_anchor; /* 0: now */
+	const char *success_url;    /* a checkout may take its place */
+	const char *cancel_url;
+	const Jsonb *metadata;
+} SubscribeTerms;
+
+extern Price *subscribe_price(const SubscribeTerms *terms, const Customer *customer);
+
+/* As named; else the plan's, once per organisation and group. */
+extern int subscribe_trial_days(const SubscribeTerms *terms, const Customer *customer,
+								const Price *price);
+
+/* 22023: a price that is paid once. */
+extern void subscribe_refuse_one_time(const Price *price);
+
+/* JB008 when the organisation has a live one in the group; one that gives way, or NULL. */
+extern Subscription *subscription_in_the_way(const Customer *customer, const Price *price);
+
+/* engine_start.c: a subscription that our engine bills. */
+extern pg_uuid_t *engine_subscribe(const SubscribeTerms *terms, const Customer *customer,
+								   const Account *account);
+
+/*
+ * One of ours that waits for its first payment ends, and its invoice is voided;
+ * false: it is not ours.  JB008 while it is being paid.
+ */
+extern bool engine_give_way(const pg_uuid_t *subscription_id);
+
 #endif /* JANUA_SUBSCRIPTIONS_H */
