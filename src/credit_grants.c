@@ -50,13 +50,6 @@ QUERY(
 	UUIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 
-static void
-column_text(Column *column, int row, const char *value)
-{
-	column->nulls[row] = value == NULL;
-	column->values[row] = value == NULL ? (Datum) 0 : CStringGetTextDatum(value);
-}
-
 int64
 balance_entries_write(const BalanceEntry *entries, int count)
 {
