@@ -65,7 +65,8 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_finalize_invoice';
 COMMENT ON FUNCTION billing.finalize_invoice(uuid) IS
-	'Makes a draft final: it is open then and can be paid. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
+	'Makes a draft final: it is open then and can be paid. One of our own gets its number from the worker after the commit, and does not '
+	'wait for late usage any more. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
 
 CREATE FUNCTION billing.pay_invoice(invoice_id uuid, payment_method_id uuid DEFAULT NULL, method text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
@@ -81,7 +82,8 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_void_invoice';
 COMMENT ON FUNCTION billing.void_invoice(uuid) IS
-	'Voids an invoice of which nothing is paid; it keeps its number. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
+	'Voids an invoice of which nothing is paid; it keeps its number. One of our own gives back the credit and balance that it used, and a '
+	'draft may be voided, too; usage that it billed stays billed. Errors: JB005 unknown invoice, JB010 it is being paid, JB008 its state does not allow it, JB004 not supported by the provider.';
 
 CREATE FUNCTION billing.send_invoice(invoice_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER

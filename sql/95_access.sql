@@ -266,7 +266,7 @@ FROM (VALUES
 	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods refresh_payment_methods '
 	 'subscribe update_subscription cancel_subscription pause_subscription resume_subscription retry_payment client_config '
 	 'list_scheduled_changes cancel_scheduled_change '
-	 'get_subscription list_subscriptions get_invoice list_invoices invoice_links refresh_invoices fetch_invoice_document '
+	 'get_subscription list_subscriptions get_invoice list_invoices invoice_lines_of create_invoice invoice_links refresh_invoices fetch_invoice_document '
 	 'create_checkout_session expire_checkout_session refresh_checkout_session get_checkout_session '
 	 'list_checkout_sessions '
 	 'create_payment_link cancel_payment_link list_payment_links create_portal_session '
@@ -291,7 +291,7 @@ FROM (VALUES
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
 	 'configure_provider adopt_database create_add_on create_plan create_price create_meter set_plan_feature link_price import_plans '
-	 'set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
+	 'set_seller set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -303,7 +303,7 @@ FROM (VALUES
 	('{app,report}', 'routing_rules optional_methods'),
 	('{report}', 'webhook_endpoints provider_circuits'),
 	('{report}', 'ledger ledger_accounts ledger_entries ledger_balances ledger_revenue ledger_sides ledger_imbalance ledger_provider_differences'),
-	('{app,report}', 'usage_top'),
+	('{app,report}', 'usage_top sellers invoice_series'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements usage_subscriptions events outbox_status webhook_status '
 	 'subscriptions access_rules organization_add_ons'),
@@ -311,7 +311,7 @@ FROM (VALUES
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices price_tiers plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
 	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
-	 'subscription_items invoice_lines dunning_attempts invoice_payments usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
+	 'subscription_items invoice_lines dunning_attempts invoice_payments usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details invoice_line_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules decline_rules attempt_limits')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)

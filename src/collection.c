@@ -33,7 +33,7 @@ QUERY(
 	load_invoice,
 	"SELECT i.id, i.customer_id, i.organization_id, i.subscription_id, i.provider, i.account, i.status, i.number, "
 	"i.currency, i.amount_paid, i.amount_remaining, i.collection_method, i.billing_reason, s.collect_by, i.issued_at, i.due_at, "
-	"i.period_start, i.next_attempt_at, s.status, s.payment_method_id, i.error_code = 'overdue' FROM billing.invoices AS i "
+	"i.period_start, i.next_attempt_at, s.status, s.payment_method_id, i.error_code = 'overdue', s.metadata FROM billing.invoices AS i "
 	"LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id WHERE i.id = $1 AND i.managed_by = 'local'",
 	UUIDOID);
 
@@ -66,6 +66,7 @@ own_invoice_load(const pg_uuid_t *id)
 	i->subscription_status = row_text(0, 19);
 	i->subscription_method = row_uuid(0, 20);
 	i->overdue = row_bool(0, 21);
+	i->metadata = row_json(0, 22);
 	i->now = clock_now(i->organization_id);
 	return i;
 }
@@ -260,6 +261,7 @@ start_with(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const ChargeW
 		.payment_method_id = with->method_id,
 		.method = with->reference,
 		.expires_at = until,
+		.metadata = invoice->metadata,
 		.provider = with->provider,
 		.account = with->account,
 	};
@@ -483,13 +485,15 @@ collection_pass(void)
 
 /* ---- a new method ---- */
 
+/* One that was tried is not new, however often it is told. */
 QUERY(
 	waiting_for_method,
-	"SELECT i.id FROM billing.invoices AS i WHERE i.customer_id = $1 AND i.managed_by = 'local' AND i.status = 'open' "
+	"SELECT i.id FROM billing.payment_methods AS m JOIN billing.invoices AS i ON i.customer_id = m.customer_id "
+	"WHERE m.customer_id = $1 AND m.is_default AND m.state = 'attached' AND i.managed_by = 'local' AND i.status = 'open' "
 	"AND i.collection_method = 'charge_automatically' "
 	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'failed') "
 	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id "
-	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method'))) ORDER BY i.issued_at, i.id",
+	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method') OR a.payment_method_id = m.id)) ORDER BY i.issued_at, i.id",
 	UUIDOID);
 
 void

@@ -37,8 +37,9 @@ typedef struct OwnInvoice
 	TimestampTz next_attempt_at;    /* 0: nothing is planned */
 	char *subscription_status;      /* NULL: it has none */
 	pg_uuid_t *subscription_method; /* NULL: the customer's default one */
-	bool overdue;                   /* its due date has been dealt with */
-	TimestampTz now;                /* by the organisation's clock */
+	Jsonb *metadata; /* of the subscription: its payments carry it; NULL: it has none */
+	bool overdue;    /* its due date has been dealt with */
+	TimestampTz now; /* by the organisation's clock */
 } OwnInvoice;
 
 /* NULL unless it is an invoice of ours. */

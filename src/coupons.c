@@ -243,9 +243,8 @@ insert_rows(const AppliedRow *rows, int count)
 		column_pointer(&coupon_id, i, a->coupon->id);
 		column_pointer(&customer_id, i, rows[i].customer->id);
 		column_pointer(&subscription_id, i, a->subscription_id);
-		applied_at.values[i] = TimestampTzGetDatum(a->applied_at);
-		ends_at.values[i] = TimestampTzGetDatum(a->ends_at);
-		ends_at.nulls[i] = a->ends_at == 0;
+		column_time(&applied_at, i, a->applied_at);
+		column_time(&ends_at, i, a->ends_at);
 		uses.values[i] = Int64GetDatum(a->new_uses);
 		used_up.values[i] = Int64GetDatum(a->used_up);
 	}

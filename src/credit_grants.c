@@ -71,7 +71,7 @@ balance_entries_write(const BalanceEntry *entries, int count)
 		column_text(&note, i, entries[i].note);
 		column_text(&source_type, i, entries[i].source_type);
 		column_pointer(&source_id, i, entries[i].source_id);
-		occurred_at.values[i] = TimestampTzGetDatum(entries[i].occurred_at);
+		column_time(&occurred_at, i, entries[i].occurred_at);
 	}
 	if (RUN(insert_entries, column_arg(&customer_id, count), column_arg(&currency, count),
 			column_arg(&amount, count), column_arg(&reason, count), column_arg(&note, count),

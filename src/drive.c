@@ -134,7 +134,6 @@ drive_pass(PassKind kind)
 		housekeeping_pass();
 		reservations_keep();
 		work += scheduled_changes_run();
-		work += collection_pass();
 	}
 	work += usage_rollup(kind == PASS_EVERYTHING);
 	if (kind == PASS_EVERYTHING)

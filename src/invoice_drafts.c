@@ -178,7 +178,6 @@ completion_begin(BillingRun *run, InvoiceDraft *draft)
 		const InvoiceLine *line = list_nth(draft->lines, i);
 
 		a->lines[i].amount = line->amount;
-		a->lines[i].takes_part = line->discountable;
 		a->lines[i].has_own_tax = line->own_tax;
 		a->lines[i].tax = line->own_tax ? line->tax : 0;
 		a->lines[i].tax_rate = line->untaxed ? NO_TAX_RATE : tax_of_line(c.taxes, draft, line);
@@ -210,24 +209,40 @@ tell_lines(const Completion *c)
 	}
 }
 
-/* A line for each coupon that took something; the coupons that did. */
-static List *
-add_discounts(const Completion *c)
+/* Coupon after coupon, each off what the ones before have left of its lines. */
+static void
+take_coupons(Completion *c)
 {
-	List *taken = NIL;
 	ListCell *cell;
 
 	foreach (cell, c->coupons)
 	{
 		DraftCoupon *coupon = lfirst(cell);
 
-		if (coupon->taken == 0)
-			continue;
-		draft_add(c->draft, LINE_DISCOUNT, -coupon->taken, coupon->name)->coupon_id =
-			coupon->coupon_id;
-		taken = lappend(taken, coupon);
+		for (int i = 0; i < c->allocation.line_count; i++)
+		{
+			const InvoiceLine *line = list_nth(c->draft->lines, i);
+
+			c->allocation.lines[i].takes_part = line->discountable &&
+												coupon_takes_line(coupon, c->draft, line);
+		}
+		require_ok(allocate_discount(&c->allocation, &coupon->terms, &coupon->taken), c->draft);
 	}
-	return taken;
+}
+
+static void
+add_discounts(const Completion *c)
+{
+	ListCell *cell;
+
+	foreach (cell, c->coupons)
+	{
+		DraftCoupon *coupon = lfirst(cell);
+
+		if (coupon->taken != 0)
+			draft_add(c->draft, LINE_DISCOUNT, -coupon->taken, coupon->name)->coupon_id =
+				coupon->coupon_id;
+	}
 }
 
 static bool
@@ -258,7 +273,9 @@ add_taxes(const Completion *c)
 		if (!rate_is_used(c, i))
 			continue;
 		line = draft_add(c->draft, LINE_TAX, rate->behavior == TAX_EXCLUSIVE ? rate->tax : 0,
-						 tax->note != NULL ? psprintf("%s: %s", tax->name, tax->note) : tax->name);
+						 tax->note == NULL      ? tax->name
+						 : tax->name[0] == '\0' ? tax->note
+												: psprintf("%s: %s", tax->name, tax->note));
 		line->tax = rate->tax;
 		line->tax_rate_id = tax->tax_rate_id;
 		line->tax_inclusive = rate->behavior == TAX_INCLUSIVE;
@@ -306,8 +323,6 @@ void
 draft_complete(BillingRun *run, InvoiceDraft *draft)
 {
 	Completion c;
-	List *taken;
-	ListCell *cell;
 
 	if (draft->is_final)
 		elog(ERROR, "invoice \"%s\" is complete already", uuid_text(draft->id));
@@ -320,21 +335,15 @@ draft_complete(BillingRun *run, InvoiceDraft *draft)
 		return;
 	}
 	c = completion_begin(run, draft);
-	foreach (cell, c.coupons)
-	{
-		DraftCoupon *coupon = lfirst(cell);
-
-		require_ok(allocate_discount(&c.allocation, &coupon->terms, &coupon->taken), draft);
-	}
+	take_coupons(&c);
 	require_ok(allocate_tax(&c.allocation), draft);
 	require_ok(allocation_totals(&c.allocation, &draft->totals), draft);
 	tell_lines(&c);
-	taken = add_discounts(&c);
+	add_discounts(&c);
 	add_taxes(&c);
+	coupons_taken(draft, c.coupons);
 	credits_settle(run, draft, draft->totals.total);
 	check_sums(draft);
-	if (!run->preview && taken != NIL)
-		coupons_taken(draft, taken);
 	draft->is_final = true;
 	draft->changed = true;
 }

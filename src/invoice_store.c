@@ -180,10 +180,36 @@ invoice_columns(int count)
 	};
 }
 
+/* What can be said before completion: what there is so far, without discount and tax. */
+static AllocationTotals
+totals_so_far(const InvoiceDraft *draft)
+{
+	AllocationTotals totals = {0};
+	ListCell *cell;
+
+	foreach (cell, draft->lines)
+	{
+		const InvoiceLine *line = lfirst(cell);
+
+		if (money_add(totals.subtotal, line->amount, &totals.subtotal) != MONEY_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					 errmsg("the total of invoice \"%s\" is too large", uuid_text(draft->id)),
+					 errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX)));
+	}
+	totals.total = totals.subtotal;
+	return totals;
+}
+
 /* What completion changes. */
 static void
-put_sums(InvoiceColumns *c, int row, const InvoiceDraft *draft)
+put_sums(InvoiceColumns *c, int row, InvoiceDraft *draft)
 {
+	if (!draft->is_final)
+	{
+		draft->totals = totals_so_far(draft);
+		draft->due = Max(draft->totals.total, 0);
+	}
 	column_pointer(&c->id, row, draft->id);
 	put_int(&c->subtotal, row, draft->totals.subtotal);
 	put_int(&c->discount, row, draft->totals.discount);
@@ -198,7 +224,7 @@ put_sums(InvoiceColumns *c, int row, const InvoiceDraft *draft)
 }
 
 static void
-put_invoice(InvoiceColumns *c, int row, const InvoiceDraft *draft)
+put_invoice(InvoiceColumns *c, int row, InvoiceDraft *draft)
 {
 	put_sums(c, row, draft);
 	column_pointer(&c->customer_id, row, draft->customer->id);

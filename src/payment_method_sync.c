@@ -372,5 +372,8 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 					 "payment_method", id, method.organization_id, method.state, state);
 	if (told->is_default)
 		make_default(method.customer_id, id);
+	/* its customer may have been told before it */
+	if (strcmp(method.state, state) != 0)
+		collection_method_arrived(method.customer_id);
 	return SNAPSHOT_APPLIED;
 }

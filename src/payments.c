@@ -512,6 +512,7 @@ payment_intent_for_invoice(const Customer *customer, const InvoiceCharge *charge
 		.expires_at = charge->expires_at,
 		.description = charge->description,
 		.invoice_id = charge->invoice_id,
+		.metadata = charge->metadata,
 		.provider = charge->provider,
 		.account = charge->account,
 	};

@@ -66,6 +66,7 @@ typedef struct InvoiceCharge
 	const pg_uuid_t *payment_method_id;
 	const char *method;     /* oxxo, spei; NULL: the method is charged */
 	TimestampTz expires_at; /* of a reference */
+	const Jsonb *metadata;
 	const char *provider;
 	const char *account;
 } InvoiceCharge;
