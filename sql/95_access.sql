@@ -55,6 +55,7 @@ BEGIN
 									 'refunds', 'disputes', 'ledger', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
 									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
 									 'idempotency_keys',
+									 'applied_coupons', 'customer_balances', 'customer_balance_entries', 'credit_grants', 'credit_grant_entries',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
@@ -275,6 +276,7 @@ FROM (VALUES
 	 'get_payment_intent list_payment_intents create_setup_intent cancel_setup_intent get_setup_intent list_setup_intents '
 	 'create_refund cancel_refund get_refund list_refunds '
 	 'get_dispute list_disputes submit_dispute_evidence accept_dispute fetch_disputes refresh '
+	 'apply_coupon remove_coupon list_coupons adjust_balance grant_credit void_credit_grant '
 	 'set_override set_add_on record_usage record_usage_batch skipped_usage void_usage correct_usage close_usage_period '
 	 'consume reserve_usage commit_reservation release_reservation await run_worker attach_organizations detach_organizations organization_changed '
 	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle '
@@ -283,14 +285,14 @@ FROM (VALUES
 	('{app,report,tenant}', 'has_feature feature_limit feature_value'),
 	('{app,report,tenant}', 'usage_summary usage_quantity usage_by_dimension usage_series usage_report_of usage_tail_start in_usage_tail'),
 	('{app,report}', 'check_quota preview_usage_period late_usage now database_binding'),
-	('{app,report}', 'select_provider provider_capabilities check_provider'),
+	('{app,report}', 'select_provider provider_capabilities check_provider credit_balance'),
 	('{app,report}', 'usage_hour_range forwarded_quantity'),
 	('{}', 'forward_usage stop_forwarding'),
 	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret revoke_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
-	 'configure_provider adopt_database create_add_on create_plan create_price create_meter set_plan_feature link_price import_plans '
+	 'configure_provider adopt_database create_add_on create_plan create_price create_coupon set_tax_rate create_meter set_plan_feature link_price import_plans '
 	 'set_seller set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)
@@ -307,6 +309,8 @@ FROM (VALUES
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements usage_subscriptions events outbox_status webhook_status '
 	 'subscriptions access_rules organization_add_ons'),
+	('{app,report}', 'coupons tax_rates'),
+	('{app,report,tenant}', 'applied_coupons customer_balances credit_grants credit_grant_entries'),
 	('{app,report}', 'usage_late usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices price_tiers plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
@@ -326,6 +330,13 @@ INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VAL
 	 '{id,organization_id,provider,account,livemode,country,currency,locale,timezone,tax_exempt,needs_data,deleted_at,created_at,updated_at}'),
 	('report', 'table', 'payment_methods', 'SELECT',
 	 '{id,customer_id,provider,account,livemode,state,is_default,type,brand,exp_month,exp_year,wallet,error_code,created_at,updated_at}'),
+	-- what a person wrote is not for everybody
+	('app', 'table', 'customer_balance_entries', 'SELECT', NULL),
+	('report', 'table', 'customer_balance_entries', 'SELECT',
+	 '{id,customer_id,organization_id,currency,amount,balance_after,reason,source_type,source_id,occurred_at,created_at}'),
+	('tenant', 'table', 'customer_balance_entries', 'SELECT',
+	 '{id,customer_id,organization_id,currency,amount,balance_after,reason,source_type,source_id,occurred_at,created_at}'),
+	('admin', 'table', 'coupons', 'UPDATE', '{name,redeem_by,max_redemptions,retired_at,metadata}'),
 	('report', 'table', 'feature_overrides', 'SELECT', '{organization_id,feature,value,until,created_at}'),
 	-- what their views show of tables that are not theirs
 	('tenant', 'table', 'currencies', 'SELECT', '{code,exponent}'),
