@@ -261,10 +261,14 @@ static const EmbeddedProvider embedded = {
 	.sign = sign,
 };
 
+/* As at the providers that it plays; BILLING_NONE leaves billing to our own engine unless the call names it. */
+#define BILLING_BY_DEFAULT BILLING_FULL
+
 static const Provider sandbox = {
 	.name = "sandbox",
 	.idempotency_window = IDEMPOTENCY_WINDOW,
 	.catalogue = CATALOGUE_NONE,
+	.billing = BILLING_BY_DEFAULT,
 	.embedded = &embedded,
 	.supports = sandbox_supports,
 	.missing = sandbox_missing,

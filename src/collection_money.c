@@ -22,7 +22,8 @@
 /* ---- what is paid ---- */
 
 /*
- * An invoice that was voided has nothing to be paid.  Money in another currency
+ * An invoice that was voided has nothing to be paid.  A part of a payment may have
+ * come while the rest is waited for.  Money in another currency
  * than was asked for pays nothing: it is balance in its own.
  */
 QUERY(
@@ -31,7 +32,7 @@ QUERY(
 	"ELSE greatest(i.amount_due - i.amount_credited - i.paid_elsewhere, 0) END AS cap FROM billing.invoices AS i WHERE i.id = $1), "
 	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, "
 	"greatest(p.amount_received - p.amount_refunded, 0) AS net FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id "
-	"WHERE p.status IN ('succeeded', 'partially_refunded', 'refunded')), "
+	"WHERE p.amount_received > 0), "
 	"o AS (SELECT n.*, CASE WHEN n.fits THEN greatest(n.cap - coalesce(sum(n.net) FILTER (WHERE n.fits) OVER "
 	"(ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0), 0) ELSE 0 END AS room FROM n) "
 	"SELECT o.id, o.currency, least(o.net, o.room)::bigint, (o.net - least(o.net, o.room))::bigint, coalesce(k.credited, 0) "
@@ -86,6 +87,23 @@ QUERY(
 	"WHERE n.id = $1) AS s WHERE i.id = s.id AND (i.amount_paid <> s.paid OR i.status <> s.status) RETURNING s.before, i.status",
 	UUIDOID, TIMESTAMPTZOID);
 
+QUERY(
+	not_wanted,
+	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND status = 'requires_action' ORDER BY id",
+	UUIDOID);
+
+/* So that a reference is not paid to once more.  Who does it all the same has a balance. */
+static void
+call_off_others(const pg_uuid_t *invoice_id)
+{
+	Rows rows;
+
+	RUN(not_wanted, arg_uuid(invoice_id));
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+		payment_intent_call_off(rows_uuid(rows, i, 1));
+}
+
 void
 invoice_payment_changed(const pg_uuid_t *invoice_id)
 {
@@ -116,6 +134,7 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 	{
 		event_record("invoice.paid", "invoice", invoice_id, invoice->organization_id, before,
 					 after);
+		call_off_others(invoice_id);
 		engine_invoice_paid(invoice_id);
 	}
 }
@@ -210,15 +229,12 @@ collection_payment_changed(const pg_uuid_t *payment_intent_id)
 	if (!row_bool(0, 3))
 		return;
 	invoice = own_invoice_load(invoice_id);
-	if (payment_arrived(status))
-	{
-		if (attempt_id != NULL)
-			RUN(attempt_succeeded, arg_uuid(attempt_id), arg_time(invoice->now));
-		invoice_payment_changed(invoice_id);
-	}
-	else if (is_over(status))
-		(void) dunning_catch_up(invoice);
-	else
+	if (payment_arrived(status) && attempt_id != NULL)
+		RUN(attempt_succeeded, arg_uuid(attempt_id), arg_time(invoice->now));
+	invoice_payment_changed(invoice_id);
+	if (is_over(status))
+		(void) dunning_catch_up(own_invoice_load(invoice_id));
+	else if (!payment_arrived(status))
 		return;
 	/* too little, or somebody else's attempt that what is planned has waited for */
 	if (!payment_in_flight(invoice_id))

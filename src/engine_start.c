@@ -350,9 +350,9 @@ set_payment_method(BilledSubscription *s, const SubscribeTerms *terms, const Cus
 }
 
 pg_uuid_t *
-engine_subscribe(const SubscribeTerms *terms, const Customer *customer, const Account *account)
+engine_subscribe(const SubscribeTerms *terms, const Customer *customer, const Account *account,
+				 const Price *price)
 {
-	Price *price = subscribe_price(terms, customer);
 	BillingRun *run;
 	BilledSubscription *s;
 	Subscription *old;

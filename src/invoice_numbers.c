@@ -325,8 +325,7 @@ QUERY(
 	"series_number = u.series_number, status = CASE WHEN i.amount_due = 0 THEN 'paid' ELSE 'open' END, "
 	"paid_at = CASE WHEN i.amount_due = 0 THEN u.issued_at END, issued_at = u.issued_at, "
 	"due_at = u.due_at, seller_name = u.seller_name, seller = u.seller, buyer = u.buyer, "
-	"next_attempt_at = CASE WHEN i.amount_due > 0 AND i.collection_method = 'charge_automatically' "
-	"THEN u.issued_at END, updated_at = now() "
+	"next_attempt_at = CASE WHEN i.amount_due > 0 THEN u.issued_at END, updated_at = now() "
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) AS u (id, number, series_id, series_number, "
 	"issued_at, due_at, seller_name, seller, buyer) WHERE i.id = u.id",
 	UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,

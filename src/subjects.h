@@ -10,6 +10,7 @@
 #ifndef JANUA_SUBJECTS_H
 #define JANUA_SUBJECTS_H
 
+#include "json.h"
 #include "operations.h"
 
 /* janua_billing.c: the setting restoring; triggers on tables of the application do nothing. */
@@ -127,6 +128,9 @@ extern bool price_is_free(const Price *price);
  * and returns the request to be blocked by, NULL when all is there.
  */
 extern pg_uuid_t *price_ensure_at(const Price *price, const Account *account);
+
+/* interval and interval_count as providers know them. */
+extern void price_add_interval(JsonBuilder *builder, const Price *price);
 
 /* Does the provider keep prices like this one?  Not where it has no catalogue. */
 extern bool price_can_be_at(const Price *price, const Account *account);

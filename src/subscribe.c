@@ -15,11 +15,11 @@
 #include "check.h"
 #include "errors.h"
 #include "json.h"
+#include "managers.h"
 #include "routing.h"
 
 static const char *const collection_words[] = {"charge_automatically", "send_invoice", NULL};
 static const char *const trial_end_words[] = {"cancel", "pause", "create_invoice", NULL};
-static const char *const managed_words[] = {"provider", "local", NULL};
 
 /* What a call without any of the optional arguments asks for. */
 #define PLAIN_TERMS                                                            \
@@ -81,8 +81,7 @@ create_arguments(const SubscribeTerms *terms, const Price *price, int trial_days
 	json_open(&b);
 	json_add_int(&b, "amount", price->amount);
 	json_add_text(&b, "currency", price->currency);
-	json_add_text(&b, "interval", price->interval);
-	json_add_int(&b, "interval_count", price->interval_count);
+	price_add_interval(&b, price);
 	json_add_int(&b, "quantity", terms->quantity);
 	json_add_text(&b, "coupon", terms->coupon);
 	if (terms->automatic_tax != SUBSCRIBE_NOT_NAMED)
@@ -212,8 +211,8 @@ open_row(const SubscribeTerms *terms, const Customer *customer, const Account *a
 	return id;
 }
 
-Price *
-subscribe_price(const SubscribeTerms *terms, const Customer *customer)
+static Price *
+price_of_terms(const SubscribeTerms *terms, const Customer *customer)
 {
 	return price_choose(
 		&(PriceChoice){.plan = terms->plan,
@@ -265,16 +264,33 @@ sell_by_checkout(const SubscribeTerms *terms, const Customer *customer, const Ac
 						.metadata = terms->metadata});
 }
 
+static bool
+is_run_here(const SubscribeTerms *terms, const Customer *customer, const Account *account,
+			const Price *price)
+{
+	return manager_choose(&(ManagerCase){.customer = customer,
+										 .account = account,
+										 .price = price,
+										 .quantity = terms->quantity,
+										 .coupon = terms->coupon,
+										 .automatic_tax = terms->automatic_tax == true,
+										 .collection_method = terms->collection_method,
+										 .payment_method_id = uuid_parse(terms->payment_method),
+										 .managed_by = terms->managed_by});
+}
+
 static pg_uuid_t *
 subscription_create(const SubscribeTerms *terms, const Customer *customer, const Account *account)
 {
-	Price *price = subscribe_price(terms, customer);
+	Price *price = price_of_terms(terms, customer);
 	bool free = price_is_free(price);
 	int trial_days = subscribe_trial_days(terms, customer, price);
 	Jsonb *arguments = create_arguments(terms, price, trial_days);
 	pg_uuid_t *method = NULL;
 	pg_uuid_t *id;
 
+	if (is_run_here(terms, customer, account, price))
+		return engine_subscribe(terms, customer, account, price);
 	subscription_check_cancel_at(customer->organization_id, terms->cancel_at);
 	if (free)
 		subscription_refuse_dates_of_free(0, terms->cancel_at);
@@ -334,12 +350,6 @@ subscription_create_default(const Customer *customer, const char *plan)
 							   account_get(customer->provider, customer->account));
 }
 
-static bool
-is_local(const char *managed_by)
-{
-	return managed_by != NULL && strcmp(managed_by, "local") == 0;
-}
-
 SQL_FUNCTION(billing_subscribe)
 {
 	char *organization_id = ARG_TEXT(0);
@@ -362,9 +372,9 @@ SQL_FUNCTION(billing_subscribe)
 		.billing_anchor = ARG_TIME(16),
 		.success_url = ARG_TEXT(17),
 		.cancel_url = ARG_TEXT(18),
+		.managed_by = ARG_TEXT(19),
 		.metadata = ARG_JSON(20),
 	};
-	char *managed_by = ARG_TEXT(19);
 	char *provider = ARG_TEXT(21);
 	char *account_name = ARG_TEXT(22);
 	char *key = ARG_TEXT(23);
@@ -387,7 +397,7 @@ SQL_FUNCTION(billing_subscribe)
 		{"billing_anchor", psprintf(INT64_FORMAT, terms.billing_anchor)},
 		{"success_url", terms.success_url},
 		{"cancel_url", terms.cancel_url},
-		{"managed_by", managed_by},
+		{"managed_by", terms.managed_by},
 		{"metadata", terms.metadata == NULL ? NULL : json_string(terms.metadata)},
 		{"provider", provider},
 		{"account", account_name},
@@ -398,7 +408,6 @@ SQL_FUNCTION(billing_subscribe)
 	db_open();
 	check_subscribe_terms(&terms);
 	check_given("organization_id", organization_id != NULL);
-	check_word("managed_by", managed_by, managed_words);
 	customer = customer_of_organization(organization_id, true);
 	if (customer == NULL)
 		unknown_object("customer of organization", organization_id,
@@ -414,8 +423,7 @@ SQL_FUNCTION(billing_subscribe)
 													  .plan = terms.plan,
 													  .customer = customer});
 
-		id = is_local(managed_by) ? engine_subscribe(&terms, customer, seller)
-								  : subscription_create(&terms, customer, seller);
+		id = subscription_create(&terms, customer, seller);
 		idempotency_store("subscribe", organization_id, key, id);
 	}
 	PG_RETURN_DATUM(db_close_uuid(id));

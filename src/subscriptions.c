@@ -18,6 +18,7 @@
 #include "collection.h"
 #include "errors.h"
 #include "json.h"
+#include "managers.h"
 #include "scheduled_changes.h"
 
 static const char *const effective_words[] = {"now", "period_end", NULL};
@@ -340,8 +341,7 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 	json_add_text(&b, "price_id", uuid_text(price->id));
 	json_add_int(&b, "amount", price->amount);
 	json_add_text(&b, "currency", price->currency);
-	json_add_text(&b, "interval", price->interval);
-	json_add_int(&b, "interval_count", price->interval_count);
+	price_add_interval(&b, price);
 	json_add_int(&b, "quantity", terms->quantity > 0 ? terms->quantity : s->quantity);
 	json_add_text(&b, "coupon", terms->coupon);
 	json_add_bool(&b, "all_or_nothing", true);
@@ -385,6 +385,9 @@ SQL_FUNCTION(billing_update_subscription)
 	customer = customer_load(s->customer_id, false);
 	account = account_get(s->provider, s->account);
 	price = changed_price(&terms, s);
+	if (price != NULL || terms.quantity > 0)
+		manager_check_provider(price != NULL ? price : price_load(s->price_id),
+							   terms.quantity > 0 ? terms.quantity : s->quantity);
 	if (terms.payment_method != NULL)
 		method = payment_method_attach(customer, account, terms.payment_method, -1, NULL);
 	if (!at_provider(s))

@@ -97,10 +97,9 @@ typedef struct SubscribeTerms
 	TimestampTz billing_anchor; /* 0: now */
 	const char *success_url;    /* a checkout may take its place */
 	const char *cancel_url;
+	const char *managed_by; /* NULL: by manager_choose() */
 	const Jsonb *metadata;
 } SubscribeTerms;
-
-extern Price *subscribe_price(const SubscribeTerms *terms, const Customer *customer);
 
 /* As named; else the plan's, once per organisation and group. */
 extern int subscribe_trial_days(const SubscribeTerms *terms, const Customer *customer,
@@ -114,7 +113,7 @@ extern Subscription *subscription_in_the_way(const Customer *customer, const Pri
 
 /* engine_start.c: a subscription that our engine bills. */
 extern pg_uuid_t *engine_subscribe(const SubscribeTerms *terms, const Customer *customer,
-								   const Account *account);
+								   const Account *account, const Price *price);
 
 /*
  * One of ours that waits for its first payment ends, and its invoice is voided;
