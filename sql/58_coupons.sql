@@ -115,22 +115,3 @@ AS 'MODULE_PATHNAME', 'billing_remove_coupon';
 COMMENT ON FUNCTION billing.remove_coupon(text, uuid, text) IS
 	'Takes a coupon from a subscription, or from the organisation; invoices that are final keep what it took off. Errors: JB005 unknown '
 	'coupon, subscription or organisation, or it does not have the coupon, 23502 neither is named or both are.';
-
-CREATE FUNCTION billing.list_coupons(organization_id text)
-RETURNS TABLE (coupon text, name text, percent numeric, amount bigint, currency text, duration text, subscription_id uuid, applied_at timestamptz,
-			   ends_at timestamptz, uses bigint, state text)
-LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT c.coupon, c.name, c.percent, c.amount, c.currency, c.duration, a.subscription_id, a.applied_at, a.ends_at, a.uses,
-		   CASE WHEN a.removed_at IS NOT NULL THEN 'removed' WHEN a.used_up THEN 'used'
-				WHEN a.ends_at <= billing.now(a.organization_id) THEN 'ended' ELSE 'active' END
-	FROM billing.customers AS u
-	JOIN billing.applied_coupons AS a ON a.customer_id = u.id
-	JOIN billing.coupons AS c ON c.id = a.coupon_id
-	WHERE u.organization_id = list_coupons.organization_id AND u.deleted_at IS NULL
-	ORDER BY a.applied_at, a.id;
-END;
-COMMENT ON FUNCTION billing.list_coupons(text) IS
-	'The coupons that an organisation or its subscriptions have or had, in the order in which they were applied. state: active, used, ended or '
-	'removed. The table billing.coupons has all that there are.';

@@ -140,28 +140,3 @@ AS 'MODULE_PATHNAME', 'billing_void_credit_grant';
 COMMENT ON FUNCTION billing.void_credit_grant(uuid) IS
 	'Takes back what remains of a prepaid credit and returns how much that was, in minor units; invoices that it paid stay paid. Errors: '
 	'JB005 unknown grant, JB008 it is void or expired already.';
-
-CREATE FUNCTION billing.credit_balance(organization_id text)
-RETURNS TABLE (currency text, balance bigint, prepaid bigint)
-LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	WITH held AS (
-		SELECT b.currency, b.balance, 0::bigint AS prepaid
-		FROM billing.customers AS c
-		JOIN billing.customer_balances AS b ON b.customer_id = c.id
-		WHERE c.organization_id = credit_balance.organization_id AND c.deleted_at IS NULL
-		UNION ALL
-		SELECT g.currency, 0, g.remaining
-		FROM billing.customers AS c
-		JOIN billing.credit_grants AS g ON g.customer_id = c.id
-		WHERE c.organization_id = credit_balance.organization_id AND c.deleted_at IS NULL AND g.remaining > 0
-			AND (g.expires_at IS NULL OR g.expires_at > billing.now(credit_balance.organization_id)))
-	SELECT h.currency, sum(h.balance)::bigint, sum(h.prepaid)::bigint
-	FROM held AS h
-	GROUP BY h.currency
-	ORDER BY h.currency;
-END;
-COMMENT ON FUNCTION billing.credit_balance(text) IS
-	'What an organisation has with us, per currency in minor units: its balance (below 0: it owes that with its next invoice), and prepaid '
-	'credits that are not expired by its clock. No rows: nothing.';
