@@ -272,8 +272,11 @@ start_with(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const ChargeW
 	RUN(run_attempt, arg_uuid(attempt_id), arg_uuid(with->method_id), arg_uuid(payment),
 		arg_time(invoice->now), arg_time(waits ? until : 0));
 	RUN(note_attempt, arg_uuid(invoice->id), arg_time(waits ? until : 0));
-	if (waits || with->reference != NULL)
-		need_customer(invoice);
+	if (!waits && with->reference == NULL)
+		return;
+	need_customer(invoice);
+	if (invoice->subscription_id != NULL)
+		engine_wait_for_payment(invoice->subscription_id, until + USECS_PER_DAY);
 }
 
 void

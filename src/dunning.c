@@ -115,6 +115,7 @@ QUERY(fail_attempt,
 	  "UPDATE billing.dunning_attempts SET state = 'failed', decline_code = $2, action = $3, "
 	  "started_at = coalesce(started_at, $4), finished_at = $4 WHERE id = $1 RETURNING cause",
 	  UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+/* One that could not even be tried has failed all the same. */
 QUERY(note_error, "UPDATE billing.invoices SET error_code = $2, updated_at = now() WHERE id = $1",
 	  UUIDOID, TEXTOID);
 
