@@ -322,16 +322,24 @@ CREATE FUNCTION billing.update_subscription(
 	trial_end timestamptz DEFAULT NULL,
 	cancel_at timestamptz DEFAULT NULL,
 	effective text DEFAULT 'now',
-	coupon text DEFAULT NULL)
+	coupon text DEFAULT NULL,
+	items jsonb DEFAULT NULL)
 RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_update_subscription';
 COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, bigint, text, timestamptz, timestamptz, timestamptz,
-	text, text) IS
-	'Asks the provider to change plan, quantity, payment method, coupon, end of trial or end; the row changes when it confirms. '
-	'payment_method: as in subscribe(). proration_behavior: create_prorations, none or always_invoice. effective: now, or period_end where the provider can wait. Errors: JB005 unknown subscription or plan, JB008 it has ended or '
-	'the state does not allow it, JB004 not supported by the provider, 22023 nothing to change or a bad value.';
+	text, text, jsonb) IS
+	'Changes plan, price, quantity, payment method (as in subscribe()), coupon, end of trial or end. Where the provider bills, it is asked, '
+	'and the row changes when it confirms. A local subscription changes at once: what was billed for the rest of the period is given back '
+	'as it was billed (no more than was paid), the rest is billed anew by second or by day (setting proration_unit). proration_behavior: '
+	'create_prorations (lines for the next invoice), always_invoice (an invoice now), none. Another interval, or the first price above 0, '
+	'ends the period and begins one with a new anchor. In a trial nothing is prorated. effective: now, or period_end, of a local one a row '
+	'of list_scheduled_changes(), which a later change of plan takes the place of. items, of local ones: quantity and price by component, '
+	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, null removes one; quantity is that of the component seats, else of base. '
+	'proration_date: what preview_update() told, so that exactly those lines are billed. Errors: JB005 unknown subscription, plan, price or '
+	'component, JB008 it has ended (subscribe again), is incomplete, has no trial, or the group of the plan has another subscription, '
+	'JB004 not supported by the provider, 22023 nothing to change, a bad value, another currency or interval.';
 
 CREATE FUNCTION billing.cancel_subscription(
 	subscription_id uuid,
@@ -347,7 +355,10 @@ AS 'MODULE_PATHNAME', 'billing_cancel_subscription';
 COMMENT ON FUNCTION billing.cancel_subscription(uuid, boolean, boolean, boolean, text, text) IS
 	'Cancels at the end of the period (of the trial while trialing), or now. From past_due, unpaid, paused and incomplete it always '
 	'ends at once. Where the provider cannot wait for the period''s end, we do: it is canceled there the setting cancel_margin ahead, and '
-	'gives access until the end. prorate, invoice_now: only with at_period_end => false (22023 else). Cancelling what is cancelled is harmless. reason: '
+	'gives access until the end. A local one has a row of list_scheduled_changes() until then. prorate, invoice_now: only with '
+	'at_period_end => false (22023 else); of a local one prorate => true gives back what was billed for the time that is left, as '
+	'balance where it is more than is due, and invoice_now => false leaves out the usage since the last invoice; what waits for the next '
+	'invoice is on the last one. Cancelling what is cancelled is harmless. reason: '
 	'too_expensive, missing_features, switched_service, unused, customer_service, too_complex, low_quality or other, as providers know '
 	'them, or any text. Errors: JB005 unknown subscription, JB009 a card number in reason or comment.';
 
@@ -356,7 +367,8 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_resume_subscription';
 COMMENT ON FUNCTION billing.resume_subscription(uuid) IS
-	'Takes back a cancellation at the period''s end, or lets a paused subscription run again. Errors: JB005 unknown subscription, JB008 '
+	'Takes back a cancellation or a pause that is planned, or lets a paused subscription run again: a local one goes on in the period that was billed; '
+	'after its end a new period with a new anchor begins. Errors: JB005 unknown subscription, JB008 '
 	'it has ended (subscribe again) or there is nothing to resume.';
 
 CREATE FUNCTION billing.pause_subscription(
@@ -369,9 +381,11 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_pause_subscription';
 COMMENT ON FUNCTION billing.pause_subscription(uuid, boolean, timestamptz, text) IS
-	'Pauses a subscription, at once or at the end of its period, as the provider can; resume_subscription() ends the pause, or the provider '
-	'does at resumes_at. behavior: void, keep_as_draft or mark_uncollectible, what becomes of invoices meanwhile where the provider asks. '
-	'Errors: JB005 unknown subscription, JB008 it is not active, trialing or past due, JB004 the provider cannot pause it so, 22023 '
+	'Pauses a subscription, at once or at the end of its period, as the provider can; resume_subscription() ends the pause, or resumes_at does. '
+	'A local one is not billed while it is paused; when it pauses at the period''s end and when it resumes are rows of '
+	'list_scheduled_changes(). behavior: void, keep_as_draft or mark_uncollectible, what becomes of invoices meanwhile where the provider asks '
+	'(of a local one only void: there are none). '
+	'Errors: JB005 unknown subscription, JB008 it is not active, trialing or past due, JB004 it cannot be paused so, 22023 '
 	'resumes_at is past.';
 
 CREATE FUNCTION billing.retry_payment(subscription_id uuid) RETURNS void

@@ -15,7 +15,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "engine.h"
+#include "engine_plans.h"
 
 #include "columns.h"
 #include "errors.h"
@@ -515,8 +515,8 @@ invoice_waiting(BillingRun *run, BilledSubscription *s, TimestampTz at)
 }
 
 /* What was planned for the end of the period is so for the end of another one. */
-static void
-move_plans(BilledSubscription *s, TimestampTz old_end)
+void
+plans_follow_period(BilledSubscription *s, TimestampTz old_end)
 {
 	ListCell *cell;
 
@@ -549,7 +549,7 @@ start_anew(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	s->period_end = at;
 	if (is_billed(s))
 		engine_begin_period(run, s, at, "subscription_update");
-	move_plans(s, old_end);
+	plans_follow_period(s, old_end);
 }
 
 /*

@@ -108,9 +108,9 @@ fulfil(BilledSubscription *s, const char *kind, TimestampTz at)
 
 /* With usage it waits for what comes late, as every invoice does. */
 static void
-final_invoice(BillingRun *run, BilledSubscription *s, bool usage, TimestampTz at)
+final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, TimestampTz at)
 {
-	UsageRange *range;
+	bool usage = bill_usage && s->usage_from != 0 && s->usage_from < at;
 	InvoiceDraft *draft;
 
 	if (!usage && s->pending == NIL)
@@ -118,14 +118,8 @@ final_invoice(BillingRun *run, BilledSubscription *s, bool usage, TimestampTz at
 	draft = draft_for(run, s, "subscription_end", at);
 	draft->period_end = at;
 	if (usage)
-	{
-		range = palloc(sizeof(UsageRange));
-		*range = (UsageRange){s->usage_from, at};
-		draft->usage = lappend(draft->usage, range);
-	}
-	if (usage && s->settings->usage_grace > 0)
-		draft->finalize_at = at + s->settings->usage_grace * USECS_PER_SEC;
-	else
+		bill_usage_until(run, draft, s, at, true);
+	if (draft->finalize_at == 0)
 		draft_complete(run, draft);
 }
 
@@ -150,7 +144,7 @@ end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, T
 	if (prorate && billed)
 		subscription_give_back(run, s, at);
 	if (billed)
-		final_invoice(run, s, bill_usage && s->usage_from != 0 && s->usage_from < at, at);
+		final_invoice(run, s, bill_usage, at);
 	fulfil(s, "cancel", at);
 	for (int i = 0; i < list_length(s->changes); i++)
 	{

@@ -27,7 +27,13 @@ extern void unplan(BilledSubscription *s, const char *kind);
 extern void end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage,
 					TimestampTz at);
 
-/* Loads one, locked unless it is a preview, and plays what was due until now. */
+/* engine_changes.c: what was planned for the end of the period is planned for its new end. */
+extern void plans_follow_period(BilledSubscription *s, TimestampTz old_end);
+
+/* subscription_local.c: when a change counts from: now, or what a preview has told.  22023 outside of the present period. */
+extern TimestampTz local_proration_date(const BilledSubscription *s, TimestampTz named);
+
+/* subscription_local.c: loads one, locked unless it is a preview, and plays what was due until now. */
 extern BillingRun *local_open(const pg_uuid_t *id, bool preview, BilledSubscription **s);
 
 #endif /* JANUA_ENGINE_PLANS_H */

@@ -31,7 +31,45 @@ typedef struct Subscription
 	TimestampTz trial_end;
 	TimestampTz current_period_end;
 	bool livemode;
+	bool local; /* our engine bills it */
 } Subscription;
+
+/* What update_subscription() is told. */
+typedef struct UpdateTerms
+{
+	const char *plan;
+	int64 quantity; /* 0: unchanged */
+	const char *proration_behavior;
+	const pg_uuid_t *price;
+	int64 amount; /* NO_AMOUNT: not named */
+	const char *payment_method;
+	TimestampTz proration_date;
+	TimestampTz trial_end;
+	TimestampTz cancel_at;
+	const char *effective;
+	const char *coupon;
+	const Jsonb *items;
+} UpdateTerms;
+
+/* What cancel_subscription() is told; -1: not named. */
+typedef struct CancelTerms
+{
+	bool at_period_end;
+	int prorate;
+	int invoice_now;
+	const char *reason;
+	const char *comment;
+} CancelTerms;
+
+/*
+ * subscription_local.c: the same calls for those that our engine bills.  The
+ * caller has checked the arguments and holds the customer's lock.
+ */
+extern void local_update(const Subscription *row, const UpdateTerms *terms);
+extern void local_cancel(const Subscription *row, const CancelTerms *terms);
+extern void local_pause(const Subscription *row, bool at_period_end, TimestampTz resumes_at);
+extern void local_resume(const Subscription *row);
+extern void local_unplan(const Subscription *row, const pg_uuid_t *scheduled_change_id);
 
 /* NULL when there is none. */
 extern Subscription *subscription_load(const pg_uuid_t *id);
