@@ -11,7 +11,7 @@ CREATE TABLE billing.credit_notes
 	livemode boolean NOT NULL,
 	status text NOT NULL DEFAULT 'draft' CHECK (status IN ('draft', 'issued')),
 	number text,
-	series_id uuid,
+	series_id uuid REFERENCES billing.invoice_series (id),
 	series_number bigint CHECK (series_number > 0),
 	reason text,
 	memo text,

@@ -679,6 +679,9 @@ extern int collection_pass(void);
 /* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
 extern int invoices_number(void);
 
+/* credit_note_numbers.c: the same for credit notes; invoices_number() calls it. */
+extern int credit_notes_number(void);
+
 /* invoice_store.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
 extern int drafts_finalize_due(void);
 

@@ -475,5 +475,7 @@ invoices_number(void)
 {
 	int done = 0;
 
-	return unit_run(number_marked, &done, "number invoices") ? done : 0;
+	if (!unit_run(number_marked, &done, "number invoices"))
+		done = 0;
+	return done + credit_notes_number();
 }
