@@ -96,7 +96,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF OLD.builtin AND NEW.builtin AND OLD IS DISTINCT FROM NEW THEN
+	-- what is generated is not there yet
+	IF OLD.builtin AND NEW.builtin AND to_jsonb(OLD) - 'version_of' IS DISTINCT FROM to_jsonb(NEW) - 'version_of' THEN
 		NEW.builtin := false;
 	END IF;
 	RETURN NEW;

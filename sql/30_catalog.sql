@@ -378,7 +378,65 @@ LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'billing_refuse_card_numbers';
 COMMENT ON FUNCTION billing.refuse_card_numbers(text, jsonb) IS 'JB009 when a text in the value is a card number; for functions in SQL.';
 
+-- Amounts are compared as numbers: 2 is 2.00.
+CREATE FUNCTION billing.import_tiers(tiers jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT jsonb_agg(jsonb_build_object('up_to', (t.tier ->> 'up_to')::numeric, 'unit_amount', coalesce((t.tier ->> 'unit_amount')::numeric, 0),
+										'flat_amount', coalesce((t.tier ->> 'flat_amount')::numeric, 0)) ORDER BY t.position)
+	FROM jsonb_array_elements(CASE WHEN jsonb_typeof(tiers) = 'array' THEN tiers ELSE '[]' END) WITH ORDINALITY AS t (tier, position);
+END;
+COMMENT ON FUNCTION billing.import_tiers(jsonb) IS 'Tiers in the one form in which import_plan() compares them.';
+
 -- plpgsql: it only calls the functions above, which check what they are given.
+CREATE FUNCTION billing.import_price(plan text, offer jsonb, index integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	unknown text;
+BEGIN
+	SELECT k INTO unknown
+	FROM jsonb_object_keys(offer) AS k
+	WHERE k NOT IN ('amount', 'currency', 'interval', 'interval_count', 'component', 'model', 'unit_amount', 'tiers', 'package_size', 'percentage',
+					'minimum', 'maximum', 'free_units', 'commitment', 'metric', 'tax_behavior', 'description', 'effective_at', 'existing')
+	LIMIT 1;
+	IF unknown IS NOT NULL THEN
+		RAISE EXCEPTION 'a price in element % of plans has an unknown member "%"', index, unknown
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Members are the arguments of billing.create_price().';
+	END IF;
+	IF EXISTS (
+		SELECT
+		FROM billing.prices AS r
+		JOIN billing.plans AS p ON p.id = r.plan_id
+		WHERE p.plan = import_price.plan AND r.customer_id IS NULL AND r.retired_at IS NULL
+			AND r.currency = coalesce(upper(offer ->> 'currency'), (SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_currency'))
+			AND (r."interval", r.interval_count, r.component, r.model, r.amount, r.free_units, r.commitment)
+				= (coalesce(offer ->> 'interval', 'month'), coalesce((offer ->> 'interval_count')::integer, 1), coalesce(offer ->> 'component', 'base'),
+				   coalesce(offer ->> 'model', 'per_unit'), coalesce((offer ->> 'amount')::bigint, 0), coalesce((offer ->> 'free_units')::numeric, 0),
+				   coalesce((offer ->> 'commitment')::bigint, 0))
+			AND (r.unit_amount, r.package_size, r.percentage, r.minimum, r.maximum, r.metric, r.tax_behavior, r.description)
+				IS NOT DISTINCT FROM
+				((offer ->> 'unit_amount')::numeric, (offer ->> 'package_size')::numeric, (offer ->> 'percentage')::numeric,
+				 (offer ->> 'minimum')::bigint, (offer ->> 'maximum')::bigint, offer ->> 'metric', offer ->> 'tax_behavior', offer ->> 'description')
+			AND (offer ->> 'effective_at' IS NULL OR r.effective_at = (offer ->> 'effective_at')::timestamptz)
+			AND billing.import_tiers(offer -> 'tiers') IS NOT DISTINCT FROM
+				(SELECT billing.import_tiers(jsonb_agg(to_jsonb(t) ORDER BY t.position)) FROM billing.price_tiers AS t WHERE t.price_id = r.id)) THEN
+		RETURN false;
+	END IF;
+	PERFORM billing.create_price(
+		import_price.plan, (offer ->> 'amount')::bigint, offer ->> 'currency', coalesce(offer ->> 'interval', 'month'),
+		coalesce((offer ->> 'interval_count')::integer, 1), component => offer ->> 'component', model => offer ->> 'model',
+		unit_amount => (offer ->> 'unit_amount')::numeric, tiers => offer -> 'tiers', package_size => (offer ->> 'package_size')::numeric,
+		percentage => (offer ->> 'percentage')::numeric, minimum => (offer ->> 'minimum')::bigint, maximum => (offer ->> 'maximum')::bigint,
+		free_units => (offer ->> 'free_units')::numeric, commitment => coalesce((offer ->> 'commitment')::bigint, 0), metric => offer ->> 'metric',
+		tax_behavior => offer ->> 'tax_behavior', description => offer ->> 'description', effective_at => (offer ->> 'effective_at')::timestamptz,
+		existing => offer ->> 'existing');
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION billing.import_price(text, jsonb, integer) IS 'One price of import_plans(): made unless it is there with these terms.';
+
 CREATE FUNCTION billing.import_plan(plan jsonb, index integer) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -388,7 +446,9 @@ DECLARE
 	present billing.plans;
 	unknown text;
 	offer jsonb;
-	made uuid;
+	own jsonb := jsonb_strip_nulls(jsonb_build_object('amount', import_plan.plan -> 'amount', 'currency', import_plan.plan -> 'currency',
+													  'interval', import_plan.plan -> 'interval',
+													  'interval_count', import_plan.plan -> 'interval_count'));
 	feature record;
 	changed boolean := false;
 BEGIN
@@ -413,12 +473,17 @@ BEGIN
 			RAISE EXCEPTION 'element % of plans has no name', index
 				USING ERRCODE = 'invalid_parameter_value', HINT = 'A plan that is new needs one.';
 		END IF;
-		offer := CASE WHEN import_plan.plan ? 'amount' THEN import_plan.plan ELSE import_plan.plan -> 'prices' -> 0 END;
-		PERFORM billing.create_plan(code, import_plan.plan ->> 'name', (offer ->> 'amount')::bigint, offer ->> 'currency',
-									coalesce(offer ->> 'interval', 'month'), coalesce((offer ->> 'interval_count')::integer, 1),
-									import_plan.plan ->> 'description', import_plan.plan -> 'features',
-									coalesce(import_plan.plan ->> 'plan_group', 'default'),
-									coalesce((import_plan.plan ->> 'trial_days')::integer, 0), import_plan.plan -> 'metadata');
+		PERFORM billing.create_plan(code, import_plan.plan ->> 'name', description => import_plan.plan ->> 'description', features => import_plan.plan -> 'features',
+									plan_group => coalesce(import_plan.plan ->> 'plan_group', 'default'),
+									trial_days => coalesce((import_plan.plan ->> 'trial_days')::integer, 0),
+									metadata => import_plan.plan -> 'metadata');
+		-- its prices follow
+		UPDATE billing.plans AS p
+		SET custom_price = false
+		WHERE p.plan = code
+			AND (import_plan.plan ? 'amount'
+				 OR EXISTS (SELECT FROM jsonb_array_elements(coalesce(import_plan.plan -> 'prices', '[]')) AS o
+							WHERE coalesce(o.value ->> 'component', 'base') = 'base'));
 	ELSE
 		UPDATE billing.plans AS p
 		SET name = coalesce(import_plan.plan ->> 'name', p.name),
@@ -446,32 +511,11 @@ BEGIN
 	END IF;
 
 	FOR offer IN
-		SELECT import_plan.plan WHERE import_plan.plan ? 'amount'
+		SELECT own WHERE import_plan.plan ? 'amount'
 		UNION ALL
 		SELECT o.value FROM jsonb_array_elements(coalesce(import_plan.plan -> 'prices', '[]')) AS o
 	LOOP
-		CONTINUE WHEN EXISTS (
-			SELECT
-			FROM billing.prices AS r
-			JOIN billing.plans AS p ON p.id = r.plan_id
-			WHERE p.plan = code AND r.customer_id IS NULL AND r.retired_at IS NULL AND r.amount = (offer ->> 'amount')::bigint
-				AND r.currency = coalesce(upper(offer ->> 'currency'),
-										  (SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_currency'))
-				AND r."interval" = coalesce(offer ->> 'interval', 'month')
-				AND r.interval_count = coalesce((offer ->> 'interval_count')::integer, 1));
-		made := billing.create_price(code, (offer ->> 'amount')::bigint, offer ->> 'currency', coalesce(offer ->> 'interval', 'month'),
-									 coalesce((offer ->> 'interval_count')::integer, 1));
-		-- create_price() replaces the default one; an offer beside it that the file knows no more goes, too
-		UPDATE billing.prices AS r
-		SET retired_at = now()
-		FROM billing.prices AS n
-		WHERE n.id = made AND r.id <> made AND r.plan_id = n.plan_id AND r.customer_id IS NULL AND r.retired_at IS NULL
-			AND (r.currency, r."interval", r.interval_count) = (n.currency, n."interval", n.interval_count)
-			AND NOT EXISTS (SELECT
-							FROM jsonb_array_elements(coalesce(import_plan.plan -> 'prices', '[]')) AS o
-							WHERE (o.value ->> 'amount')::bigint = r.amount
-								AND coalesce(o.value ->> 'interval', 'month') = r."interval");
-		changed := true;
+		changed := billing.import_price(code, offer, index) OR changed;
 	END LOOP;
 	RETURN CASE WHEN present.id IS NULL THEN 'created' WHEN changed THEN 'updated' ELSE 'unchanged' END;
 END
@@ -507,14 +551,27 @@ $$;
 COMMENT ON FUNCTION billing.import_plans(jsonb) IS
 	'Brings the catalogue to what the array says, and returns what became of each plan: created, updated or unchanged. Twice is no change. '
 	'An element: {plan, name, description, amount, currency, interval, interval_count, prices: [{amount, currency, interval, '
-	'interval_count}], features, plan_group, trial_days, metadata}; what is left out stays. A price that is not there yet is made as by '
-	'create_price(). Errors: 22023 an element that cannot be used, with its number, JB009 a card number.';
+	'interval_count, component, model, tiers, ...}], features, plan_group, trial_days, metadata}; what is left out stays. The members of a price '
+	'are the arguments of create_price(), which makes one that is not there yet with these terms. Errors: 22023 an element that cannot be used, '
+	'with its number, JB009 a card number, and those of create_price().';
 
 CREATE FUNCTION billing.get_plans()
 RETURNS TABLE (plan text, name text, amount bigint, currency text, "interval" text, interval_count integer,
-			   trial_days integer, plan_group text, features jsonb)
+			   trial_days integer, plan_group text, features jsonb, model text, components jsonb)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
+	WITH sold AS (
+		-- of each price the version that is in force
+		SELECT DISTINCT ON (s.version_of) s.*
+		FROM billing.prices AS s
+		WHERE s.customer_id IS NULL AND s.retired_at IS NULL AND s.effective_at <= now()
+		ORDER BY s.version_of, s.effective_at DESC
+	), base AS (
+		SELECT DISTINCT ON (b.plan_id, b.currency) b.*
+		FROM sold AS b
+		WHERE b.component = 'base' AND b.is_default
+		ORDER BY b.plan_id, b.currency, b.effective_at DESC
+	)
 	SELECT p.plan, p.name, r.amount, r.currency, r."interval", r.interval_count, p.trial_days, p.plan_group,
 		   (SELECT coalesce(jsonb_object_agg(pf.feature,
 											 CASE
@@ -525,11 +582,26 @@ BEGIN ATOMIC
 											 END), '{}')
 			FROM billing.plan_features AS pf
 			JOIN billing.features AS f ON f.feature = pf.feature
-			WHERE pf.plan_id = p.id AND pf.value IS NOT NULL)
+			WHERE pf.plan_id = p.id AND pf.value IS NOT NULL),
+		   r.model,
+		   (SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+					   'component', c.component, 'model', c.model, 'metric', c.metric, 'interval', c."interval", 'interval_count', c.interval_count,
+					   'amount', CASE WHEN c.unit_amount IS NULL AND c.model IN ('flat', 'per_unit', 'package') THEN c.amount END,
+					   'unit_amount', trim_scale(c.unit_amount), 'package_size', trim_scale(c.package_size),
+					   'percentage', trim_scale(c.percentage), 'minimum', c.minimum, 'maximum', c.maximum,
+					   'free_units', trim_scale(nullif(c.free_units, 0)), 'commitment', nullif(c.commitment, 0), 'description', c.description,
+					   'tiers', (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+									 'up_to', trim_scale(t.up_to), 'unit_amount', trim_scale(t.unit_amount), 'flat_amount', nullif(t.flat_amount, 0)))
+									 ORDER BY t.position)
+								 FROM billing.price_tiers AS t WHERE t.price_id = c.id))) ORDER BY c.component), '[]')
+			FROM sold AS c
+			WHERE c.plan_id = p.id AND c.component <> 'base' AND c.currency = r.currency
+				AND ((c."interval", c.interval_count) = (r."interval", r.interval_count) OR c."interval" = 'one_time'))
 	FROM billing.plans AS p
-	LEFT JOIN billing.prices AS r ON r.plan_id = p.id AND r.is_default AND r.retired_at IS NULL
+	LEFT JOIN base AS r ON r.plan_id = p.id
 	WHERE p.retired_at IS NULL
 	ORDER BY p.sort_order, p.plan, r.currency;
 END;
 COMMENT ON FUNCTION billing.get_plans() IS
-	'The plans on offer with price (minor units, NULL: agreed with each customer) and features; an unlimited limit is -1.';
+	'The plans on offer with price (minor units for model flat and per_unit, NULL: agreed with each customer) and features; an unlimited limit is '
+	'-1. components: what else is billed, as arguments of create_price().';

@@ -198,6 +198,29 @@ COMMENT ON FUNCTION billing.create_add_on(text, text, jsonb, text) IS
 	'switches on. Errors: 23505 the code is taken, JB005 unknown feature, 22023 a bad code or value, or a feature that is a text, JB009 a '
 	'card number.';
 
+CREATE FUNCTION billing.set_add_on_price(
+	add_on text,
+	amount bigint DEFAULT NULL,
+	currency text DEFAULT NULL,
+	"interval" text DEFAULT 'month',
+	interval_count integer DEFAULT 1,
+	model text DEFAULT 'per_unit',
+	unit_amount numeric DEFAULT NULL,
+	tiers jsonb DEFAULT NULL,
+	tax_behavior text DEFAULT NULL,
+	description text DEFAULT NULL,
+	effective_at timestamptz DEFAULT NULL,
+	existing text DEFAULT 'stay')
+RETURNS uuid
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_set_add_on_price';
+COMMENT ON FUNCTION billing.set_add_on_price(text, bigint, text, text, integer, text, numeric, jsonb, text, text, timestamptz, text) IS
+	'Makes a price of an add-on for a currency and an interval, as create_price() does for a plan; it takes the place of the one before. A local '
+	'subscription is billed for the add-ons of its organisation that have a price, as component addon.<code>. Errors: JB005 unknown add-on, '
+	'JB008 it is retired, 22023 a bad or superfluous argument, 23502 one is missing, 23505 there is a version from that moment on, JB009 a card '
+	'number.';
+
 CREATE FUNCTION billing.set_add_on(
 	organization_id text,
 	add_on text,

@@ -285,6 +285,7 @@ FROM (VALUES
 	('{app,report,tenant}', 'has_feature feature_limit feature_value'),
 	('{app,report,tenant}', 'usage_summary usage_quantity usage_by_dimension usage_series usage_report_of usage_tail_start in_usage_tail'),
 	('{app,report}', 'check_quota preview_usage_period late_usage now database_binding'),
+	('{app,report}', 'quote_price'),
 	('{app,report}', 'select_provider provider_capabilities check_provider credit_balance'),
 	('{app,report}', 'usage_hour_range forwarded_quantity'),
 	('{}', 'forward_usage stop_forwarding'),
@@ -292,7 +293,7 @@ FROM (VALUES
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
-	 'configure_provider adopt_database create_add_on create_plan create_price create_coupon set_tax_rate create_meter set_plan_feature link_price import_plans '
+	 'configure_provider adopt_database create_add_on set_add_on_price create_plan create_price create_coupon set_tax_rate create_meter set_plan_feature link_price import_plans '
 	 'set_seller set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)

@@ -20,6 +20,7 @@
  *	  engine_ends.c         cancel, pause, resume, expire
  *	  engine_preview.c      preview_invoice, preview_update, simulate
  *	  components.c          prices as they can be rated
+ *	  add_on_prices.c       add-ons as items
  *	  fractions.c           numeric and MoneyFraction
  *	  managers.c            who bills: a provider, or this engine
  *	  invoice_drafts.c      a draft: its lines, its completion
@@ -118,6 +119,14 @@ extern bool component_price_is_free(const ComponentPrice *price);
  */
 extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, const char *interval,
 							 int interval_count, const pg_uuid_t *customer_id, TimestampTz at);
+
+/*
+ * add_on_prices.c: the add-ons with a price that an organisation has, as items
+ * of a new subscription (BilledItem); 22023 when one has none in this currency
+ * and interval.
+ */
+extern List *organization_add_on_items(const char *organization_id, const char *currency,
+									   const char *interval, int interval_count, TimestampTz at);
 
 /*
  * The version that a subscription with this price has from a moment on: a later

@@ -19,6 +19,7 @@
 #include "columns.h"
 #include "errors.h"
 #include "json.h"
+#include "numeric_args.h"
 
 #define INTERVAL_COUNT_MAX 52
 #define DESCRIPTION_MAX    500
@@ -618,8 +619,6 @@ check_component(const char *component)
 						errmsg("component \"%s\" would be an add-on", component),
 						errhint("Use billing.set_add_on_price().")));
 }
-
-#define ARG_NUMERIC(n) (PG_ARGISNULL(n) ? NULL : PG_GETARG_NUMERIC(n))
 
 SQL_FUNCTION(billing_create_price)
 {

@@ -78,7 +78,7 @@ typedef struct PriceTier
 	uint64_t fast_up_to;
 	uint64_t fast_above;
 	uint64_t fast_price;
-	unsigned __int128 fast_before;
+	MoneyUnsigned128 fast_before;
 } PriceTier;
 
 /*

@@ -33,7 +33,7 @@ RETURN proof.rounded(price * proof.units(part_start, whole_end, zone, by_day), p
 CREATE OR REPLACE VIEW proof.lines AS
 	SELECT l.*, i.status AS invoice_status, i.number, i.billing_reason, i.customer_id, s.zone, p.interval, p.interval_count,
 		   coalesce(i.status, 'pending') IN ('pending', 'draft', 'paid') AS counts,
-		   coalesce((SELECT t.value FROM billing.settings AS t WHERE t.name = 'proration'), 'second') = 'day' AS by_day
+		   coalesce((SELECT t.value FROM billing.settings AS t WHERE t.name = 'proration_unit'), 'second') = 'day' AS by_day
 	FROM billing.invoice_lines AS l
 	LEFT JOIN billing.invoices AS i ON i.id = l.invoice_id
 	LEFT JOIN billing.subscriptions AS s ON s.id = l.subscription_id
