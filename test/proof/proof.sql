@@ -152,7 +152,7 @@ BEGIN
 		JOIN billing.subscriptions AS s ON s.id = c.subscription_id
 		WHERE c.component = 'base' AND c.times = 0 AND c.until > c.at AND s.managed_by = 'local'
 			-- every one of its life was to be paid for, and was
-			AND NOT EXISTS (SELECT FROM billing.events AS e WHERE e.object_id = s.id
+			AND NOT EXISTS (SELECT FROM billing.events AS e WHERE e.id = s.id
 							AND e.type IN ('subscription.paused', 'subscription.unpaid', 'subscription.past_due', 'subscription.trialing'))
 			AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.subscription_id = s.id AND i.status IN ('open', 'void', 'uncollectible'))
 			AND NOT EXISTS (SELECT FROM billing.subscription_items AS t JOIN billing.prices AS p ON p.id = t.price_id
