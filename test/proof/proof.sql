@@ -54,6 +54,7 @@ CREATE OR REPLACE VIEW proof.coverage AS
 													WHERE o.invoice_id = l.invoice_id AND o.kind = 'usage' AND o.component = l.component
 														AND o.period_start = l.period_start AND o.position < l.position))) AS c
 	GROUP BY c.subscription_id, c.component, c.at
+	HAVING sum(c.change) <> 0
 	WINDOW w AS (PARTITION BY c.subscription_id, c.component ORDER BY c.at);
 
 CREATE OR REPLACE FUNCTION proof.violations() RETURNS TABLE (rule text, object_id uuid, detail text)

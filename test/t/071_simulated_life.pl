@@ -135,7 +135,7 @@ note(sql("SELECT status, count(*) FROM billing.invoices GROUP BY status"));
 note(sql("SELECT status, count(*) FROM billing.subscriptions GROUP BY status"));
 # of each rule that is broken, one life in full
 diag(sql(<<'SQL'));
-SELECT v.rule || E'\n' || (SELECT string_agg(concat_ws(' ', i.number, i.status, i.billing_reason, l.kind, l.component, l.amount, l.quantity, l.period_start, l.period_end), E'\n' ORDER BY l.period_start, l.id)
+SELECT v.rule || ': ' || v.detail || E'\n' || (SELECT string_agg(concat_ws(' ', i.number, i.status, i.billing_reason, l.kind, l.component, l.amount, l.quantity, l.period_start, l.period_end), E'\n' ORDER BY l.period_start, l.id)
 						   FROM billing.invoice_lines AS l LEFT JOIN billing.invoices AS i ON i.id = l.invoice_id WHERE l.subscription_id = v.object_id AND l.kind NOT IN ('tax', 'discount'))
 || E'\n' || (SELECT string_agg(e.type, ', ' ORDER BY e.seq) FROM billing.events AS e WHERE e.id = v.object_id)
 FROM (SELECT DISTINCT ON (w.rule) w.rule, w.object_id, w.detail FROM proof.violations() AS w ORDER BY w.rule, w.object_id) AS v
