@@ -4,7 +4,7 @@
 # proration_behavior none, which bills time twice when a period is begun anew, is not played.
 #
 #   JANUA_SEED=N    repeats a run; it is printed
-#   JANUA_LIVES=N   so many subscriptions, 40 without it (1000 is the full size)
+#   JANUA_LIVES=N   so many subscriptions, 8 without it (1000 is the full size)
 #   JANUA_YEARS=N   5 without it
 use strict;
 use warnings;
@@ -17,7 +17,7 @@ use Test::More;
 
 my $SESSIONS = 2;
 my $seed = $ENV{JANUA_SEED} || 1 + int(rand(1_000_000));
-my $lives = $ENV{JANUA_LIVES} || 40;
+my $lives = $ENV{JANUA_LIVES} || 8;
 my $days = 365 * ($ENV{JANUA_YEARS} || 5);
 my $node = new_node('main', conf => "timezone = 'UTC'\n");
 
