@@ -83,7 +83,6 @@ end_dunning(const OwnInvoice *invoice)
 		return;
 	event_record("invoice.uncollectible", "invoice", invoice->id, invoice->organization_id, "open",
 				 "uncollectible");
-	ledger_invoices(&(pg_uuid_t *){invoice->id}, 1);
 }
 
 static bool

@@ -698,7 +698,4 @@ extern int drafts_finalize_due(void);
 extern void drafts_complete_stored(pg_uuid_t *const *ids, int count,
 								   pg_uuid_t *const *subscription_ids, int subscription_count);
 
-/* ledger.c: an invoice got its number, was voided or given up. */
-extern void ledger_invoices(pg_uuid_t *const *invoice_ids, int count);
-
 #endif /* JANUA_ENGINE_H */

@@ -422,20 +422,17 @@ announce(List *marked)
 	Column id = COLUMN_UUID(count);
 	Column organization_id = COLUMN_TEXT(count);
 	Column paid = COLUMN_BOOL(count);
-	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
 
 	for (int i = 0; i < count; i++)
 	{
 		const Marked *m = list_nth(marked, i);
 
-		ids[i] = m->id;
 		column_pointer(&id, i, m->id);
 		column_text(&organization_id, i, m->organization_id);
 		paid.values[i] = BoolGetDatum(m->paid);
 	}
 	RUN(put_events, column_arg(&id, count), column_arg(&organization_id, count),
 		column_arg(&paid, count));
-	ledger_invoices(ids, count);
 }
 
 static void

@@ -102,14 +102,10 @@ QUERY(
 	UUIDOID);
 
 static void
-tell(const Own *own, const char *status, bool booked)
+tell(const Own *own, const char *status)
 {
-	pg_uuid_t *id = (pg_uuid_t *) own->id;
-
 	event_record(psprintf("invoice.%s", status), "invoice", own->id, own->organization_id,
 				 own->status, status);
-	if (booked)
-		ledger_invoices(&id, 1);
 }
 
 /*
@@ -134,7 +130,7 @@ void_it(Own *own)
 	RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id)));
 	if (own->marked)
 		credits_release(own->id);
-	tell(own, "void", !is_status(own, "draft"));
+	tell(own, "void");
 }
 
 static void
@@ -143,7 +139,7 @@ give_up(Own *own)
 	if (!is_status(own, "open"))
 		refuse_state(own, "open", "Only what is open can be given up.");
 	RUN(put_uncollectible, arg_uuid(own->id));
-	tell(own, "uncollectible", true);
+	tell(own, "uncollectible");
 }
 
 static bool

@@ -146,6 +146,7 @@ extern RatingStatus price_lines(const RatedPrice *price, MoneyFraction quantity,
  * Decimals past the twelfth are cut off.  Without minimum, maximum and
  * commitment, which are whole amounts of a whole period.
  */
-extern RatingStatus price_exact(const RatedPrice *price, MoneyFraction quantity, MoneyFraction *exact);
+extern RatingStatus price_exact(const RatedPrice *price, MoneyFraction quantity,
+								MoneyFraction *exact);
 
 #endif /* JANUA_BILLING_RATING_H */

@@ -285,12 +285,12 @@ static RatedPrice
 some_price(PriceTier tiers[MOST_TIERS])
 {
 	RatedPrice price = {.model = (PriceModel) (PRICE_FLAT + chance(6)),
-				   .flat_fee = some_amount(30),
-				   .unit_price = some_fraction(50),
-				   .package_size = {some_fraction(45).scaled + 1},
-				   .percent = {chance(100000) * INT64_C(1000000000)},
-				   .tiers = tiers,
-				   .tier_count = (int) chance(MOST_TIERS) + 1};
+						.flat_fee = some_amount(30),
+						.unit_price = some_fraction(50),
+						.package_size = {some_fraction(45).scaled + 1},
+						.percent = {chance(100000) * INT64_C(1000000000)},
+						.tiers = tiers,
+						.tier_count = (int) chance(MOST_TIERS) + 1};
 	MoneyInt128 bound = 0;
 
 	if (chance(3) == 0)

@@ -321,17 +321,17 @@ static RatedPrice
 price_of(const Case *given, PriceTier tiers[MOST_TIERS])
 {
 	RatedPrice price = {.model = given->model,
-				   .flat_fee = given->flat_fee,
-				   .unit_price = fraction(given->unit_price),
-				   .package_size = fraction(given->package_size),
-				   .percent = fraction(given->percent),
-				   .free_units = fraction(given->free_units),
-				   .commitment = given->commitment,
-				   .has_minimum = given->minimum != NULL,
-				   .has_maximum = given->maximum != NULL,
-				   .minimum = given->minimum != NULL ? *given->minimum : 0,
-				   .maximum = given->maximum != NULL ? *given->maximum : 0,
-				   .tiers = tiers};
+						.flat_fee = given->flat_fee,
+						.unit_price = fraction(given->unit_price),
+						.package_size = fraction(given->package_size),
+						.percent = fraction(given->percent),
+						.free_units = fraction(given->free_units),
+						.commitment = given->commitment,
+						.has_minimum = given->minimum != NULL,
+						.has_maximum = given->maximum != NULL,
+						.minimum = given->minimum != NULL ? *given->minimum : 0,
+						.maximum = given->maximum != NULL ? *given->maximum : 0,
+						.tiers = tiers};
 
 	for (const TierText *tier = given->tiers; tier != NULL && tier->up_to != NULL; tier++)
 	{
