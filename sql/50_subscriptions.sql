@@ -56,12 +56,15 @@ CREATE TABLE billing.subscriptions
 	billing_anchor timestamptz,
 	schedule_start timestamptz,
 	collection_method text CHECK (collection_method IN ('charge_automatically', 'send_invoice')),
+	collect_by text CHECK (collect_by IN ('oxxo', 'spei')),
 	days_until_due integer CHECK (days_until_due BETWEEN 0 AND 365),
 	trial_end_behavior text CHECK (trial_end_behavior IN ('cancel', 'pause', 'create_invoice')),
 	trial_notice_at timestamptz,
 	incomplete_until timestamptz,
 	usage_from timestamptz,
 	next_due_at timestamptz,
+	due_failures integer NOT NULL DEFAULT 0 CHECK (due_failures >= 0),
+	due_error text,
 	conflict boolean NOT NULL DEFAULT false,
 	superseded_by uuid,
 	provider_created_at timestamptz,
@@ -97,11 +100,16 @@ COMMENT ON COLUMN billing.subscriptions.billing_anchor IS
 	'Of a local one: what its periods are counted from. Period n lies n intervals after it, never after the last period.';
 COMMENT ON COLUMN billing.subscriptions.schedule_start IS
 	'Of a local one: where the first period by this anchor begins, which may be a part of one.';
+COMMENT ON COLUMN billing.subscriptions.collect_by IS
+	'Of a local one: its invoices are paid to a reference that is made for each; NULL: its payment method is charged.';
 COMMENT ON COLUMN billing.subscriptions.trial_notice_at IS 'When the end of the trial was announced.';
 COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up.';
 COMMENT ON COLUMN billing.subscriptions.usage_from IS 'Of a local one with metered components: from when on usage is not billed yet.';
 COMMENT ON COLUMN billing.subscriptions.next_due_at IS
 	'Of a local one: when our engine has to do something next. NULL: nothing, ever, unless somebody acts.';
+COMMENT ON COLUMN billing.subscriptions.due_failures IS
+	'How many times in a row the engine could not do what was due: next_due_at is when it tries again, later each time.';
+COMMENT ON COLUMN billing.subscriptions.due_error IS 'Why, by the SQLSTATE and the message of the last time.';
 COMMENT ON COLUMN billing.subscriptions.conflict IS
 	'Another one of the group comes first: one that lives before one that waits, the older before the younger. It is counted anew when one '
 	'of them begins or ends. Two that live are the provider''s doing: both entitle, a person has to decide.';
@@ -193,10 +201,14 @@ CREATE TABLE billing.invoices
 	series_number bigint CHECK (series_number > 0),
 	seller jsonb,
 	buyer bytea,
+	usage jsonb CHECK (jsonb_typeof(usage) = 'object'),
+	seller_name text,
 	memo text,
+	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	due_at timestamptz,
 	paid_at timestamptz,
 	paid_outside text,
+	paid_elsewhere bigint NOT NULL DEFAULT 0 CHECK (paid_elsewhere >= 0),
 	voided_at timestamptz,
 	next_attempt_at timestamptz,
 	hosted_url bytea,
@@ -224,9 +236,13 @@ COMMENT ON COLUMN billing.invoices.period_start IS
 COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';
 COMMENT ON COLUMN billing.invoices.marked_at IS
 	'Of our own: when it was made final. It is a draft still until the worker has given it its number, within a second.';
+COMMENT ON COLUMN billing.invoices.usage IS 'Of a draft of our own: the periods whose usage is billed when it is made final.';
+COMMENT ON COLUMN billing.invoices.seller_name IS 'Of our own: the seller by name; NULL: the default one when it is numbered.';
+COMMENT ON COLUMN billing.invoices.issued_at IS 'Of a draft of our own: the time that it bills at; its date comes with its number.';
 COMMENT ON COLUMN billing.invoices.seller IS 'The seller as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.buyer IS 'Encrypted: the customer as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.paid_outside IS 'Of one that was paid by other ways: what mark_invoice_paid() was told.';
+COMMENT ON COLUMN billing.invoices.paid_elsewhere IS 'Of our own: how much of amount_paid that was.';
 COMMENT ON COLUMN billing.invoices.hosted_url IS 'Encrypted: who has it can see the invoice and pay it; shown by invoice_links().';
 COMMENT ON COLUMN billing.invoices.pdf_url IS 'Encrypted, as hosted_url.';
 COMMENT ON COLUMN billing.invoices.error_code IS 'Why the provider refused or declined the last request about it.';
@@ -235,11 +251,15 @@ CREATE INDEX invoices_subscription ON billing.invoices (subscription_id) WHERE s
 CREATE UNIQUE INDEX invoices_once ON billing.invoices (subscription_id, period_start, billing_reason)
 	WHERE managed_by = 'local' AND billing_reason IN ('subscription_create', 'subscription_cycle', 'subscription_end');
 CREATE INDEX invoices_to_finalize ON billing.invoices (finalize_at) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
-CREATE INDEX invoices_to_number ON billing.invoices (marked_at) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NOT NULL;
+CREATE INDEX invoices_to_finalize_by_clock ON billing.invoices (organization_id, finalize_at)
+	WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
+CREATE INDEX invoices_to_number ON billing.invoices (marked_at, issued_at, id) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NOT NULL;
 CREATE INDEX invoices_to_collect ON billing.invoices (next_attempt_at) WHERE managed_by = 'local' AND status = 'open';
 
+-- A draft of our own that waited for usage and got none is nothing.
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.invoices
-	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Invoices are kept; void it at the provider.');
+	FOR EACH ROW WHEN (OLD.managed_by <> 'local' OR OLD.status <> 'draft' OR OLD.marked_at IS NOT NULL)
+	EXECUTE FUNCTION billing.refuse_delete('Invoices are kept. Use billing.void_invoice().');
 
 SELECT pg_extension_config_dump('billing.subscriptions', '');
 SELECT pg_extension_config_dump('billing.subscription_items', '');
@@ -299,16 +319,24 @@ CREATE FUNCTION billing.update_subscription(
 	trial_end timestamptz DEFAULT NULL,
 	cancel_at timestamptz DEFAULT NULL,
 	effective text DEFAULT 'now',
-	coupon text DEFAULT NULL)
+	coupon text DEFAULT NULL,
+	items jsonb DEFAULT NULL)
 RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_update_subscription';
 COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, bigint, text, timestamptz, timestamptz, timestamptz,
-	text, text) IS
-	'Asks the provider to change plan, quantity, payment method, coupon, end of trial or end; the row changes when it confirms. '
-	'payment_method: as in subscribe(). proration_behavior: create_prorations, none or always_invoice. effective: now, or period_end where the provider can wait. Errors: JB005 unknown subscription or plan, JB008 it has ended or '
-	'the state does not allow it, JB004 not supported by the provider, 22023 nothing to change or a bad value.';
+	text, text, jsonb) IS
+	'Changes plan, price, quantity, payment method (as in subscribe()), coupon, end of trial or end. Where the provider bills, it is asked, '
+	'and the row changes when it confirms. A local subscription changes at once: what was billed for the rest of the period is given back '
+	'as it was billed (no more than was paid), the rest is billed anew by second or by day (setting proration_unit). proration_behavior: '
+	'create_prorations (lines for the next invoice), always_invoice (an invoice now), none. Another interval, or the first price above 0, '
+	'ends the period and begins one with a new anchor. In a trial nothing is prorated. effective: now, or period_end, of a local one a row '
+	'of list_scheduled_changes(), which a later change of plan takes the place of. items, of local ones: quantity and price by component, '
+	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, null removes one; quantity is that of the component seats, else of base. '
+	'proration_date: what preview_update() told, so that exactly those lines are billed. Errors: JB005 unknown subscription, plan, price or '
+	'component, JB008 it has ended (subscribe again), is incomplete, has no trial, or the group of the plan has another subscription, '
+	'JB004 not supported by the provider, 22023 nothing to change, a bad value, another currency or interval.';
 
 CREATE FUNCTION billing.cancel_subscription(
 	subscription_id uuid,
@@ -324,7 +352,10 @@ AS 'MODULE_PATHNAME', 'billing_cancel_subscription';
 COMMENT ON FUNCTION billing.cancel_subscription(uuid, boolean, boolean, boolean, text, text) IS
 	'Cancels at the end of the period (of the trial while trialing), or now. From past_due, unpaid, paused and incomplete it always '
 	'ends at once. Where the provider cannot wait for the period''s end, we do: it is canceled there the setting cancel_margin ahead, and '
-	'gives access until the end. prorate, invoice_now: only with at_period_end => false (22023 else). Cancelling what is cancelled is harmless. reason: '
+	'gives access until the end. A local one has a row of list_scheduled_changes() until then. prorate, invoice_now: only with '
+	'at_period_end => false (22023 else); of a local one prorate => true gives back what was billed for the time that is left, as '
+	'balance where it is more than is due, and invoice_now => false leaves out the usage since the last invoice; what waits for the next '
+	'invoice is on the last one. Cancelling what is cancelled is harmless. reason: '
 	'too_expensive, missing_features, switched_service, unused, customer_service, too_complex, low_quality or other, as providers know '
 	'them, or any text. Errors: JB005 unknown subscription, JB009 a card number in reason or comment.';
 
@@ -333,7 +364,8 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_resume_subscription';
 COMMENT ON FUNCTION billing.resume_subscription(uuid) IS
-	'Takes back a cancellation at the period''s end, or lets a paused subscription run again. Errors: JB005 unknown subscription, JB008 '
+	'Takes back a cancellation or a pause that is planned, or lets a paused subscription run again: a local one goes on in the period that was billed; '
+	'after its end a new period with a new anchor begins. Errors: JB005 unknown subscription, JB008 '
 	'it has ended (subscribe again) or there is nothing to resume.';
 
 CREATE FUNCTION billing.pause_subscription(
@@ -346,9 +378,11 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_pause_subscription';
 COMMENT ON FUNCTION billing.pause_subscription(uuid, boolean, timestamptz, text) IS
-	'Pauses a subscription, at once or at the end of its period, as the provider can; resume_subscription() ends the pause, or the provider '
-	'does at resumes_at. behavior: void, keep_as_draft or mark_uncollectible, what becomes of invoices meanwhile where the provider asks. '
-	'Errors: JB005 unknown subscription, JB008 it is not active, trialing or past due, JB004 the provider cannot pause it so, 22023 '
+	'Pauses a subscription, at once or at the end of its period, as the provider can; resume_subscription() ends the pause, or resumes_at does. '
+	'A local one is not billed while it is paused; when it pauses at the period''s end and when it resumes are rows of '
+	'list_scheduled_changes(). behavior: void, keep_as_draft or mark_uncollectible, what becomes of invoices meanwhile where the provider asks '
+	'(of a local one only void: there are none). '
+	'Errors: JB005 unknown subscription, JB008 it is not active, trialing or past due, JB004 it cannot be paused so, 22023 '
 	'resumes_at is past.';
 
 CREATE FUNCTION billing.retry_payment(subscription_id uuid) RETURNS void

@@ -22,8 +22,9 @@ CREATE TABLE billing.invoice_lines
 	amount bigint NOT NULL,
 	discount bigint NOT NULL DEFAULT 0,
 	tax bigint NOT NULL DEFAULT 0,
-	tax_rate_id uuid,
+	tax_rate_id uuid REFERENCES billing.tax_rates (id),
 	tax_inclusive boolean NOT NULL DEFAULT false,
+	untaxed boolean NOT NULL DEFAULT false,
 	discountable boolean NOT NULL DEFAULT true,
 	coupon_id uuid,
 	grant_id uuid,
@@ -46,7 +47,10 @@ COMMENT ON COLUMN billing.invoice_lines.invoice_id IS 'NULL: it waits for the ne
 COMMENT ON COLUMN billing.invoice_lines.amount IS
 	'Minor units: what the line costs, before discount and added tax, which are lines of their own (kinds discount and tax).';
 COMMENT ON COLUMN billing.invoice_lines.discount IS 'Of that, its share of all discounts.';
-COMMENT ON COLUMN billing.invoice_lines.tax IS 'Its share of the tax: added to it, or inside where tax_inclusive.';
+COMMENT ON COLUMN billing.invoice_lines.tax IS
+	'Its share of the tax: added to it, or inside where tax_inclusive. Of a line of kind tax: all of its rate, which is the sum of the '
+	'shares; quantity is the percentage then, unit_amount what it is taken on.';
+COMMENT ON COLUMN billing.invoice_lines.untaxed IS 'No rate applies to it, whatever those of the invoice are.';
 COMMENT ON COLUMN billing.invoice_lines.tier IS '0 is the first tier; NULL without tiers.';
 COMMENT ON COLUMN billing.invoice_lines.whole_start IS
 	'The whole period that the line is a part of or equal to, and whole_price, what it would have cost: what a credit is computed from.';
@@ -61,29 +65,32 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_finalize_invoice';
 COMMENT ON FUNCTION billing.finalize_invoice(uuid) IS
-	'Makes a draft final: it is open then and can be paid. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
+	'Makes a draft final: it is open then and can be paid. One of our own gets its number from the worker after the commit, and does not '
+	'wait for late usage any more. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
 
-CREATE FUNCTION billing.pay_invoice(invoice_id uuid, payment_method_id uuid DEFAULT NULL) RETURNS void
+CREATE FUNCTION billing.pay_invoice(invoice_id uuid, payment_method_id uuid DEFAULT NULL, method text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_pay_invoice';
-COMMENT ON FUNCTION billing.pay_invoice(uuid, uuid) IS
-	'Asks the provider to collect an open invoice now, from the customer''s default method or the one that is named. '
-	'Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider, JB005 unknown payment method.';
+COMMENT ON FUNCTION billing.pay_invoice(uuid, uuid, text) IS
+	'Collects an open invoice now, from the customer''s default method (that of the subscription first) or the one that is named. method, for '
+	'an invoice of ours: oxxo or spei makes a reference that the customer pays. Errors: JB005 unknown invoice or payment method, JB008 its '
+	'state does not allow it, JB004 not supported by the provider, JB010 it is being paid already, 23502 there is no payment method.';
 
 CREATE FUNCTION billing.void_invoice(invoice_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_void_invoice';
 COMMENT ON FUNCTION billing.void_invoice(uuid) IS
-	'Voids an invoice of which nothing is paid; it keeps its number. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
+	'Voids an invoice of which nothing is paid; it keeps its number. One of our own gives back the credit and balance that it used, and a '
+	'draft may be voided, too; usage that it billed stays billed. Errors: JB005 unknown invoice, JB010 it is being paid, JB008 its state does not allow it, JB004 not supported by the provider.';
 
 CREATE FUNCTION billing.send_invoice(invoice_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_send_invoice';
 COMMENT ON FUNCTION billing.send_invoice(uuid) IS
-	'Has the provider mail an open invoice to the customer. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
+	'Has the provider mail an open invoice to the customer; for one of ours the event invoice.sent tells the application to. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
 
 CREATE FUNCTION billing.mark_invoice_uncollectible(invoice_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER

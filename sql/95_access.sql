@@ -51,10 +51,11 @@ DECLARE
 	protected text;
 BEGIN
 	-- with a column of its own that says whose a row is
-	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
+	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'dunning_attempts', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
 									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
 									 'idempotency_keys',
+									 'applied_coupons', 'customer_balances', 'customer_balance_entries', 'credit_grants', 'credit_grant_entries',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
@@ -99,6 +100,10 @@ CREATE POLICY organization ON billing.invoice_lines
 	USING (billing.sees_all_organizations()
 		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = invoice_lines.invoice_id)
 		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = invoice_lines.subscription_id));
+ALTER TABLE billing.invoice_payments ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.invoice_payments
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.payment_intents AS p WHERE p.id = invoice_payments.payment_intent_id));
 -- The list prices are for everybody, an agreed one for the organisation that has it.
 ALTER TABLE billing.prices ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.prices
@@ -262,15 +267,16 @@ FROM (VALUES
 	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods refresh_payment_methods '
 	 'subscribe update_subscription cancel_subscription pause_subscription resume_subscription retry_payment client_config '
 	 'list_scheduled_changes cancel_scheduled_change '
-	 'get_subscription list_subscriptions get_invoice list_invoices invoice_links refresh_invoices fetch_invoice_document '
+	 'get_subscription list_subscriptions get_invoice list_invoices invoice_lines_of create_invoice invoice_links refresh_invoices fetch_invoice_document '
 	 'create_checkout_session expire_checkout_session refresh_checkout_session get_checkout_session '
 	 'list_checkout_sessions '
 	 'create_payment_link cancel_payment_link list_payment_links create_portal_session '
-	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible '
+	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible mark_invoice_paid collect_by list_dunning_attempts '
 	 'create_payment_intent confirm_payment_intent capture_payment_intent cancel_payment_intent verify_microdeposits '
 	 'get_payment_intent list_payment_intents create_setup_intent cancel_setup_intent get_setup_intent list_setup_intents '
 	 'create_refund cancel_refund get_refund list_refunds '
 	 'get_dispute list_disputes submit_dispute_evidence accept_dispute fetch_disputes refresh '
+	 'apply_coupon remove_coupon list_coupons adjust_balance grant_credit void_credit_grant '
 	 'set_override set_add_on record_usage record_usage_batch skipped_usage void_usage correct_usage close_usage_period '
 	 'consume reserve_usage commit_reservation release_reservation await run_worker attach_organizations detach_organizations organization_changed '
 	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle '
@@ -280,15 +286,15 @@ FROM (VALUES
 	('{app,report,tenant}', 'usage_summary usage_quantity usage_by_dimension usage_series usage_report_of usage_tail_start in_usage_tail'),
 	('{app,report}', 'check_quota preview_usage_period late_usage now database_binding'),
 	('{app,report}', 'quote_price'),
-	('{app,report}', 'select_provider provider_capabilities check_provider'),
+	('{app,report}', 'select_provider provider_capabilities check_provider credit_balance'),
 	('{app,report}', 'usage_hour_range forwarded_quantity'),
 	('{}', 'forward_usage stop_forwarding'),
 	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret revoke_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
-	 'configure_provider adopt_database create_add_on set_add_on_price create_plan create_price create_meter set_plan_feature link_price import_plans '
-	 'set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
+	 'configure_provider adopt_database create_add_on set_add_on_price create_plan create_price create_coupon set_tax_rate create_meter set_plan_feature link_price import_plans '
+	 'set_seller set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -299,16 +305,18 @@ FROM (VALUES
 	('{app}', 'feature_overrides customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}', 'routing_rules optional_methods'),
 	('{report}', 'webhook_endpoints provider_circuits'),
-	('{app,report}', 'usage_top'),
+	('{app,report}', 'usage_top sellers invoice_series'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements usage_subscriptions events outbox_status webhook_status '
 	 'subscriptions access_rules organization_add_ons'),
+	('{app,report}', 'coupons tax_rates'),
+	('{app,report,tenant}', 'applied_coupons customer_balances credit_grants credit_grant_entries'),
 	('{app,report}', 'usage_late usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices price_tiers plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
 	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
-	 'subscription_items invoice_lines usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
-	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
+	 'subscription_items invoice_lines dunning_attempts invoice_payments usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details invoice_line_details '
+	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules decline_rules attempt_limits')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -322,6 +330,13 @@ INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VAL
 	 '{id,organization_id,provider,account,livemode,country,currency,locale,timezone,tax_exempt,needs_data,deleted_at,created_at,updated_at}'),
 	('report', 'table', 'payment_methods', 'SELECT',
 	 '{id,customer_id,provider,account,livemode,state,is_default,type,brand,exp_month,exp_year,wallet,error_code,created_at,updated_at}'),
+	-- what a person wrote is not for everybody
+	('app', 'table', 'customer_balance_entries', 'SELECT', NULL),
+	('report', 'table', 'customer_balance_entries', 'SELECT',
+	 '{id,customer_id,organization_id,currency,amount,balance_after,reason,source_type,source_id,occurred_at,created_at}'),
+	('tenant', 'table', 'customer_balance_entries', 'SELECT',
+	 '{id,customer_id,organization_id,currency,amount,balance_after,reason,source_type,source_id,occurred_at,created_at}'),
+	('admin', 'table', 'coupons', 'UPDATE', '{name,redeem_by,max_redemptions,retired_at,metadata}'),
 	('report', 'table', 'feature_overrides', 'SELECT', '{organization_id,feature,value,until,created_at}'),
 	-- what their views show of tables that are not theirs
 	('tenant', 'table', 'currencies', 'SELECT', '{code,exponent}'),
@@ -360,7 +375,7 @@ SELECT 'admin', 'table', r.object, v.privileges
 FROM (VALUES
 	('UPDATE', 'settings providers prices access_rules'),
 	('INSERT, UPDATE', 'routing_rules optional_methods usage_thresholds'),
-	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features add_ons add_on_features meters installment_terms refund_rules')
+	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features add_ons add_on_features meters installment_terms refund_rules decline_rules attempt_limits')
 ) AS v (privileges, objects)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
 

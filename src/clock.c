@@ -12,6 +12,7 @@
 #include "subjects.h"
 
 #include "check.h"
+#include "credits.h"
 #include "drive.h"
 #include "embedded.h"
 #include "errors.h"
@@ -66,6 +67,17 @@ QUERY(due_until,
 	  "WHERE c.organization_id = $1 AND s.next_due <= $2 "
 	  "UNION ALL SELECT NULL, h.due_at FROM billing.scheduled_changes AS h "
 	  "WHERE h.organization_id = $1 AND h.state = 'pending' AND h.due_at <= $2 "
+	  "UNION ALL SELECT NULL, b.next_due_at FROM billing.subscriptions AS b "
+	  "WHERE b.organization_id = $1 AND b.next_due_at <= $2 "
+	  "UNION ALL SELECT NULL, i.finalize_at FROM billing.invoices AS i "
+	  "WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'draft' "
+	  "AND i.marked_at IS NULL AND i.finalize_at <= $2 "
+	  "UNION ALL SELECT NULL, g.expires_at FROM billing.credit_grants AS g "
+	  "JOIN billing.customers AS c ON c.id = g.customer_id WHERE c.organization_id = $1 "
+	  "AND g.remaining > 0 AND g.expires_at <= $2 AND NOT " GRANT_IS_STILL_WANTED " "
+	  "UNION ALL SELECT NULL, i.next_attempt_at FROM billing.invoices AS i "
+	  "WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'open' "
+	  "AND i.next_attempt_at <= $2 "
 	  "ORDER BY due LIMIT 1",
 	  TEXTOID, TIMESTAMPTZOID);
 

@@ -6,10 +6,11 @@
  * The duties: deliver what is in the outbox (delivery.c), play embedded
  * providers (embedded.c), try webhooks again (webhooks.c), announce events
  * and remove what is old (housekeeping.c), do what providers do not
- * (scheduled_changes.c), add usage up
+ * (scheduled_changes.c), bill what we bill ourselves (engine.c), number and
+ * collect invoices (invoice_numbers.c, collection.c), add usage up
  * (usage_rollup.c), compare it with limits (usage_alerts.c) and tell providers
- * of it (usage_forward.c), end reservations (quota_reservations.c), and end
- * what processes left behind: leases, races.
+ * of it (usage_forward.c), end reservations (quota_reservations.c) and prepaid
+ * credits (credit_grants.c), and end what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +19,7 @@
 #include "accounts.h"
 #include "delivery.h"
 #include "embedded.h"
+#include "engine.h"
 #include "housekeeping.h"
 #include "http.h"
 #include "keys.h"
@@ -73,6 +75,26 @@ not_at_once(long due)
 	return due < 0 ? due : Max(due, OTHERS_PAUSE_MS);
 }
 
+/* In this order: what one makes the next one takes up in the same pass. */
+static int
+bill_what_is_due(void)
+{
+	int work = engine_pass();
+
+	work += drafts_finalize_due();
+	work += invoices_number();
+	return work + collection_pass();
+}
+
+/* An invoice has its number, and goes out, as soon as the commit that made it final is seen. */
+static int
+bill_what_was_marked(void)
+{
+	int numbered = invoices_number();
+
+	return numbered == 0 ? 0 : numbered + collection_pass();
+}
+
 /*
  * What only a commit (of a session, or our own) can have brought.  These units
  * mostly find nothing; after every commit of a busy application they would
@@ -88,6 +110,8 @@ look_around(PassKind kind, int *work)
 	if (kind == PASS_WOKEN && !TimestampDifferenceExceeds(last, now, LOOK_AROUND_MS))
 		return false;
 	more = embedded_elapse() + embedded_deliver() + webhooks_retry();
+	if (kind != PASS_EVERYTHING)
+		more += bill_what_was_marked();
 	*work += more + events_announce();
 	/* what they did may be followed by more of it at once */
 	last = more > 0 ? 0 : now;
@@ -112,9 +136,11 @@ drive_pass(PassKind kind)
 		work += scheduled_changes_run();
 	}
 	work += usage_rollup(kind == PASS_EVERYTHING);
+	if (kind == PASS_EVERYTHING)
+		work += bill_what_is_due();
 	work += usage_alerts_raise(kind == PASS_EVERYTHING);
 	if (kind == PASS_EVERYTHING)
-		work += usage_forward();
+		work += usage_forward() + credits_expire();
 	settled = delivery_complete();
 	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)

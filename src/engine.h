@@ -10,7 +10,9 @@
  * changed, again one statement for each table.  A preview is the same run that
  * is not written, so it cannot tell anything else than what will be billed.
  *
- *	  engine.c              the duty: what is due, in batches; one step of a subscription
+ *	  engine.c              the duty: what is due, in batches
+ *	  engine_state.c        what a subscription is: its items, its calendar, its states
+ *	  engine_start.c        subscribe()
  *	  engine_load.c         loads a run
  *	  engine_write.c        writes a run
  *	  engine_renewal.c      trial, renewal, what a period is billed for
@@ -146,6 +148,10 @@ extern const char *rating_reason(RatingStatus status);
  * ------------------------------------------------------------------------
  */
 typedef struct CustomerCredits CustomerCredits; /* credits.c */
+typedef struct CustomerCoupons CustomerCoupons; /* coupons.c */
+typedef struct AppliedCoupon AppliedCoupon;     /* coupons.c */
+typedef struct CustomerTax CustomerTax;         /* tax.c */
+typedef struct RunTaxes RunTaxes;               /* tax.c */
 
 typedef struct BilledCustomer
 {
@@ -158,7 +164,9 @@ typedef struct BilledCustomer
 	char *zone_name;
 	TimestampTz now; /* the organisation's clock, whole seconds */
 	bool deleted;
-	CustomerCredits *credits; /* by credits_load() */
+	CustomerCredits *credits; /* NULL until credits.c has asked for them */
+	CustomerCoupons *coupons; /* coupons.c, the same */
+	CustomerTax *tax;         /* tax.c, the same */
 } BilledCustomer;
 
 typedef struct BilledItem
@@ -210,6 +218,7 @@ typedef struct InvoiceLine
 	bool tax_inclusive;
 	bool discountable;
 	bool own_tax; /* tax is given and not computed: of a credit */
+	bool untaxed; /* no rate applies to it, whatever those of the draft are */
 	const pg_uuid_t *coupon_id;
 	const pg_uuid_t *grant_id; /* prepaid credit */
 	TimestampTz period_start;  /* 0: none */
@@ -223,7 +232,22 @@ typedef struct InvoiceLine
 	int64 paid;
 	int64 credited;
 	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
+
+	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
+	int64 credited_tax;        /* of credited */
+
+	/* Its row is there: on a stored draft, or waiting; one that waited and is on a draft now is moved. */
+	bool stored;
 } InvoiceLine;
+
+/* What the engine asks of billing.settings; read once for a run. */
+typedef struct EngineSettings
+{
+	ProrationUnit proration_unit;
+	char *zone_name;    /* where the customer names none */
+	int64 trial_notice; /* seconds */
+	int64 usage_grace;  /* seconds */
+} EngineSettings;
 
 typedef struct BilledSubscription
 {
@@ -256,6 +280,7 @@ typedef struct BilledSubscription
 	TimestampTz resumes_at;
 	TimestampTz incomplete_until;
 	const char *collection_method;
+	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
 	int days_until_due; /* -1: not named */
 	const char *trial_end_behavior;
 	pg_uuid_t *payment_method_id;
@@ -266,6 +291,8 @@ typedef struct BilledSubscription
 	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
 	List *changes;          /* ScheduledChange that are pending, by due_at */
 	TimestampTz next_due_at;
+	const EngineSettings *settings;
+	const Jsonb *metadata; /* of a new one only */
 	bool changed;
 } BilledSubscription;
 
@@ -277,6 +304,8 @@ typedef struct ScheduledChange
 	const Jsonb *terms;
 	const char *state; /* pending, done, canceled, failed */
 	const char *error_code;
+	const char *reason;   /* of a new one */
+	const bytea *comment; /* of a new one, sealed */
 	bool is_new;
 	bool changed;
 } ScheduledChange;
@@ -304,32 +333,65 @@ typedef struct InvoiceDraft
 	int64 credit_used;
 	int64 balance_used;
 	int64 due;
-	bool is_new;   /* not stored yet */
-	bool is_final; /* completed: marked for its number */
+	const char *seller;    /* NULL: the default one */
+	const char *memo;      /* what is printed below the lines; NULL: nothing */
+	const Jsonb *metadata; /* NULL: none */
+	bool is_new;           /* not stored yet */
+	bool is_final;         /* completed: marked for its number */
 	bool changed;
 } InvoiceDraft;
 
 typedef struct BillingRun
 {
 	bool preview; /* nothing is closed, consumed or written */
+	EngineSettings settings;
 	List *customers;
 	List *subscriptions;
 	List *drafts;
-	List *events; /* what event_record() is told, at the end */
+	List *dropped; /* InvoiceDraft: stored, and in the end there was nothing to bill */
+	List *events;  /* EngineEvent: what is recorded, at the end */
+	HTAB *customer_ids;
+	HTAB *subscription_ids;
+	RunTaxes *taxes;
+	List *cut_lines;     /* InvoiceLine that are stored and were shortened */
+	List *dropped_lines; /* ids of stored ones that are no longer */
 } BillingRun;
 
 /* engine_load.c: loads and, unless it is a preview, locks (customers first).  skip_locked leaves out who is busy. */
 extern BillingRun *run_load(pg_uuid_t *const *subscription_ids, int count, bool skip_locked,
 							bool preview);
 extern BillingRun *run_begin(bool preview); /* an empty one */
+
+/* Of the run; a customer who is not in it yet is loaded, and locked unless it is a preview.  JB005 unknown. */
 extern BilledCustomer *run_customer(BillingRun *run, const pg_uuid_t *customer_id);
+
+/* NULL when the run does not have it. */
 extern BilledSubscription *run_subscription(BillingRun *run, const pg_uuid_t *subscription_id);
+
+/* Adds a new one: from then on run_subscription() finds it and run_write() writes it. */
+extern void run_add_subscription(BillingRun *run, BilledSubscription *s);
 
 /* The drafts of a customer that are stored and not final, with their lines. */
 extern void run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count);
 
-/* engine_write.c */
+/*
+ * engine_write.c.  What was written counts as stored afterwards, so that a run
+ * may be written, go on and be written again.
+ */
 extern void run_write(BillingRun *run);
+
+/* invoice_store.c: writes drafts and their lines; part of run_write(), after the subscriptions. */
+extern void drafts_write(BillingRun *run);
+
+typedef struct EngineEvent
+{
+	const char *type;
+	const char *object;
+	const pg_uuid_t *id;
+	const char *organization_id;
+	const char *before;
+	const char *after;
+} EngineEvent;
 extern void run_event(BillingRun *run, const char *type, const char *object, const pg_uuid_t *id,
 					  const char *organization_id, const char *before, const char *after);
 
@@ -366,12 +428,121 @@ extern void engine_begin_period(BillingRun *run, BilledSubscription *s, Timestam
 extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					  const BillingPeriod *period, LineKind kind);
 
+/* engine_bill.c: what a line is called, what a whole period costs before it is rounded, and how that is printed. */
+extern const char *item_description(const BilledSubscription *s, const BilledItem *item);
+extern MoneyFraction item_whole_price(const BilledItem *item);
+extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
+
 /* The parts of a rated quantity as lines. */
 extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					   MoneyFraction quantity, UsageRange period);
 
-/* Settings: prorate by second or by day; how long a draft waits for late usage. */
+/* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
+extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
+							 TimestampTz until, bool may_wait);
+
+/* Has it an item whose price counts usage? */
+extern bool subscription_is_metered(const BilledSubscription *s);
+
+/*
+ * What draft_complete() asks for the usage of draft->usage: closes (previews)
+ * its periods and adds the lines, those of corrections included.
+ */
+extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
+
+/* The setting proration_unit, in the subscription's zone. */
 extern Proration engine_proration(const BilledSubscription *s);
+
+/* ------------------------------------------------------------------------
+ * engine_changes.c: items, now.
+ * ------------------------------------------------------------------------
+ */
+typedef enum ProrationBehavior
+{
+	PRORATION_WAITS,    /* create_prorations: lines for the next invoice */
+	PRORATION_INVOICED, /* always_invoice: an invoice of reason subscription_update */
+	PRORATION_NONE
+} ProrationBehavior;
+
+extern ProrationBehavior proration_behavior_named(const char *name);
+
+/* An item as it is to be; without a price it goes. */
+typedef struct ItemChange
+{
+	const char *component;
+	const ComponentPrice *price;
+	int64 quantity;
+} ItemChange;
+
+/*
+ * Changes items at a moment of the present period: credits what was billed for
+ * the rest of it, and bills the rest anew.  Another interval, or the first price
+ * above 0, begins a new period.  In a trial, and at the end of the period, items
+ * change and nothing else.
+ */
+extern void subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
+									  ProrationBehavior behavior, TimestampTz at);
+
+/* Gives back what was billed of all items for the time from then on; the lines wait. */
+extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* What was cut and dropped; part of run_write(), before lines are written. */
+extern void cut_lines_write(BillingRun *run);
+
+/* The item's price has a version that subscriptions move to at once, and its time has come. */
+extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
+								   TimestampTz at);
+
+/* engine_targets.c: what a change asks for, and as terms of a scheduled change. */
+typedef struct ChangeTerms
+{
+	const char *plan;
+	const pg_uuid_t *price;
+	int64 amount;   /* NO_AMOUNT: not named */
+	int64 quantity; /* 0: not named */
+	const Jsonb
+		*items; /* {"seats": 7}, {"seats": {"quantity": 7, "price": "..."}}, {"seats": null} */
+} ChangeTerms;
+
+/* ItemChange of what will differ; pending: what is planned already counts as done. Errors: 22023, JB005, JB008. */
+extern List *change_targets(const BilledSubscription *s, const ChangeTerms *terms,
+							const Jsonb *pending);
+extern Jsonb *changes_as_terms(const BilledSubscription *s, List *changes);
+extern List *changes_of_terms(const BilledSubscription *s, const Jsonb *terms);
+
+/*
+ * One item of a local subscription, in the transaction of the caller: what the
+ * add-ons of an organisation do.  price NULL: it goes.
+ */
+extern void subscription_set_item(const pg_uuid_t *subscription_id, const char *component,
+								  const pg_uuid_t *price, int64 quantity,
+								  ProrationBehavior behavior);
+
+/* ------------------------------------------------------------------------
+ * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
+ * time and in memory.  They leave next_due_at to engine_play().
+ * ------------------------------------------------------------------------
+ */
+
+/* A scheduled change is due: it is done or failed (state, error_code) afterwards. */
+extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
+							 TimestampTz at);
+
+/* It ends: usage so far and what waits are on an invoice of reason subscription_end; canceled. */
+extern void engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Paused, until resumes_at where there is one. */
+extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
+extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* The item's price has a version that subscriptions move to at once, and its time has come. */
+extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
+								   TimestampTz at);
+
+/* Nobody paid: incomplete_expired, and its open invoice is voided. */
+extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * invoice_drafts.c
@@ -406,25 +577,55 @@ typedef struct DraftCoupon
 	const char *name;
 	Coupon terms;
 	int64 taken;
+	AppliedCoupon *applied;
 } DraftCoupon;
 
 /* In their order; none that is over (DraftCoupon). */
 extern List *coupons_of(BillingRun *run, const InvoiceDraft *draft);
 
-/* They were taken: one use less.  Not in a preview. */
+/* Does it count for this line?  What AllocatedLine.takes_part is for this coupon. */
+extern bool coupon_takes_line(const DraftCoupon *coupon, const InvoiceDraft *draft,
+							  const InvoiceLine *line);
+
+/*
+ * They were taken (those with taken above 0): one use less.  Only the run
+ * remembers it until coupons_write(), so also to be called in a preview.
+ */
 extern void coupons_taken(const InvoiceDraft *draft, List *coupons);
+
+/* What the run took and applied, in one statement each.  After subscriptions and invoices are written. */
+extern void coupons_write(BillingRun *run);
+
+/*
+ * Applies a coupon by its code to a subscription of the run (subscribe() and
+ * update_subscription() with coupon): it counts for the drafts that are
+ * completed from then on.  The plan, the currency and the customer have to be
+ * known, the row need not be written yet.  JB005 unknown, JB008 and 22023 with
+ * the reason.
+ */
+extern void coupon_apply_in_run(BillingRun *run, BilledSubscription *s, const char *code,
+								TimestampTz at);
 
 typedef struct DraftTax
 {
 	const pg_uuid_t *tax_rate_id;
 	const char *name;
 	const char *note; /* what is printed: reverse charge, exempt; NULL */
+	bool current;     /* false: only of lines that give back what was billed before */
 	TaxRate terms;
 } DraftTax;
 
-/* The rates that apply to a line of this draft: index in the list, or NO_TAX_RATE. */
+/*
+ * The rates that apply to a line of this draft: index in the list, or
+ * NO_TAX_RATE.  One with a note and no rate id taxes nothing, and its line is to
+ * be printed with the note.  Whether tax is inside is told by
+ * InvoiceLine.tax_inclusive.
+ */
 extern List *taxes_of(BillingRun *run, const InvoiceDraft *draft);
 extern int tax_of_line(List *taxes, const InvoiceDraft *draft, const InvoiceLine *line);
+
+/* The setting tax_behavior: what counts for a line without a price, or whose price says nothing. */
+extern bool tax_is_inclusive_by_default(void);
 
 /*
  * What prepaid credits and balance pay of a total: adds the lines of kind credit
@@ -433,16 +634,52 @@ extern int tax_of_line(List *taxes, const InvoiceDraft *draft, const InvoiceLine
  */
 extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
 
+/* After credits_settle(): what is due is too little to be collected and is owed with the next invoice. */
+extern void credits_carry(BillingRun *run, InvoiceDraft *draft);
+
+/* What the run consumed, in one statement for each table.  After invoices are written. */
+extern void credits_write(BillingRun *run);
+
+/* An invoice was voided: what credits and balance paid of it comes back.  Once, however often it is called. */
+extern void credits_release(const pg_uuid_t *invoice_id);
+
+/*
+ * Adds to the balance of a customer (above 0: we owe it to him), an entry that
+ * never changes.  reason is a word (overpayment, credit_note, adjustment);
+ * source_type and source_id, or NULL: what it comes from.  Locks the customer.
+ * Not for a customer of a run that has completed drafts and is not written.
+ */
+extern void balance_add(const pg_uuid_t *customer_id, const char *currency, int64 amount,
+						const char *reason, const char *source_type, const pg_uuid_t *source_id);
+
+/* The duty that ends prepaid credits whose time is over; above 0 when there may be more. */
+extern int credits_expire(void);
+
 /* ------------------------------------------------------------------------
  * What the rest of the house tells the engine
  * ------------------------------------------------------------------------
  */
 
-/* collection.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
+/* For collection_money.c and dunning.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
 extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
 
-/* collection.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
+/* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
+extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);
+
+/* collection.c: how many days before its period a renewal has to be invoiced; 0: at its beginning. */
+extern int collection_lead_days(const BilledSubscription *s);
+
+/*
+ * collection.c: the least that can be charged at once, minor units; 0: no limit.
+ * What is due below it is carried to the next invoice, or written off.
+ */
+extern int64 collection_minimum(const char *provider, const char *currency);
+
+/* collection.c: a customer has another method to charge: what waits for it is tried at once. */
+extern void collection_method_arrived(const pg_uuid_t *customer_id);
+
+/* collection_money.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
 extern void invoice_payment_changed(const pg_uuid_t *invoice_id);
 
 /* collection.c: the duty that charges, sends and reminds; above 0 when there may be more. */
@@ -450,6 +687,13 @@ extern int collection_pass(void);
 
 /* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
 extern int invoices_number(void);
+
+/* invoice_store.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
+extern int drafts_finalize_due(void);
+
+/* Completes and writes stored drafts; the caller has locked their customers.  Their subscriptions, each once or more. */
+extern void drafts_complete_stored(pg_uuid_t *const *ids, int count,
+								   pg_uuid_t *const *subscription_ids, int subscription_count);
 
 /* ledger.c: an invoice got its number, was voided or given up. */
 extern void ledger_invoices(pg_uuid_t *const *invoice_ids, int count);

@@ -11,6 +11,7 @@
  */
 #include "payment_methods.h"
 
+#include "engine.h"
 #include "json.h"
 #include "keys.h"
 
@@ -123,7 +124,8 @@ static void
 make_default(const pg_uuid_t *customer_id, const pg_uuid_t *id)
 {
 	RUN(clear_default, arg_uuid(customer_id), arg_uuid(id));
-	RUN(set_default_row, arg_uuid(id));
+	if (RUN(set_default_row, arg_uuid(id)) > 0)
+		collection_method_arrived(customer_id);
 }
 
 static void
@@ -370,5 +372,8 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 					 "payment_method", id, method.organization_id, method.state, state);
 	if (told->is_default)
 		make_default(method.customer_id, id);
+	/* its customer may have been told before it */
+	if (strcmp(method.state, state) != 0)
+		collection_method_arrived(method.customer_id);
 	return SNAPSHOT_APPLIED;
 }

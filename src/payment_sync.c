@@ -13,6 +13,7 @@
  */
 #include "payments.h"
 
+#include "collection.h"
 #include "keys.h"
 #include "links.h"
 #include "wire_amounts.h"
@@ -56,6 +57,7 @@ give_up(const PaymentIntent *p, const char *code, const char *reason)
 	if (RUN(fail_payment, arg_uuid(p->id), arg_text(code)) > 0)
 		event_record("payment_intent.failed", "payment_intent", p->id, p->organization_id,
 					 p->status, "failed");
+	collection_look_again(p->id);
 	return (Description){OBSOLETE, NULL, reason};
 }
 
@@ -226,6 +228,7 @@ payment_intent_refused(const OutboxRow *row, const CallResult *result)
 		if (RUN(withdraw_payment, arg_uuid(p->id)) > 0)
 			event_record("payment_intent.canceled", "payment_intent", p->id, p->organization_id,
 						 p->status, "canceled");
+		collection_payment_changed(p->id);
 		return;
 	}
 	if (!creation && result->outcome != OUTCOME_DECLINED)
@@ -238,6 +241,7 @@ payment_intent_refused(const OutboxRow *row, const CallResult *result)
 	if (RUN(fail_payment, arg_uuid(p->id), arg_text(code)) > 0)
 		event_record("payment_intent.failed", "payment_intent", p->id, p->organization_id,
 					 p->status, "failed");
+	collection_payment_changed(p->id);
 }
 
 /* ---- from the provider ---- */
@@ -592,6 +596,8 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	if (strcmp(p->status, status) != 0)
 		event_record(psprintf("payment_intent.%s", status), "payment_intent", p->id,
 					 p->organization_id, p->status, status);
+	/* it arrived before a part of it went back, also where both are told at once */
+	collection_payment_changed(p->id);
 	if (payment_arrived(status))
 		take_refunded(p, told, news);
 	return SNAPSHOT_APPLIED;

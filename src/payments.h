@@ -53,6 +53,33 @@ extern bool payment_arrived(const char *status);
 /* pending, requires_action or failed: nothing of it is on its way. */
 extern bool payment_confirmable(const char *status);
 
+/* Is an attempt to pay this invoice on its way, or its outcome unknown? */
+extern bool payment_in_flight(const pg_uuid_t *invoice_id);
+
+/* What an invoice of ours is charged to: a method that is attached, or a reference that is made. */
+typedef struct InvoiceCharge
+{
+	const pg_uuid_t *invoice_id;
+	int64 amount; /* minor units */
+	const char *currency;
+	const char *description;
+	const pg_uuid_t *payment_method_id;
+	const char *method;     /* oxxo, spei; NULL: the method is charged */
+	TimestampTz expires_at; /* of a reference */
+	const Jsonb *metadata;
+	const char *provider;
+	const char *account;
+} InvoiceCharge;
+
+/*
+ * A payment of an invoice without the customer: the same checks and errors as
+ * create_payment_intent().  The caller holds the customer.
+ */
+extern pg_uuid_t *payment_intent_for_invoice(const Customer *customer, const InvoiceCharge *charge);
+
+/* payment_ends.c: a payment that waits for the customer is not wanted any more; done where the provider can. */
+extern void payment_intent_call_off(const pg_uuid_t *id);
+
 /* ---- payment_terms.c: arguments that payments and setup intents have in common ---- */
 
 /* What the caller pays with: at most one of the two is set. */

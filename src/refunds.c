@@ -16,6 +16,7 @@
 #include "payments.h"
 
 #include "check.h"
+#include "collection.h"
 #include "errors.h"
 #include "keys.h"
 #include "wire_amounts.h"
@@ -176,6 +177,7 @@ refunds_settle(const pg_uuid_t *payment_intent_id)
 	if (strcmp(before, after) != 0)
 		event_record(psprintf("payment_intent.%s", after), "payment_intent", payment_intent_id,
 					 row_text(0, 3), before, after);
+	collection_payment_changed(payment_intent_id);
 }
 
 /* ---- create ---- */

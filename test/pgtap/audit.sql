@@ -18,7 +18,7 @@ SELECT is(ARRAY(SELECT c.relname FROM pg_class AS c
 			  -- what the extension comes with, and nobody changes
 			  'access_levels', 'all_organizations',
 			  -- news, and work in progress
-			  'audit_log', 'dispute_transitions', 'environment_variables', 'events', 'events_unsent', 'idempotency_keys', 'invoice_lines', 'limits_changed', 'outbox',
+			  'audit_log', 'credit_grant_entries', 'customer_balance_entries', 'customer_balances', 'dispute_transitions', 'dunning_attempts', 'environment_variables', 'events', 'events_unsent', 'idempotency_keys', 'invoice_lines', 'invoice_payments', 'invoice_series', 'limits_changed', 'outbox',
 			  'outbox_finished', 'payment_intent_transitions', 'provider_circuits', 'provider_refs',
 			  -- the sandbox's own state
 			  'sandbox_clocks', 'sandbox_deliveries', 'sandbox_faults', 'sandbox_state',

@@ -1,0 +1,28 @@
+CREATE EXTENSION IF NOT EXISTS janua_billing CASCADE;
+SET client_min_messages = warning;
+SELECT billing.configure_provider('sandbox');
+SELECT billing.create_plan('small', 'Small', 3000, 'USD');
+SELECT billing.create_plan('large', 'Large', 6000, 'USD');
+SELECT billing.create_price('large', 60000, 'USD', 'year');
+SELECT billing.create_customer('a');
+CALL billing.run_worker();
+CALL billing.set_clock('a', '2027-04-01 00:00+00');
+SELECT billing.subscribe('a', 'small', collection_method => 'send_invoice', days_until_due => 10, managed_by => 'local') AS s \gset
+CALL billing.run_worker();
+SELECT status, current_period_start, current_period_end, next_due_at FROM billing.subscriptions;
+SELECT status, total, amount_due, number, billing_reason FROM billing.invoices;
+UPDATE billing.invoices SET status='paid', amount_paid = total, amount_remaining = 0, paid_at = now();
+CALL billing.set_clock('a', '2027-04-16 12:00+00');
+SELECT billing.update_subscription(:'s', plan => 'large');
+SELECT kind, description, amount, discount, tax, period_start, period_end, reverses IS NOT NULL AS rev FROM billing.invoice_lines ORDER BY id;
+SELECT billing.update_subscription(:'s', plan => 'small');
+SELECT kind, description, amount, discount, tax, period_start, period_end, reverses IS NOT NULL AS rev FROM billing.invoice_lines ORDER BY id;
+SELECT billing.update_subscription(:'s', plan => 'large', effective => 'period_end');
+SELECT kind, state, due_at, terms FROM billing.list_scheduled_changes('a');
+CALL billing.set_clock('a', '2027-05-02 12:00+00');
+SELECT status, plan, total, amount_due, number, billing_reason, current_period_end FROM billing.invoices i join billing.subscriptions s on s.id=i.subscription_id join billing.plans p on p.id = s.plan_id;
+SELECT billing.cancel_subscription(:'s', comment => 'bye');
+SELECT kind, state, due_at, terms FROM billing.list_scheduled_changes('a');
+CALL billing.set_clock('a', '2027-06-02 12:00+00');
+SELECT status, ended_at FROM billing.subscriptions;
+SELECT kind, state, due_at, terms FROM billing.list_scheduled_changes('a');

@@ -1,0 +1,348 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine_bill.c
+ *	  What an item costs: lines of licensed components and of usage.
+ *
+ * A licensed component is one line in advance, from which a credit can be
+ * computed later: it keeps the whole period and what that would have cost.
+ * Usage has a line for each part of its rating (free units, tiers, fees), in
+ * arrears, and is never given back.
+ *
+ * What came late into a period that was billed before is a line of its own: the
+ * price of all that was used in it less that of what was billed so far, at the
+ * price of today.  Where a price is linear that is quantity times price; in
+ * tiers it is what the period would have cost more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine.h"
+
+#include "errors.h"
+
+/* A price was checked when it was made: only a quantity can be too large for it. */
+static void
+require_rated(RatingStatus status, const ComponentPrice *price)
+{
+	if (status == RATING_OK)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					errmsg("component \"%s\" cannot be rated", price->component),
+					errdetail("Price %s, status %d.", uuid_text(price->id), status),
+					errhint("Its quantity is too large for the price.")));
+}
+
+static void
+require_prorated(ProrationStatus status, const ComponentPrice *price)
+{
+	if (status != PRORATION_OK)
+		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+						errmsg("component \"%s\" cannot be prorated", price->component),
+						errdetail("Price %s, status %d.", uuid_text(price->id), status)));
+}
+
+/* ------------------------------------------------------------------------
+ * Licensed
+ * ------------------------------------------------------------------------
+ */
+const char *
+item_description(const BilledSubscription *s, const BilledItem *item)
+{
+	if (item->price->description != NULL)
+		return item->price->description;
+	if (strcmp(item->component, "base") == 0)
+		return s->plan_name;
+	return psprintf("%s: %s", s->plan_name, item->component);
+}
+
+/*
+ * What a whole period costs before it is rounded.  Where a minimum, a maximum
+ * or a commitment decides it is that whole amount.
+ */
+MoneyFraction
+item_whole_price(const BilledItem *item)
+{
+	MoneyFraction quantity = money_fraction_from_int(item->quantity);
+	MoneyFraction exact;
+	int64 rounded;
+	int64 amount;
+
+	require_rated(price_amount(&item->price->rated, quantity, &amount), item->price);
+	require_rated(price_exact(&item->price->rated, quantity, &exact), item->price);
+	if (money_round(exact, &rounded) == MONEY_OK && rounded == amount)
+		return exact;
+	return money_fraction_from_int(amount);
+}
+
+/* What is printed as quantity times unit price: not where tiers have several. */
+void
+line_say_quantity(InvoiceLine *line, const BilledItem *item)
+{
+	const RatedPrice *rated = &item->price->rated;
+
+	line->has_quantity = rated->model == PRICE_FLAT || rated->model == PRICE_PER_UNIT;
+	if (!line->has_quantity)
+		return;
+	line->quantity = money_fraction_from_int(rated->model == PRICE_FLAT ? 1 : item->quantity);
+	line->unit_amount = rated->model == PRICE_FLAT ? money_fraction_from_int(rated->flat_fee)
+												   : rated->unit_price;
+}
+
+static void
+bill_once(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item)
+{
+	int64 amount;
+	InvoiceLine *line;
+
+	require_rated(
+		price_amount(&item->price->rated, money_fraction_from_int(item->quantity), &amount),
+		item->price);
+	line = draft_add(draft, LINE_ONE_TIME, amount, item_description(s, item));
+	line->component = item->component;
+	line->price_id = item->price->id;
+	line->tax_inclusive = item->price->tax_inclusive;
+	line_say_quantity(line, item);
+}
+
+void
+bill_item(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
+		  const BillingPeriod *period, LineKind kind)
+{
+	Proration how = engine_proration(s);
+	int64 amount;
+	MoneyFraction price;
+	InvoiceLine *line;
+
+	if (kind == LINE_ONE_TIME)
+	{
+		bill_once(draft, s, item);
+		return;
+	}
+	price = item_whole_price(item);
+	require_prorated(proration_amount(&how, price, &period->full, &period->billed, &amount),
+					 item->price);
+	line = draft_add(draft, kind, amount, item_description(s, item));
+	line->component = item->component;
+	line->price_id = item->price->id;
+	line->tax_inclusive = item->price->tax_inclusive;
+	line_say_quantity(line, item);
+	line->period_start = moment_of_unix(period->billed.start);
+	line->period_end = moment_of_unix(period->billed.end);
+	line->whole_start = moment_of_unix(period->full.start);
+	line->whole_end = moment_of_unix(period->full.end);
+	line->whole_price = price;
+	line->paid = amount;
+	draft->subscription->billed = lappend(draft->subscription->billed, line);
+}
+
+/* ------------------------------------------------------------------------
+ * Usage
+ * ------------------------------------------------------------------------
+ */
+static const char *
+part_of_usage(const RatedLine *part)
+{
+	switch (part->kind)
+	{
+		case RATED_FLAT:
+			return "flat fee";
+		case RATED_FREE:
+			return "free units";
+		case RATED_UNITS:
+			return part->tier < 0 ? NULL : psprintf("tier %d", part->tier + 1);
+		case RATED_TIER_FEE:
+			return psprintf("fee of tier %d", part->tier + 1);
+		case RATED_PACKAGES:
+			return "packages";
+		case RATED_PERCENT:
+			return "percentage";
+		case RATED_MINIMUM:
+			return "minimum";
+		case RATED_MAXIMUM:
+			return "above the maximum";
+		case RATED_COMMITMENT:
+			return "commitment";
+	}
+	return NULL;
+}
+
+static InvoiceLine *
+add_usage_line(InvoiceDraft *draft, const BilledItem *item, int64 amount, const char *part,
+			   UsageRange period)
+{
+	const ComponentPrice *price = item->price;
+	const char *name = price->description != NULL ? price->description : price->metric;
+	InvoiceLine *line = draft_add(draft, LINE_USAGE, amount,
+								  part == NULL ? name : psprintf("%s: %s", name, part));
+
+	line->component = item->component;
+	line->price_id = price->id;
+	line->metric = price->metric;
+	line->tax_inclusive = price->tax_inclusive;
+	line->period_start = period.start;
+	line->period_end = period.end;
+	return line;
+}
+
+void
+bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
+		   MoneyFraction quantity, UsageRange period)
+{
+	const RatedPrice *rated = &item->price->rated;
+	int room = RATING_LINES(rated->tier_count);
+	RatedLine *parts = palloc(sizeof(RatedLine) * room);
+	int64 amount;
+	int count;
+
+	/* corrections may take more away than there is */
+	if (quantity.scaled < 0)
+		quantity = money_fraction_from_int(0);
+	require_rated(price_lines(rated, quantity, parts, room, &count, &amount), item->price);
+	if (quantity.scaled == 0 && amount == 0)
+		return;
+	for (int i = 0; i < count; i++)
+	{
+		InvoiceLine *line;
+
+		if (parts[i].amount == 0 && parts[i].quantity.scaled == 0)
+			continue;
+		line = add_usage_line(draft, item, parts[i].amount, part_of_usage(&parts[i]), period);
+		line->tier = parts[i].tier;
+		line->has_quantity = true;
+		line->quantity = parts[i].quantity;
+		line->unit_amount = parts[i].unit_price;
+	}
+}
+
+QUERY(billed_before,
+	  "SELECT coalesce(sum(quantity), 0) FROM billing.usage_closing_lines "
+	  "WHERE organization_id = $1 AND period_start = $2 AND metric = $3 AND closing_start <> $4",
+	  TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID);
+
+static int64
+price_of(const ComponentPrice *price, MoneyFraction quantity)
+{
+	int64 amount;
+
+	if (quantity.scaled < 0)
+		quantity = money_fraction_from_int(0);
+	require_rated(price_amount(&price->rated, quantity, &amount), price);
+	return amount;
+}
+
+/* What a period that was billed before costs more, or less, for what came late into it. */
+static void
+bill_correction(InvoiceDraft *draft, const BilledItem *item, const UsageLine *late,
+				UsageRange closing)
+{
+	MoneyFraction change = fraction_of_numeric(late->amounts[CUT_EXACT], "usage");
+	char text[MONEY_TEXT_SIZE];
+	MoneyFraction before;
+	MoneyFraction after;
+	bool isnull;
+	int64 amount;
+
+	if (change.scaled == 0)
+		return;
+	RUN(billed_before, arg_text(draft->customer->organization_id),
+		arg_datum(TimestampTzGetDatum(late->period.start), false), arg_text(late->metric),
+		arg_datum(TimestampTzGetDatum(closing.start), false));
+	before = fraction_of_numeric(DatumGetNumericCopy(rows_datum(SPI_tuptable, 0, 1, &isnull)),
+								 "usage");
+	if (money_fraction_add(before, change, &after) != MONEY_OK)
+		require_rated(RATING_OVERFLOW, item->price);
+	amount = price_of(item->price, after) - price_of(item->price, before);
+	if (amount == 0)
+		return;
+	money_fraction_format(change, text);
+	(void) add_usage_line(draft, item, amount,
+						  psprintf("%s%s that came late", change.scaled > 0 ? "+" : "", text),
+						  late->period);
+}
+
+static const UsageLine *
+usage_of_metric(const List *lines, const char *metric)
+{
+	ListCell *cell;
+
+	foreach (cell, lines)
+	{
+		const UsageLine *line = lfirst(cell);
+
+		if (!line->correction && strcmp(line->metric, metric) == 0)
+			return line;
+	}
+	return NULL;
+}
+
+static void
+bill_usage_of_item(InvoiceDraft *draft, const BilledItem *item, const List *lines,
+				   UsageRange period)
+{
+	const UsageLine *used = usage_of_metric(lines, item->price->metric);
+	ListCell *cell;
+
+	bill_usage(draft, draft->subscription, item,
+			   used == NULL ? money_fraction_from_int(0)
+							: fraction_of_numeric(used->amounts[CUT_EXACT], "usage"),
+			   period);
+	foreach (cell, lines)
+	{
+		const UsageLine *late = lfirst(cell);
+
+		if (late->correction && strcmp(late->metric, item->price->metric) == 0)
+			bill_correction(draft, item, late, period);
+	}
+}
+
+static void
+bill_usage_period(BillingRun *run, InvoiceDraft *draft, UsageRange period)
+{
+	const char *organization_id = draft->customer->organization_id;
+	List *lines = run->preview ? usage_period_preview(organization_id, period)
+							   : usage_period_close(organization_id, period);
+	ListCell *cell;
+
+	foreach (cell, draft->subscription->items)
+	{
+		const BilledItem *item = lfirst(cell);
+
+		if (!item->removed && item->price->metric != NULL)
+			bill_usage_of_item(draft, item, lines, period);
+	}
+}
+
+void
+engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft)
+{
+	ListCell *cell;
+
+	if (draft->subscription == NULL)
+		return;
+	foreach (cell, draft->usage)
+		bill_usage_period(run, draft, *(const UsageRange *) lfirst(cell));
+	draft->usage = NIL;
+}
+
+/*
+ * A draft that waits is final a while later, at the prices of then: where they
+ * change now, its usage is closed now, and what comes late is a correction.
+ */
+void
+bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s, TimestampTz until,
+				 bool may_wait)
+{
+	UsageRange *period;
+
+	if (s->usage_from == 0 || s->usage_from >= until)
+		return;
+	period = palloc(sizeof(UsageRange));
+	*period = (UsageRange){s->usage_from, until};
+	s->usage_from = until;
+	s->changed = true;
+	draft->usage = lappend(draft->usage, period);
+	draft->changed = true;
+	if (may_wait && s->settings->usage_grace > 0)
+		draft->finalize_at = until + s->settings->usage_grace * USECS_PER_SEC;
+	else
+		engine_bill_usage_of(run, draft);
+}

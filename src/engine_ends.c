@@ -1,0 +1,234 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine_ends.c
+ *	  How a local subscription ends, pauses and goes on, and what is planned
+ *	  for it.
+ *
+ * In memory, as all of the engine (engine.h).  What is planned is a row of
+ * billing.scheduled_changes that a person can read and take back; the columns of
+ * the subscription that say the same (cancel_at_period_end, resumes_at, ...)
+ * follow it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine_plans.h"
+
+static bool
+is_status(const BilledSubscription *s, const char *status)
+{
+	return strcmp(s->status, status) == 0;
+}
+
+/* ------------------------------------------------------------------------
+ * What is planned
+ * ------------------------------------------------------------------------
+ */
+ScheduledChange *
+planned(const BilledSubscription *s, const char *kind)
+{
+	ListCell *cell;
+
+	foreach (cell, s->changes)
+	{
+		ScheduledChange *change = lfirst(cell);
+
+		if (strcmp(change->state, "pending") == 0 && strcmp(change->kind, kind) == 0)
+			return change;
+	}
+	return NULL;
+}
+
+ScheduledChange *
+plan_change(BilledSubscription *s, const char *kind, TimestampTz due_at, const Jsonb *terms)
+{
+	ScheduledChange *change = planned(s, kind);
+
+	if (change == NULL)
+	{
+		change = palloc0(sizeof(ScheduledChange));
+		change->id = new_id();
+		change->kind = kind;
+		change->state = "pending";
+		change->is_new = true;
+		s->changes = lappend(s->changes, change);
+	}
+	change->due_at = due_at;
+	change->terms = terms;
+	change->changed = true;
+	s->changed = true;
+	return change;
+}
+
+static void
+finish(BilledSubscription *s, ScheduledChange *change, const char *state)
+{
+	change->state = state;
+	change->changed = true;
+	s->changed = true;
+}
+
+/* What says the same on the subscription goes with it. */
+void
+unplan(BilledSubscription *s, const char *kind)
+{
+	ScheduledChange *change = planned(s, kind);
+
+	if (change != NULL)
+		finish(s, change, "canceled");
+	if (strcmp(kind, "cancel") == 0)
+	{
+		s->cancel_at_period_end = false;
+		s->cancel_at = 0;
+		s->canceled_at = 0;
+	}
+	else if (strcmp(kind, "pause") == 0)
+	{
+		s->pause_at_period_end = false;
+		s->resumes_at = 0;
+	}
+	else if (strcmp(kind, "resume") == 0)
+		s->resumes_at = 0;
+	s->changed = true;
+}
+
+/* It has come to it, by its row or by what the subscription says. */
+static void
+fulfil(BilledSubscription *s, const char *kind, TimestampTz at)
+{
+	ScheduledChange *change = planned(s, kind);
+
+	if (change != NULL)
+		finish(s, change, change->due_at <= at ? "done" : "canceled");
+}
+
+/* ------------------------------------------------------------------------
+ * The end
+ * ------------------------------------------------------------------------
+ */
+
+/* With usage it waits for what comes late, as every invoice does. */
+static void
+final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, TimestampTz at)
+{
+	bool usage = bill_usage && s->usage_from != 0 && s->usage_from < at;
+	InvoiceDraft *draft;
+
+	if (!usage && s->pending == NIL)
+		return;
+	draft = draft_for(run, s, "subscription_end", at);
+	draft->period_end = at;
+	if (usage)
+		bill_usage_until(run, draft, s, at, true);
+	if (draft->finalize_at == 0)
+		draft_complete(run, draft);
+}
+
+QUERY(
+	void_open,
+	"SELECT billing.void_invoice(i.id) FROM billing.invoices AS i "
+	"WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status = 'open' AND i.amount_paid = 0",
+	UUIDOID);
+
+static void
+void_open_invoices(const BillingRun *run, const BilledSubscription *s)
+{
+	if (!run->preview)
+		RUN(void_open, arg_uuid(s->id));
+}
+
+void
+end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, TimestampTz at)
+{
+	bool billed = !is_status(s, "trialing") && !is_status(s, "incomplete");
+
+	if (prorate && billed)
+		subscription_give_back(run, s, at);
+	if (billed)
+		final_invoice(run, s, bill_usage, at);
+	fulfil(s, "cancel", at);
+	for (int i = 0; i < list_length(s->changes); i++)
+	{
+		ScheduledChange *change = list_nth(s->changes, i);
+
+		if (strcmp(change->state, "pending") == 0)
+			finish(s, change, "canceled");
+	}
+	if (is_status(s, "incomplete"))
+		void_open_invoices(run, s);
+	s->pause_at_period_end = false;
+	s->resumes_at = 0;
+	s->usage_from = 0;
+	set_status(run, s, "canceled", at);
+}
+
+void
+engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	end_now(run, s, false, true, at);
+}
+
+void
+engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	for (int i = 0; i < list_length(s->changes); i++)
+		finish(s, list_nth(s->changes, i), "canceled");
+	void_open_invoices(run, s);
+	s->usage_from = 0;
+	s->ended_at = at;
+	set_status(run, s, "incomplete_expired", at);
+}
+
+/* ------------------------------------------------------------------------
+ * Pause
+ * ------------------------------------------------------------------------
+ */
+void
+engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	TimestampTz resumes_at = s->resumes_at > at ? s->resumes_at : 0;
+
+	fulfil(s, "pause", at);
+	s->pause_at_period_end = false;
+	s->resumes_at = resumes_at;
+	if (resumes_at != 0)
+		(void) plan_change(s, "resume", resumes_at, NULL);
+	set_status(run, s, "paused", at);
+}
+
+/* What was billed goes on to its end; after it a period begins here. */
+void
+engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	if (!is_status(s, "paused") && !is_status(s, "unpaid"))
+		return;
+	fulfil(s, "resume", at);
+	s->resumes_at = 0;
+	if (s->trial_end > at)
+	{
+		set_status(run, s, "trialing", at);
+		return;
+	}
+	set_status(run, s, "active", at);
+	if (at < s->period_end)
+		return;
+	s->billing_anchor = s->schedule_start = at;
+	engine_begin_period(run, s, at, "subscription_cycle");
+}
+
+/* ------------------------------------------------------------------------
+ * What was planned is due
+ * ------------------------------------------------------------------------
+ */
+void
+engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change, TimestampTz at)
+{
+	if (strcmp(change->kind, "cancel") == 0)
+		engine_end(run, s, at);
+	else if (strcmp(change->kind, "pause") == 0)
+		engine_pause(run, s, at);
+	else if (strcmp(change->kind, "resume") == 0)
+		engine_resume(run, s, at);
+	else
+		subscription_change_items(run, s, changes_of_terms(s, change->terms), PRORATION_NONE, at);
+	finish(s, change, "done");
+}
