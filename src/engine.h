@@ -121,10 +121,13 @@ extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, con
 							 int interval_count, const pg_uuid_t *customer_id, TimestampTz at);
 
 /*
- * add_on_prices.c: the add-ons with a price that an organisation has, as items
+ * add_on_prices.c: the price of an add-on that is sold, 22023 none; and the
+ * add-ons with a price that an organisation has, as items
  * of a new subscription (BilledItem); 22023 when one has none in this currency
  * and interval.
  */
+extern const ComponentPrice *add_on_price(const char *add_on, const char *currency,
+										  const char *interval, int interval_count, TimestampTz at);
 extern List *organization_add_on_items(const char *organization_id, const char *currency,
 									   const char *interval, int interval_count, TimestampTz at);
 
@@ -281,7 +284,7 @@ typedef struct BilledSubscription
 	TimestampTz incomplete_until;
 	const char *collection_method;
 	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
-	int days_until_due; /* -1: not named */
+	int days_until_due;     /* -1: not named */
 	const char *trial_end_behavior;
 	pg_uuid_t *payment_method_id;
 	bool has_payment_method; /* its own, or a default one of the customer */
