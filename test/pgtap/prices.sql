@@ -123,9 +123,9 @@ SELECT fails($$SELECT billing.subscribe('parts', 'pro2', managed_by => 'nobody')
 -- ---------------------------------------------------------------------------
 -- From a file
 
-SELECT is((SELECT array_agg(action) FROM generate_series(1, 2), LATERAL billing.import_plans('[{"plan": "meter", "name": "Meter", "prices": [
+SELECT is((SELECT array_agg(i.action ORDER BY n) FROM generate_series(1, 2) AS n, LATERAL billing.import_plans(jsonb_build_array(jsonb_build_object('n', n) - 'n' || ('[{"plan": "meter", "name": "Meter", "prices": [
 	{"amount": 0}, {"component": "seats", "amount": 500, "free_units": 3},
-	{"component": "calls", "metric": "calls", "model": "graduated", "tiers": [{"up_to": 1000, "unit_amount": 0.5}, {"unit_amount": 0.250}]}]}]')),
+	{"component": "calls", "metric": "calls", "model": "graduated", "tiers": [{"up_to": 1000, "unit_amount": 0.5}, {"unit_amount": 0.250}]}]}]'::jsonb -> 0))) AS i),
 	'{created,unchanged}', 'components and tiers come from a file, once');
 SELECT is((SELECT components FROM billing.get_plans() WHERE plan = 'meter'),
 	'[{"tiers": [{"up_to": 1000, "unit_amount": 0.5}, {"unit_amount": 0.25}], "model": "graduated", "metric": "calls", "interval": "month", "component": "calls", "interval_count": 1},
