@@ -232,8 +232,10 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_set_add_on';
 COMMENT ON FUNCTION billing.set_add_on(text, text, bigint, timestamptz) IS
 	'Says how many units of an add-on an organisation has from now on, until the moment until (exclusive; NULL: for good), by its clock. '
-	'quantity 0 removes it. Nothing is charged for it. Errors: JB005 unknown add-on, JB008 it is retired and the organisation does not '
-	'have it, 22023 quantity below 0, or until is not to come.';
+	'quantity 0 removes it. One with a price (set_add_on_price) is billed with the local subscription of the organisation, from now on in '
+	'proportion; without a subscription with the next one that is made. Errors: JB005 unknown add-on, JB008 it is retired and the organisation '
+	'does not have it, or its subscription cannot be changed, 22023 quantity below 0, until is not to come, or it has no price in the currency '
+	'and interval of the subscription, JB004 it has a price and until is given, or a provider bills the subscription.';
 
 CREATE TRIGGER forget_limits AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON billing.access_rules
 	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_limits();

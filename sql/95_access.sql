@@ -112,7 +112,11 @@ CREATE POLICY organization ON billing.credit_note_lines
 ALTER TABLE billing.prices ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.prices
 	USING (billing.sees_all_organizations() OR customer_id IS NULL
-		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.price_id = prices.id));
+		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.price_id = prices.id)
+		   OR EXISTS (SELECT FROM billing.subscription_items AS i WHERE i.price_id = prices.id));
+ALTER TABLE billing.price_tiers ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.price_tiers
+	USING (billing.sees_all_organizations() OR EXISTS (SELECT FROM billing.prices AS r WHERE r.id = price_tiers.price_id));
 
 CREATE FUNCTION billing.grant_level(role name, level text) RETURNS void
 LANGUAGE plpgsql VOLATILE

@@ -121,10 +121,13 @@ extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, con
 							 int interval_count, const pg_uuid_t *customer_id, TimestampTz at);
 
 /*
- * add_on_prices.c: the add-ons with a price that an organisation has, as items
+ * add_on_prices.c: the price of an add-on that is sold, 22023 none; and the
+ * add-ons with a price that an organisation has, as items
  * of a new subscription (BilledItem); 22023 when one has none in this currency
  * and interval.
  */
+extern const ComponentPrice *add_on_price(const char *add_on, const char *currency,
+										  const char *interval, int interval_count, TimestampTz at);
 extern List *organization_add_on_items(const char *organization_id, const char *currency,
 									   const char *interval, int interval_count, TimestampTz at);
 

@@ -150,6 +150,9 @@ add_items(BilledSubscription *s, const Price *price, int64 quantity)
 		if (strcmp(component->component, "base") != 0)
 			add_item(s, component);
 	}
+	s->items = list_concat(s->items, organization_add_on_items(
+										 s->customer->organization_id, price->currency,
+										 price->interval, price->interval_count, s->customer->now));
 	counted = item_named(s, "seats");
 	if (counted == NULL)
 		counted = base_item(s);

@@ -132,6 +132,10 @@ extern pg_uuid_t *price_ensure_at(const Price *price, const Account *account);
 /* interval and interval_count as providers know them. */
 extern void price_add_interval(JsonBuilder *builder, const Price *price);
 
+/* add_on_prices.c: an organisation has so many units from now on; JB004 when they cannot be billed. */
+extern void add_on_is_set(const char *organization_id, const char *add_on, int64 quantity,
+						  bool has_until);
+
 /* Does the provider keep prices like this one?  Not where it has no catalogue. */
 extern bool price_can_be_at(const Price *price, const Account *account);
 extern Description product_describe(const OutboxRow *row);

@@ -95,6 +95,33 @@ period_end_of(const BilledSubscription *s)
 }
 
 /* ------------------------------------------------------------------------
+ * Add-ons
+ * ------------------------------------------------------------------------
+ */
+
+/* Whoever has it keeps the version that he has. */
+void
+local_set_add_on(const pg_uuid_t *id, const char *add_on, int64 quantity)
+{
+	ItemChange change = {.component = psprintf("addon.%s", add_on), .quantity = quantity};
+	BilledSubscription *s;
+	BillingRun *run = local_open(id, false, &s);
+	const ComponentPrice *base;
+	const BilledItem *present;
+
+	local_require_changeable(s);
+	base = base_item(s)->price;
+	present = item_named(s, change.component);
+	if (quantity > 0)
+		change.price = present != NULL ? present->price
+									   : add_on_price(add_on, s->currency, base->interval,
+													  base->interval_count, s->customer->now);
+	if (present != NULL || quantity > 0)
+		subscription_change_items(run, s, list_make1(&change), PRORATION_WAITS, s->customer->now);
+	local_close(run, s);
+}
+
+/* ------------------------------------------------------------------------
  * Change
  * ------------------------------------------------------------------------
  */

@@ -69,6 +69,8 @@ extern void local_update(const Subscription *row, const UpdateTerms *terms);
 extern void local_cancel(const Subscription *row, const CancelTerms *terms);
 extern void local_pause(const Subscription *row, bool at_period_end, TimestampTz resumes_at);
 extern void local_resume(const Subscription *row);
+/* The organisation has so many units of an add-on from now on: the item, prorated with the next invoice. */
+extern void local_set_add_on(const pg_uuid_t *id, const char *add_on, int64 quantity);
 extern void local_unplan(const Subscription *row, const pg_uuid_t *scheduled_change_id);
 
 /* NULL when there is none. */
