@@ -331,10 +331,10 @@ check_terms(const InvoiceTerms *terms)
 			 errmsg("lines is not an array of 1 to %d lines", LINES_MAX),
 			 errhint("Pass something like '[{\"description\": \"Setup\", \"amount\": 9900}]'.")));
 	check_word("collection_method", terms->collection_method, methods);
-	if (terms->days_until_due < -1 || terms->days_until_due > DAYS_MAX)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("days_until_due cannot be %d", terms->days_until_due),
-						errhint("It is from 0 to %d.", DAYS_MAX)));
+	if (terms->days_until_due > DAYS_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("days_until_due is out of range"),
+				 errhint("It is from 0 to %d.", DAYS_MAX)));
 	if (terms->days_until_due >= 0 && strcmp(terms->collection_method, "send_invoice") != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("days_until_due is for invoices that are sent"),
@@ -424,7 +424,9 @@ SQL_FUNCTION(billing_create_invoice)
 	InvoiceTerms terms = {
 		.lines = ARG_JSON(1),
 		.currency = ARG_TEXT(2),
-		.days_until_due = PG_ARGISNULL(3) ? -1 : Max(PG_GETARG_INT32(3), -2),
+		.days_until_due = PG_ARGISNULL(3)          ? -1
+						  : PG_GETARG_INT32(3) < 0 ? DAYS_MAX + 1
+												   : PG_GETARG_INT32(3),
 		.collection_method = method != NULL ? method : "send_invoice",
 		.memo = ARG_TEXT(5),
 		.finalize = ARG_BOOL(6, true),

@@ -40,8 +40,8 @@ SELECT is((SELECT status || ' ' || number FROM billing.get_invoice(:'first')), '
 SELECT is((SELECT total FROM billing.get_invoice(:'first')), 14900::bigint, '2.5 hours at 19.9999 are 50.00');
 SELECT is((SELECT due_at - issued_at FROM billing.get_invoice(:'first')), interval '30 days', 'it is due by the setting');
 SELECT is((SELECT amount_due || ' ' || amount_paid || ' ' || amount_remaining FROM billing.get_invoice(:'first')), '14900 0 14900', 'all of it is to be paid');
-SELECT is((SELECT next_attempt_at FROM billing.get_invoice(:'first')), NULL, 'nobody charges what is sent');
-SELECT is((SELECT string_agg(type || ' ' || before_state || '-' || after_state, ', ' ORDER BY seq) FROM billing.events WHERE id = :'first'), 'invoice.finalized draft-open', 'the application is told');
+SELECT is((SELECT next_attempt_at = due_at FROM billing.get_invoice(:'first')), true, 'nobody charges what is sent before it is due');
+SELECT is((SELECT string_agg(type || ' ' || before_state || '-' || after_state, ', ' ORDER BY seq) FROM billing.events WHERE id = :'first'), 'invoice.finalized draft-open, invoice.sent open-open', 'the application is told');
 SELECT is((SELECT billing.decrypt(i.buyer, 'invoices.buyer', i.id)::jsonb FROM billing.invoices AS i WHERE i.id = :'first'),
 		  '{"organization_id": "acme", "name": "Acme", "email": "acme@b.example", "country": "DE", "tax_exempt": "none", "tax_ids": [{"type": "eu_vat", "value": "DE123456789"}]}'::jsonb, 'the buyer is copied');
 SELECT unalike((SELECT encode(buyer, 'escape') FROM billing.invoices WHERE id = :'first'), '%Acme%', 'and sealed');
@@ -160,7 +160,7 @@ SELECT billing.mark_invoice_uncollectible(:'first');
 SELECT is((SELECT status FROM billing.get_invoice(:'first')), 'uncollectible', 'an open one is given up');
 SELECT billing.void_invoice(:'first');
 SELECT is((SELECT status || ' ' || number || ' ' || (voided_at IS NOT NULL) FROM billing.get_invoice(:'first')), 'void TEST-INV-000001 true', 'or voided, and keeps its number');
-SELECT is((SELECT string_agg(type, ', ' ORDER BY seq) FROM billing.events WHERE id = :'first'), 'invoice.finalized, invoice.uncollectible, invoice.void', 'all of it is told');
+SELECT is((SELECT string_agg(type, ', ' ORDER BY seq) FROM billing.events WHERE id = :'first'), 'invoice.finalized, invoice.sent, invoice.uncollectible, invoice.void', 'all of it is told');
 SELECT fails(format('SELECT billing.void_invoice(%L)', :'first'), 'JB008', 'is void', NULL, 'once');
 SELECT fails(format('SELECT billing.void_invoice(%L)', :'gift'), 'JB008', 'is paid', 'create_credit_note', 'what is paid is not voided');
 SELECT fails(format('SELECT billing.mark_invoice_uncollectible(%L)', :'gift'), 'JB008', 'is paid', NULL, 'nor given up');
