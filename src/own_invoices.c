@@ -206,7 +206,7 @@ line_amount(const Jsonb *lines, int number, MoneyFraction *quantity, MoneyFracti
 	MoneyExact exact = {0};
 	bool has_unit = line_fraction(lines, number, "unit_amount", unit_amount);
 	bool has_count = line_fraction(lines, number, "quantity", quantity);
-	int64 amount;
+	int64 amount = 0;
 
 	*has_quantity = has_unit;
 	if (json_has(lines, psprintf("%d.amount", number - 1)))
