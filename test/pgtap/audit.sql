@@ -85,7 +85,7 @@ CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON public.nameless FOR EAC
 INSERT INTO public.nameless VALUES (NULL, NULL, NULL), (NULL, NULL, 'b');
 SELECT is((newest()).object || ' ' || (newest()).object_key || coalesce((newest()).object_id::text, ''), 'nameless b', 'or the second alone');
 UPDATE public.nameless SET first = 'a', second = NULL WHERE second = 'b';
-SELECT is((newest()).object_key || ' ' || (newest()).before || (newest()).after, 'a {"second": "b"}{"first": "a", "second": null}', 'and one without a uuid can change') ;
+SELECT is((newest()).object_key || ' ' || (newest()).before || (newest()).after, 'a {"first": null, "second": "b"}{"first": "a", "second": null}', 'and one without a uuid can change');
 DROP TABLE public.nameless;
 SELECT billing.attach_payment_method(:'acme', 'pm_card_visa') AS method \gset
 SELECT is((newest()).object || ' ' || (newest()).organization_id || ' ' || ((newest()).after ->> 'token'), 'payment_method acme withheld', 'a payment method, under its organisation and without its token');
