@@ -234,6 +234,7 @@ typedef struct InvoiceLine
 	/* of a line that was billed before (engine_load.c): what was paid of it with its tax, and given back */
 	int64 paid;
 	int64 credited;
+	int64 noted;   /* taken back by credit notes, with its tax; not of credited */
 	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
 
 	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
