@@ -343,14 +343,19 @@ load_items(BillingRun *run, ArrayType *ids)
 	"WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void') AS credited "
 #define CREDITED_COLUMNS "credited.gross, credited.tax, credited.given_back_at"
 
-QUERY(read_billed_lines,
-	  "SELECT " LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
-	  "i.amount_remaining, " CREDITED_COLUMNS " FROM unnest($1, $2) AS u (id, now) "
-	  "JOIN billing.invoice_lines AS l ON l.subscription_id = u.id AND l.period_end > u.now "
-	  "JOIN billing.invoices AS i ON i.id = l.invoice_id " CREDITED
-	  "WHERE l.whole_start IS NOT NULL AND l.kind <> 'proration_credit' AND i.status <> 'void' "
-	  "ORDER BY l.id",
-	  UUIDARRAYOID, TIMESTAMPTZARRAYOID);
+/*
+ * In this order and no other: a plan that was made when the tables were empty
+ * and read all lines for each subscription would be kept.
+ */
+QUERY(
+	read_billed_lines,
+	"SELECT " LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
+	"i.amount_remaining, " CREDITED_COLUMNS " FROM unnest($1, $2) AS u (id, now) "
+	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
+	"AND a.period_end > u.now AND a.whole_start IS NOT NULL AND a.kind <> 'proration_credit' OFFSET 0) AS l "
+	"CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i " CREDITED
+	"WHERE i.status <> 'void' ORDER BY l.id",
+	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 QUERY(read_pending_lines,
 	  "SELECT " LINE_COLUMNS ", " CREDITED_COLUMNS " FROM billing.invoice_lines AS l " CREDITED
 	  "WHERE l.invoice_id IS NULL AND l.subscription_id = ANY ($1) ORDER BY l.id",
