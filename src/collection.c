@@ -435,8 +435,9 @@ collect_one(pg_uuid_t *id, const char *organization_id)
 
 /*
  * Time is the test clock's where the organisation has one; those are few, and
- * asked for apart, so that the index on next_attempt_at is of use.  Held, as
- * requests are: what is bound elsewhere.
+ * asked for apart, so that the index on next_attempt_at is of use: for the same
+ * reason the time is asked for in a SELECT of its own, once.  Held, as requests
+ * are: what is bound elsewhere.
  */
 #define HELD_OR_NOT                                                                                           \
 	"JOIN billing.customers AS u ON u.id = i.customer_id JOIN billing.providers AS p ON p.name = i.provider " \
@@ -445,15 +446,15 @@ collect_one(pg_uuid_t *id, const char *organization_id)
 QUERY_IN_ORDER(
 	due_invoices,
 	"SELECT i.id, i.organization_id FROM billing.invoices AS i " HELD_OR_NOT
-	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= clock_timestamp() AND " NOT_HELD
+	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= (SELECT clock_timestamp()) AND " NOT_HELD
 	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id) "
 	"ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
 QUERY(
 	due_by_clock,
-	"SELECT i.id, i.organization_id FROM billing.sandbox_clocks AS k JOIN billing.invoices AS i ON i.organization_id = k.organization_id " HELD_OR_NOT
-	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= k.now AND " NOT_HELD
-	"ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
+	"SELECT i.id, i.organization_id FROM billing.sandbox_clocks AS k CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS o "
+	"WHERE o.organization_id = k.organization_id AND o.managed_by = 'local' AND o.status = 'open' AND o.next_attempt_at <= k.now OFFSET 0) AS i " HELD_OR_NOT
+	"WHERE " NOT_HELD "ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
 
 static int

@@ -75,12 +75,16 @@ not_at_once(long due)
 	return due < 0 ? due : Max(due, OTHERS_PAUSE_MS);
 }
 
+/* The last batch of the engine was not empty: there may be another one. */
+static bool more_is_due = false;
+
 /* In this order: what one makes the next one takes up in the same pass. */
 static int
 bill_what_is_due(void)
 {
 	int work = engine_pass();
 
+	more_is_due = work > 0;
 	work += drafts_finalize_due();
 	work += invoices_number();
 	return work + collection_pass();
@@ -90,8 +94,12 @@ bill_what_is_due(void)
 static int
 bill_what_was_marked(void)
 {
-	int numbered = invoices_number();
+	int numbered;
 
+	/* one batch each time, and what others wait for in between */
+	if (more_is_due)
+		return bill_what_is_due();
+	numbered = invoices_number();
 	return numbered == 0 ? 0 : numbered + collection_pass();
 }
 

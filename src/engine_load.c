@@ -353,20 +353,24 @@ load_items(BillingRun *run, ArrayType *ids)
 			 "WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void') AS credited "
 #define CREDITED_COLUMNS "credited.gross, credited.tax, credited.given_back_at"
 
+/*
+ * In this order and no other: a plan that was made when the tables were empty
+ * and read all lines for each subscription would be kept.
+ */
 QUERY(
 	read_billed_lines,
 	"SELECT " LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
 	"i.amount_remaining, " CREDITED_COLUMNS ", noted.gross::bigint, n.total, n.applied "
 	"FROM unnest($1, $2) AS u (id, now) "
-	"JOIN billing.invoice_lines AS l ON l.subscription_id = u.id AND l.period_end > u.now "
-	"JOIN billing.invoices AS i ON i.id = l.invoice_id " CREDITED
+	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
+	"AND a.period_end > u.now AND a.whole_start IS NOT NULL AND a.kind <> 'proration_credit' OFFSET 0) AS l "
+	"CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i " CREDITED
 	"CROSS JOIN LATERAL " TAKEN_BY_NOTES(
 		"l") "AS noted (gross, tax) "
 			 "CROSS JOIN LATERAL (SELECT coalesce(sum(c.total), 0)::bigint AS total, "
 			 "coalesce(sum(c.amount_applied), 0)::bigint AS applied "
 			 "FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n "
-			 "WHERE l.whole_start IS NOT NULL AND l.kind <> 'proration_credit' AND i.status <> 'void' "
-			 "ORDER BY l.id",
+			 "WHERE i.status <> 'void' ORDER BY l.id",
 	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 QUERY(read_pending_lines,
 	  "SELECT " LINE_COLUMNS ", " CREDITED_COLUMNS " FROM billing.invoice_lines AS l " CREDITED
