@@ -364,6 +364,7 @@ typedef struct BillingRun
 	HTAB *customer_ids;
 	HTAB *subscription_ids;
 	RunTaxes *taxes;
+	List *minimums;      /* SmallestCharge (credits.c): what providers charge at least */
 	List *cut_lines;     /* InvoiceLine that are stored and were shortened */
 	List *dropped_lines; /* ids of stored ones that are no longer */
 } BillingRun;
@@ -641,8 +642,12 @@ extern bool tax_is_inclusive_by_default(void);
  */
 extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
 
-/* After credits_settle(): what is due is too little to be collected and is owed with the next invoice. */
-extern void credits_carry(BillingRun *run, InvoiceDraft *draft);
+/*
+ * After credits_settle(): what is due is charged, and less than the provider
+ * charges.  It is owed with the next invoice; on the last one of a subscription
+ * an adjustment writes it off.
+ */
+extern void credits_spare_small(BillingRun *run, InvoiceDraft *draft);
 
 /* What the run consumed, in one statement for each table.  After invoices are written. */
 extern void credits_write(BillingRun *run);
