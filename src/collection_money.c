@@ -296,7 +296,9 @@ check_payable(const OwnInvoice *invoice)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("invoice \"%s\" is %s", uuid_text(invoice->id), invoice->status),
 						errdetail("It would have to be open or uncollectible."),
-						errhint("A draft is made final by billing.finalize_invoice() first.")));
+						strcmp(invoice->status, "draft") == 0
+							? errhint("A draft is made final by billing.finalize_invoice() first.")
+							: 0));
 }
 
 OwnInvoice *

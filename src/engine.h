@@ -691,6 +691,9 @@ extern int64 collection_minimum(const char *provider, const char *currency);
 /* collection.c: a customer has another method to charge: what waits for it is tried at once. */
 extern void collection_method_arrived(const pg_uuid_t *customer_id);
 
+/* collection.c: a subscription is collected by reference from now on: one is made for what could not be charged. */
+extern void collection_reference_chosen(const pg_uuid_t *subscription_id);
+
 /* collection_money.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
 extern void invoice_payment_changed(const pg_uuid_t *invoice_id);
 
