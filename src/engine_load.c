@@ -456,6 +456,13 @@ read_credited(InvoiceLine *line, Rows rows, int64 row, int column)
 	line->given_back_at = rows_time(rows, row, column + 2);
 }
 
+/* What is due is played at its own time, which may be long ago. */
+static TimestampTz
+played_from(const BilledSubscription *s)
+{
+	return s->next_due_at == 0 ? s->customer->now : Min(s->next_due_at, s->customer->now);
+}
+
 static void
 load_billed(BillingRun *run)
 {
@@ -470,7 +477,7 @@ load_billed(BillingRun *run)
 		const BilledSubscription *s = list_nth(run->subscriptions, i);
 
 		ids.values[i] = UUIDPGetDatum(s->id);
-		times.values[i] = TimestampTzGetDatum(s->customer->now);
+		times.values[i] = TimestampTzGetDatum(played_from(s));
 	}
 	count = RUN(read_billed_lines, column_arg(&ids, total), column_arg(&times, total));
 	rows = rows_keep();
@@ -506,7 +513,7 @@ load_pending(BillingRun *run, ArrayType *ids)
 		read_credited(line, rows, i, LINE_COLUMN_COUNT + 1);
 		s->pending = lappend(s->pending, line);
 		if (line->whole_start != 0 && line->kind != LINE_PRORATION_CREDIT &&
-			line->period_end > s->customer->now)
+			line->period_end > played_from(s))
 			s->billed = lappend(s->billed, line);
 	}
 }
