@@ -28,7 +28,7 @@
  *	  coupons.c tax.c credits.c    what a draft is completed with
  *
  * Moments are TimestampTz of whole seconds; the calendar and the arithmetic are
- * pure C (period.h, rating.h, proration.h, allocation.h).
+ * pure C (period.h, rating.h, proration.h, price_parts.h, allocation.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -314,6 +314,13 @@ typedef struct ScheduledChange
 	bool changed;
 } ScheduledChange;
 
+/* Usage that a draft bills, and the whole period that it is all or a part of. */
+typedef struct DraftUsage
+{
+	UsageRange period;
+	UsageRange whole;
+} DraftUsage;
+
 typedef struct InvoiceDraft
 {
 	pg_uuid_t *id;
@@ -331,7 +338,7 @@ typedef struct InvoiceDraft
 	TimestampTz finalize_at; /* it waits for late usage until then */
 	const char *collection_method;
 	int days_until_due;
-	List *usage; /* UsageRange *: periods whose usage is to be billed when it is final */
+	List *usage; /* DraftUsage *: periods whose usage is to be billed when it is final */
 	List *lines; /* InvoiceLine */
 	AllocationTotals totals; /* by draft_complete() */
 	int64 credit_used;
@@ -437,10 +444,6 @@ extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const Bi
 extern const char *item_description(const BilledSubscription *s, const BilledItem *item);
 extern MoneyFraction item_whole_price(const BilledItem *item);
 extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
-
-/* The parts of a rated quantity as lines. */
-extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
-					   MoneyFraction quantity, UsageRange period);
 
 /* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
 extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
