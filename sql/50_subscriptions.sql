@@ -197,6 +197,8 @@ CREATE TABLE billing.invoices
 	collection_method text CHECK (collection_method IN ('charge_automatically', 'send_invoice')),
 	days_until_due integer CHECK (days_until_due BETWEEN 0 AND 365),
 	finalize_at timestamptz,
+	due_failures integer NOT NULL DEFAULT 0 CHECK (due_failures >= 0),
+	due_error text,
 	marked_at timestamptz,
 	series_id uuid,
 	series_number bigint CHECK (series_number > 0),
@@ -237,6 +239,7 @@ COMMENT ON COLUMN billing.invoices.amount_credited IS
 COMMENT ON COLUMN billing.invoices.period_start IS
 	'Of our own: the beginning of the period that it opens. There is one of each reason for a subscription and period.';
 COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';
+COMMENT ON COLUMN billing.invoices.due_failures IS 'Of a draft of our own: how often it could not be made final; due_error says why. It is tried again later each time.';
 COMMENT ON COLUMN billing.invoices.marked_at IS
 	'Of our own: when it was made final. It is a draft still until the worker has given it its number, within a second.';
 COMMENT ON COLUMN billing.invoices.usage IS 'Of a draft of our own: the periods whose usage is billed when it is made final.';

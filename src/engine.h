@@ -412,6 +412,10 @@ extern void run_event(BillingRun *run, const char *type, const char *object, con
  * ------------------------------------------------------------------------
  */
 
+/* What cannot be billed is tried again so much later, and twice as much each time. */
+#define ENGINE_RETRY_FIRST_SECS 60
+#define ENGINE_RETRY_MOST_SECS  (6 * SECS_PER_HOUR)
+
 /* The duty: plays subscriptions and drafts that are due; above 0 when there may be more. */
 extern int engine_pass(void);
 
@@ -518,21 +522,16 @@ extern List *change_targets(const BilledSubscription *s, const ChangeTerms *term
 extern Jsonb *changes_as_terms(const BilledSubscription *s, List *changes);
 extern List *changes_of_terms(const BilledSubscription *s, const Jsonb *terms);
 
-/*
- * One item of a local subscription, in the transaction of the caller: what the
- * add-ons of an organisation do.  price NULL: it goes.
- */
-extern void subscription_set_item(const pg_uuid_t *subscription_id, const char *component,
-								  const pg_uuid_t *price, int64 quantity,
-								  ProrationBehavior behavior);
-
 /* ------------------------------------------------------------------------
  * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
  * time and in memory.  They leave next_due_at to engine_play().
  * ------------------------------------------------------------------------
  */
 
-/* A scheduled change is due: it is done or failed (state, error_code) afterwards. */
+/*
+ * A scheduled change is due: it is done afterwards.  One that cannot be carried out any more is an ERROR; engine_pass()
+ * then lets it fail, and plays the subscription without it.
+ */
 extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
 							 TimestampTz at);
 
@@ -544,10 +543,6 @@ extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 
 /* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
 extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
-
-/* The item's price has a version that subscriptions move to at once, and its time has come. */
-extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
-								   TimestampTz at);
 
 /* Nobody paid: incomplete_expired, and its open invoice is voided. */
 extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
