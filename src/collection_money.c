@@ -115,9 +115,8 @@ QUERY(
 	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND status = 'requires_action' ORDER BY id",
 	UUIDOID);
 
-/* So that a reference is not paid to once more.  Who does it all the same has a balance. */
-static void
-call_off_others(const pg_uuid_t *invoice_id)
+void
+invoice_call_off_payments(const pg_uuid_t *invoice_id)
 {
 	Rows rows;
 
@@ -158,7 +157,7 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 	{
 		event_record("invoice.paid", "invoice", invoice_id, invoice->organization_id, before,
 					 after);
-		call_off_others(invoice_id);
+		invoice_call_off_payments(invoice_id);
 		engine_invoice_paid(invoice_id);
 	}
 }
