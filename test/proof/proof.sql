@@ -13,7 +13,7 @@
 CREATE SCHEMA IF NOT EXISTS proof;
 
 -- Of these a rest was given up for a new period: that time is billed once more.
-CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY, rest boolean NOT NULL);
 -- These were free for a while: that time is on no invoice.
 CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
 
@@ -109,7 +109,7 @@ BEGIN
 	-- ---- amounts of lines ----
 	RETURN QUERY SELECT 'quantity times unit price is the amount, rounded once', l.invoice_id, format('%s: %s instead of %s', l.component, l.amount, l.exact)
 		FROM (SELECT o.invoice_id, o.component, o.period_start, sum(o.amount) AS amount, sum(o.quantity * o.unit_amount / CASE r.model WHEN 'percentage' THEN 100 ELSE 1 END) AS exact
-			  FROM proof.lines AS o JOIN billing.prices AS r ON r.id = o.price_id WHERE o.kind = 'usage' AND o.invoice_id IS NOT NULL
+			  FROM proof.lines AS o JOIN billing.prices AS r ON r.id = o.price_id WHERE o.kind = 'usage' AND o.invoice_id IS NOT NULL AND r.minimum IS NULL AND r.maximum IS NULL
 			  GROUP BY o.invoice_id, o.component, o.period_start HAVING count(o.quantity * o.unit_amount) = count(*)) AS l
 		WHERE l.amount <> proof.rounded(l.exact, 1);
 	RETURN QUERY SELECT 'a whole period costs quantity times unit price', l.id, format('%s: %s instead of %s x %s', l.component, l.amount, l.quantity, l.unit_amount)
@@ -153,7 +153,7 @@ BEGIN
 	-- ---- periods ----
 	RETURN QUERY SELECT 'no moment is billed twice, or given back twice', c.subscription_id, format('%s: %s times [%s, %s)', c.component, c.times, c.at, c.until)
 		FROM proof.coverage AS c WHERE c.times NOT IN (0, 1) AND c.until > c.at
-			AND (c.times < 0 OR NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = c.subscription_id));
+			AND (c.times < 0 OR NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = c.subscription_id AND f.rest));
 	RETURN QUERY SELECT 'every moment of a life is billed', c.subscription_id, format('not [%s, %s)', c.at, c.until)
 		FROM proof.coverage AS c
 		JOIN billing.subscriptions AS s ON s.id = c.subscription_id
