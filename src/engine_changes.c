@@ -290,7 +290,7 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 	line->given_back_at = 0;
 }
 
-/* Was the same billed before, and given back at this very moment? */
+/* Was the same billed before, and given back at this very moment?  It may have begun then, too. */
 static bool
 restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
 {
@@ -300,7 +300,7 @@ restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, Timestam
 	{
 		InvoiceLine *line = lfirst(cell);
 
-		if (line->given_back_at == at && line->period_start < at && line_is_for(line, item))
+		if (line->given_back_at == at && line_is_for(line, item))
 		{
 			take_credit_back(run, s, line);
 			return true;
