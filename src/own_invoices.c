@@ -131,6 +131,7 @@ void_it(Own *own)
 	if (own->marked)
 		credits_release(own->id);
 	tell(own, "void");
+	engine_invoice_voided(own->id);
 }
 
 static void
