@@ -54,7 +54,8 @@ CREATE OR REPLACE VIEW proof.coverage AS
 		  CROSS JOIN LATERAL (VALUES (l.period_start, 1), (l.period_end, -1)) AS e (at, change)
 		  WHERE l.counts AND coalesce(r.counts, l.reverses IS NULL) AND l.period_end > l.period_start
 			  AND l.kind IN ('base', 'seats', 'component', 'usage', 'proration_debit', 'proration_credit')
-			  -- one for each tier
+			  -- one for each tier, and none for what came late
+			  AND (l.kind <> 'usage' OR l.quantity IS NOT NULL)
 			  AND (l.kind <> 'usage' OR NOT EXISTS (SELECT FROM billing.invoice_lines AS o
 													WHERE o.invoice_id = l.invoice_id AND o.kind = 'usage' AND o.component = l.component
 														AND o.period_start = l.period_start AND o.position < l.position))) AS c
