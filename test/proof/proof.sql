@@ -57,8 +57,8 @@ CREATE OR REPLACE VIEW proof.coverage AS
 			  -- one for each tier, and none for what came late
 			  AND (l.kind <> 'usage' OR l.quantity IS NOT NULL)
 			  AND (l.kind <> 'usage' OR NOT EXISTS (SELECT FROM billing.invoice_lines AS o
-													WHERE o.invoice_id = l.invoice_id AND o.kind = 'usage' AND o.component = l.component
-														AND o.period_start = l.period_start AND o.position < l.position))) AS c
+													WHERE o.subscription_id = l.subscription_id AND o.invoice_id IS NOT DISTINCT FROM l.invoice_id AND o.kind = 'usage'
+														AND o.component = l.component AND o.period_start = l.period_start AND o.id < l.id))) AS c
 	GROUP BY c.subscription_id, c.component, c.at
 	HAVING sum(c.change) <> 0
 	WINDOW w AS (PARTITION BY c.subscription_id, c.component ORDER BY c.at);
