@@ -669,6 +669,8 @@ extern int credits_expire(void);
 
 /* For collection_money.c and dunning.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
+/* One that nobody has paid was taken back: what waited for its money alone goes on.  A first one activates nothing. */
+extern void engine_invoice_voided(const pg_uuid_t *invoice_id);
 extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
 
 /* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */

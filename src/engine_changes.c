@@ -34,6 +34,13 @@ is_status(const BilledSubscription *s, const char *status)
 	return strcmp(s->status, status) == 0;
 }
 
+/* Also while it is paused in it: nothing is billed for that time. */
+static bool
+in_trial(const BilledSubscription *s, TimestampTz at)
+{
+	return is_status(s, "trialing") || (is_status(s, "paused") && s->trial_end > at);
+}
+
 static Period
 period_between(TimestampTz start, TimestampTz end)
 {
@@ -283,7 +290,7 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 	line->given_back_at = 0;
 }
 
-/* Was the same billed before, and given back at this very moment? */
+/* Was the same billed before, and given back at this very moment?  It may have begun then, too. */
 static bool
 restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
 {
@@ -293,7 +300,7 @@ restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, Timestam
 	{
 		InvoiceLine *line = lfirst(cell);
 
-		if (line->given_back_at == at && line->period_start < at && line_is_for(line, item))
+		if (line->given_back_at == at && line_is_for(line, item))
 		{
 			take_credit_back(run, s, line);
 			return true;
@@ -379,7 +386,7 @@ set_usage_from(BilledSubscription *s, TimestampTz at)
 	if (!subscription_is_metered(s))
 		s->usage_from = 0;
 	else if (s->usage_from == 0)
-		s->usage_from = is_status(s, "trialing") ? s->trial_end : at;
+		s->usage_from = in_trial(s, at) ? s->trial_end : at;
 }
 
 /* ------------------------------------------------------------------------
@@ -562,7 +569,7 @@ static void
 change_between_periods(BillingRun *run, BilledSubscription *s, List *changes, bool new_interval,
 					   TimestampTz at)
 {
-	bool trialing = is_status(s, "trialing");
+	bool trialing = in_trial(s, at);
 
 	if (!trialing && changes_usage(s, changes))
 		bill_usage_so_far(run, s, at);
@@ -620,7 +627,7 @@ subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 		if (change->price != NULL && !component_price_is_free(change->price))
 			free_after = false;
 	}
-	if (is_status(s, "trialing") || s->period_end == 0 || at >= s->period_end)
+	if (in_trial(s, at) || s->period_end == 0 || at >= s->period_end)
 		change_between_periods(run, s, changes, new_interval, at);
 	else
 		change_in_period(run, s, changes, new_interval || (was_free && !free_after), behavior, at);

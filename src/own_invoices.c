@@ -135,6 +135,7 @@ void_it(Own *own)
 		credits_release(own->id);
 	invoice_call_off_payments(own->id);
 	tell(own, "void");
+	engine_invoice_voided(own->id);
 }
 
 static void

@@ -10,12 +10,12 @@ CREATE TABLE proof.compared (what text PRIMARY KEY, times bigint NOT NULL);
 CREATE TABLE proof.foreseen (organization_id text PRIMARY KEY, what text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL, event bigint NOT NULL,
 							 known uuid[] NOT NULL, told jsonb NOT NULL);
 
--- Subscriptions that began a new period and gave up the rest of the old one (proration_behavior none).
-CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY);
+-- Subscriptions that were changed with proration_behavior none; rest: and gave up that of a period.
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY, rest boolean NOT NULL);
 
-CREATE FUNCTION proof.forgo(s uuid) RETURNS void
+CREATE FUNCTION proof.forgo(s uuid, rest boolean) RETURNS void
 LANGUAGE sql
-AS $$ INSERT INTO proof.forgone VALUES (s) ON CONFLICT DO NOTHING $$;
+AS $$ INSERT INTO proof.forgone AS f VALUES (s, rest) ON CONFLICT (subscription_id) DO UPDATE SET rest = f.rest OR excluded.rest $$;
 
 CREATE FUNCTION proof.count_one(what text) RETURNS void
 LANGUAGE sql
@@ -68,7 +68,7 @@ BEGIN
 			OR l.subscription_id = s AND l.invoice_id IS NULL AND NOT l.id = ANY (before);
 	PERFORM proof.count_one('preview_update');
 	IF behavior = 'none' THEN
-		PERFORM proof.forgo(s);
+		PERFORM proof.forgo(s, plan IS NOT NULL);
 	END IF;
 	IF told IS DISTINCT FROM came THEN
 		INSERT INTO proof.differences VALUES (org, 'preview_update ' || coalesce(plan, quantity::text) || ' ' || behavior, billing.now(org), told, came);
