@@ -211,8 +211,8 @@ QUERY(cause_of, "SELECT cause FROM billing.dunning_attempts WHERE id = $1", UUID
 /* Both limits are of a charge to one account of the customer: another method is counted anew. */
 QUERY(
 	limit_reached,
-	"SELECT FROM billing.attempt_limits AS l WHERE l.method = $2 AND l.attempts <= (SELECT count(*) "
-	"FROM billing.dunning_attempts AS a WHERE a.invoice_id = $1 AND a.payment_method_id = $3 AND a.payment_intent_id IS NOT NULL "
+	"SELECT FROM billing.attempt_limits AS l WHERE l.method = $2 AND l.attempts <= (SELECT count(a.payment_intent_id) "
+	"FROM billing.dunning_attempts AS a WHERE a.invoice_id = $1 AND a.payment_method_id = $3 "
 	"AND (l.days IS NULL OR a.started_at > $4 - make_interval(days => l.days)))",
 	UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID);
 
