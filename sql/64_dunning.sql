@@ -124,6 +124,7 @@ CREATE TABLE billing.invoice_payments
 	invoice_id uuid REFERENCES billing.invoices (id),
 	amount bigint NOT NULL CHECK (amount >= 0),
 	credited bigint NOT NULL CHECK (credited >= 0),
+	withdrawn bigint NOT NULL DEFAULT 0 CHECK (withdrawn BETWEEN 0 AND credited),
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
 	CHECK (invoice_id IS NOT NULL OR amount = 0)
@@ -134,6 +135,7 @@ COMMENT ON TABLE billing.invoice_payments IS
 COMMENT ON COLUMN billing.invoice_payments.invoice_id IS 'NULL: it came by a reusable reference when nothing was to be paid.';
 COMMENT ON COLUMN billing.invoice_payments.amount IS 'Minor units of the invoice''s currency.';
 COMMENT ON COLUMN billing.invoice_payments.credited IS 'Minor units of the payment''s currency: too much, or too late.';
+COMMENT ON COLUMN billing.invoice_payments.withdrawn IS 'Of credited, what a bank has taken back: it is not in the balance while the bank has it.';
 CREATE INDEX invoice_payments_invoice ON billing.invoice_payments (invoice_id) WHERE invoice_id IS NOT NULL;
 
 SELECT pg_extension_config_dump('billing.decline_rules', 'WHERE NOT builtin');

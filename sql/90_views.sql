@@ -242,11 +242,11 @@ UNION ALL
 		AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id)
 UNION ALL
 	SELECT k.updated_at, 'warning', 'payment pays nothing', 'payment_intent', k.payment_intent_id, p.organization_id,
-		   format('%s %s came too late or were too much, and are in the balance of the customer', k.credited, p.currency),
-		   format('leave it there, or give it back by billing.create_refund(%L, %s)', p.id, k.credited)
+		   format('%s %s came too late or were too much, and are in the balance of the customer', k.credited - k.withdrawn, p.currency),
+		   format('leave it there, or give it back by billing.create_refund(%L, %s)', p.id, k.credited - k.withdrawn)
 	FROM billing.invoice_payments AS k
 	JOIN billing.payment_intents AS p ON p.id = k.payment_intent_id
-	WHERE k.credited > 0 AND k.updated_at > now() - interval '30 days'
+	WHERE k.credited > k.withdrawn AND k.updated_at > now() - interval '30 days'
 UNION ALL
 	SELECT p.paid_at, 'error', 'payment differs from what was asked for', 'payment_intent', p.id, p.organization_id,
 		   format('%s %s were asked for at %s, %s %s were paid', p.asked_amount, p.asked_currency, p.provider, p.amount_received,

@@ -34,7 +34,7 @@ BEGIN
 			('portal_sessions', 'portal_session', 'id', '', '{return_url}'),
 			('coupons', 'coupon', 'id', 'coupon', '{-redemptions}'),
 			('applied_coupons', 'applied_coupon', 'id', '', '{-uses}'),
-			('tax_rates', 'tax_rate', 'id', 'country', '{}'),
+			('tax_rates', 'tax_rate', 'id', 'country,region', '{}'),
 			('credit_grants', 'credit_grant', 'id', '', '{}'),
 			('plans', 'plan', 'id', 'plan', '{}'),
 			('prices', 'price', 'id', '', '{}'),

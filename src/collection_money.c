@@ -9,7 +9,8 @@
  * invoice_payments, so that each unit of money counts once in whatever order
  * the news come.  A refund therefore takes back what was too much before it
  * takes from the invoice; it never opens an invoice again, and neither does a
- * dispute.
+ * dispute.  What a bank has withdrawn is missing in the balance first, until it
+ * is reinstated; what it took of the invoice is a loss.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,26 +27,34 @@
  * come while the rest is waited for.  Money in another currency
  * than was asked for pays nothing: it is balance in its own.
  */
+#define WITHDRAWN                                                                                 \
+	"coalesce((SELECT sum(d.amount) FROM billing.disputes AS d WHERE d.payment_intent_id = p.id " \
+	"AND d.currency = p.currency AND d.funds_withdrawn_at IS NOT NULL AND d.funds_reinstated_at IS NULL), 0)"
 QUERY(
 	share_out,
 	"WITH i AS (SELECT i.id, i.currency, CASE WHEN i.status IN ('draft', 'void') THEN 0 "
 	"ELSE greatest(i.amount_due - i.amount_credited - i.paid_elsewhere, 0) END AS cap FROM billing.invoices AS i WHERE i.id = $1), "
 	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, "
-	"greatest(p.amount_received - p.amount_refunded, 0) AS net FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id "
-	"WHERE p.amount_received > 0), "
+	"greatest(p.amount_received - p.amount_refunded, 0) AS net, " WITHDRAWN
+	" AS withdrawn FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id WHERE p.amount_received > 0), "
 	"o AS (SELECT n.*, CASE WHEN n.fits THEN greatest(n.cap - coalesce(sum(n.net) FILTER (WHERE n.fits) OVER "
-	"(ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0), 0) ELSE 0 END AS room FROM n) "
-	"SELECT o.id, o.currency, least(o.net, o.room)::bigint, (o.net - least(o.net, o.room))::bigint, coalesce(k.credited, 0) "
-	"FROM o LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = o.id "
-	"WHERE k.payment_intent_id IS NULL OR k.amount <> least(o.net, o.room) OR k.credited <> o.net - least(o.net, o.room) "
-	"OR k.invoice_id IS NULL ORDER BY o.paid_at, o.id",
+	"(ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0), 0) ELSE 0 END AS room FROM n), "
+	"s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, least(o.net, o.room)::bigint AS amount, (o.net - least(o.net, o.room))::bigint AS credited FROM o) "
+	"SELECT s.id, s.currency, s.amount, s.credited, least(s.withdrawn, s.credited)::bigint, coalesce(k.credited, 0), coalesce(k.withdrawn, 0) "
+	"FROM s LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = s.id "
+	"WHERE k.payment_intent_id IS NULL OR k.amount <> s.amount OR k.credited <> s.credited "
+	"OR k.withdrawn <> least(s.withdrawn, s.credited) OR k.invoice_id IS NULL ORDER BY s.paid_at, s.id",
 	UUIDOID);
 QUERY(
 	put_share,
-	"INSERT INTO billing.invoice_payments AS k (payment_intent_id, invoice_id, amount, credited) VALUES ($1, $2, $3, $4) "
+	"INSERT INTO billing.invoice_payments AS k (payment_intent_id, invoice_id, amount, credited, withdrawn) VALUES ($1, $2, $3, $4, $5) "
 	"ON CONFLICT (payment_intent_id) DO UPDATE SET invoice_id = excluded.invoice_id, amount = excluded.amount, "
-	"credited = excluded.credited, updated_at = now()",
-	UUIDOID, UUIDOID, INT8OID, INT8OID);
+	"credited = excluded.credited, withdrawn = excluded.withdrawn, updated_at = now()",
+	UUIDOID, UUIDOID, INT8OID, INT8OID, INT8OID);
+QUERY(
+	newest_dispute,
+	"SELECT id FROM billing.disputes WHERE payment_intent_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1",
+	UUIDOID);
 
 typedef struct Share
 {
@@ -53,18 +62,32 @@ typedef struct Share
 	char *currency;
 	int64 amount;
 	int64 credited;
+	int64 withdrawn; /* of credited, by a bank */
 	int64 credited_before;
+	int64 withdrawn_before;
 } Share;
+
+/* What was in the balance is not ours to give while a bank has it. */
+static void
+book_withdrawn(const Share *share, const pg_uuid_t *customer_id)
+{
+	if (share->withdrawn == share->withdrawn_before)
+		return;
+	RUN(newest_dispute, arg_uuid(share->payment_intent_id));
+	balance_add(customer_id, share->currency, share->withdrawn_before - share->withdrawn, "dispute",
+				"dispute", row_uuid(0, 1));
+}
 
 static void
 book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *customer_id,
 		   const char *organization_id)
 {
 	RUN(put_share, arg_uuid(share->payment_intent_id), arg_uuid(invoice_id), arg_int(share->amount),
-		arg_int(share->credited));
+		arg_int(share->credited), arg_int(share->withdrawn));
 	if (share->credited != share->credited_before)
 		balance_add(customer_id, share->currency, share->credited - share->credited_before,
 					"overpayment", "payment_intent", share->payment_intent_id);
+	book_withdrawn(share, customer_id);
 	if (share->credited > share->credited_before)
 		event_record("payment.unapplied", "payment_intent", share->payment_intent_id,
 					 organization_id, NULL, NULL);
@@ -119,7 +142,8 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 	for (int64 i = 0; i < rows_count(rows); i++)
 	{
 		Share share = {rows_uuid(rows, i, 1), rows_text(rows, i, 2), rows_int(rows, i, 3),
-					   rows_int(rows, i, 4), rows_int(rows, i, 5)};
+					   rows_int(rows, i, 4),  rows_int(rows, i, 5),  rows_int(rows, i, 6),
+					   rows_int(rows, i, 7)};
 
 		book_share(&share, invoice_id, invoice->customer_id, invoice->organization_id);
 	}
@@ -149,7 +173,8 @@ QUERY(
 	unasked,
 	"SELECT p.customer_id, p.organization_id, p.currency, greatest(p.amount_received - p.amount_refunded, 0), "
 	"coalesce(k.credited, 0), (SELECT i.id FROM billing.invoices AS i WHERE i.customer_id = p.customer_id AND i.managed_by = 'local' "
-	"AND i.status = 'open' AND i.currency = p.currency AND k.payment_intent_id IS NULL ORDER BY i.issued_at, i.id LIMIT 1) "
+	"AND i.status = 'open' AND i.currency = p.currency AND k.payment_intent_id IS NULL ORDER BY i.issued_at, i.id LIMIT 1), coalesce(k.withdrawn, 0), " WITHDRAWN
+	"::bigint "
 	"FROM billing.payment_intents AS p JOIN billing.payment_methods AS m ON m.id = p.payment_method_id "
 	"LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = p.id "
 	"WHERE p.id = $1 AND p.invoice_id IS NULL AND p.subscription_id IS NULL AND p.checkout_session_id IS NULL "
@@ -177,6 +202,8 @@ unasked_payment(const pg_uuid_t *payment_intent_id)
 	share.currency = row_text(0, 3);
 	share.credited = row_int(0, 4);
 	share.credited_before = row_int(0, 5);
+	share.withdrawn_before = row_int(0, 7);
+	share.withdrawn = Min(row_int(0, 8), share.credited);
 	invoice_id = row_uuid(0, 6);
 	if (invoice_id == NULL)
 	{

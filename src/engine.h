@@ -28,7 +28,7 @@
  *	  coupons.c tax.c credits.c    what a draft is completed with
  *
  * Moments are TimestampTz of whole seconds; the calendar and the arithmetic are
- * pure C (period.h, rating.h, proration.h, allocation.h).
+ * pure C (period.h, rating.h, proration.h, price_parts.h, allocation.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -234,6 +234,7 @@ typedef struct InvoiceLine
 	/* of a line that was billed before (engine_load.c): what was paid of it with its tax, and given back */
 	int64 paid;
 	int64 credited;
+	int64 noted;   /* taken back by credit notes, with its tax; not of credited */
 	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
 
 	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
@@ -313,6 +314,13 @@ typedef struct ScheduledChange
 	bool changed;
 } ScheduledChange;
 
+/* Usage that a draft bills, and the whole period that it is all or a part of. */
+typedef struct DraftUsage
+{
+	UsageRange period;
+	UsageRange whole;
+} DraftUsage;
+
 typedef struct InvoiceDraft
 {
 	pg_uuid_t *id;
@@ -330,7 +338,7 @@ typedef struct InvoiceDraft
 	TimestampTz finalize_at; /* it waits for late usage until then */
 	const char *collection_method;
 	int days_until_due;
-	List *usage; /* UsageRange *: periods whose usage is to be billed when it is final */
+	List *usage; /* DraftUsage *: periods whose usage is to be billed when it is final */
 	List *lines; /* InvoiceLine */
 	AllocationTotals totals; /* by draft_complete() */
 	int64 credit_used;
@@ -356,6 +364,7 @@ typedef struct BillingRun
 	HTAB *customer_ids;
 	HTAB *subscription_ids;
 	RunTaxes *taxes;
+	List *minimums;      /* SmallestCharge (credits.c): what providers charge at least */
 	List *cut_lines;     /* InvoiceLine that are stored and were shortened */
 	List *dropped_lines; /* ids of stored ones that are no longer */
 } BillingRun;
@@ -435,10 +444,6 @@ extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const Bi
 extern const char *item_description(const BilledSubscription *s, const BilledItem *item);
 extern MoneyFraction item_whole_price(const BilledItem *item);
 extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
-
-/* The parts of a rated quantity as lines. */
-extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
-					   MoneyFraction quantity, UsageRange period);
 
 /* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
 extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
@@ -637,8 +642,12 @@ extern bool tax_is_inclusive_by_default(void);
  */
 extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
 
-/* After credits_settle(): what is due is too little to be collected and is owed with the next invoice. */
-extern void credits_carry(BillingRun *run, InvoiceDraft *draft);
+/*
+ * After credits_settle(): what is due is charged, and less than the provider
+ * charges.  It is owed with the next invoice; on the last one of a subscription
+ * an adjustment writes it off.
+ */
+extern void credits_spare_small(BillingRun *run, InvoiceDraft *draft);
 
 /* What the run consumed, in one statement for each table.  After invoices are written. */
 extern void credits_write(BillingRun *run);

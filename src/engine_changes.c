@@ -151,7 +151,7 @@ credit_of(const BillingRun *run, const BilledSubscription *s, const InvoiceLine 
 						 .tax = line->tax,
 						 .tax_is_added = !line->tax_inclusive,
 						 .paid = in_full ? whole : line->paid,
-						 .credited = line->credited};
+						 .credited = line->credited + line->noted};
 	ProrationCredit credit;
 
 	require_proration(proration_credit(&how, &billed, unix_seconds(at), &credit), s);
@@ -183,12 +183,14 @@ credit_line(const BillingRun *run, BilledSubscription *s, InvoiceLine *line, Tim
 	line->given_back_at = back->period_start;
 }
 
+/* Not one of a period that another one was begun in without a credit: that rest was given up. */
 static bool
-covers(const InvoiceLine *line, const char *component, TimestampTz at)
+covers(const BilledSubscription *s, const InvoiceLine *line, const char *component, TimestampTz at)
 {
 	return line->component != NULL && strcmp(line->component, component) == 0 &&
 		   line->whole_start != 0 && line->whole_price.scaled > 0 && line->given_back_at == 0 &&
-		   line->period_end > at && line->kind != LINE_PRORATION_CREDIT;
+		   line->period_start >= s->period_start && line->period_end > at &&
+		   line->kind != LINE_PRORATION_CREDIT;
 }
 
 static void
@@ -201,7 +203,7 @@ give_back(BillingRun *run, BilledSubscription *s, const char *component, Timesta
 	{
 		InvoiceLine *line = lfirst(cell);
 
-		if (!covers(line, component, at))
+		if (!covers(s, line, component, at))
 			continue;
 		if (line->invoiced || completed_in_run(run, line))
 			credit_line(run, s, line, at);

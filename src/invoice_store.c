@@ -66,16 +66,28 @@ usage_json(const List *usage)
 	json_open_array(&b, "periods");
 	foreach (cell, usage)
 	{
-		const UsageRange *range = lfirst(cell);
+		const DraftUsage *range = lfirst(cell);
 		JsonBuilder period;
 
 		json_open(&period);
-		json_add_int(&period, "start", unix_seconds(range->start));
-		json_add_int(&period, "end", unix_seconds(range->end));
+		json_add_int(&period, "start", unix_seconds(range->period.start));
+		json_add_int(&period, "end", unix_seconds(range->period.end));
+		json_add_int(&period, "whole_start", unix_seconds(range->whole.start));
+		json_add_int(&period, "whole_end", unix_seconds(range->whole.end));
 		json_append_json(&b, json_close(&period));
 	}
 	json_close_array(&b);
 	return json_close(&b);
+}
+
+static TimestampTz
+moment_in(const Jsonb *json, int period, const char *name)
+{
+	int64 at;
+
+	if (!json_int(json, psprintf("periods.%d.%s", period, name), &at))
+		elog(ERROR, "a draft has a period of usage without bounds");
+	return moment_of_unix(at);
 }
 
 static List *
@@ -86,15 +98,11 @@ usage_of_json(const Jsonb *json)
 
 	for (int i = 0; i < count; i++)
 	{
-		UsageRange *range = palloc(sizeof(UsageRange));
-		int64 start;
-		int64 end;
+		DraftUsage *range = palloc(sizeof(DraftUsage));
 
-		if (!json_int(json, psprintf("periods.%d.start", i), &start) ||
-			!json_int(json, psprintf("periods.%d.end", i), &end))
-			elog(ERROR, "a draft has a period of usage without bounds");
-		range->start = moment_of_unix(start);
-		range->end = moment_of_unix(end);
+		range->period = (UsageRange){moment_in(json, i, "start"), moment_in(json, i, "end")};
+		range->whole = (UsageRange){moment_in(json, i, "whole_start"),
+									moment_in(json, i, "whole_end")};
 		usage = lappend(usage, range);
 	}
 	return usage;

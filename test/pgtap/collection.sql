@@ -1,7 +1,7 @@
 -- What pays our own invoices: references, too little, too much, too late, and what goes back.
 \ir helpers.psql
 \ir billing_helpers.psql
-SELECT plan(46);
+SELECT plan(47);
 
 SELECT count(billing.create_customer(o)) AS customers
 FROM string_to_table('oxxo spei under over late gone back half held keeper other card', ' ') AS o \gset
@@ -151,4 +151,5 @@ CALL billing.run_worker();
 SELECT is(invoice(:'wrong'), 'open 0 1000', 'an account that there is not is held');
 SELECT is(invoice(:'right'), 'paid 1000 0', 'and the next invoice is paid');
 SELECT is((SELECT count(*) FROM billing.dunning_attempts WHERE state = 'running' AND organization_id <> 'keeper'), 0::bigint, 'nothing is left running');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

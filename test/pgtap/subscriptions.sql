@@ -1,6 +1,6 @@
 -- Subscriptions: from the call to the provider's word and back, in the sandbox.
 \ir helpers.psql
-SELECT plan(117);
+SELECT plan(118);
 
 SELECT count(billing.create_customer(o, o || '@example.com')) AS customers
 FROM string_to_table('trial nopm paused invoice now slow fail change group custom free cancel key keep twice back dead gone', ' ') AS o \gset
@@ -296,4 +296,5 @@ SELECT fails($$SELECT billing.subscribe('slow', 'pro', collection_method => 'sen
 SELECT results_eq($$SELECT DISTINCT before_state || ' ' || after_state FROM billing.events AS e WHERE object = 'subscription' AND before_state <> after_state
 	EXCEPT SELECT from_state || ' ' || to_state FROM billing.subscription_transitions$$, $$SELECT ''::text WHERE false$$, 'no transition that is not allowed was made by any of this');
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -12,6 +12,11 @@
 
 CREATE SCHEMA IF NOT EXISTS proof;
 
+-- Of these a rest was given up for a new period: that time is billed once more.
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY);
+-- These were free for a while: that time is on no invoice.
+CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
+
 -- n / d, half away from zero.
 CREATE OR REPLACE FUNCTION proof.rounded(n numeric, d numeric) RETURNS numeric
 LANGUAGE sql IMMUTABLE STRICT
@@ -103,8 +108,8 @@ BEGIN
 
 	-- ---- amounts of lines ----
 	RETURN QUERY SELECT 'quantity times unit price is the amount, rounded once', l.invoice_id, format('%s: %s instead of %s', l.component, l.amount, l.exact)
-		FROM (SELECT o.invoice_id, o.component, o.period_start, sum(o.amount) AS amount, sum(o.quantity * o.unit_amount) AS exact
-			  FROM proof.lines AS o WHERE o.kind = 'usage' AND o.invoice_id IS NOT NULL
+		FROM (SELECT o.invoice_id, o.component, o.period_start, sum(o.amount) AS amount, sum(o.quantity * o.unit_amount / CASE r.model WHEN 'percentage' THEN 100 ELSE 1 END) AS exact
+			  FROM proof.lines AS o JOIN billing.prices AS r ON r.id = o.price_id WHERE o.kind = 'usage' AND o.invoice_id IS NOT NULL
 			  GROUP BY o.invoice_id, o.component, o.period_start HAVING count(o.quantity * o.unit_amount) = count(*)) AS l
 		WHERE l.amount <> proof.rounded(l.exact, 1);
 	RETURN QUERY SELECT 'a whole period costs quantity times unit price', l.id, format('%s: %s instead of %s x %s', l.component, l.amount, l.quantity, l.unit_amount)
@@ -147,7 +152,8 @@ BEGIN
 
 	-- ---- periods ----
 	RETURN QUERY SELECT 'no moment is billed twice, or given back twice', c.subscription_id, format('%s: %s times [%s, %s)', c.component, c.times, c.at, c.until)
-		FROM proof.coverage AS c WHERE c.times NOT IN (0, 1) AND c.until > c.at;
+		FROM proof.coverage AS c WHERE c.times NOT IN (0, 1) AND c.until > c.at
+			AND (c.times < 0 OR NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = c.subscription_id));
 	RETURN QUERY SELECT 'every moment of a life is billed', c.subscription_id, format('not [%s, %s)', c.at, c.until)
 		FROM proof.coverage AS c
 		JOIN billing.subscriptions AS s ON s.id = c.subscription_id
@@ -156,8 +162,7 @@ BEGIN
 			AND NOT EXISTS (SELECT FROM billing.events AS e WHERE e.id = s.id
 							AND e.type IN ('subscription.paused', 'subscription.unpaid', 'subscription.past_due', 'subscription.trialing'))
 			AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.subscription_id = s.id AND i.status IN ('open', 'void', 'uncollectible'))
-			AND NOT EXISTS (SELECT FROM billing.subscription_items AS t JOIN billing.prices AS p ON p.id = t.price_id
-							WHERE t.subscription_id = s.id AND t.component = 'base' AND coalesce(p.amount, 0) = 0);
+			AND NOT EXISTS (SELECT FROM proof.free AS f WHERE f.subscription_id = s.id);
 	RETURN QUERY SELECT 'a whole period is one by the calendar of the anchor', l.id,
 			format('[%s, %s), anchor %s in %s', l.whole_start, l.whole_end, s.billing_anchor, s.zone)
 		FROM proof.lines AS l
