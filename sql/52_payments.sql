@@ -50,6 +50,7 @@ CREATE TABLE billing.payment_intents
 	invoice_id uuid REFERENCES billing.invoices (id),
 	subscription_id uuid REFERENCES billing.subscriptions (id),
 	checkout_session_id uuid,
+	unasked boolean NOT NULL DEFAULT false,
 	client_secret bytea,
 	next_action bytea,
 	terms bytea,
@@ -76,6 +77,8 @@ CREATE TABLE billing.payment_intents
 );
 COMMENT ON TABLE billing.payment_intents IS
 	'Payments as the provider last told them. Amounts are minor units of the currency; refunds and disputes have tables of their own.';
+COMMENT ON COLUMN billing.payment_intents.unasked IS
+	'It came into being at the provider, and not by a call: by a reference that the customer keeps, a subscription there, its dashboard.';
 COMMENT ON COLUMN billing.payment_intents.provider_status IS 'The provider''s word where it differs from ours.';
 COMMENT ON COLUMN billing.payment_intents.amount_capturable IS 'Authorised and not yet taken.';
 COMMENT ON COLUMN billing.payment_intents.amount_refunded IS

@@ -115,9 +115,8 @@ QUERY(
 	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND status = 'requires_action' ORDER BY id",
 	UUIDOID);
 
-/* So that a reference is not paid to once more.  Who does it all the same has a balance. */
-static void
-call_off_others(const pg_uuid_t *invoice_id)
+void
+invoice_call_off_payments(const pg_uuid_t *invoice_id)
 {
 	Rows rows;
 
@@ -158,7 +157,7 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 	{
 		event_record("invoice.paid", "invoice", invoice_id, invoice->organization_id, before,
 					 after);
-		call_off_others(invoice_id);
+		invoice_call_off_payments(invoice_id);
 		engine_invoice_paid(invoice_id);
 	}
 }
@@ -167,7 +166,9 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 
 /*
  * A payment that we did not ask for, to a reference that a customer keeps: it
- * pays the oldest invoice that is open.
+ * pays the oldest invoice that is open.  Where the provider does not tell the
+ * reference, it is a payment that came into being there, in the way in which
+ * references of this customer are paid.
  */
 QUERY(
 	unasked,
@@ -175,10 +176,12 @@ QUERY(
 	"coalesce(k.credited, 0), (SELECT i.id FROM billing.invoices AS i WHERE i.customer_id = p.customer_id AND i.managed_by = 'local' "
 	"AND i.status = 'open' AND i.currency = p.currency AND k.payment_intent_id IS NULL ORDER BY i.issued_at, i.id LIMIT 1), coalesce(k.withdrawn, 0), " WITHDRAWN
 	"::bigint "
-	"FROM billing.payment_intents AS p JOIN billing.payment_methods AS m ON m.id = p.payment_method_id "
+	"FROM billing.payment_intents AS p LEFT JOIN billing.payment_methods AS m ON m.id = p.payment_method_id "
 	"LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = p.id "
 	"WHERE p.id = $1 AND p.invoice_id IS NULL AND p.subscription_id IS NULL AND p.checkout_session_id IS NULL "
-	"AND m.type IN ('cash_recurrent', 'spei_recurrent') AND p.status IN ('succeeded', 'partially_refunded', 'refunded') "
+	"AND (m.type IN ('cash_recurrent', 'spei_recurrent') OR (m.id IS NULL AND p.unasked AND EXISTS ("
+	"SELECT FROM billing.payment_methods AS r WHERE r.customer_id = p.customer_id AND r.provider = p.provider AND r.account = p.account "
+	"AND r.type = CASE p.method WHEN 'oxxo' THEN 'cash_recurrent' WHEN 'spei' THEN 'spei_recurrent' END))) AND p.status IN ('succeeded', 'partially_refunded', 'refunded') "
 	"AND EXISTS (SELECT FROM billing.invoices AS o WHERE o.customer_id = p.customer_id AND o.managed_by = 'local')",
 	UUIDOID);
 QUERY(
