@@ -147,6 +147,7 @@ SQL_FUNCTION(billing_collect_by)
 						errhint("Use billing.subscribe() to make a new one.")));
 	require_reference(row_text(0, 4), row_text(0, 5), row_text(0, 6), method);
 	RUN(put_collect_by, arg_uuid(id), arg_text(method));
+	engine_plan_again(id);
 	db_close();
 	PG_RETURN_VOID();
 }

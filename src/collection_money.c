@@ -93,8 +93,8 @@ QUERY(
 	UUIDOID);
 
 /* So that a reference is not paid to once more.  Who does it all the same has a balance. */
-static void
-call_off_others(const pg_uuid_t *invoice_id)
+void
+collection_call_off(const pg_uuid_t *invoice_id)
 {
 	Rows rows;
 
@@ -134,7 +134,7 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 	{
 		event_record("invoice.paid", "invoice", invoice_id, invoice->organization_id, before,
 					 after);
-		call_off_others(invoice_id);
+		collection_call_off(invoice_id);
 		engine_invoice_paid(invoice_id);
 	}
 }

@@ -57,8 +57,9 @@ QUERY(
 	"SELECT max(value) FILTER (WHERE name = 'proration_unit'), "
 	"max(value) FILTER (WHERE name = 'timezone'), "
 	"(max(extract(epoch FROM value::interval)) FILTER (WHERE name = 'trial_notice'))::bigint, "
-	"(max(extract(epoch FROM value::interval)) FILTER (WHERE name = 'usage_grace'))::bigint "
-	"FROM billing.settings WHERE name IN ('proration_unit', 'timezone', 'trial_notice', 'usage_grace')",
+	"(max(extract(epoch FROM value::interval)) FILTER (WHERE name = 'usage_grace'))::bigint, "
+	"(max(value) FILTER (WHERE name = 'invoice_lead_days'))::bigint "
+	"FROM billing.settings WHERE name IN ('proration_unit', 'timezone', 'trial_notice', 'usage_grace', 'invoice_lead_days')",
 	InvalidOid);
 
 static EngineSettings
@@ -76,6 +77,7 @@ settings_read(void)
 	settings.zone_name = zone != NULL ? zone : "UTC";
 	settings.trial_notice = row_int(0, 3);
 	settings.usage_grace = row_int(0, 4);
+	settings.lead_days = (int) row_int(0, 5);
 	return settings;
 }
 
@@ -470,7 +472,9 @@ load_billed(BillingRun *run)
 		const BilledSubscription *s = list_nth(run->subscriptions, i);
 
 		ids.values[i] = UUIDPGetDatum(s->id);
-		times.values[i] = TimestampTzGetDatum(s->customer->now);
+		/* what is invoiced ahead counts also where the clock is far beyond it */
+		times.values[i] = TimestampTzGetDatum(
+			s->period_end == 0 ? s->customer->now : Min(s->customer->now, s->period_end));
 	}
 	count = RUN(read_billed_lines, column_arg(&ids, total), column_arg(&times, total));
 	rows = rows_keep();

@@ -130,6 +130,7 @@ void_it(Own *own)
 	RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id)));
 	if (own->marked)
 		credits_release(own->id);
+	collection_call_off(own->id);
 	tell(own, "void");
 }
 
