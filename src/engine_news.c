@@ -134,3 +134,14 @@ engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until)
 	s->changed = true;
 	finish(run, s);
 }
+
+void
+engine_plan_again(const pg_uuid_t *subscription_id)
+{
+	BillingRun *run;
+	BilledSubscription *s = load_alone(subscription_id, &run);
+
+	if (s != NULL)
+		finish(run, s);
+	worker_wake_at_commit();
+}

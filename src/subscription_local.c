@@ -253,7 +253,7 @@ say_why(ScheduledChange *change, const CancelTerms *terms)
 }
 
 static void
-cancel_later(BilledSubscription *s, const CancelTerms *terms)
+cancel_later(BillingRun *run, BilledSubscription *s, const CancelTerms *terms)
 {
 	TimestampTz end = period_end_of(s);
 	ScheduledChange *change = planned(s, "cancel");
@@ -261,6 +261,7 @@ cancel_later(BilledSubscription *s, const CancelTerms *terms)
 	if (change != NULL && change->due_at == end)
 		return;
 	unplan(s, "cancel");
+	ahead_call_off(run, s);
 	s->cancel_at_period_end = true;
 	say_why(plan_change(s, "cancel", end, NULL), terms);
 }
@@ -289,7 +290,7 @@ local_cancel(const Subscription *row, const CancelTerms *terms)
 	{
 		if (terms->at_period_end && (is_status(s, "active") || is_status(s, "trialing")))
 		{
-			cancel_later(s, terms);
+			cancel_later(run, s, terms);
 			tell_updated(run, s);
 		}
 		else
@@ -324,6 +325,7 @@ local_pause(const Subscription *row, bool at_period_end, TimestampTz resumes_at)
 							errmsg("resumes_at is before the pause begins"),
 							errdetail("It begins at %s.", timestamptz_to_str(end)),
 							errhint("Pass a later time, or at_period_end => false.")));
+		ahead_call_off(run, s);
 		s->pause_at_period_end = true;
 		(void) plan_change(s, "pause", end, NULL);
 		tell_updated(run, s);
