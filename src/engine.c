@@ -92,6 +92,14 @@ play(void *context)
 	batch->done = list_length(run->subscriptions);
 }
 
+/* A subscription whose play failed, and why. */
+typedef struct Failed
+{
+	Batch batch;
+	char *sqlstate;
+	char *message;
+} Failed;
+
 QUERY(
 	put_off,
 	"UPDATE billing.subscriptions AS s SET due_failures = least(s.due_failures + 1, 30), due_error = $2, "
@@ -103,14 +111,14 @@ QUERY(
 
 /* The first failure is an event; the others only count. */
 static void
-put_one_off(const pg_uuid_t *id, const char *sqlstate, const char *message)
+put_one_off(void *context)
 {
+	const Failed *failed = context;
+	const pg_uuid_t *id = failed->batch.ids[0];
 	char *organization_id;
 	char *status;
 
-	ereport(LOG, (errmsg("subscription %s of billing cannot be billed: %s", uuid_text(id), message),
-				  errdetail("SQLSTATE %s. It is tried again later.", sqlstate)));
-	if (RUN(put_off, arg_uuid(id), arg_text(psprintf("%s: %s", sqlstate, message)),
+	if (RUN(put_off, arg_uuid(id), arg_text(psprintf("%s: %s", failed->sqlstate, failed->message)),
 			arg_int(ENGINE_RETRY_FIRST_SECS), arg_int(ENGINE_RETRY_MOST_SECS)) == 0 ||
 		!row_bool(0, 3))
 		return;
@@ -127,14 +135,6 @@ QUERY(
 	"coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = h.organization_id), now()) "
 	"RETURNING h.id, h.organization_id",
 	UUIDOID, TEXTOID);
-
-/* A subscription whose play failed, and why. */
-typedef struct Failed
-{
-	Batch batch;
-	char *sqlstate;
-	char *message;
-} Failed;
 
 static void
 play_without_changes(void *context)
@@ -167,7 +167,13 @@ play_or_put_off(Failed *failed)
 							 uuid_text(failed->batch.ids[0]), failed->message),
 					  errdetail("SQLSTATE %s. It is billed as it is.", failed->sqlstate)));
 	else
-		put_one_off(failed->batch.ids[0], failed->sqlstate, failed->message);
+	{
+		ereport(LOG, (errmsg("subscription %s of billing cannot be billed: %s",
+							 uuid_text(failed->batch.ids[0]), failed->message),
+					  errdetail("SQLSTATE %s. It is tried again later.", failed->sqlstate)));
+		/* what keeps it from being billed (a trigger of somebody) may keep it from this, too */
+		(void) guarded(put_one_off, failed, &sqlstate, &message);
+	}
 }
 
 static void
