@@ -36,7 +36,6 @@
 
 /* Of advisory locks: usage_closings.c has the space before this. */
 QUERY(lock_numbers, "SELECT pg_advisory_xact_lock(5, 0)");
-QUERY(try_numbers, "SELECT pg_try_advisory_xact_lock(5, 0)");
 QUERY(default_seller, "SELECT seller FROM billing.sellers WHERE is_default");
 QUERY(
 	year_of_seller,
@@ -489,14 +488,11 @@ number_marked(void *context)
 	Rows rows;
 	List *marked = NIL;
 
-	/* mostly there is nothing: then nobody locks anything */
+	/* mostly there is nothing: then nobody waits for anybody */
 	RUN(any_marked, arg_null());
 	if (!row_bool(0, 1))
 		return;
-	/* who is at it does not stop before all have their numbers; meanwhile there is other work */
-	RUN(try_numbers, arg_null());
-	if (!row_bool(0, 1))
-		return;
+	numbers_begin();
 	seller = seller_default();
 	days_until_due = (int) setting_int("days_until_due", 0);
 	count = RUN(take_marked, arg_int(NUMBER_BATCH), arg_text(database_binding()), arg_text(seller));
