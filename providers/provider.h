@@ -283,6 +283,9 @@ typedef struct Provider
 	/* What it bills by itself: who runs a subscription by default (manager_rules.c). */
 	ProviderBilling billing;
 
+	/* Where that depends on the account; NULL: it does not. */
+	ProviderBilling (*billing_of)(const ProviderAccount *account);
+
 	/* How many requests it takes in a second, from one account; published or careful. */
 	Pace pace;
 

@@ -261,14 +261,12 @@ static const EmbeddedProvider embedded = {
 	.sign = sign,
 };
 
-/* As at the providers that it plays; BILLING_NONE leaves billing to our own engine unless the call names it. */
-#define BILLING_BY_DEFAULT BILLING_FULL
-
 static const Provider sandbox = {
 	.name = "sandbox",
 	.idempotency_window = IDEMPOTENCY_WINDOW,
 	.catalogue = CATALOGUE_NONE,
-	.billing = BILLING_BY_DEFAULT,
+	.billing = BILLING_NONE, /* it does bill, for who names it in the call */
+	.billing_of = sandbox_billing,
 	.embedded = &embedded,
 	.supports = sandbox_supports,
 	.missing = sandbox_missing,

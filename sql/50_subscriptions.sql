@@ -197,6 +197,8 @@ CREATE TABLE billing.invoices
 	collection_method text CHECK (collection_method IN ('charge_automatically', 'send_invoice')),
 	days_until_due integer CHECK (days_until_due BETWEEN 0 AND 365),
 	finalize_at timestamptz,
+	due_failures integer NOT NULL DEFAULT 0 CHECK (due_failures >= 0),
+	due_error text,
 	marked_at timestamptz,
 	series_id uuid,
 	series_number bigint CHECK (series_number > 0),
@@ -237,6 +239,7 @@ COMMENT ON COLUMN billing.invoices.amount_credited IS
 COMMENT ON COLUMN billing.invoices.period_start IS
 	'Of our own: the beginning of the period that it opens. There is one of each reason for a subscription and period.';
 COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';
+COMMENT ON COLUMN billing.invoices.due_failures IS 'Of a draft of our own: how often it could not be made final; due_error says why. It is tried again later each time.';
 COMMENT ON COLUMN billing.invoices.marked_at IS
 	'Of our own: when it was made final. It is a draft still until the worker has given it its number, within a second.';
 COMMENT ON COLUMN billing.invoices.usage IS 'Of a draft of our own: the periods whose usage is billed when it is made final.';
@@ -338,7 +341,7 @@ COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, 
 	'create_prorations (lines for the next invoice), always_invoice (an invoice now), none. Another interval, or the first price above 0, '
 	'ends the period and begins one with a new anchor. In a trial nothing is prorated. effective: now, or period_end, of a local one a row '
 	'of list_scheduled_changes(), which a later change of plan takes the place of. items, of local ones: quantity and price by component, '
-	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, null removes one; quantity is that of the component seats, else of base. '
+	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, {"calls": {}} adds what the plan sells, null removes one; quantity is that of the component seats, else of base. '
 	'proration_date: what preview_update() told, so that exactly those lines are billed. Errors: JB005 unknown subscription, plan, price or '
 	'component, JB008 it has ended (subscribe again), is incomplete, has no trial, or the group of the plan has another subscription, '
 	'JB004 not supported by the provider, 22023 nothing to change, a bad value, another currency or interval.';

@@ -165,6 +165,9 @@ BEGIN
 		WHERE i.status <> 'draft';
 		RETURN NULL;
 	END IF;
+	IF NOT EXISTS (SELECT FROM new_rows) THEN
+		RETURN NULL;
+	END IF;
 	INSERT INTO billing.ledger (booked_at, organization_id, customer_id, livemode, kind, debit, credit, amount, currency, invoice_id)
 	SELECT CASE WHEN d.first THEN d.issued_at ELSE coalesce(c.now, now()) END, d.organization_id, d.customer_id, d.livemode, d.kind,
 		   CASE WHEN d.amount > 0 THEN d.debit ELSE d.credit END, CASE WHEN d.amount > 0 THEN d.credit ELSE d.debit END,
@@ -314,6 +317,7 @@ CREATE TRIGGER ledger_changed_refund AFTER UPDATE ON billing.refunds
 	EXECUTE FUNCTION billing.ledger_refund();
 
 -- Money moves at withdrawal and reinstatement, not when a dispute is won or lost.
+-- An invoice stays paid: what is gone is an expense.
 CREATE FUNCTION billing.ledger_dispute() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -321,17 +325,16 @@ AS $$
 DECLARE
 	at timestamptz := billing.now(NEW.organization_id);
 	paid uuid := (SELECT p.invoice_id FROM billing.payment_intents AS p WHERE p.id = NEW.payment_intent_id);
-	side text := billing.ledger_side_of_return(paid, 'disputes');
 BEGIN
 	IF billing.ledger_is_restored() THEN
 		RETURN NULL;
 	END IF;
 	IF OLD.funds_withdrawn_at IS NOT NULL AND OLD.funds_reinstated_at IS NULL THEN
-		PERFORM billing.ledger_move(at, OLD.organization_id, OLD.customer_id, OLD.livemode, 'dispute', side, 'cash', - OLD.amount,
+		PERFORM billing.ledger_move(at, OLD.organization_id, OLD.customer_id, OLD.livemode, 'dispute', 'disputes', 'cash', - OLD.amount,
 			OLD.currency, paid, OLD.payment_intent_id, dispute_id => OLD.id);
 	END IF;
 	IF NEW.funds_withdrawn_at IS NOT NULL AND NEW.funds_reinstated_at IS NULL THEN
-		PERFORM billing.ledger_move(at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'dispute', side, 'cash', NEW.amount,
+		PERFORM billing.ledger_move(at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'dispute', 'disputes', 'cash', NEW.amount,
 			NEW.currency, paid, NEW.payment_intent_id, dispute_id => NEW.id);
 	END IF;
 	RETURN NULL;

@@ -66,6 +66,7 @@ QUERY(due_until,
 	  "JOIN billing.customers AS c ON c.id = s.customer_id "
 	  "WHERE c.organization_id = $1 AND s.next_due <= $2 "
 	  "UNION ALL SELECT NULL, h.due_at FROM billing.scheduled_changes AS h "
+	  "JOIN billing.subscriptions AS m ON m.id = h.subscription_id AND m.managed_by = 'provider' "
 	  "WHERE h.organization_id = $1 AND h.state = 'pending' AND h.due_at <= $2 "
 	  "UNION ALL SELECT NULL, b.next_due_at FROM billing.subscriptions AS b "
 	  "WHERE b.organization_id = $1 AND b.next_due_at <= $2 "

@@ -342,7 +342,7 @@ start_or_fail(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const Char
 
 QUERY(
 	due_attempt,
-	"SELECT id FROM billing.dunning_attempts "
+	"SELECT id, payment_method_id FROM billing.dunning_attempts "
 	"WHERE invoice_id = $1 AND state = 'planned' AND due_at <= $2 ORDER BY due_at, attempt LIMIT 1",
 	UUIDOID, TIMESTAMPTZOID);
 QUERY(any_attempt, "SELECT FROM billing.dunning_attempts WHERE invoice_id = $1 LIMIT 1", UUIDOID);
@@ -367,7 +367,7 @@ charge_due(const OwnInvoice *invoice)
 		return;
 	}
 	attempt_id = row_uuid(0, 1);
-	with = charge_with(invoice, NULL, NULL);
+	with = charge_with(invoice, row_uuid(0, 2), NULL);
 	why = dunning_forbids(invoice, attempt_id, with.method_id,
 						  with.reference == NULL ? with.type : with.reference);
 	if (why != NULL)
@@ -435,8 +435,9 @@ collect_one(pg_uuid_t *id, const char *organization_id)
 
 /*
  * Time is the test clock's where the organisation has one; those are few, and
- * asked for apart, so that the index on next_attempt_at is of use.  Held, as
- * requests are: what is bound elsewhere.
+ * asked for apart, so that the index on next_attempt_at is of use: for the same
+ * reason the time is asked for in a SELECT of its own, once.  Held, as requests
+ * are: what is bound elsewhere.
  */
 #define HELD_OR_NOT                                                                                           \
 	"JOIN billing.customers AS u ON u.id = i.customer_id JOIN billing.providers AS p ON p.name = i.provider " \
@@ -445,15 +446,15 @@ collect_one(pg_uuid_t *id, const char *organization_id)
 QUERY_IN_ORDER(
 	due_invoices,
 	"SELECT i.id, i.organization_id FROM billing.invoices AS i " HELD_OR_NOT
-	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= clock_timestamp() AND " NOT_HELD
+	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= (SELECT clock_timestamp()) AND " NOT_HELD
 	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id) "
 	"ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
 QUERY(
 	due_by_clock,
-	"SELECT i.id, i.organization_id FROM billing.sandbox_clocks AS k JOIN billing.invoices AS i ON i.organization_id = k.organization_id " HELD_OR_NOT
-	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= k.now AND " NOT_HELD
-	"ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
+	"SELECT i.id, i.organization_id FROM billing.sandbox_clocks AS k CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS o "
+	"WHERE o.organization_id = k.organization_id AND o.managed_by = 'local' AND o.status = 'open' AND o.next_attempt_at <= k.now OFFSET 0) AS i " HELD_OR_NOT
+	"WHERE " NOT_HELD "ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
 
 static int
@@ -488,23 +489,59 @@ collection_pass(void)
 
 /* ---- a new method ---- */
 
-/* One that was tried is not new, however often it is told. */
+/*
+ * The default method of the customer, or the one that the subscription has now.
+ * One that was tried is not new, however often it is told.
+ */
 QUERY(
 	waiting_for_method,
-	"SELECT i.id FROM billing.payment_methods AS m JOIN billing.invoices AS i ON i.customer_id = m.customer_id "
-	"WHERE m.customer_id = $1 AND m.is_default AND m.state = 'attached' AND i.managed_by = 'local' AND i.status = 'open' "
-	"AND i.collection_method = 'charge_automatically' "
+	"SELECT DISTINCT ON (i.issued_at, i.id) i.id, CASE WHEN s.collect_by IS NULL THEN m.id END FROM billing.payment_methods AS m "
+	"JOIN billing.invoices AS i ON i.customer_id = m.customer_id LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id "
+	"WHERE m.customer_id = $1 AND (m.is_default OR m.id = s.payment_method_id) AND m.state = 'attached' "
+	"AND i.managed_by = 'local' AND i.status = 'open' AND i.collection_method = 'charge_automatically' "
 	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'failed') "
 	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id "
-	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method') OR a.payment_method_id = m.id)) ORDER BY i.issued_at, i.id",
+	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method') OR a.payment_method_id = m.id)) "
+	"ORDER BY i.issued_at, i.id, (m.id IS NOT DISTINCT FROM s.payment_method_id) DESC",
 	UUIDOID);
+QUERY(attempt_with, "UPDATE billing.dunning_attempts SET payment_method_id = $2 WHERE id = $1",
+	  UUIDOID, UUIDOID);
 
+/* With the new one, whatever the subscription is charged to else. */
 void
 collection_method_arrived(const pg_uuid_t *customer_id)
 {
 	Rows rows;
 
 	if (RUN(waiting_for_method, arg_uuid(customer_id)) == 0)
+		return;
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+	{
+		OwnInvoice *invoice = own_invoice_load(rows_uuid(rows, i, 1));
+
+		RUN(attempt_with, arg_uuid(attempt_add(invoice, "new_method")),
+			arg_uuid(rows_uuid(rows, i, 2)));
+		collection_schedule(invoice);
+	}
+	worker_wake_at_commit();
+}
+
+QUERY(
+	waiting_for_reference,
+	"SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status = 'open' "
+	"AND i.collection_method = 'charge_automatically' "
+	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'failed') "
+	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id "
+	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method'))) ORDER BY i.issued_at, i.id",
+	UUIDOID);
+
+void
+collection_reference_chosen(const pg_uuid_t *subscription_id)
+{
+	Rows rows;
+
+	if (RUN(waiting_for_reference, arg_uuid(subscription_id)) == 0)
 		return;
 	rows = rows_keep();
 	for (int64 i = 0; i < rows_count(rows); i++)

@@ -80,6 +80,13 @@ extern void collection_payment_changed(const pg_uuid_t *payment_intent_id);
 /* The same for who must not do it himself: the duty finds what has become of it. */
 extern void collection_look_again(const pg_uuid_t *payment_intent_id);
 
+/*
+ * Nothing is to be paid any more: references and the like that wait for the
+ * customer are called off where the provider can.  Who pays all the same has a
+ * balance.
+ */
+extern void invoice_call_off_payments(const pg_uuid_t *invoice_id);
+
 /* dunning.c */
 
 /* An attempt failed: the plan, the subscription, the end. code: why, as providers tell it. */

@@ -146,7 +146,8 @@ SQL_FUNCTION(billing_collect_by)
 						errmsg("subscription \"%s\" is %s", uuid_text(id), status),
 						errhint("Use billing.subscribe() to make a new one.")));
 	require_reference(row_text(0, 4), row_text(0, 5), row_text(0, 6), method);
-	RUN(put_collect_by, arg_uuid(id), arg_text(method));
+	if (RUN(put_collect_by, arg_uuid(id), arg_text(method)) > 0 && method != NULL)
+		collection_reference_chosen(id);
 	db_close();
 	PG_RETURN_VOID();
 }

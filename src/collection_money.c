@@ -9,7 +9,8 @@
  * invoice_payments, so that each unit of money counts once in whatever order
  * the news come.  A refund therefore takes back what was too much before it
  * takes from the invoice; it never opens an invoice again, and neither does a
- * dispute.
+ * dispute.  What a bank has withdrawn is missing in the balance first, until it
+ * is reinstated; what it took of the invoice is a loss.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,26 +27,34 @@
  * come while the rest is waited for.  Money in another currency
  * than was asked for pays nothing: it is balance in its own.
  */
+#define WITHDRAWN                                                                                 \
+	"coalesce((SELECT sum(d.amount) FROM billing.disputes AS d WHERE d.payment_intent_id = p.id " \
+	"AND d.currency = p.currency AND d.funds_withdrawn_at IS NOT NULL AND d.funds_reinstated_at IS NULL), 0)"
 QUERY(
 	share_out,
 	"WITH i AS (SELECT i.id, i.currency, CASE WHEN i.status IN ('draft', 'void') THEN 0 "
 	"ELSE greatest(i.amount_due - i.amount_credited - i.paid_elsewhere, 0) END AS cap FROM billing.invoices AS i WHERE i.id = $1), "
 	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, "
-	"greatest(p.amount_received - p.amount_refunded, 0) AS net FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id "
-	"WHERE p.amount_received > 0), "
+	"greatest(p.amount_received - p.amount_refunded, 0) AS net, " WITHDRAWN
+	" AS withdrawn FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id WHERE p.amount_received > 0), "
 	"o AS (SELECT n.*, CASE WHEN n.fits THEN greatest(n.cap - coalesce(sum(n.net) FILTER (WHERE n.fits) OVER "
-	"(ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0), 0) ELSE 0 END AS room FROM n) "
-	"SELECT o.id, o.currency, least(o.net, o.room)::bigint, (o.net - least(o.net, o.room))::bigint, coalesce(k.credited, 0) "
-	"FROM o LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = o.id "
-	"WHERE k.payment_intent_id IS NULL OR k.amount <> least(o.net, o.room) OR k.credited <> o.net - least(o.net, o.room) "
-	"OR k.invoice_id IS NULL ORDER BY o.paid_at, o.id",
+	"(ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0), 0) ELSE 0 END AS room FROM n), "
+	"s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, least(o.net, o.room)::bigint AS amount, (o.net - least(o.net, o.room))::bigint AS credited FROM o) "
+	"SELECT s.id, s.currency, s.amount, s.credited, least(s.withdrawn, s.credited)::bigint, coalesce(k.credited, 0), coalesce(k.withdrawn, 0) "
+	"FROM s LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = s.id "
+	"WHERE k.payment_intent_id IS NULL OR k.amount <> s.amount OR k.credited <> s.credited "
+	"OR k.withdrawn <> least(s.withdrawn, s.credited) OR k.invoice_id IS NULL ORDER BY s.paid_at, s.id",
 	UUIDOID);
 QUERY(
 	put_share,
-	"INSERT INTO billing.invoice_payments AS k (payment_intent_id, invoice_id, amount, credited) VALUES ($1, $2, $3, $4) "
+	"INSERT INTO billing.invoice_payments AS k (payment_intent_id, invoice_id, amount, credited, withdrawn) VALUES ($1, $2, $3, $4, $5) "
 	"ON CONFLICT (payment_intent_id) DO UPDATE SET invoice_id = excluded.invoice_id, amount = excluded.amount, "
-	"credited = excluded.credited, updated_at = now()",
-	UUIDOID, UUIDOID, INT8OID, INT8OID);
+	"credited = excluded.credited, withdrawn = excluded.withdrawn, updated_at = now()",
+	UUIDOID, UUIDOID, INT8OID, INT8OID, INT8OID);
+QUERY(
+	newest_dispute,
+	"SELECT id FROM billing.disputes WHERE payment_intent_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1",
+	UUIDOID);
 
 typedef struct Share
 {
@@ -53,18 +62,32 @@ typedef struct Share
 	char *currency;
 	int64 amount;
 	int64 credited;
+	int64 withdrawn; /* of credited, by a bank */
 	int64 credited_before;
+	int64 withdrawn_before;
 } Share;
+
+/* What was in the balance is not ours to give while a bank has it. */
+static void
+book_withdrawn(const Share *share, const pg_uuid_t *customer_id)
+{
+	if (share->withdrawn == share->withdrawn_before)
+		return;
+	RUN(newest_dispute, arg_uuid(share->payment_intent_id));
+	balance_add(customer_id, share->currency, share->withdrawn_before - share->withdrawn, "dispute",
+				"dispute", row_uuid(0, 1));
+}
 
 static void
 book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *customer_id,
 		   const char *organization_id)
 {
 	RUN(put_share, arg_uuid(share->payment_intent_id), arg_uuid(invoice_id), arg_int(share->amount),
-		arg_int(share->credited));
+		arg_int(share->credited), arg_int(share->withdrawn));
 	if (share->credited != share->credited_before)
 		balance_add(customer_id, share->currency, share->credited - share->credited_before,
 					"overpayment", "payment_intent", share->payment_intent_id);
+	book_withdrawn(share, customer_id);
 	if (share->credited > share->credited_before)
 		event_record("payment.unapplied", "payment_intent", share->payment_intent_id,
 					 organization_id, NULL, NULL);
@@ -74,17 +97,26 @@ book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *cus
  * Paid stays paid.  What is left to pay of an open one is less what was given
  * back of its parts.
  */
+#define PAID_NOW                                                                                                                                           \
+	"(SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due - n.amount_credited " \
+	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("                                                              \
+	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) AS paid_at FROM billing.invoice_payments AS k "                \
+	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id AND k.amount > 0) AS p "                                    \
+	"WHERE n.id = $1) AS s "
+#define ANOTHER_THAN_STORED "(i.amount_paid <> s.paid OR i.status <> s.status)"
+
+/* Most news tell nothing new, and an UPDATE that changes no row runs all that the table has for each statement. */
+QUERY(not_settled,
+	  "SELECT FROM " PAID_NOW
+	  "JOIN billing.invoices AS i ON i.id = s.id WHERE " ANOTHER_THAN_STORED,
+	  UUIDOID);
 QUERY(
 	settle_invoice,
 	"UPDATE billing.invoices AS i SET amount_paid = s.paid, status = s.status, "
 	"amount_remaining = CASE WHEN s.status IN ('paid', 'void') THEN 0 ELSE greatest(i.amount_due - i.amount_credited - s.paid, 0) END, "
 	"paid_at = CASE WHEN s.status = 'paid' THEN coalesce(i.paid_at, s.paid_at, $2) END, "
 	"error_code = CASE WHEN s.status <> 'paid' THEN i.error_code END, updated_at = now() "
-	"FROM (SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due - n.amount_credited "
-	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("
-	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) AS paid_at FROM billing.invoice_payments AS k "
-	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id AND k.amount > 0) AS p "
-	"WHERE n.id = $1) AS s WHERE i.id = s.id AND (i.amount_paid <> s.paid OR i.status <> s.status) RETURNING s.before, i.status",
+	"FROM " PAID_NOW "WHERE i.id = s.id AND " ANOTHER_THAN_STORED " RETURNING s.before, i.status",
 	UUIDOID, TIMESTAMPTZOID);
 
 QUERY(
@@ -92,9 +124,8 @@ QUERY(
 	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND status = 'requires_action' ORDER BY id",
 	UUIDOID);
 
-/* So that a reference is not paid to once more.  Who does it all the same has a balance. */
-static void
-call_off_others(const pg_uuid_t *invoice_id)
+void
+invoice_call_off_payments(const pg_uuid_t *invoice_id)
 {
 	Rows rows;
 
@@ -119,11 +150,13 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 	for (int64 i = 0; i < rows_count(rows); i++)
 	{
 		Share share = {rows_uuid(rows, i, 1), rows_text(rows, i, 2), rows_int(rows, i, 3),
-					   rows_int(rows, i, 4), rows_int(rows, i, 5)};
+					   rows_int(rows, i, 4),  rows_int(rows, i, 5),  rows_int(rows, i, 6),
+					   rows_int(rows, i, 7)};
 
 		book_share(&share, invoice_id, invoice->customer_id, invoice->organization_id);
 	}
-	if (RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) == 0)
+	if (RUN(not_settled, arg_uuid(invoice_id)) == 0 ||
+		RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) == 0)
 		return;
 	before = row_text(0, 1);
 	after = row_text(0, 2);
@@ -134,7 +167,7 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 	{
 		event_record("invoice.paid", "invoice", invoice_id, invoice->organization_id, before,
 					 after);
-		call_off_others(invoice_id);
+		invoice_call_off_payments(invoice_id);
 		engine_invoice_paid(invoice_id);
 	}
 }
@@ -143,17 +176,22 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 
 /*
  * A payment that we did not ask for, to a reference that a customer keeps: it
- * pays the oldest invoice that is open.
+ * pays the oldest invoice that is open.  Where the provider does not tell the
+ * reference, it is a payment that came into being there, in the way in which
+ * references of this customer are paid.
  */
 QUERY(
 	unasked,
 	"SELECT p.customer_id, p.organization_id, p.currency, greatest(p.amount_received - p.amount_refunded, 0), "
 	"coalesce(k.credited, 0), (SELECT i.id FROM billing.invoices AS i WHERE i.customer_id = p.customer_id AND i.managed_by = 'local' "
-	"AND i.status = 'open' AND i.currency = p.currency AND k.payment_intent_id IS NULL ORDER BY i.issued_at, i.id LIMIT 1) "
-	"FROM billing.payment_intents AS p JOIN billing.payment_methods AS m ON m.id = p.payment_method_id "
+	"AND i.status = 'open' AND i.currency = p.currency AND k.payment_intent_id IS NULL ORDER BY i.issued_at, i.id LIMIT 1), coalesce(k.withdrawn, 0), " WITHDRAWN
+	"::bigint "
+	"FROM billing.payment_intents AS p LEFT JOIN billing.payment_methods AS m ON m.id = p.payment_method_id "
 	"LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = p.id "
 	"WHERE p.id = $1 AND p.invoice_id IS NULL AND p.subscription_id IS NULL AND p.checkout_session_id IS NULL "
-	"AND m.type IN ('cash_recurrent', 'spei_recurrent') AND p.status IN ('succeeded', 'partially_refunded', 'refunded') "
+	"AND (m.type IN ('cash_recurrent', 'spei_recurrent') OR (m.id IS NULL AND p.unasked AND EXISTS ("
+	"SELECT FROM billing.payment_methods AS r WHERE r.customer_id = p.customer_id AND r.provider = p.provider AND r.account = p.account "
+	"AND r.type = CASE p.method WHEN 'oxxo' THEN 'cash_recurrent' WHEN 'spei' THEN 'spei_recurrent' END))) AND p.status IN ('succeeded', 'partially_refunded', 'refunded') "
 	"AND EXISTS (SELECT FROM billing.invoices AS o WHERE o.customer_id = p.customer_id AND o.managed_by = 'local')",
 	UUIDOID);
 QUERY(
@@ -177,6 +215,8 @@ unasked_payment(const pg_uuid_t *payment_intent_id)
 	share.currency = row_text(0, 3);
 	share.credited = row_int(0, 4);
 	share.credited_before = row_int(0, 5);
+	share.withdrawn_before = row_int(0, 7);
+	share.withdrawn = Min(row_int(0, 8), share.credited);
 	invoice_id = row_uuid(0, 6);
 	if (invoice_id == NULL)
 	{
@@ -269,7 +309,9 @@ check_payable(const OwnInvoice *invoice)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("invoice \"%s\" is %s", uuid_text(invoice->id), invoice->status),
 						errdetail("It would have to be open or uncollectible."),
-						errhint("A draft is made final by billing.finalize_invoice() first.")));
+						strcmp(invoice->status, "draft") == 0
+							? errhint("A draft is made final by billing.finalize_invoice() first.")
+							: 0));
 }
 
 OwnInvoice *

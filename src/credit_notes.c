@@ -15,7 +15,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "engine.h"
+#include "collection.h"
 
 #include "check.h"
 #include "errors.h"
@@ -544,6 +544,7 @@ apply(const CreditNote *note)
 	if (strcmp(row_text(0, 1), "paid") != 0)
 		return;
 	event_record("invoice.paid", "invoice", i->id, i->organization_id, i->status, "paid");
+	invoice_call_off_payments(i->id);
 	engine_invoice_paid(i->id);
 }
 

@@ -309,11 +309,41 @@ credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total)
 	MemoryContextSwitchTo(old);
 }
 
-/* The line of kind balance, where there is one, tells both. */
-void
-credits_carry(BillingRun *run, InvoiceDraft *draft)
+/* ---- what is too little to be charged ---- */
+
+/* Of a provider and a currency, asked once for a run. */
+typedef struct SmallestCharge
 {
-	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(run));
+	const char *provider;
+	const char *currency;
+	int64 amount; /* minor units; 0: no limit */
+} SmallestCharge;
+
+static int64
+smallest_charge_of(BillingRun *run, const InvoiceDraft *draft)
+{
+	SmallestCharge *smallest;
+	ListCell *cell;
+
+	foreach (cell, run->minimums)
+	{
+		smallest = lfirst(cell);
+		if (strcmp(smallest->provider, draft->provider) == 0 &&
+			strcmp(smallest->currency, draft->currency) == 0)
+			return smallest->amount;
+	}
+	smallest = palloc(sizeof(SmallestCharge));
+	smallest->provider = draft->provider;
+	smallest->currency = draft->currency;
+	smallest->amount = collection_minimum(draft->provider, draft->currency);
+	run->minimums = lappend(run->minimums, smallest);
+	return smallest->amount;
+}
+
+/* The line of kind balance, where there is one, tells both what was owed before and what is now. */
+static void
+carry(InvoiceDraft *draft)
+{
 	CurrencyBalance *balance = balance_in(draft->customer->credits, draft->currency);
 	InvoiceLine *line = NULL;
 	ListCell *cell;
@@ -332,6 +362,33 @@ credits_carry(BillingRun *run, InvoiceDraft *draft)
 	line->description = "Owed with the next invoice";
 	if (line->amount == 0)
 		draft->lines = list_delete_ptr(draft->lines, line);
+}
+
+/* Its tax stays: it is due to the state whoever pays it. */
+static void
+write_off(InvoiceDraft *draft)
+{
+	InvoiceLine *line = draft_add(draft, LINE_ADJUSTMENT, -draft->due, "Too little to be charged");
+
+	line->untaxed = true;
+	draft->totals.subtotal -= draft->due;
+	draft->totals.total -= draft->due;
+	draft->due = 0;
+}
+
+void
+credits_spare_small(BillingRun *run, InvoiceDraft *draft)
+{
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(run));
+
+	if (draft->due > 0 && strcmp(draft->collection_method, "charge_automatically") == 0 &&
+		draft->due < smallest_charge_of(run, draft))
+	{
+		if (strcmp(draft->reason, "subscription_end") == 0)
+			write_off(draft);
+		else
+			carry(draft);
+	}
 	MemoryContextSwitchTo(old);
 }
 

@@ -75,12 +75,16 @@ not_at_once(long due)
 	return due < 0 ? due : Max(due, OTHERS_PAUSE_MS);
 }
 
+/* The last batch of the engine was not empty: there may be another one. */
+static bool more_is_due = false;
+
 /* In this order: what one makes the next one takes up in the same pass. */
 static int
 bill_what_is_due(void)
 {
 	int work = engine_pass();
 
+	more_is_due = work > 0;
 	work += drafts_finalize_due();
 	work += invoices_number();
 	return work + collection_pass();
@@ -90,8 +94,12 @@ bill_what_is_due(void)
 static int
 bill_what_was_marked(void)
 {
-	int numbered = invoices_number();
+	int numbered;
 
+	/* one batch each time, and what others wait for in between */
+	if (more_is_due)
+		return bill_what_is_due();
+	numbered = invoices_number();
 	return numbered == 0 ? 0 : numbered + collection_pass();
 }
 
@@ -185,7 +193,15 @@ QUERY(
 	"OR EXISTS (SELECT FROM billing.invoices AS i JOIN billing.providers AS p ON p.name = i.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
 	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL "
-	"AND (p.embedded OR a.bound_to = $1))",
+	"AND (p.embedded OR a.bound_to = $1)) "
+	"OR EXISTS (SELECT FROM billing.invoices AS i JOIN billing.providers AS p ON p.name = i.provider "
+	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
+	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= clock_timestamp() "
+	"AND (p.embedded OR (a.bound_to = $1 AND a.stopped_at IS NULL)) "
+	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id)) "
+	"OR EXISTS (SELECT FROM billing.sandbox_clocks AS k JOIN billing.invoices AS i ON i.organization_id = k.organization_id "
+	"JOIN billing.providers AS p ON p.name = i.provider "
+	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= k.now AND p.embedded)",
 	TEXTOID);
 
 /*

@@ -118,6 +118,13 @@ QUERY(fail_attempt,
 QUERY(note_error, "UPDATE billing.invoices SET error_code = $2, updated_at = now() WHERE id = $1",
 	  UUIDOID, TEXTOID);
 
+/* Paid or void: whatever an attempt comes to, it is no news of the invoice. */
+static bool
+is_settled(const OwnInvoice *invoice)
+{
+	return strcmp(invoice->status, "paid") == 0 || strcmp(invoice->status, "void") == 0;
+}
+
 void
 dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const char *decline_code,
 			   const char *error_code)
@@ -130,6 +137,8 @@ dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const cha
 			arg_time(invoice->now)) == 0)
 		return;
 	of_plan = strcmp(row_text(0, 1), "schedule") == 0;
+	if (is_settled(invoice))
+		return;
 	RUN(note_error, arg_uuid(invoice->id), arg_text(code));
 	event_record("invoice.payment_failed", "invoice", invoice->id, invoice->organization_id,
 				 invoice->status, invoice->status);
@@ -182,7 +191,10 @@ dunning_catch_up(const OwnInvoice *invoice)
 		bool canceled = strcmp(status, "canceled") == 0;
 		char *decline_code = canceled ? "not_paid" : row_text(0, 3);
 
-		dunning_failed(invoice, id, decline_code, canceled ? NULL : row_text(0, 4));
+		if (canceled && is_settled(invoice))
+			RUN(cancel_attempt, arg_uuid(id), arg_text("called_off"), arg_time(invoice->now));
+		else
+			dunning_failed(invoice, id, decline_code, canceled ? NULL : row_text(0, 4));
 		return true;
 	}
 	return false;
@@ -199,8 +211,8 @@ QUERY(cause_of, "SELECT cause FROM billing.dunning_attempts WHERE id = $1", UUID
 /* Both limits are of a charge to one account of the customer: another method is counted anew. */
 QUERY(
 	limit_reached,
-	"SELECT FROM billing.attempt_limits AS l WHERE l.method = $2 AND l.attempts <= (SELECT count(*) "
-	"FROM billing.dunning_attempts AS a WHERE a.invoice_id = $1 AND a.payment_method_id = $3 AND a.payment_intent_id IS NOT NULL "
+	"SELECT FROM billing.attempt_limits AS l WHERE l.method = $2 AND l.attempts <= (SELECT count(a.payment_intent_id) "
+	"FROM billing.dunning_attempts AS a WHERE a.invoice_id = $1 AND a.payment_method_id = $3 "
 	"AND (l.days IS NULL OR a.started_at > $4 - make_interval(days => l.days)))",
 	UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID);
 

@@ -28,7 +28,7 @@
  *	  coupons.c tax.c credits.c    what a draft is completed with
  *
  * Moments are TimestampTz of whole seconds; the calendar and the arithmetic are
- * pure C (period.h, rating.h, proration.h, allocation.h).
+ * pure C (period.h, rating.h, proration.h, price_parts.h, allocation.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -234,6 +234,7 @@ typedef struct InvoiceLine
 	/* of a line that was billed before (engine_load.c): what was paid of it with its tax, and given back */
 	int64 paid;
 	int64 credited;
+	int64 noted;   /* taken back by credit notes, with its tax; not of credited */
 	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
 
 	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
@@ -313,6 +314,13 @@ typedef struct ScheduledChange
 	bool changed;
 } ScheduledChange;
 
+/* Usage that a draft bills, and the whole period that it is all or a part of. */
+typedef struct DraftUsage
+{
+	UsageRange period;
+	UsageRange whole;
+} DraftUsage;
+
 typedef struct InvoiceDraft
 {
 	pg_uuid_t *id;
@@ -330,7 +338,7 @@ typedef struct InvoiceDraft
 	TimestampTz finalize_at; /* it waits for late usage until then */
 	const char *collection_method;
 	int days_until_due;
-	List *usage; /* UsageRange *: periods whose usage is to be billed when it is final */
+	List *usage; /* DraftUsage *: periods whose usage is to be billed when it is final */
 	List *lines; /* InvoiceLine */
 	AllocationTotals totals; /* by draft_complete() */
 	int64 credit_used;
@@ -356,6 +364,7 @@ typedef struct BillingRun
 	HTAB *customer_ids;
 	HTAB *subscription_ids;
 	RunTaxes *taxes;
+	List *minimums;      /* SmallestCharge (credits.c): what providers charge at least */
 	List *cut_lines;     /* InvoiceLine that are stored and were shortened */
 	List *dropped_lines; /* ids of stored ones that are no longer */
 } BillingRun;
@@ -403,6 +412,10 @@ extern void run_event(BillingRun *run, const char *type, const char *object, con
  * ------------------------------------------------------------------------
  */
 
+/* What cannot be billed is tried again so much later, and twice as much each time. */
+#define ENGINE_RETRY_FIRST_SECS 60
+#define ENGINE_RETRY_MOST_SECS  (6 * SECS_PER_HOUR)
+
 /* The duty: plays subscriptions and drafts that are due; above 0 when there may be more. */
 extern int engine_pass(void);
 
@@ -435,10 +448,6 @@ extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const Bi
 extern const char *item_description(const BilledSubscription *s, const BilledItem *item);
 extern MoneyFraction item_whole_price(const BilledItem *item);
 extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
-
-/* The parts of a rated quantity as lines. */
-extern void bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
-					   MoneyFraction quantity, UsageRange period);
 
 /* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
 extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
@@ -513,21 +522,16 @@ extern List *change_targets(const BilledSubscription *s, const ChangeTerms *term
 extern Jsonb *changes_as_terms(const BilledSubscription *s, List *changes);
 extern List *changes_of_terms(const BilledSubscription *s, const Jsonb *terms);
 
-/*
- * One item of a local subscription, in the transaction of the caller: what the
- * add-ons of an organisation do.  price NULL: it goes.
- */
-extern void subscription_set_item(const pg_uuid_t *subscription_id, const char *component,
-								  const pg_uuid_t *price, int64 quantity,
-								  ProrationBehavior behavior);
-
 /* ------------------------------------------------------------------------
  * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
  * time and in memory.  They leave next_due_at to engine_play().
  * ------------------------------------------------------------------------
  */
 
-/* A scheduled change is due: it is done or failed (state, error_code) afterwards. */
+/*
+ * A scheduled change is due: it is done afterwards.  One that cannot be carried out any more is an ERROR; engine_pass()
+ * then lets it fail, and plays the subscription without it.
+ */
 extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
 							 TimestampTz at);
 
@@ -539,10 +543,6 @@ extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 
 /* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
 extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
-
-/* The item's price has a version that subscriptions move to at once, and its time has come. */
-extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
-								   TimestampTz at);
 
 /* Nobody paid: incomplete_expired, and its open invoice is voided. */
 extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
@@ -637,8 +637,12 @@ extern bool tax_is_inclusive_by_default(void);
  */
 extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
 
-/* After credits_settle(): what is due is too little to be collected and is owed with the next invoice. */
-extern void credits_carry(BillingRun *run, InvoiceDraft *draft);
+/*
+ * After credits_settle(): what is due is charged, and less than the provider
+ * charges.  It is owed with the next invoice; on the last one of a subscription
+ * an adjustment writes it off.
+ */
+extern void credits_spare_small(BillingRun *run, InvoiceDraft *draft);
 
 /* What the run consumed, in one statement for each table.  After invoices are written. */
 extern void credits_write(BillingRun *run);
@@ -683,6 +687,9 @@ extern int64 collection_minimum(const char *provider, const char *currency);
 
 /* collection.c: a customer has another method to charge: what waits for it is tried at once. */
 extern void collection_method_arrived(const pg_uuid_t *customer_id);
+
+/* collection.c: a subscription is collected by reference from now on: one is made for what could not be charged. */
+extern void collection_reference_chosen(const pg_uuid_t *subscription_id);
 
 /* collection_money.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
 extern void invoice_payment_changed(const pg_uuid_t *invoice_id);

@@ -13,11 +13,16 @@
  * price of today.  Where a price is linear that is quantity times price; in
  * tiers it is what the period would have cost more.
  *
+ * A period may be billed in parts: where a price changes within it, or it begins
+ * or ends early.  Each part is rated by itself, at the price for a part
+ * (price_parts.h), so that no fee and no commitment is due twice.
+ *
  *-------------------------------------------------------------------------
  */
 #include "engine.h"
 
 #include "errors.h"
+#include "price_parts.h"
 
 /* A price was checked when it was made: only a quantity can be too large for it. */
 static void
@@ -183,11 +188,41 @@ add_usage_line(InvoiceDraft *draft, const BilledItem *item, int64 amount, const 
 	return line;
 }
 
-void
-bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
-		   MoneyFraction quantity, UsageRange period)
+static bool
+lies_within(UsageRange part, UsageRange whole)
 {
-	const RatedPrice *rated = &item->price->rated;
+	return whole.start <= part.start && part.end <= whole.end;
+}
+
+static Period
+period_of_range(UsageRange range)
+{
+	return (Period){unix_seconds(range.start), unix_seconds(range.end)};
+}
+
+/* What counts for so much of a period; the price itself for all of one. */
+static const RatedPrice *
+price_for(const BilledSubscription *s, const ComponentPrice *price, const DraftUsage *usage)
+{
+	Proration how = engine_proration(s);
+	Period whole = period_of_range(usage->whole);
+	Period part = period_of_range(usage->period);
+	RatedPrice *made;
+
+	if ((part.start == whole.start && part.end == whole.end) ||
+		!lies_within(usage->period, usage->whole))
+		return &price->rated;
+	made = palloc(sizeof(RatedPrice));
+	made->tiers = palloc(sizeof(PriceTier) * Max(price->rated.tier_count, 1));
+	require_prorated(price_for_part(&how, &price->rated, &whole, &part, made), price);
+	return made;
+}
+
+static void
+bill_usage(InvoiceDraft *draft, const BilledItem *item, MoneyFraction quantity,
+		   const DraftUsage *usage)
+{
+	const RatedPrice *rated = price_for(draft->subscription, item->price, usage);
 	int room = RATING_LINES(rated->tier_count);
 	RatedLine *parts = palloc(sizeof(RatedLine) * room);
 	int64 amount;
@@ -205,12 +240,25 @@ bill_usage(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *i
 
 		if (parts[i].amount == 0 && parts[i].quantity.scaled == 0)
 			continue;
-		line = add_usage_line(draft, item, parts[i].amount, part_of_usage(&parts[i]), period);
+		line = add_usage_line(draft, item, parts[i].amount, part_of_usage(&parts[i]),
+							  usage->period);
 		line->tier = parts[i].tier;
 		line->has_quantity = true;
 		line->quantity = parts[i].quantity;
 		line->unit_amount = parts[i].unit_price;
 	}
+}
+
+/* Of today's calendar; of one that was counted differently this may be no whole it lies in. */
+static UsageRange
+whole_containing(const BilledSubscription *s, TimestampTz at)
+{
+	PeriodSchedule schedule = engine_schedule(s);
+	BillingPeriod period;
+
+	if (period_of(&schedule, unix_seconds(at), &period) != PERIOD_OK)
+		return (UsageRange){at, at};
+	return (UsageRange){moment_of_unix(period.full.start), moment_of_unix(period.full.end)};
 }
 
 QUERY(billed_before,
@@ -219,13 +267,13 @@ QUERY(billed_before,
 	  TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID);
 
 static int64
-price_of(const ComponentPrice *price, MoneyFraction quantity)
+price_of(const ComponentPrice *price, const RatedPrice *rated, MoneyFraction quantity)
 {
 	int64 amount;
 
 	if (quantity.scaled < 0)
 		quantity = money_fraction_from_int(0);
-	require_rated(price_amount(&price->rated, quantity, &amount), price);
+	require_rated(price_amount(rated, quantity, &amount), price);
 	return amount;
 }
 
@@ -235,6 +283,8 @@ bill_correction(InvoiceDraft *draft, const BilledItem *item, const UsageLine *la
 				UsageRange closing)
 {
 	MoneyFraction change = fraction_of_numeric(late->amounts[CUT_EXACT], "usage");
+	DraftUsage usage = {late->period, whole_containing(draft->subscription, late->period.start)};
+	const RatedPrice *rated;
 	char text[MONEY_TEXT_SIZE];
 	MoneyFraction before;
 	MoneyFraction after;
@@ -250,7 +300,8 @@ bill_correction(InvoiceDraft *draft, const BilledItem *item, const UsageLine *la
 								 "usage");
 	if (money_fraction_add(before, change, &after) != MONEY_OK)
 		require_rated(RATING_OVERFLOW, item->price);
-	amount = price_of(item->price, after) - price_of(item->price, before);
+	rated = price_for(draft->subscription, item->price, &usage);
+	amount = price_of(item->price, rated, after) - price_of(item->price, rated, before);
 	if (amount == 0)
 		return;
 	money_fraction_format(change, text);
@@ -276,30 +327,30 @@ usage_of_metric(const List *lines, const char *metric)
 
 static void
 bill_usage_of_item(InvoiceDraft *draft, const BilledItem *item, const List *lines,
-				   UsageRange period)
+				   const DraftUsage *usage)
 {
 	const UsageLine *used = usage_of_metric(lines, item->price->metric);
 	ListCell *cell;
 
-	bill_usage(draft, draft->subscription, item,
+	bill_usage(draft, item,
 			   used == NULL ? money_fraction_from_int(0)
 							: fraction_of_numeric(used->amounts[CUT_EXACT], "usage"),
-			   period);
+			   usage);
 	foreach (cell, lines)
 	{
 		const UsageLine *late = lfirst(cell);
 
 		if (late->correction && strcmp(late->metric, item->price->metric) == 0)
-			bill_correction(draft, item, late, period);
+			bill_correction(draft, item, late, usage->period);
 	}
 }
 
 static void
-bill_usage_period(BillingRun *run, InvoiceDraft *draft, UsageRange period)
+bill_usage_period(BillingRun *run, InvoiceDraft *draft, const DraftUsage *usage)
 {
 	const char *organization_id = draft->customer->organization_id;
-	List *lines = run->preview ? usage_period_preview(organization_id, period)
-							   : usage_period_close(organization_id, period);
+	List *lines = run->preview ? usage_period_preview(organization_id, usage->period)
+							   : usage_period_close(organization_id, usage->period);
 	ListCell *cell;
 
 	foreach (cell, draft->subscription->items)
@@ -307,7 +358,7 @@ bill_usage_period(BillingRun *run, InvoiceDraft *draft, UsageRange period)
 		const BilledItem *item = lfirst(cell);
 
 		if (!item->removed && item->price->metric != NULL)
-			bill_usage_of_item(draft, item, lines, period);
+			bill_usage_of_item(draft, item, lines, usage);
 	}
 }
 
@@ -319,7 +370,7 @@ engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft)
 	if (draft->subscription == NULL)
 		return;
 	foreach (cell, draft->usage)
-		bill_usage_period(run, draft, *(const UsageRange *) lfirst(cell));
+		bill_usage_period(run, draft, lfirst(cell));
 	draft->usage = NIL;
 }
 
@@ -331,15 +382,16 @@ void
 bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s, TimestampTz until,
 				 bool may_wait)
 {
-	UsageRange *period;
+	DraftUsage *usage;
 
 	if (s->usage_from == 0 || s->usage_from >= until)
 		return;
-	period = palloc(sizeof(UsageRange));
-	*period = (UsageRange){s->usage_from, until};
+	usage = palloc(sizeof(DraftUsage));
+	usage->period = (UsageRange){s->usage_from, until};
+	usage->whole = whole_containing(s, s->usage_from);
 	s->usage_from = until;
 	s->changed = true;
-	draft->usage = lappend(draft->usage, period);
+	draft->usage = lappend(draft->usage, usage);
 	draft->changed = true;
 	if (may_wait && s->settings->usage_grace > 0)
 		draft->finalize_at = until + s->settings->usage_grace * USECS_PER_SEC;

@@ -158,7 +158,7 @@ credit_of(const BillingRun *run, const BilledSubscription *s, const InvoiceLine 
 						 .tax = line->tax,
 						 .tax_is_added = !line->tax_inclusive,
 						 .paid = in_full ? whole : line->paid,
-						 .credited = line->credited};
+						 .credited = line->credited + line->noted};
 	ProrationCredit credit;
 
 	require_proration(proration_credit(&how, &billed, unix_seconds(at), &credit), s);

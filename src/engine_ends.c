@@ -106,11 +106,15 @@ fulfil(BilledSubscription *s, const char *kind, TimestampTz at)
  * ------------------------------------------------------------------------
  */
 
-/* With usage it waits for what comes late, as every invoice does. */
+/*
+ * With usage it waits for what comes late, as every invoice does.  Of a pause
+ * only what lies in the period that was billed counts.
+ */
 static void
 final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, TimestampTz at)
 {
-	bool usage = bill_usage && s->usage_from != 0 && s->usage_from < at;
+	TimestampTz used_until = Min(at, s->period_end);
+	bool usage = bill_usage && s->usage_from != 0 && s->usage_from < used_until;
 	InvoiceDraft *draft;
 
 	if (!usage && s->pending == NIL)
@@ -118,7 +122,7 @@ final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, Timestamp
 	draft = draft_for(run, s, "subscription_end", at);
 	draft->period_end = at;
 	if (usage)
-		bill_usage_until(run, draft, s, at, true);
+		bill_usage_until(run, draft, s, used_until, true);
 	if (draft->finalize_at == 0)
 		draft_complete(run, draft);
 }

@@ -332,25 +332,46 @@ load_items(BillingRun *run, ArrayType *ids)
 	"l.whole_end, l.whole_price, l.reverses"
 #define LINE_COLUMN_COUNT 24
 
-/* What credits that were made already give back of the line, with the tax that was added to it. */
+/*
+ * What credits that were made already give back of the line, with the tax that
+ * was added to it, and what credit notes took back of it.  A note on the credit
+ * itself undoes so much of it.
+ */
+#define TAKEN_BY_NOTES(line)                                                                      \
+	"(SELECT coalesce(sum(c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END), 0), "      \
+	"coalesce(sum(c.tax), 0) FROM billing.credit_note_lines AS c WHERE c.invoice_line_id = " line \
+	".id) "
 #define CREDITED                                                                                       \
 	"CROSS JOIN LATERAL (SELECT "                                                                      \
-	"coalesce(-sum(r.amount + CASE WHEN r.tax_inclusive THEN 0 ELSE r.tax END), 0)::bigint AS gross, " \
-	"coalesce(-sum(r.tax), 0)::bigint AS tax, "                                                        \
+	"coalesce(-sum(r.amount + CASE WHEN r.tax_inclusive THEN 0 ELSE r.tax END - h.gross), 0)::bigint " \
+	"AS gross, coalesce(-sum(r.tax - h.tax), 0)::bigint AS tax, "                                      \
 	"CASE WHEN sum(CASE r.kind WHEN 'proration_credit' THEN 1 ELSE -1 END) > 0 "                       \
 	"THEN max(r.period_start) FILTER (WHERE r.kind = 'proration_credit') END AS given_back_at "        \
 	"FROM billing.invoice_lines AS r LEFT JOIN billing.invoices AS v ON v.id = r.invoice_id "          \
-	"WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void') AS credited "
+	"CROSS JOIN LATERAL " TAKEN_BY_NOTES(                                                              \
+		"r") "AS h (gross, tax) "                                                                      \
+			 "WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void') AS credited "
 #define CREDITED_COLUMNS "credited.gross, credited.tax, credited.given_back_at"
 
-QUERY(read_billed_lines,
-	  "SELECT " LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
-	  "i.amount_remaining, " CREDITED_COLUMNS " FROM unnest($1, $2) AS u (id, now) "
-	  "JOIN billing.invoice_lines AS l ON l.subscription_id = u.id AND l.period_end > u.now "
-	  "JOIN billing.invoices AS i ON i.id = l.invoice_id " CREDITED
-	  "WHERE l.whole_start IS NOT NULL AND l.kind <> 'proration_credit' AND i.status <> 'void' "
-	  "ORDER BY l.id",
-	  UUIDARRAYOID, TIMESTAMPTZARRAYOID);
+/*
+ * In this order and no other: a plan that was made when the tables were empty
+ * and read all lines for each subscription would be kept.
+ */
+QUERY(
+	read_billed_lines,
+	"SELECT " LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
+	"i.amount_remaining, " CREDITED_COLUMNS ", noted.gross::bigint, n.total, n.applied "
+	"FROM unnest($1, $2) AS u (id, now) "
+	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
+	"AND a.period_end > u.now AND a.whole_start IS NOT NULL AND a.kind <> 'proration_credit' OFFSET 0) AS l "
+	"CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i " CREDITED
+	"CROSS JOIN LATERAL " TAKEN_BY_NOTES(
+		"l") "AS noted (gross, tax) "
+			 "CROSS JOIN LATERAL (SELECT coalesce(sum(c.total), 0)::bigint AS total, "
+			 "coalesce(sum(c.amount_applied), 0)::bigint AS applied "
+			 "FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n "
+			 "WHERE i.status <> 'void' ORDER BY l.id",
+	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 QUERY(read_pending_lines,
 	  "SELECT " LINE_COLUMNS ", " CREDITED_COLUMNS " FROM billing.invoice_lines AS l " CREDITED
 	  "WHERE l.invoice_id IS NULL AND l.subscription_id = ANY ($1) ORDER BY l.id",
@@ -402,19 +423,32 @@ line_of_row(Rows rows, int64 row)
 	return line;
 }
 
-/* What is paid of a line with its tax: as much of it as of its invoice. */
+/* What an invoice stands for, and what was done about it. */
+typedef struct PaidInvoice
+{
+	int64 total;
+	int64 remaining;
+	int64 noted;   /* by credit notes */
+	int64 applied; /* of that, what was taken off the amount to be paid */
+} PaidInvoice;
+
+/*
+ * What is paid of a line with its tax: of what credit notes have left of it as
+ * much as of its invoice, and what they took, which is gone by line->noted.
+ */
 static int64
-paid_of(const InvoiceLine *line, int64 total, int64 remaining)
+paid_of(const InvoiceLine *line, const PaidInvoice *invoice)
 {
 	int64 whole = line->amount - line->discount + (line->tax_inclusive ? 0 : line->tax);
-	int64 covered = Min(Max(total - remaining, 0), total);
+	int64 left = invoice->total - invoice->noted;
+	int64 covered = Min(Max(invoice->total - invoice->remaining - invoice->applied, 0), left);
 	int64 paid;
 
-	if (!line->invoiced || total <= 0)
+	if (!line->invoiced || left <= 0)
 		return whole;
-	if (money_ratio(whole, covered, total, &paid) != MONEY_OK)
+	if (money_ratio(whole - line->noted, covered, left, &paid) != MONEY_OK)
 		elog(ERROR, "the part of a line that is paid does not fit");
-	return paid;
+	return paid + line->noted;
 }
 
 /* What of it was given back: three columns. */
@@ -457,9 +491,12 @@ load_billed(BillingRun *run)
 		BilledSubscription *s = run_subscription(run, line->subscription_id);
 
 		line->invoiced = !rows_bool(rows, i, LINE_COLUMN_COUNT + 1);
-		line->paid = paid_of(line, rows_int(rows, i, LINE_COLUMN_COUNT + 2),
-							 rows_int(rows, i, LINE_COLUMN_COUNT + 3));
 		read_credited(line, rows, i, LINE_COLUMN_COUNT + 4);
+		line->noted = rows_int(rows, i, LINE_COLUMN_COUNT + 7);
+		line->paid = paid_of(line, &(PaidInvoice){rows_int(rows, i, LINE_COLUMN_COUNT + 2),
+												  rows_int(rows, i, LINE_COLUMN_COUNT + 3),
+												  rows_int(rows, i, LINE_COLUMN_COUNT + 8),
+												  rows_int(rows, i, LINE_COLUMN_COUNT + 9)});
 		s->billed = lappend(s->billed, line);
 	}
 }
@@ -476,7 +513,7 @@ load_pending(BillingRun *run, ArrayType *ids)
 		InvoiceLine *line = line_of_row(rows, i);
 		BilledSubscription *s = run_subscription(run, line->subscription_id);
 
-		line->paid = paid_of(line, 0, 0);
+		line->paid = paid_of(line, &(PaidInvoice){0});
 		read_credited(line, rows, i, LINE_COLUMN_COUNT + 1);
 		s->pending = lappend(s->pending, line);
 		if (line->whole_start != 0 && line->kind != LINE_PRORATION_CREDIT &&

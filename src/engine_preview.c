@@ -21,6 +21,9 @@ static const char *const proration_words[] = {"create_prorations", "none", "alwa
 /* The columns of all three functions. */
 #define PREVIEW_COLUMNS 19
 
+/* So many due times are some 27 years of days; each looks at all drafts before it. */
+#define SIMULATE_MOST 10000
+
 typedef struct PreviewRow
 {
 	int invoice; /* 0: the line waits for an invoice to come */
@@ -276,6 +279,22 @@ first_due(const BillingRun *run, TimestampTz until)
 	return first;
 }
 
+/*
+ * Their usage is what there is now: waiting for more would bring none.  One that
+ * comes to nothing leaves the list.  Returns how many there are.
+ */
+static int
+complete_from(BillingRun *run, int first)
+{
+	List *drafts = list_copy_tail(run->drafts, first);
+	ListCell *cell;
+
+	foreach (cell, drafts)
+		complete(run, lfirst(cell));
+	list_free(drafts);
+	return list_length(run->drafts);
+}
+
 SQL_FUNCTION(billing_simulate)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -284,6 +303,8 @@ SQL_FUNCTION(billing_simulate)
 	BillingRun *run;
 	BilledSubscription *s;
 	ListCell *cell;
+	int completed = 0;
+	int steps = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
 	db_open();
@@ -305,9 +326,11 @@ SQL_FUNCTION(billing_simulate)
 		CHECK_FOR_INTERRUPTS();
 		engine_play(run, s, due);
 		count_as_paid(run, s, due);
-		/* its usage is what there is now: waiting for more would bring none */
-		foreach (cell, run->drafts)
-			complete(run, lfirst(cell));
+		completed = complete_from(run, completed);
+		if (++steps > SIMULATE_MOST)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("more than %d things are due until then", SIMULATE_MOST),
+							errhint("Choose an earlier moment.")));
 	}
 	for (int i = 0; i < list_length(run->drafts); i++)
 		put_draft(result, list_nth(run->drafts, i), i + 1, 0);

@@ -127,16 +127,20 @@ begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char 
 		draft_complete(run, draft);
 }
 
+/* What was used after the end of a period, while none went on, is nobody's. */
 void
 engine_begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char *reason)
 {
+	TimestampTz used_until = Min(at, s->period_end);
 	InvoiceDraft *draft = NULL;
 
-	if (s->usage_from != 0 && s->usage_from < at)
+	if (s->usage_from != 0 && s->usage_from < used_until)
 	{
 		draft = draft_for(run, s, reason, at);
-		bill_usage_until(run, draft, s, at, true);
+		bill_usage_until(run, draft, s, used_until, true);
 	}
+	if (s->usage_from != 0)
+		s->usage_from = at;
 	begin_period(run, s, at, reason, draft);
 }
 

@@ -283,6 +283,34 @@ set_item_quantity(ItemChange *target, const char *component, const char *text)
 	target->quantity = quantity;
 }
 
+/* What the plan sells, or did not sell yet when this was subscribed, comes in at the price of today. */
+static ItemChange *
+wished_target(ItemWish *wish, const char *component)
+{
+	const BilledSubscription *s = wish->s;
+	ItemChange *target = target_named(wish->targets, component);
+	const ComponentPrice *base = target_named(wish->targets, "base")->price;
+	ListCell *cell;
+
+	if (is_sold(target))
+		return target;
+	foreach (cell, plan_components(base->plan_id, s->currency, base->interval, base->interval_count,
+								   s->customer->id, s->customer->now))
+	{
+		const ComponentPrice *price = lfirst(cell);
+
+		if (strcmp(price->component, component) == 0)
+			wish->targets = target_put(wish->targets, component, price, 1);
+	}
+	target = target_named(wish->targets, component);
+	if (!is_sold(target))
+		unknown_object(
+			"component", component,
+			"The plan has none of this name in this currency and interval; another price is named by "
+			"'{\"support\": {\"price\": \"...\"}}'.");
+	return target;
+}
+
 static void
 set_item_object(ItemWish *wish, const char *component, const Jsonb *object)
 {
@@ -291,16 +319,14 @@ set_item_object(ItemWish *wish, const char *component, const Jsonb *object)
 	pg_uuid_t *price_id = uuid_parse(price_text);
 	ItemChange *target = target_named(wish->targets, component);
 
-	if (price_text == NULL && quantity == NULL)
+	if (price_text == NULL && quantity == NULL && is_sold(target))
 		refuse_item(component, "names neither price nor quantity", ITEMS_HINT);
 	if (price_text != NULL && price_id == NULL)
 		refuse_item(component, "names a price that is no id", "billing.prices has their ids.");
 	if (price_id != NULL)
 		wish->targets = target_put(wish->targets, component, component_price(price_id),
 								   target == NULL ? 1 : target->quantity);
-	target = target_named(wish->targets, component);
-	if (!is_sold(target))
-		unknown_object("component", component, "Name its price to add it.");
+	target = wished_target(wish, component);
 	if (quantity != NULL)
 		set_item_quantity(target, component, quantity);
 }
@@ -320,12 +346,15 @@ set_item(const char *component, const JsonbValue *value, void *context)
 		set_item_object(wish, component, object);
 		return;
 	}
+	if (value->type != jbvNull)
+	{
+		set_item_quantity(wished_target(wish, component), component, json_scalar_text(value));
+		return;
+	}
 	if (!is_sold(target))
 		unknown_object("component", component,
-					   "billing.subscription_items has those that there are.");
-	if (value->type != jbvNull)
-		set_item_quantity(target, component, json_scalar_text(value));
-	else if (strcmp(component, "base") == 0)
+					   "billing.subscription_details.items has those that there are.");
+	if (strcmp(component, "base") == 0)
 		refuse_item(component, "cannot be removed",
 					"Use billing.cancel_subscription() to end the subscription.");
 	else

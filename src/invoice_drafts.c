@@ -343,6 +343,7 @@ draft_complete(BillingRun *run, InvoiceDraft *draft)
 	add_taxes(&c);
 	coupons_taken(draft, c.coupons);
 	credits_settle(run, draft, draft->totals.total);
+	credits_spare_small(run, draft);
 	check_sums(draft);
 	draft->is_final = true;
 	draft->changed = true;

@@ -7,7 +7,8 @@
  * from here, in a short transaction that does nothing else: no application
  * holds a counter, and a rollback leaves no gap.  With its number an invoice
  * gets its date, its parties as they are now, and the state open, or paid where
- * nothing is due.
+ * nothing is due; and one that is sent has been sent, as far as that is ours: the
+ * event invoice.sent tells the application to.
  *
  * One unit numbers at a time.  It takes drafts in the order in which they were
  * marked; one that a session holds has its turn later, and then, in live mode,
@@ -35,6 +36,7 @@
 
 /* Of advisory locks: usage_closings.c has the space before this. */
 QUERY(lock_numbers, "SELECT pg_advisory_xact_lock(5, 0)");
+QUERY(try_numbers, "SELECT pg_try_advisory_xact_lock(5, 0)");
 QUERY(default_seller, "SELECT seller FROM billing.sellers WHERE is_default");
 QUERY(
 	year_of_seller,
@@ -165,7 +167,9 @@ QUERY_IN_ORDER(
 	take_marked,
 	"SELECT i.id, i.organization_id, i.livemode, s.seller, i.amount_due, i.collection_method, "
 	"i.days_until_due, i.marked_at, extract(year FROM i.marked_at AT TIME ZONE s.timezone)::integer, "
-	"c.id, c.name, c.email, c.address, c.tax_ids, c.country, c.tax_exempt, c.locale "
+	"c.id, c.name, c.email, c.address, c.tax_ids, c.country, c.tax_exempt, c.locale, "
+	"i.amount_due > 0 AND i.collection_method = 'send_invoice' AND (p.embedded OR a.stopped_at IS NULL) "
+	"AND NOT EXISTS (SELECT FROM billing.subscriptions AS n WHERE n.id = i.subscription_id AND n.collect_by IS NOT NULL) "
 	"FROM billing.invoices AS i JOIN billing.customers AS c ON c.id = i.customer_id "
 	"JOIN billing.sellers AS s ON s.seller = coalesce(i.seller_name, $3) "
 	"JOIN billing.providers AS p ON p.name = i.provider "
@@ -197,6 +201,7 @@ typedef struct Marked
 	char *country;
 	char *tax_exempt;
 	char *locale;
+	bool told; /* it is sent at once, and looked at again when it is due */
 
 	/* what it gets */
 	const NumberSeries *series;
@@ -231,6 +236,7 @@ marked_of_row(Rows rows, int64 row, int days_until_due)
 	m->country = rows_text(rows, row, 15);
 	m->tax_exempt = rows_text(rows, row, 16);
 	m->locale = rows_text(rows, row, 17);
+	m->told = rows_bool(rows, row, 18);
 	return m;
 }
 
@@ -325,22 +331,28 @@ QUERY(
 	"series_number = u.series_number, status = CASE WHEN i.amount_due = 0 THEN 'paid' ELSE 'open' END, "
 	"paid_at = CASE WHEN i.amount_due = 0 THEN u.issued_at END, issued_at = u.issued_at, "
 	"due_at = u.due_at, seller_name = u.seller_name, seller = u.seller, buyer = u.buyer, "
-	"next_attempt_at = CASE WHEN i.amount_due > 0 THEN u.issued_at END, updated_at = now() "
-	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) AS u (id, number, series_id, series_number, "
-	"issued_at, due_at, seller_name, seller, buyer) WHERE i.id = u.id",
+	"next_attempt_at = CASE WHEN i.amount_due > 0 THEN CASE WHEN u.told THEN u.due_at ELSE u.issued_at END END, "
+	"updated_at = now() "
+	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS u (id, number, series_id, series_number, "
+	"issued_at, due_at, seller_name, seller, buyer, told) WHERE i.id = u.id",
 	UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID);
+	TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID, BOOLARRAYOID);
 QUERY(
 	put_events,
 	"WITH event AS ("
 	"INSERT INTO billing.events (type, object, id, organization_id, before_state, after_state) "
 	"SELECT e.type, 'invoice', u.id, u.organization_id, e.before, e.after "
-	"FROM unnest($1, $2, $3) WITH ORDINALITY AS u (id, organization_id, paid, n) "
+	"FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS u (id, organization_id, paid, told, n) "
 	"CROSS JOIN LATERAL (VALUES (1, 'invoice.finalized', 'draft', CASE WHEN u.paid THEN 'paid' ELSE 'open' END), "
-	"(2, 'invoice.paid', 'draft', 'paid')) AS e (m, type, before, after) "
-	"WHERE e.m = 1 OR u.paid ORDER BY u.n, e.m RETURNING seq) "
+	"(2, 'invoice.paid', 'draft', 'paid'), (3, 'invoice.sent', 'open', 'open')) AS e (m, type, before, after) "
+	"WHERE CASE e.m WHEN 1 THEN true WHEN 2 THEN u.paid ELSE u.told END ORDER BY u.n, e.m RETURNING seq) "
 	"INSERT INTO billing.events_unsent (seq) SELECT seq FROM event",
-	UUIDARRAYOID, TEXTARRAYOID, BOOLARRAYOID);
+	UUIDARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID);
+QUERY(
+	put_sent,
+	"INSERT INTO billing.dunning_attempts (invoice_id, organization_id, attempt, kind, cause, due_at, state, started_at, finished_at) "
+	"SELECT u.id, u.organization_id, 1, 'reminder', 'issue', u.at, 'succeeded', u.at, u.at FROM unnest($1, $2, $3) AS u (id, organization_id, at)",
+	UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID);
 
 static NumberSeries *
 series_of(List **open, const Marked *m)
@@ -392,6 +404,7 @@ write_numbers(List *marked)
 	Column seller_name = COLUMN_TEXT(count);
 	Column seller = COLUMN_JSON(count);
 	Column buyer = column_new(count, BYTEAOID, -1, false, TYPALIGN_INT);
+	Column told = COLUMN_BOOL(count);
 
 	for (int i = 0; i < count; i++)
 	{
@@ -406,12 +419,13 @@ write_numbers(List *marked)
 		column_text(&seller_name, i, m->seller);
 		column_pointer(&seller, i, m->series->seller_terms);
 		column_pointer(&buyer, i, m->buyer);
+		told.values[i] = BoolGetDatum(m->told);
 	}
 	if (RUN(put_numbers, column_arg(&id, count), column_arg(&number, count),
 			column_arg(&series_id, count), column_arg(&series_number, count),
 			column_arg(&issued_at, count), column_arg(&due_at, count),
-			column_arg(&seller_name, count), column_arg(&seller, count),
-			column_arg(&buyer, count)) != count)
+			column_arg(&seller_name, count), column_arg(&seller, count), column_arg(&buyer, count),
+			column_arg(&told, count)) != count)
 		elog(ERROR, "an invoice that was to be numbered is gone");
 }
 
@@ -422,6 +436,7 @@ announce(List *marked)
 	Column id = COLUMN_UUID(count);
 	Column organization_id = COLUMN_TEXT(count);
 	Column paid = COLUMN_BOOL(count);
+	Column told = COLUMN_BOOL(count);
 
 	for (int i = 0; i < count; i++)
 	{
@@ -430,9 +445,39 @@ announce(List *marked)
 		column_pointer(&id, i, m->id);
 		column_text(&organization_id, i, m->organization_id);
 		paid.values[i] = BoolGetDatum(m->paid);
+		told.values[i] = BoolGetDatum(m->told);
 	}
 	RUN(put_events, column_arg(&id, count), column_arg(&organization_id, count),
-		column_arg(&paid, count));
+		column_arg(&paid, count), column_arg(&told, count));
+}
+
+/*
+ * What collection would do with one that is sent as its first step.  Done here
+ * it costs no second change of the invoice.
+ */
+static void
+note_sent(List *marked)
+{
+	int total = list_length(marked);
+	Column id = COLUMN_UUID(total);
+	Column organization_id = COLUMN_TEXT(total);
+	Column at = COLUMN_TIME(total);
+	int count = 0;
+	ListCell *cell;
+
+	foreach (cell, marked)
+	{
+		const Marked *m = lfirst(cell);
+
+		if (!m->told)
+			continue;
+		column_pointer(&id, count, m->id);
+		column_text(&organization_id, count, m->organization_id);
+		at.values[count++] = TimestampTzGetDatum(m->issued_at);
+	}
+	if (count > 0)
+		RUN(put_sent, column_arg(&id, count), column_arg(&organization_id, count),
+			column_arg(&at, count));
 }
 
 static void
@@ -444,11 +489,14 @@ number_marked(void *context)
 	Rows rows;
 	List *marked = NIL;
 
-	/* mostly there is nothing: then nobody waits for anybody */
+	/* mostly there is nothing: then nobody locks anything */
 	RUN(any_marked, arg_null());
 	if (!row_bool(0, 1))
 		return;
-	numbers_begin();
+	/* who is at it does not stop before all have their numbers; meanwhile there is other work */
+	RUN(try_numbers, arg_null());
+	if (!row_bool(0, 1))
+		return;
 	seller = seller_default();
 	days_until_due = (int) setting_int("days_until_due", 0);
 	count = RUN(take_marked, arg_int(NUMBER_BATCH), arg_text(database_binding()), arg_text(seller));
@@ -462,6 +510,7 @@ number_marked(void *context)
 		return;
 	give_numbers(marked);
 	write_numbers(marked);
+	note_sent(marked);
 	announce(marked);
 	worker_wake_at_commit();
 	*(int *) context = list_length(marked);

@@ -11,13 +11,16 @@
 /* Prices that are pushed to providers are whole amounts per unit, and one per subscription. */
 #define OURS_ALONE (DEMAND_METERED | DEMAND_COMPONENTS | DEMAND_MODEL)
 
-/* What a subscription is run by our engine for, unless the call names who runs it. */
+/*
+ * What a subscription is run by our engine for, unless the call names who runs
+ * it.  Where the provider bills nothing all are, those that are free as well:
+ * who runs one stays the same when it moves to a plan that is not.
+ */
 static const struct
 {
 	ProviderBilling billing;
 	unsigned ours;
-} rules[PROVIDER_BILLINGS] = {
-	{BILLING_NONE, OURS_ALONE | DEMAND_PERIODS},
+} rules[] = {
 	{BILLING_FLAT_BY_CARD,
 	 OURS_ALONE | DEMAND_QUANTITY | DEMAND_COUPON | DEMAND_TAX | DEMAND_NO_CARD},
 	{BILLING_FULL, OURS_ALONE},
@@ -36,7 +39,9 @@ manager_by_rules(ProviderBilling billing, unsigned demands, NamedManager named)
 		return MANAGED_LOCALLY;
 	if (named == MANAGER_NAMED_PROVIDER)
 		return demands_of_our_own(demands) != 0 ? MANAGER_REFUSED : MANAGED_BY_PROVIDER;
-	for (size_t i = 0; i < PROVIDER_BILLINGS; i++)
+	if (billing == BILLING_NONE)
+		return MANAGED_LOCALLY;
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		if (rules[i].billing == billing && (demands & rules[i].ours) != 0)
 			return MANAGED_LOCALLY;
 	return MANAGED_BY_PROVIDER;

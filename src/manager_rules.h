@@ -22,15 +22,14 @@ typedef enum ProviderBilling
 /* What a subscription asks for, as bits. */
 typedef enum Demand
 {
-	DEMAND_PERIODS = 1 << 0,    /* renewal: every subscription that is not free */
-	DEMAND_METERED = 1 << 1,    /* usage is billed */
-	DEMAND_COMPONENTS = 1 << 2, /* something beside the base price */
-	DEMAND_MODEL = 1 << 3,      /* a price that is not a whole amount per unit and interval */
-	DEMAND_QUANTITY = 1 << 4,   /* more than one */
-	DEMAND_COUPON = 1 << 5,
-	DEMAND_TAX = 1 << 6,
-	DEMAND_NO_CARD = 1 << 7, /* paid by something else, or by invoice */
-	DEMANDS_END = 1 << 8
+	DEMAND_METERED = 1 << 0,    /* usage is billed */
+	DEMAND_COMPONENTS = 1 << 1, /* something beside the base price */
+	DEMAND_MODEL = 1 << 2,      /* a price that is not a whole amount per unit and interval */
+	DEMAND_QUANTITY = 1 << 3,   /* more than one */
+	DEMAND_COUPON = 1 << 4,
+	DEMAND_TAX = 1 << 5,
+	DEMAND_NO_CARD = 1 << 6, /* paid by something else, or by invoice */
+	DEMANDS_END = 1 << 7
 } Demand;
 
 typedef enum Manager

@@ -72,8 +72,6 @@ demands_of(const ManagerCase *wanted)
 {
 	unsigned demands = demands_of_plan(wanted->price, wanted->customer);
 
-	if (!price_is_free(wanted->price))
-		demands |= DEMAND_PERIODS;
 	if (!is_plain(wanted->price, wanted->quantity))
 		demands |= DEMAND_MODEL;
 	if (wanted->quantity != 1)
@@ -126,7 +124,7 @@ manager_choose(const ManagerCase *wanted)
 		named = strcmp(wanted->managed_by, "local") == 0 ? MANAGER_NAMED_LOCAL
 														 : MANAGER_NAMED_PROVIDER;
 	demands = demands_of(wanted);
-	manager = manager_by_rules(wanted->account->module->billing, demands, named);
+	manager = manager_by_rules(account_billing(wanted->account), demands, named);
 	if (manager == MANAGER_REFUSED)
 		refuse(wanted->price, demands);
 	return manager == MANAGED_LOCALLY;

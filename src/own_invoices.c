@@ -13,7 +13,7 @@
 
 #include "accounts.h"
 #include "check.h"
-#include "engine.h"
+#include "collection.h"
 #include "errors.h"
 #include "json.h"
 
@@ -91,10 +91,11 @@ QUERY(being_paid,
 	  "SELECT p.id FROM billing.payment_intents AS p WHERE p.invoice_id = $1 "
 	  "AND p.status IN ('pending', 'processing', 'requires_capture') LIMIT 1",
 	  UUIDOID);
-QUERY(put_void,
-	  "UPDATE billing.invoices SET status = 'void', voided_at = $2, next_attempt_at = NULL, "
-	  "finalize_at = NULL, updated_at = now() WHERE id = $1",
-	  UUIDOID, TIMESTAMPTZOID);
+QUERY(
+	put_void,
+	"UPDATE billing.invoices SET status = 'void', voided_at = $2, amount_remaining = 0, "
+	"next_attempt_at = NULL, finalize_at = NULL, error_code = NULL, updated_at = now() WHERE id = $1",
+	UUIDOID, TIMESTAMPTZOID);
 QUERY(
 	put_uncollectible,
 	"UPDATE billing.invoices SET status = 'uncollectible', next_attempt_at = NULL, updated_at = now() "
@@ -109,8 +110,10 @@ tell(const Own *own, const char *status)
 }
 
 /*
- * It keeps its number.  What credits and balance paid comes back; usage that it
- * billed stays billed.
+ * It keeps its number.  What credits and balance paid comes back, and what waits
+ * for the customer is called off; usage that it billed stays billed.  Lines that
+ * had waited for it are void with it: what one of them gave back counts as
+ * billed again, and what one of them charged is not charged.
  */
 static void
 void_it(Own *own)
@@ -130,6 +133,7 @@ void_it(Own *own)
 	RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id)));
 	if (own->marked)
 		credits_release(own->id);
+	invoice_call_off_payments(own->id);
 	tell(own, "void");
 	engine_invoice_voided(own->id);
 }
@@ -207,7 +211,7 @@ line_amount(const Jsonb *lines, int number, MoneyFraction *quantity, MoneyFracti
 	MoneyExact exact = {0};
 	bool has_unit = line_fraction(lines, number, "unit_amount", unit_amount);
 	bool has_count = line_fraction(lines, number, "quantity", quantity);
-	int64 amount;
+	int64 amount = 0;
 
 	*has_quantity = has_unit;
 	if (json_has(lines, psprintf("%d.amount", number - 1)))

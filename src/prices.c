@@ -482,11 +482,18 @@ QUERY(make_default,
  * A subscription that moves at once is looked at then.  What one is made with
  * while this is not committed yet moves at its renewal.
  */
+#define WITH_A_VERSION                                                        \
+	"IN (SELECT i.subscription_id FROM billing.subscription_items AS i "      \
+	"JOIN billing.prices AS r ON r.id = i.price_id WHERE " SAME_VERSIONS ") " \
+	"AND s.managed_by = 'local' AND s.status NOT IN ('canceled', 'incomplete_expired')"
+QUERY(
+	lock_customers,
+	"SELECT FROM billing.customers AS c WHERE c.id IN (SELECT s.customer_id FROM billing.subscriptions AS s "
+	"WHERE s.id " WITH_A_VERSION ") ORDER BY c.id FOR NO KEY UPDATE",
+	VERSION_TYPES);
 QUERY(wake_subscriptions,
 	  "UPDATE billing.subscriptions AS s SET next_due_at = least(s.next_due_at, $8) "
-	  "WHERE s.managed_by = 'local' AND s.status NOT IN ('canceled', 'incomplete_expired') "
-	  "AND s.id IN (SELECT i.subscription_id FROM billing.subscription_items AS i "
-	  "JOIN billing.prices AS r ON r.id = i.price_id WHERE " SAME_VERSIONS ")",
+	  "WHERE s.id " WITH_A_VERSION,
 	  VERSION_TYPES, TIMESTAMPTZOID);
 
 static void
@@ -542,10 +549,13 @@ comes_as_default(const PriceTerms *terms, bool has_versions, bool line_is_defaul
 static void
 wake(const PriceTerms *terms)
 {
-	if (strcmp(terms->existing, "now") == 0)
-		RUN(wake_subscriptions, VERSION_ARGS(terms),
-			arg_time(terms->effective_at != 0 ? terms->effective_at
-											  : GetCurrentTransactionStartTimestamp()));
+	if (strcmp(terms->existing, "now") != 0)
+		return;
+	/* customers first, as everywhere: the engine has hundreds of them in a batch, but waits for none */
+	RUN(lock_customers, VERSION_ARGS(terms));
+	RUN(wake_subscriptions, VERSION_ARGS(terms),
+		arg_time(terms->effective_at != 0 ? terms->effective_at
+										  : GetCurrentTransactionStartTimestamp()));
 }
 
 pg_uuid_t *

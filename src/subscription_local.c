@@ -241,35 +241,6 @@ local_update(const Subscription *row, const UpdateTerms *terms)
 	local_close(run, s);
 }
 
-void
-subscription_set_item(const pg_uuid_t *subscription_id, const char *component,
-					  const pg_uuid_t *price, int64 quantity, ProrationBehavior behavior)
-{
-	BilledSubscription *s;
-	BillingRun *run = local_open(subscription_id, false, &s);
-	ChangeTerms change = {.amount = NO_AMOUNT};
-	JsonBuilder b;
-
-	local_require_changeable(s);
-	json_open(&b);
-	if (price == NULL)
-	{
-		if (item_named(s, component) != NULL)
-			json_add_null(&b, component);
-	}
-	else
-	{
-		json_open_object(&b, component);
-		json_add_text(&b, "price", uuid_text(price));
-		if (component_price(price)->metric == NULL)
-			json_add_int(&b, "quantity", quantity);
-		json_close_object(&b);
-	}
-	change.items = json_close(&b);
-	subscription_change_items(run, s, change_targets(s, &change, NULL), behavior, s->customer->now);
-	local_close(run, s);
-}
-
 /* ------------------------------------------------------------------------
  * End
  * ------------------------------------------------------------------------

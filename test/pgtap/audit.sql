@@ -1,6 +1,6 @@
 -- Who or what changed which object: billing.audit_log.
 \ir helpers.psql
-SELECT plan(57);
+SELECT plan(61);
 
 -- What was done by a call last; the worker may be writing beside us.
 CREATE FUNCTION newest() RETURNS billing.audit_log
@@ -76,6 +76,17 @@ RESET ROLE;
 SELECT is((newest()).sql_user || ' as ' || (newest()).sql_role, session_user || ' as audit_app', 'who was logged in, and as whom he acted');
 SELECT billing.set_plan_feature('pro', 'sso', 'false');
 SELECT is((newest()).object || ' ' || (newest()).object_id || ' ' || (newest()).object_key || ' ' || (newest()).after, 'plan_feature 00000000-0000-7000-8000-000000000002 sso {"value": "false"}', 'a feature of a plan, under the plan');
+SELECT billing.set_tax_rate('DE', 19, name => 'USt.') AS everywhere \gset
+SELECT is((newest()).object || ' ' || (newest()).object_id || ' ' || (newest()).object_key, 'tax_rate ' || :'everywhere' || ' DE', 'what has no second name has the first');
+SELECT billing.set_tax_rate('CA', 13, name => 'HST', region => 'ON') AS regional \gset
+SELECT is((newest()).object_id || ' ' || (newest()).object_key, :'regional' || ' CA/ON', 'or both');
+CREATE TABLE public.nameless (id uuid, first text, second text);
+CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON public.nameless FOR EACH ROW EXECUTE FUNCTION billing.audit_row('nameless', 'id', 'first,second');
+INSERT INTO public.nameless VALUES (NULL, NULL, NULL), (NULL, NULL, 'b');
+SELECT is((newest()).object || ' ' || (newest()).object_key || coalesce((newest()).object_id::text, ''), 'nameless b', 'or the second alone');
+UPDATE public.nameless SET first = 'a', second = NULL WHERE second = 'b';
+SELECT is((newest()).object_key || ' ' || (newest()).before || (newest()).after, 'a {"first": null, "second": "b"}{"first": "a", "second": null}', 'and one without a uuid can change');
+DROP TABLE public.nameless;
 SELECT billing.attach_payment_method(:'acme', 'pm_card_visa') AS method \gset
 SELECT is((newest()).object || ' ' || (newest()).organization_id || ' ' || ((newest()).after ->> 'token'), 'payment_method acme withheld', 'a payment method, under its organisation and without its token');
 

@@ -1,6 +1,6 @@
 -- Local subscriptions are changed, ended and paused. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
-SELECT plan(60);
+SELECT plan(61);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p3,
@@ -20,7 +20,7 @@ BEGIN
 							  quantity => quantity);
 	COMMIT;
 	CALL billing.run_worker();
-	UPDATE billing.invoices SET status = 'paid', amount_paid = total, amount_remaining = 0, paid_at = now() WHERE organization_id = organization AND status = 'open';
+	UPDATE billing.invoices SET status = 'paid', amount_paid = amount_due, paid_elsewhere = amount_due, amount_remaining = 0, paid_at = now() WHERE organization_id = organization AND status = 'open';
 	COMMIT;
 END
 $$;
@@ -68,7 +68,7 @@ SELECT billing.update_subscription(subscription_of('now'), quantity => 2, prorat
 SELECT is(waits('now'), 'proration_credit -1000, proration_debit 2000', 'none: nothing is prorated');
 
 CALL begin_at('poor', 'small');
-UPDATE billing.invoices SET status = 'open', amount_paid = 600, amount_remaining = 2400, paid_at = NULL WHERE organization_id = 'poor';
+UPDATE billing.invoices SET status = 'open', amount_paid = 600, paid_elsewhere = 600, amount_remaining = 2400, paid_at = NULL WHERE organization_id = 'poor';
 CALL billing.set_clock('poor', '2027-04-16 00:00+00');
 SELECT billing.update_subscription(subscription_of('poor'), plan => 'large');
 SELECT is(waits('poor'), 'proration_credit -600, proration_debit 3000', 'no more goes back than was paid');
@@ -93,7 +93,7 @@ CALL billing.set_clock('free', '2027-04-16 12:00+00');
 SELECT billing.update_subscription(subscription_of('free'), plan => 'small');
 SELECT is(last_invoice('free'), 'subscription_update 3000: base 3000', 'so does the first price');
 CALL billing.run_worker();
-UPDATE billing.invoices SET status = 'paid', amount_paid = total, amount_remaining = 0, paid_at = now() WHERE organization_id = 'free' AND status = 'open';
+UPDATE billing.invoices SET status = 'paid', amount_paid = amount_due, paid_elsewhere = amount_due, amount_remaining = 0, paid_at = now() WHERE organization_id = 'free' AND status = 'open';
 CALL billing.set_clock('free', '2027-05-01 12:00+00');
 SELECT billing.update_subscription(subscription_of('free'), plan => 'nothing');
 SELECT is(last_invoice('free'), 'subscription_update -1500: proration_credit -1500, balance 1500', 'free again: what is given back becomes balance');
@@ -255,4 +255,5 @@ UPDATE billing.subscriptions SET status = 'past_due', status_since = now() WHERE
 SELECT billing.void_invoice(i.id) FROM billing.invoices AS i WHERE i.organization_id = 'voided' AND i.status = 'open';
 SELECT is((SELECT status FROM billing.subscriptions WHERE id = subscription_of('voided')), 'active', 'one that owes nothing any more, since its invoice was voided, goes on');
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -1,7 +1,7 @@
 -- What pays our own invoices: references, too little, too much, too late, and what goes back.
 \ir helpers.psql
 \ir billing_helpers.psql
-SELECT plan(46);
+SELECT plan(55);
 
 SELECT count(billing.create_customer(o)) AS customers
 FROM string_to_table('oxxo spei under over late gone back half held keeper other card', ' ') AS o \gset
@@ -139,6 +139,23 @@ SELECT is((SELECT count(*) FROM billing.payment_intents), (SELECT count(*) FROM 
 CALL billing.advance_clock('keeper', '4 days');
 SELECT is(attempts(:'second'), 'issue failed not_paid @3, schedule planned @6, schedule planned @8, schedule planned @10', 'for a while');
 SELECT is(attempts(:'first'), 'issue failed not_paid @3, schedule planned @6, schedule planned @8, schedule planned @10', 'one like the other');
+SELECT m ->> 'number' AS kept FROM billing.sandbox_state, jsonb_array_elements(state -> 'methods') AS m WHERE customer_id = billing.find_customer('keeper') \gset
+SELECT billing.sandbox_pay_reference(:'kept', 10000);
+CALL billing.run_worker();
+SELECT is(invoice(:'first') || ', ' || invoice(:'second'), 'open 10000 20000 not_paid, open 0 20000 not_paid', 'what arrives without being asked for pays the oldest invoice, if only in part');
+SELECT is((SELECT p.unasked AND p.subscription_id = i.subscription_id FROM billing.payment_intents AS p JOIN billing.invoices AS i ON i.id = p.invoice_id WHERE p.organization_id = 'keeper'), true, 'and belongs to it');
+SELECT billing.sandbox_pay_reference(:'kept', 25000);
+CALL billing.run_worker();
+SELECT is(invoice(:'first') || ', ' || shares(:'first'), 'paid 30000 0, 10000+0 20000+5000', 'then the rest of it; what is more is the customer''s');
+SELECT is(invoice(:'second'), 'open 0 20000 not_paid', 'and not another invoice''s');
+SELECT is(attempts(:'first'), 'issue failed not_paid @3, schedule canceled @6, schedule canceled @8, schedule canceled @10', 'what was planned is called off');
+SELECT billing.sandbox_pay_reference(:'kept', 20000);
+CALL billing.run_worker();
+SELECT is(invoice(:'second'), 'paid 20000 0', 'the next payment pays the next invoice');
+SELECT billing.sandbox_pay_reference(:'kept', 700);
+CALL billing.run_worker();
+SELECT is((SELECT balance FROM billing.customer_balances WHERE organization_id = 'keeper'), 5700::bigint, 'where nothing is to be paid it is balance');
+SELECT is((SELECT count(*) FROM billing.attention WHERE organization_id = 'keeper' AND what = 'payment pays nothing'), 2::bigint, 'for a person to look at');
 
 -- ---------------------------------------------------------------------------
 -- One that cannot be collected holds up no other one
@@ -151,4 +168,5 @@ CALL billing.run_worker();
 SELECT is(invoice(:'wrong'), 'open 0 1000', 'an account that there is not is held');
 SELECT is(invoice(:'right'), 'paid 1000 0', 'and the next invoice is paid');
 SELECT is((SELECT count(*) FROM billing.dunning_attempts WHERE state = 'running' AND organization_id <> 'keeper'), 0::bigint, 'nothing is left running');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

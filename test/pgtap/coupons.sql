@@ -1,6 +1,6 @@
 -- Coupons: what there are, who has one, and what they take off local invoices.
 \ir helpers.psql
-SELECT plan(36);
+SELECT plan(37);
 
 CREATE FUNCTION discounts(organization text) RETURNS bigint[]
 LANGUAGE sql
@@ -79,4 +79,5 @@ SELECT is(discounts('both'), '{740,500,0}', 'a removed one counts no longer');
 SELECT is((SELECT string_agg(coupon || ' ' || state, ', ') FROM billing.list_coupons('both')), 'FIVE removed, TEN used', 'and is listed still');
 CALL billing.advance_clock('repeated', '95 days');
 SELECT is(discounts('repeated'), '{1450,1450,0,0}', 'two months are two invoices');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -1,6 +1,6 @@
 -- Credit notes: what is taken back of an invoice of ours, never more than was billed and paid.
 \ir helpers.psql
-SELECT plan(49);
+SELECT plan(50);
 
 SELECT billing.set_tax_rate('DE', 19, 'VAT', valid_from => '2020-01-01') IS NOT NULL AS ready \gset
 SELECT billing.create_customer('acme', 'ana@acme.example', name => 'Acme', country => 'DE', currency => 'EUR') AS acme \gset
@@ -142,4 +142,5 @@ SELECT 'proration_credit', :'subscription', 'Unused time', -400, -76, l.tax_rate
 SELECT fails(format($$SELECT billing.create_credit_note(%L, amount => 715)$$, :'prorated'), '22023', 'left of the invoice', NULL, 'what a proration credit gives back is not given twice');
 SELECT is(note(billing.create_credit_note(:'prorated')), '600 114 714, 0 714 0', 'the rest of the line is, with the rest of its tax; what the balance paid goes back to it');
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

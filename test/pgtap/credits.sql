@@ -1,6 +1,6 @@
 -- Balances and prepaid credits: what they are, and what they pay.
 \ir helpers.psql
-SELECT plan(36);
+SELECT plan(37);
 
 SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('acme owed order expiring part', ' ') AS o \gset
 
@@ -81,4 +81,5 @@ SELECT results_eq($$SELECT * FROM billing.credit_balance('acme') WHERE currency 
 SELECT results_eq($$SELECT reason, amount FROM billing.customer_balance_entries WHERE organization_id = 'acme' AND currency = 'USD' ORDER BY id DESC LIMIT 1$$, $$VALUES ('invoice_voided', 300::bigint)$$, 'as an entry of its own');
 SELECT is_empty($$SELECT FROM billing.customer_balances AS b WHERE b.balance <> (SELECT sum(e.amount) FROM billing.customer_balance_entries AS e WHERE e.customer_id = b.customer_id AND e.currency = b.currency)$$, 'balances are the sums of their entries');
 SELECT is_empty($$SELECT FROM billing.credit_grants AS g WHERE g.remaining <> (SELECT sum(e.amount) FROM billing.credit_grant_entries AS e WHERE e.grant_id = g.id)$$, 'so is what remains of grants');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -1,7 +1,7 @@
 -- What follows when our own invoice is not paid: the plan, its end, and what stops it.
 \ir helpers.psql
 \ir billing_helpers.psql
-SELECT plan(59);
+SELECT plan(60);
 
 SELECT count(billing.create_customer(o)) AS customers
 FROM string_to_table('good secure bank closed none end sent quiet fixed asked many given', ' ') AS o \gset
@@ -164,4 +164,5 @@ CALL billing.run_worker();
 SELECT is(attempts(:'many'), 'issue failed no_payment_method @0, new_method failed generic_decline @0, asked failed generic_decline @0, schedule planned @3, schedule planned @5, schedule planned @7', 'asking changes nothing in the plan');
 SELECT fails(format($$SELECT billing.retry_payment(%L)$$, (SELECT id FROM billing.subscriptions WHERE organization_id = 'good')), 'JB008', 'nothing of subscription', NULL, 'what is paid is not tried again');
 SELECT fails($$DELETE FROM billing.decline_rules WHERE code = 'stolen_card'$$, 'JB008', 'cannot be deleted', 'retry', 'rules are changed, not deleted');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

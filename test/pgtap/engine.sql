@@ -1,6 +1,6 @@
 -- The billing engine: the life of a local subscription by the test clock, one story for each rule.
 \ir helpers.psql
-SELECT plan(55);
+SELECT plan(56);
 
 SELECT count(billing.create_customer(o, country => 'US')) AS customers
 FROM string_to_table('january standstill carded bare paused owing part free metered once sent nobody planned second mixed yen many late expired dst', ' ') AS o \gset
@@ -209,4 +209,5 @@ UPDATE billing.subscriptions SET zone = 'UTC' WHERE id = :'many';
 CALL billing.advance_clock('many', interval '1 hour');
 SELECT results_eq($$SELECT billed('many') OFFSET 1$$, $$VALUES ('cycle 2900 paid 2031-02-01')$$, 'it is billed when it can be');
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -1,6 +1,6 @@
 -- Printed invoices and credit notes: well-formed, whole in themselves, nothing unescaped.
 \ir helpers.psql
-SELECT plan(43);
+SELECT plan(44);
 
 CREATE FUNCTION at(html text, path text) RETURNS text
 LANGUAGE sql
@@ -88,4 +88,5 @@ SELECT id, organization_id, provider, account, livemode, 'open', 'EUR', 1, 1, 1,
 SELECT fails(format('SELECT billing.invoice_html(%L)', :'mirrored'), 'JB004', 'printed by provider', 'invoice_links', 'a provider''s invoice is the provider''s');
 SELECT fails(format('SELECT billing.create_credit_note(%L)', :'mirrored'), 'JB004', 'corrected by provider', NULL, 'also where it is wrong');
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

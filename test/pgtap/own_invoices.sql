@@ -1,7 +1,7 @@
 -- Invoices of our own: what they add up to, their numbers, what of them can
 -- change, and what is refused.
 \ir helpers.psql
-SELECT plan(88);
+SELECT plan(89);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_customer(o, o || '@b.example', initcap(o), currency => 'EUR', country => 'DE',
@@ -209,4 +209,5 @@ SELECT billing.create_invoice(billing.find_customer('acme'), '[{"description": "
 SELECT is(billing.create_invoice(billing.find_customer('acme'), '[{"description": "Once", "amount": 1}]', idempotency_key => 'k'), :'once', 'the same key makes one invoice');
 SELECT fails(format($$SELECT billing.create_invoice(%L, '[{"description": "Twice", "amount": 1}]', idempotency_key => 'k')$$, billing.find_customer('acme')), 'JB007', 'lines', NULL, 'and another call with it is refused');
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

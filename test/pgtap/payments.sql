@@ -1,6 +1,6 @@
 -- Payments: from the call to the money, in the sandbox.
 \ir helpers.psql
-SELECT plan(151);
+SELECT plan(152);
 
 CREATE FUNCTION payment(id uuid) RETURNS billing.payment_intent_details
 LANGUAGE sql
@@ -303,4 +303,5 @@ SELECT fails($$SELECT billing.client_config('00000000-0000-7000-8000-00000000000
 
 SELECT is((SELECT count(*) FROM billing.webhook_events WHERE state IN ('failed', 'waiting')), 0::bigint, 'every webhook of all this was applied');
 SELECT is((SELECT count(*) FROM billing.outbox), 0::bigint, 'and every request is done');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

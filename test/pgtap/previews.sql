@@ -1,6 +1,6 @@
 -- What would be billed is what is billed, and asking for it changes nothing.
 \ir helpers.psql
-SELECT plan(14);
+SELECT plan(15);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('yearly', 'Yearly', 30000, 'USD', "interval" => 'year') AS p3 \gset
@@ -12,7 +12,7 @@ CALL billing.set_clock('a', '2027-04-01 00:00+00');
 CALL billing.set_clock('b', '2027-04-01 00:00+00');
 SELECT billing.subscribe(o, p, collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local') FROM (VALUES ('a', 'small'), ('b', 'large')) AS v (o, p);
 CALL billing.run_worker();
-UPDATE billing.invoices SET status = 'paid', amount_paid = total, amount_remaining = 0, paid_at = now();
+UPDATE billing.invoices SET status = 'paid', amount_paid = amount_due, paid_elsewhere = amount_due, amount_remaining = 0, paid_at = now();
 
 CREATE FUNCTION lines(invoice uuid) RETURNS SETOF text
 LANGUAGE sql
@@ -53,4 +53,5 @@ COMMIT;
 SELECT fails(format($$SELECT * FROM billing.preview_update(%L)$$, billing.new_id()), 'JB005', 'local subscription', NULL, 'it has to be one of ours');
 SELECT fails($$SELECT * FROM billing.preview_invoice()$$, '23502', 'must be given', NULL, 'something has to be named');
 SELECT fails($$SELECT * FROM billing.simulate('a', 'infinity')$$, '22023', 'infinite', NULL, 'not for ever');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -1,6 +1,6 @@
 -- The sandbox: one payment of each kind, and what comes of it by the test clock or the buyer.
 \ir helpers.psql
-SELECT plan(81);
+SELECT plan(82);
 
 -- What a person looks at first.
 CREATE FUNCTION payment(id uuid) RETURNS text
@@ -282,4 +282,5 @@ SELECT fails(format($$SELECT billing.sandbox_complete_checkout(%L)$$, :'visa'), 
 SELECT fails(format($$SELECT billing.sandbox_expire(%L)$$, :'visa'), 'JB008', 'nothing of it can expire|nothing to do', NULL, 'what is paid does not expire');
 SELECT is((SELECT count(*) FROM billing.webhook_events WHERE state <> 'applied'), 0::bigint, 'every webhook was understood');
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

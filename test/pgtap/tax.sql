@@ -1,6 +1,6 @@
 -- Tax rates by country and region, and what local invoices are taxed by.
 \ir helpers.psql
-SELECT plan(22);
+SELECT plan(23);
 
 -- The newest invoice of an organisation.
 CREATE FUNCTION newest(organization text) RETURNS billing.invoices
@@ -63,4 +63,5 @@ SELECT results_eq($$SELECT tax FROM billing.invoices WHERE organization_id = 'cl
 
 SELECT is(billing.set_tax_rate('FR', NULL, valid_from => now() + interval '1 second'), NULL, 'a rate can end');
 SELECT isnt((SELECT valid_to FROM billing.tax_rates WHERE id = :'france'), NULL, 'then there is none');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

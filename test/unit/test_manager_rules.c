@@ -20,52 +20,46 @@ typedef struct Case
 	Manager wanted;
 } Case;
 
-#define PLAIN DEMAND_PERIODS
+#define PLAIN 0 /* one amount for an interval, or nothing */
 
 static const Case cases[] = {
 	{"a plain price is run by a provider that bills", FULL, PLAIN, MANAGER_NOT_NAMED,
 	 MANAGED_BY_PROVIDER},
-	{"with a quantity, too", FULL, PLAIN | DEMAND_QUANTITY, MANAGER_NOT_NAMED, MANAGED_BY_PROVIDER},
-	{"with a coupon, too", FULL, PLAIN | DEMAND_COUPON, MANAGER_NOT_NAMED, MANAGED_BY_PROVIDER},
-	{"with a tax, too", FULL, PLAIN | DEMAND_TAX, MANAGER_NOT_NAMED, MANAGED_BY_PROVIDER},
-	{"by invoice, too", FULL, PLAIN | DEMAND_NO_CARD, MANAGER_NOT_NAMED, MANAGED_BY_PROVIDER},
-	{"what is metered is ours", FULL, PLAIN | DEMAND_METERED, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
-	{"a plan of several components is ours", FULL, PLAIN | DEMAND_COMPONENTS, MANAGER_NOT_NAMED,
+	{"with a quantity, too", FULL, DEMAND_QUANTITY, MANAGER_NOT_NAMED, MANAGED_BY_PROVIDER},
+	{"with a coupon, too", FULL, DEMAND_COUPON, MANAGER_NOT_NAMED, MANAGED_BY_PROVIDER},
+	{"with a tax, too", FULL, DEMAND_TAX, MANAGER_NOT_NAMED, MANAGED_BY_PROVIDER},
+	{"by invoice, too", FULL, DEMAND_NO_CARD, MANAGER_NOT_NAMED, MANAGED_BY_PROVIDER},
+	{"what is metered is ours", FULL, DEMAND_METERED, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
+	{"a plan of several components is ours", FULL, DEMAND_COMPONENTS, MANAGER_NOT_NAMED,
 	 MANAGED_LOCALLY},
-	{"a price with tiers is ours", FULL, PLAIN | DEMAND_MODEL, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
+	{"a price with tiers is ours", FULL, DEMAND_MODEL, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
 
 	{"one amount from a card is run by a provider that bills no more than that", BY_CARD, PLAIN,
 	 MANAGER_NOT_NAMED, MANAGED_BY_PROVIDER},
-	{"two of it are ours", BY_CARD, PLAIN | DEMAND_QUANTITY, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
-	{"with a coupon it is ours", BY_CARD, PLAIN | DEMAND_COUPON, MANAGER_NOT_NAMED,
+	{"two of it are ours", BY_CARD, DEMAND_QUANTITY, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
+	{"with a coupon it is ours", BY_CARD, DEMAND_COUPON, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
+	{"with a tax it is ours", BY_CARD, DEMAND_TAX, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
+	{"not from a card it is ours", BY_CARD, DEMAND_NO_CARD, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
+	{"what is metered is ours there", BY_CARD, DEMAND_METERED, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
+	{"several components are ours there", BY_CARD, DEMAND_COMPONENTS, MANAGER_NOT_NAMED,
 	 MANAGED_LOCALLY},
-	{"with a tax it is ours", BY_CARD, PLAIN | DEMAND_TAX, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
-	{"not from a card it is ours", BY_CARD, PLAIN | DEMAND_NO_CARD, MANAGER_NOT_NAMED,
-	 MANAGED_LOCALLY},
-	{"what is metered is ours there", BY_CARD, PLAIN | DEMAND_METERED, MANAGER_NOT_NAMED,
-	 MANAGED_LOCALLY},
-	{"several components are ours there", BY_CARD, PLAIN | DEMAND_COMPONENTS, MANAGER_NOT_NAMED,
-	 MANAGED_LOCALLY},
-	{"tiers are ours there", BY_CARD, PLAIN | DEMAND_MODEL, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
+	{"tiers are ours there", BY_CARD, DEMAND_MODEL, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
 
 	{"where nothing is billed it is ours", NONE, PLAIN, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
-	{"what is free needs no engine", NONE, 0, MANAGER_NOT_NAMED, MANAGED_BY_PROVIDER},
-	{"free with usage is ours", NONE, DEMAND_METERED, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
+	{"with usage, too", NONE, DEMAND_METERED, MANAGER_NOT_NAMED, MANAGED_LOCALLY},
 
 	{"local is local at a provider that bills", FULL, PLAIN, MANAGER_NAMED_LOCAL, MANAGED_LOCALLY},
 	{"local is local at one that bills little", BY_CARD, PLAIN, MANAGER_NAMED_LOCAL,
 	 MANAGED_LOCALLY},
-	{"local is local for what is free", FULL, 0, MANAGER_NAMED_LOCAL, MANAGED_LOCALLY},
 	{"provider is provider where nothing is billed by default", NONE, PLAIN, MANAGER_NAMED_PROVIDER,
 	 MANAGED_BY_PROVIDER},
-	{"provider leaves it to the provider to refuse a quantity", BY_CARD, PLAIN | DEMAND_QUANTITY,
+	{"provider leaves it to the provider to refuse a quantity", BY_CARD, DEMAND_QUANTITY,
 	 MANAGER_NAMED_PROVIDER, MANAGED_BY_PROVIDER},
-	{"provider is refused for what is metered", FULL, PLAIN | DEMAND_METERED,
-	 MANAGER_NAMED_PROVIDER, MANAGER_REFUSED},
-	{"provider is refused for several components", FULL, PLAIN | DEMAND_COMPONENTS,
-	 MANAGER_NAMED_PROVIDER, MANAGER_REFUSED},
-	{"provider is refused for tiers", FULL, PLAIN | DEMAND_MODEL, MANAGER_NAMED_PROVIDER,
+	{"provider is refused for what is metered", FULL, DEMAND_METERED, MANAGER_NAMED_PROVIDER,
 	 MANAGER_REFUSED},
+	{"provider is refused for several components", FULL, DEMAND_COMPONENTS, MANAGER_NAMED_PROVIDER,
+	 MANAGER_REFUSED},
+	{"provider is refused for tiers", FULL, DEMAND_MODEL, MANAGER_NAMED_PROVIDER, MANAGER_REFUSED},
 };
 
 /* Whatever is asked for: no provider gets what only we can bill, and local is never overruled. */
