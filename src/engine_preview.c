@@ -241,10 +241,18 @@ SQL_FUNCTION(billing_preview_invoice)
  * ------------------------------------------------------------------------
  */
 
-/* As it is when everything is paid: what waits for money goes on. */
+/* As it is when everything is paid: it can be given back, and what waits for money goes on. */
 static void
 count_as_paid(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
+	ListCell *cell;
+
+	foreach (cell, s->billed)
+	{
+		InvoiceLine *line = lfirst(cell);
+
+		line->paid = line->amount - line->discount + (line->tax_inclusive ? 0 : line->tax);
+	}
 	if (strcmp(s->status, "incomplete") == 0 || strcmp(s->status, "past_due") == 0)
 		set_status(run, s, "active", at);
 	else if (strcmp(s->status, "unpaid") == 0)

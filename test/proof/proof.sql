@@ -191,6 +191,6 @@ BEGIN
 	RETURN QUERY SELECT 'a subscription is active when all of it is paid', s.id, s.status
 		FROM billing.subscriptions AS s
 		WHERE s.managed_by = 'local' AND s.status IN ('past_due', 'unpaid')
-			AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.subscription_id = s.id AND i.status = 'open');
+			AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.subscription_id = s.id AND i.status IN ('open', 'uncollectible'));
 END
 $$;
