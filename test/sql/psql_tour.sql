@@ -82,7 +82,7 @@ SELECT billing.subscribe('x', 'enterprise');
 \echo :LAST_ERROR_SQLSTATE
 SELECT billing.subscribe('x', 'pro', currency => 'EUR');
 \echo :LAST_ERROR_SQLSTATE
-SELECT billing.subscribe('x', 'pro', collection_method => 'send_invoice', days_until_due => 30);
+SELECT billing.subscribe('x', 'pro', collection_method => 'send_invoice', days_until_due => 30, managed_by => 'provider');
 \echo :LAST_ERROR_SQLSTATE
 SELECT billing.attach_payment_method(:'acme', 'pm_card_gold');
 \echo :LAST_ERROR_SQLSTATE
