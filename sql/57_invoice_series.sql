@@ -188,7 +188,8 @@ BEGIN
 		FROM old_lines AS l JOIN billing.invoices AS i ON i.id = l.invoice_id
 		WHERE i.managed_by = 'local' AND (i.status <> 'draft' OR i.marked_at IS NOT NULL) LIMIT 1;
 	END IF;
-	IF TG_OP <> 'DELETE' AND final IS NULL THEN
+	-- a dump brings final invoices before their lines
+	IF TG_OP <> 'DELETE' AND final IS NULL AND NOT (TG_OP = 'INSERT' AND billing.ledger_is_restored()) THEN
 		SELECT coalesce(i.number, i.id::text) INTO final
 		FROM new_lines AS l JOIN billing.invoices AS i ON i.id = l.invoice_id
 		WHERE i.managed_by = 'local' AND i.status <> 'draft' LIMIT 1;
