@@ -2,8 +2,6 @@
 -- they say: triggers see to it.
 
 INSERT INTO billing.settings (name, value, kind, description, builtin) VALUES
-	('usage_grace', '1 hour', 'interval',
-	 'how long an invoice of our own that bills usage waits for events that come late', true),
 	('days_until_due', '30', 'integer',
 	 'days until an invoice of our own that is sent is due, where neither the call nor the subscription says so', true);
 
