@@ -492,7 +492,9 @@ collection_pass(void)
 QUERY(
 	waiting_for_method,
 	"SELECT i.id FROM billing.payment_methods AS m JOIN billing.invoices AS i ON i.customer_id = m.customer_id "
-	"WHERE m.customer_id = $1 AND m.is_default AND m.state = 'attached' AND i.managed_by = 'local' AND i.status = 'open' "
+	"LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id "
+	"WHERE m.customer_id = $1 AND (m.is_default OR m.id = s.payment_method_id) AND m.state = 'attached' "
+	"AND i.managed_by = 'local' AND i.status = 'open' "
 	"AND i.collection_method = 'charge_automatically' "
 	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'failed') "
 	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id "
