@@ -26,7 +26,7 @@ static bool
 is_ahead(const BilledSubscription *s, const InvoiceLine *line)
 {
 	return s->period_end != 0 && line->whole_start != 0 && line->given_back_at == 0 &&
-		   line->period_start >= s->period_end && line->kind != LINE_PRORATION_CREDIT;
+		   line->period_start == s->period_end && line->kind != LINE_PRORATION_CREDIT;
 }
 
 TimestampTz

@@ -12,6 +12,7 @@
 #include "engine.h"
 
 #include "columns.h"
+#include "subscriptions.h"
 
 /* ------------------------------------------------------------------------
  * Subscriptions
@@ -623,9 +624,49 @@ count_as_stored(BillingRun *run)
 	}
 }
 
+/* ------------------------------------------------------------------------
+ * What stood beside one that has ended
+ * ------------------------------------------------------------------------
+ */
+static List *
+ended_in_run(const BillingRun *run)
+{
+	List *ended = NIL;
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		const BilledSubscription *s = lfirst(cell);
+
+		if (s->old_status != NULL && !subscription_ended(s->old_status) &&
+			subscription_ended(s->status))
+			ended = lappend(ended, s->id);
+	}
+	return ended;
+}
+
+QUERY(no_conflict, "UPDATE billing.subscriptions SET conflict = false WHERE id = $1 AND conflict",
+	  UUIDOID);
+
+static void
+settle_groups(const List *ended)
+{
+	ListCell *cell;
+
+	foreach (cell, ended)
+	{
+		const pg_uuid_t *id = lfirst(cell);
+
+		RUN(no_conflict, arg_uuid(id));
+		subscription_settle_group(subscription_load(id), NULL);
+	}
+}
+
 void
 run_write(BillingRun *run)
 {
+	List *ended = ended_in_run(run);
+
 	Assert(!run->preview);
 	write_new_subscriptions(run);
 	write_changed_subscriptions(run);
@@ -638,4 +679,5 @@ run_write(BillingRun *run)
 	credits_write(run);
 	write_events(run);
 	count_as_stored(run);
+	settle_groups(ended);
 }

@@ -43,8 +43,6 @@ local_close(BillingRun *run, BilledSubscription *s)
 	engine_play(run, s, s->customer->now);
 	s->changed = true;
 	run_write(run);
-	if (subscription_ended(s->status))
-		subscription_settle_group(subscription_load(s->id), NULL);
 	worker_wake_at_commit();
 }
 
@@ -239,6 +237,8 @@ local_update(const Subscription *row, const UpdateTerms *terms)
 		change_now(run, s, terms);
 	tell_updated(run, s);
 	local_close(run, s);
+	if (terms->payment_method != NULL)
+		collection_method_arrived(s->customer->id);
 }
 
 /* ------------------------------------------------------------------------

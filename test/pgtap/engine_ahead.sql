@@ -17,7 +17,12 @@ BEGIN
 	CALL billing.set_clock(organization, '2031-04-01 00:00+00');
 	PERFORM billing.subscribe(organization, plan, 'pm_card_visa', managed_by => 'local', metadata => jsonb_build_object('sandbox', pays));
 	COMMIT;
-	CALL billing.run_worker();
+	FOR n IN 1 .. 6000 LOOP
+		CALL billing.run_worker();
+		EXIT WHEN status_of(organization) = 'active';
+		PERFORM pg_sleep(0.01);
+		COMMIT;
+	END LOOP;
 	PERFORM billing.collect_by(subscription_of(organization), 'oxxo');
 	COMMIT;
 	CALL billing.run_worker();
