@@ -8,8 +8,8 @@
  * are computed anew from the payments with each piece of news and kept in
  * invoice_payments, so that each unit of money counts once in whatever order
  * the news come.  A refund therefore takes back what was too much before it
- * takes from the invoice; it never opens an invoice again, and neither does a
- * dispute.  What a bank has withdrawn is missing in the balance first, until it
+ * takes from the invoice; that of a credit note gives back what paid the invoice.
+ * Neither opens an invoice again, nor does a dispute.  What a bank has withdrawn is missing in the balance first, until it
  * is reinstated; what it took of the invoice is a loss.
  *
  *-------------------------------------------------------------------------
@@ -34,12 +34,15 @@ QUERY(
 	share_out,
 	"WITH i AS (SELECT i.id, i.currency, CASE WHEN i.status IN ('draft', 'void') THEN 0 "
 	"ELSE greatest(i.amount_due - i.amount_credited - i.paid_elsewhere, 0) END AS cap FROM billing.invoices AS i WHERE i.id = $1), "
-	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, "
-	"greatest(p.amount_received - p.amount_refunded, 0) AS net, " WITHDRAWN
-	" AS withdrawn FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id WHERE p.amount_received > 0), "
+	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, b.noted, "
+	"greatest(p.amount_received - p.amount_refunded + b.noted, 0) AS net, " WITHDRAWN
+	" AS withdrawn FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id CROSS JOIN LATERAL ("
+	"SELECT coalesce(sum(f.amount), 0)::bigint AS noted FROM billing.refunds AS f WHERE f.payment_intent_id = p.id "
+	"AND f.credit_note_id IS NOT NULL AND f.status = 'succeeded') AS b WHERE p.amount_received > 0), "
 	"o AS (SELECT n.*, CASE WHEN n.fits THEN greatest(n.cap - coalesce(sum(n.net) FILTER (WHERE n.fits) OVER "
 	"(ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0), 0) ELSE 0 END AS room FROM n), "
-	"s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, least(o.net, o.room)::bigint AS amount, (o.net - least(o.net, o.room))::bigint AS credited FROM o) "
+	"s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, greatest(least(o.net, o.room) - o.noted, 0)::bigint AS amount, "
+	"greatest(o.net - greatest(least(o.net, o.room), o.noted), 0)::bigint AS credited FROM o) "
 	"SELECT s.id, s.currency, s.amount, s.credited, least(s.withdrawn, s.credited)::bigint, coalesce(k.credited, 0), coalesce(k.withdrawn, 0) "
 	"FROM s LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = s.id "
 	"WHERE k.payment_intent_id IS NULL OR k.amount <> s.amount OR k.credited <> s.credited "

@@ -1,0 +1,68 @@
+-- Stories of money from end to end, each with a customer of its own: what he pays, gets back and keeps.
+\ir helpers.psql
+SELECT no_plan();
+
+SELECT billing.set_tax_rate('DE', 19, 'VAT', valid_from => '2020-01-01') IS NOT NULL AS ready \gset
+
+-- A customer with a card, as soon as the worker has attached it.
+CREATE FUNCTION person(organization text, card text DEFAULT 'pm_card_visa', country text DEFAULT 'US', currency text DEFAULT 'USD') RETURNS uuid
+LANGUAGE plpgsql AS $$
+DECLARE
+	id uuid := billing.create_customer(organization, organization || '@people.example', country => country, currency => currency);
+BEGIN
+	IF card IS NOT NULL THEN
+		PERFORM billing.attach_payment_method(id, card, set_default => true);
+	END IF;
+	RETURN id;
+END
+$$;
+CREATE FUNCTION billed(organization text, lines jsonb, charged boolean DEFAULT false) RETURNS uuid
+LANGUAGE sql
+RETURN billing.create_invoice(billing.find_customer(organization), lines, collection_method => CASE WHEN charged THEN 'charge_automatically' ELSE 'send_invoice' END);
+CREATE FUNCTION bill(organization text, amount bigint, charged boolean DEFAULT false) RETURNS uuid
+LANGUAGE sql
+RETURN billed(organization, jsonb_build_array(jsonb_build_object('description', 'Work', 'amount', amount)), charged);
+-- What is paid, credited and left of an invoice.
+CREATE FUNCTION invoice(id uuid) RETURNS text
+LANGUAGE sql
+RETURN (SELECT format('%s %s %s %s', i.status, i.amount_paid, i.amount_credited, i.amount_remaining) FROM billing.invoices AS i WHERE i.id = invoice.id);
+CREATE FUNCTION balance(organization text) RETURNS bigint
+LANGUAGE sql
+RETURN coalesce((SELECT b.balance FROM billing.customer_balances AS b WHERE b.organization_id = organization), 0);
+CREATE FUNCTION on_account(name text) RETURNS bigint
+LANGUAGE sql
+RETURN (SELECT sum(b.balance)::bigint FROM billing.ledger_balances AS b WHERE b.account = name);
+CREATE FUNCTION payment_of(id uuid) RETURNS uuid
+LANGUAGE sql
+RETURN (SELECT p.id FROM billing.payment_intents AS p WHERE p.invoice_id = payment_of.id ORDER BY p.id DESC LIMIT 1);
+CREATE FUNCTION line(invoice uuid, at integer) RETURNS uuid
+LANGUAGE sql
+RETURN (SELECT l.id FROM billing.invoice_lines AS l WHERE l.invoice_id = invoice AND l.position = at);
+CREATE FUNCTION agrees(story text) RETURNS text
+LANGUAGE sql
+RETURN is_empty('SELECT * FROM billing.ledger_imbalance', story || ': ledger and documents agree');
+
+-- ---------------------------------------------------------------------------
+-- Paid twice, and then taken back by a credit note
+
+SELECT person('both') IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT bill('both', 10000) AS both \gset
+CALL billing.run_worker();
+BEGIN;
+SELECT billing.pay_invoice(:'both') AS done \gset
+UPDATE billing.outbox SET attempts = 1 WHERE object_id = payment_of(:'both');
+SELECT billing.mark_invoice_paid(:'both', 'cash') AS done \gset
+COMMIT;
+CALL billing.run_worker();
+SELECT is(invoice(:'both') || ' ' || balance('both'), 'paid 10000 0 0 10000', 'paid twice: the second time is the customer''s');
+SELECT billing.create_credit_note(:'both', amount => 4000, destination => 'refund') IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT is(balance('both'), 10000::bigint, 'what a credit note pays back is what paid the invoice');
+SELECT agrees('paid twice, taken back in part');
+SELECT billing.create_credit_note(:'both', destination => 'refund') IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT is(balance('both') || ' ' || on_account('refunds') || ' ' || (SELECT amount_refunded FROM billing.payment_intents WHERE id = payment_of(:'both')), '10000 0 10000', 'all of it is back on the card, and the rest is kept');
+SELECT agrees('paid twice, taken back');
+
+SELECT * FROM finish();
