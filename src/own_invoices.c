@@ -29,7 +29,7 @@
 QUERY(
 	load_own,
 	"SELECT i.customer_id, i.organization_id, i.subscription_id, i.status, i.amount_paid, "
-	"i.marked_at IS NOT NULL FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local'",
+	"i.amount_credited, i.marked_at IS NOT NULL FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local'",
 	UUIDOID);
 
 typedef struct Own
@@ -40,6 +40,7 @@ typedef struct Own
 	pg_uuid_t *subscription_id; /* NULL: none */
 	char *status;
 	int64 amount_paid;
+	int64 amount_credited;
 	bool marked;
 } Own;
 
@@ -57,7 +58,8 @@ own_load(const pg_uuid_t *id, Own *own)
 	own->subscription_id = row_uuid(0, 3);
 	own->status = row_text(0, 4);
 	own->amount_paid = row_int(0, 5);
-	own->marked = row_bool(0, 6);
+	own->amount_credited = row_int(0, 6);
+	own->marked = row_bool(0, 7);
 	return true;
 }
 
@@ -125,6 +127,11 @@ void_it(Own *own)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("invoice \"%s\" is paid in part", uuid_text(own->id)),
 						errhint("What was paid is corrected by billing.create_credit_note().")));
+	if (own->amount_credited > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("invoice \"%s\" is corrected by a credit note", uuid_text(own->id)),
+						errdetail(INT64_FORMAT " of it are credited.", own->amount_credited),
+						errhint("Credit the rest, too: billing.create_credit_note().")));
 	if (RUN(being_paid, arg_uuid(own->id)) > 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_DUPLICATE_PAYMENT),
 						errmsg("invoice \"%s\" is being paid", uuid_text(own->id)),

@@ -65,4 +65,16 @@ CALL billing.run_worker();
 SELECT is(balance('both') || ' ' || on_account('refunds') || ' ' || (SELECT amount_refunded FROM billing.payment_intents WHERE id = payment_of(:'both')), '10000 0 10000', 'all of it is back on the card, and the rest is kept');
 SELECT agrees('paid twice, taken back');
 
+-- ---------------------------------------------------------------------------
+-- Voided after a credit note
+
+SELECT person('credited', NULL) IS NOT NULL AS ready \gset
+SELECT bill('credited', 10000) AS credited \gset
+CALL billing.run_worker();
+SELECT billing.create_credit_note(:'credited', amount => 3000) IS NOT NULL AS ready \gset
+SELECT fails(format('SELECT billing.void_invoice(%L)', :'credited'), 'JB008', 'credit note', 'create_credit_note', 'what a credit note corrects is not voided');
+SELECT billing.create_credit_note(:'credited') IS NOT NULL AS ready \gset
+SELECT is(invoice(:'credited'), 'paid 0 10000 0', 'its rest is credited, too');
+SELECT agrees('credited');
+
 SELECT * FROM finish();
