@@ -63,7 +63,8 @@ CREATE TRIGGER ledger_grant_entries AFTER INSERT ON billing.credit_grant_entries
 
 -- Settled when it is made: revenue and tax go down, what is owed goes down, and
 -- the customer's balance gets its part by an entry.  What is paid back was paid
--- for the invoice: the refund made it an expense, which it is not.
+-- for the invoice: the refund made it an expense, which it is not.  Where lines
+-- with another tax are left, the tax of a note is below zero and moves the other way.
 CREATE FUNCTION billing.ledger_credit_note() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -73,13 +74,14 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	INSERT INTO billing.ledger (booked_at, organization_id, customer_id, livemode, kind, debit, credit, amount, currency, invoice_id, credit_note_id)
-	SELECT NEW.issued_at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'credit_note', m.debit, m.credit, m.amount, NEW.currency,
+	SELECT NEW.issued_at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'credit_note', CASE WHEN m.amount > 0 THEN m.debit ELSE m.credit END,
+		   CASE WHEN m.amount > 0 THEN m.credit ELSE m.debit END, abs(m.amount), NEW.currency,
 		   NEW.invoice_id, NEW.id
 	FROM (VALUES ('revenue', 'credits_issued', NEW.total - NEW.tax),
 				 ('tax_payable', 'credits_issued', NEW.tax),
 				 ('credits_issued', 'receivable', NEW.amount_applied),
 				 ('credits_issued', 'refunds', NEW.refund_amount)) AS m (debit, credit, amount)
-	WHERE m.amount > 0;
+	WHERE m.amount <> 0;
 	RETURN NULL;
 END
 $$;

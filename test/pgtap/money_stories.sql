@@ -77,4 +77,15 @@ SELECT billing.create_credit_note(:'credited') IS NOT NULL AS ready \gset
 SELECT is(invoice(:'credited'), 'paid 0 10000 0', 'its rest is credited, too');
 SELECT agrees('credited');
 
+-- ---------------------------------------------------------------------------
+-- A credit note whose tax is below zero
+
+SELECT person('mixed', NULL, 'DE', 'EUR') IS NOT NULL AS ready \gset
+SELECT billed('mixed', '[{"description": "a", "amount": 1000}, {"description": "b", "amount": -400}, {"description": "c", "amount": 500, "tax": false}]') AS mixed \gset
+CALL billing.run_worker();
+SELECT billing.create_credit_note(:'mixed', jsonb_build_array(jsonb_build_object('line', line(:'mixed', 1)))) IS NOT NULL AS ready \gset
+SELECT billing.create_credit_note(:'mixed') AS below \gset
+SELECT is((SELECT tax < 0 FROM billing.credit_notes WHERE id = :'below'), true, 'the tax of what was given back comes back');
+SELECT agrees('tax below zero');
+
 SELECT * FROM finish();
