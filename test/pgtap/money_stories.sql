@@ -88,4 +88,17 @@ SELECT billing.create_credit_note(:'mixed') AS below \gset
 SELECT is((SELECT tax < 0 FROM billing.credit_notes WHERE id = :'below'), true, 'the tax of what was given back comes back');
 SELECT agrees('tax below zero');
 
+-- ---------------------------------------------------------------------------
+-- Voided after the prepaid credit that it used
+
+SELECT person('gift', NULL) IS NOT NULL AS ready \gset
+SELECT billing.grant_credit('gift', 600, 'USD') AS gift \gset
+SELECT bill('gift', 1000) AS gifted \gset
+CALL billing.run_worker();
+SELECT is(invoice(:'gifted'), 'open 0 0 400', 'a credit pays a part');
+SELECT billing.void_credit_grant(:'gift') AS taken, billing.void_invoice(:'gifted') AS voided \gset
+SELECT is((SELECT string_agg(kind || ' ' || amount, ', ' ORDER BY id) FROM billing.credit_grant_entries WHERE grant_id = :'gift'), 'grant 600, use -600, release 600, void -600', 'what comes back to a credit that is void is void');
+SELECT is((SELECT remaining FROM billing.credit_grants WHERE id = :'gift'), 0::bigint, 'and pays nothing');
+SELECT agrees('credit and invoice void');
+
 SELECT * FROM finish();
