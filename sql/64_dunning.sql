@@ -122,7 +122,7 @@ CREATE TABLE billing.invoice_payments
 (
 	payment_intent_id uuid PRIMARY KEY REFERENCES billing.payment_intents (id),
 	invoice_id uuid REFERENCES billing.invoices (id),
-	amount bigint NOT NULL CHECK (amount >= 0),
+	amount bigint NOT NULL,
 	credited bigint NOT NULL CHECK (credited >= 0),
 	withdrawn bigint NOT NULL DEFAULT 0 CHECK (withdrawn BETWEEN 0 AND credited),
 	created_at timestamptz NOT NULL DEFAULT now(),
@@ -133,7 +133,8 @@ COMMENT ON TABLE billing.invoice_payments IS
 	'What became of the money of each payment of our own invoices: amount paid the invoice, credited is in the customer''s balance. Both '
 	'together are what was received and not given back; they are computed anew from that, so that the order of news does not matter.';
 COMMENT ON COLUMN billing.invoice_payments.invoice_id IS 'NULL: it came by a reusable reference when nothing was to be paid.';
-COMMENT ON COLUMN billing.invoice_payments.amount IS 'Minor units of the invoice''s currency.';
+COMMENT ON COLUMN billing.invoice_payments.amount IS
+	'Minor units of the invoice''s currency; below 0 where a credit note paid back by this payment what had come otherwise.';
 COMMENT ON COLUMN billing.invoice_payments.credited IS 'Minor units of the payment''s currency: too much, or too late.';
 COMMENT ON COLUMN billing.invoice_payments.withdrawn IS 'Of credited, what a bank has taken back: it is not in the balance while the bank has it.';
 CREATE INDEX invoice_payments_invoice ON billing.invoice_payments (invoice_id) WHERE invoice_id IS NOT NULL;

@@ -41,8 +41,8 @@ QUERY(
 	"AND f.credit_note_id IS NOT NULL AND f.status = 'succeeded') AS b WHERE p.amount_received > 0), "
 	"o AS (SELECT n.*, CASE WHEN n.fits THEN greatest(n.cap - coalesce(sum(n.net) FILTER (WHERE n.fits) OVER "
 	"(ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0), 0) ELSE 0 END AS room FROM n), "
-	"s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, greatest(least(o.net, o.room) - o.noted, 0)::bigint AS amount, "
-	"greatest(o.net - greatest(least(o.net, o.room), o.noted), 0)::bigint AS credited FROM o) "
+	"s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, (least(o.net, o.room) - o.noted)::bigint AS amount, "
+	"(o.net - least(o.net, o.room))::bigint AS credited FROM o) "
 	"SELECT s.id, s.currency, s.amount, s.credited, least(s.withdrawn, s.credited)::bigint, coalesce(k.credited, 0), coalesce(k.withdrawn, 0) "
 	"FROM s LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = s.id "
 	"WHERE k.payment_intent_id IS NULL OR k.amount <> s.amount OR k.credited <> s.credited "
@@ -108,8 +108,8 @@ QUERY(
 	"error_code = CASE WHEN s.status <> 'paid' THEN i.error_code END, updated_at = now() "
 	"FROM (SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due - n.amount_credited "
 	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("
-	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) AS paid_at FROM billing.invoice_payments AS k "
-	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id AND k.amount > 0) AS p "
+	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) FILTER (WHERE k.amount > 0) AS paid_at FROM billing.invoice_payments AS k "
+	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id) AS p "
 	"WHERE n.id = $1) AS s WHERE i.id = s.id AND (i.amount_paid <> s.paid OR i.status <> s.status) RETURNING s.before, i.status",
 	UUIDOID, TIMESTAMPTZOID);
 
