@@ -427,6 +427,32 @@ load_refundable(CreditNote *note)
 	return sum;
 }
 
+QUERY(
+	paid_without_payments,
+	"SELECT greatest(credit_used, 0) + greatest(balance_used, 0) + paid_elsewhere FROM billing.invoices "
+	"WHERE id = $1",
+	UUIDOID);
+
+int64
+credit_notes_leave(const pg_uuid_t *invoice_id)
+{
+	int64 given;
+	int64 sum = 0;
+	Rows rows;
+
+	RUN(balance_given, arg_uuid(invoice_id));
+	given = row_int(0, 1);
+	if (given == 0)
+		return PG_INT64_MAX;
+	RUN(paid_without_payments, arg_uuid(invoice_id));
+	given -= row_int(0, 1);
+	RUN(find_payments, arg_uuid(invoice_id));
+	rows = rows_keep();
+	for (int64 row = 0; row < rows_count(rows); row++)
+		sum += refund_left(rows_uuid(rows, row, 1));
+	return Max(sum - Max(given, 0), 0);
+}
+
 /*
  * What the customer has paid of the invoice and not got back: by payments, by
  * other ways, by prepaid credit and by his balance.  What he paid too much is in

@@ -101,4 +101,20 @@ SELECT is((SELECT string_agg(kind || ' ' || amount, ', ' ORDER BY id) FROM billi
 SELECT is((SELECT remaining FROM billing.credit_grants WHERE id = :'gift'), 0::bigint, 'and pays nothing');
 SELECT agrees('credit and invoice void');
 
+-- ---------------------------------------------------------------------------
+-- Given to the balance, and then refunded
+
+SELECT person('again') IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT bill('again', 10000, true) AS again \gset
+CALL billing.run_worker();
+SELECT billing.create_credit_note(:'again', amount => 4000) IS NOT NULL AS ready \gset
+SELECT fails(format('SELECT billing.create_refund(%L, 6001)', payment_of(:'again')), '22023', 'left of the payment', 'credit notes have given', 'what a credit note has given is not given twice');
+SELECT billing.create_refund(payment_of(:'again')) AS rest \gset
+SELECT is((SELECT amount FROM billing.refunds WHERE id = :'rest'), 6000::bigint, 'the rest is');
+CALL billing.run_worker();
+SELECT fails(format('SELECT billing.create_refund(%L)', payment_of(:'again')), 'JB008', 'nothing is left', NULL, 'and then nothing is left');
+SELECT is(balance('again'), 4000::bigint, '10000 came, 6000 went back and 4000 are his');
+SELECT agrees('balance and refund');
+
 SELECT * FROM finish();
