@@ -77,6 +77,21 @@ refuse_state(const Own *own, const char *wanted, const char *hint)
 					errdetail("It would have to be %s.", wanted), errhint("%s", hint)));
 }
 
+/* Of one by hand; what a period gives back may be more than it costs. */
+static void
+check_total(int64 total)
+{
+	if (total < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the total of an invoice cannot be below 0"),
+						errdetail("It is " INT64_FORMAT ".", total),
+						errhint("Give the customer credit by billing.grant_credit(), or correct an "
+								"invoice by billing.create_credit_note().")));
+}
+
+QUERY(total_by_hand,
+	  "SELECT total FROM billing.invoices WHERE id = $1 AND billing_reason = 'manual'", UUIDOID);
+
 /* One that is marked waits for its number only: the same call again is harmless. */
 static void
 finalize(Own *own)
@@ -85,8 +100,11 @@ finalize(Own *own)
 
 	if (!is_status(own, "draft"))
 		refuse_state(own, "draft", "Only a draft is made final.");
-	if (!own->marked)
-		drafts_complete_stored(&id, 1, &own->subscription_id, own->subscription_id != NULL ? 1 : 0);
+	if (own->marked)
+		return;
+	drafts_complete_stored(&id, 1, &own->subscription_id, own->subscription_id != NULL ? 1 : 0);
+	if (RUN(total_by_hand, arg_uuid(id)) > 0)
+		check_total(row_int(0, 1));
 }
 
 QUERY(being_paid,
@@ -409,14 +427,13 @@ invoice_create(const InvoiceTerms *terms, const Customer *customer)
 			MONEY_OK)
 			bad_line(i + 1, "makes the total too large", "Amounts have at most 18 digits.");
 	}
-	if (total < 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the total of an invoice cannot be below 0"),
-						errdetail("Its lines add up to " INT64_FORMAT ".", total),
-						errhint("Give the customer credit by billing.grant_credit(), or correct an "
-								"invoice by billing.create_credit_note().")));
+	check_total(total);
 	if (terms->finalize)
+	{
 		draft_complete(run, draft);
+		/* coupons and tax may take it below what its lines add up to */
+		check_total(draft->totals.total);
+	}
 	run_write(run);
 	return draft->id;
 }

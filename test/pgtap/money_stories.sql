@@ -117,4 +117,14 @@ SELECT fails(format('SELECT billing.create_refund(%L)', payment_of(:'again')), '
 SELECT is(balance('again'), 4000::bigint, '10000 came, 6000 went back and 4000 are his');
 SELECT agrees('balance and refund');
 
+-- ---------------------------------------------------------------------------
+-- A total below zero
+
+SELECT person('below', NULL, 'DE', 'EUR') IS NOT NULL AS ready \gset
+SELECT fails($$SELECT billed('below', '[{"description": "a", "amount": 100, "tax": false}, {"description": "b", "amount": -100}]')$$, '22023', 'below 0', 'grant_credit', 'tax does not take a total below 0');
+SELECT billing.create_invoice(billing.find_customer('below'), '[{"description": "a", "amount": 100, "tax": false}, {"description": "b", "amount": -100}]', finalize => false) AS below_draft \gset
+SELECT fails(format('SELECT billing.finalize_invoice(%L)', :'below_draft'), '22023', 'below 0', 'grant_credit', 'nor that of a draft');
+SELECT is(balance('below'), 0::bigint, 'nothing was given');
+SELECT agrees('below zero');
+
 SELECT * FROM finish();
