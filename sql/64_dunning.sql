@@ -91,7 +91,7 @@ COMMENT ON COLUMN billing.dunning_attempts.cause IS
 	'issue: the first one; schedule: the setting dunning_schedule after the first one failed; new_method: the customer has a new default '
 	'method; asked: pay_invoice() or retry_payment().';
 COMMENT ON COLUMN billing.dunning_attempts.due_at IS 'Of a reference that is used again and again, once it is running: until when it is waited for.';
-COMMENT ON COLUMN billing.dunning_attempts.decline_code IS 'Why it failed or was not made; called_off: the invoice was paid otherwise, or voided.';
+COMMENT ON COLUMN billing.dunning_attempts.decline_code IS 'Why it failed or was not made; called_off: the invoice was paid otherwise, voided or given up first.';
 COMMENT ON COLUMN billing.dunning_attempts.action IS 'What decline_rules said to that.';
 CREATE UNIQUE INDEX dunning_attempts_one_running ON billing.dunning_attempts (invoice_id) WHERE state = 'running';
 CREATE UNIQUE INDEX dunning_attempts_payment ON billing.dunning_attempts (payment_intent_id) WHERE payment_intent_id IS NOT NULL;

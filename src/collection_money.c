@@ -118,11 +118,28 @@ QUERY(
 	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND status = 'requires_action' ORDER BY id",
 	UUIDOID);
 
+QUERY(
+	not_sent,
+	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND status = 'pending' ORDER BY id",
+	UUIDOID);
+
+void
+invoice_withdraw_charges(const pg_uuid_t *invoice_id)
+{
+	Rows rows;
+
+	RUN(not_sent, arg_uuid(invoice_id));
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+		payment_intent_withdraw(rows_uuid(rows, i, 1));
+}
+
 void
 invoice_call_off_payments(const pg_uuid_t *invoice_id)
 {
 	Rows rows;
 
+	invoice_withdraw_charges(invoice_id);
 	RUN(not_wanted, arg_uuid(invoice_id));
 	rows = rows_keep();
 	for (int64 i = 0; i < rows_count(rows); i++)

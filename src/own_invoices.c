@@ -168,6 +168,7 @@ give_up(Own *own)
 	if (!is_status(own, "open"))
 		refuse_state(own, "open", "Only what is open can be given up.");
 	RUN(put_uncollectible, arg_uuid(own->id));
+	invoice_withdraw_charges(own->id);
 	tell(own, "uncollectible");
 }
 

@@ -127,4 +127,35 @@ SELECT fails(format('SELECT billing.finalize_invoice(%L)', :'below_draft'), '220
 SELECT is(balance('below'), 0::bigint, 'nothing was given');
 SELECT agrees('below zero');
 
+-- ---------------------------------------------------------------------------
+-- Paid by hand while the charge waits to be sent
+
+SELECT person('hand') IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT bill('hand', 10000) AS hand \gset
+CALL billing.run_worker();
+BEGIN;
+SELECT billing.pay_invoice(:'hand') AS done \gset
+SELECT billing.mark_invoice_paid(:'hand', 'bank') AS done \gset
+COMMIT;
+CALL billing.run_worker();
+SELECT is(invoice(:'hand') || ' ' || balance('hand') || ' ' || (SELECT status FROM billing.payment_intents WHERE id = payment_of(:'hand')), 'paid 10000 0 0 0 canceled', 'a charge that was not sent is not sent any more');
+SELECT bill('hand', 700) AS noted \gset
+CALL billing.run_worker();
+BEGIN;
+SELECT billing.pay_invoice(:'noted') AS done \gset
+SELECT billing.create_credit_note(:'noted') IS NOT NULL AS ready \gset
+COMMIT;
+CALL billing.run_worker();
+SELECT is(invoice(:'noted') || ' ' || balance('hand') || ' ' || (SELECT status FROM billing.payment_intents WHERE id = payment_of(:'noted')), 'paid 0 700 0 0 canceled', 'nor when a credit note pays it');
+SELECT bill('hand', 800) AS lost \gset
+CALL billing.run_worker();
+BEGIN;
+SELECT billing.pay_invoice(:'lost') AS done \gset
+SELECT billing.mark_invoice_uncollectible(:'lost') AS done \gset
+COMMIT;
+CALL billing.run_worker();
+SELECT is(invoice(:'lost') || ' ' || (SELECT status FROM billing.payment_intents WHERE id = payment_of(:'lost')), 'uncollectible 0 0 800 canceled', 'nor when it is given up');
+SELECT agrees('paid by hand');
+
 SELECT * FROM finish();
