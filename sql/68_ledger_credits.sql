@@ -2,7 +2,8 @@
 -- credit notes have journals that only grow; a row of one is a movement, or a few.
 
 -- What a change of a balance comes from, by its reason: an invoice that used it,
--- a payment of too much, a bank that took it back, a credit note, or a person.
+-- a payment of too much, a bank that took it back, a credit note, its refund that
+-- failed, or a person.
 CREATE FUNCTION billing.ledger_balance_entries() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -12,11 +13,12 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	INSERT INTO billing.ledger (booked_at, organization_id, customer_id, livemode, kind, debit, credit, amount, currency, invoice_id,
-								payment_intent_id, dispute_id, credit_note_id)
+								payment_intent_id, refund_id, dispute_id, credit_note_id)
 	SELECT e.occurred_at, e.organization_id, e.customer_id, c.livemode, 'balance',
 		   CASE WHEN e.amount > 0 THEN s.side ELSE 'customer_balance' END, CASE WHEN e.amount > 0 THEN 'customer_balance' ELSE s.side END,
 		   abs(e.amount), e.currency, CASE e.source_type WHEN 'invoice' THEN e.source_id WHEN 'payment_intent' THEN p.invoice_id END,
-		   CASE WHEN e.source_type = 'payment_intent' THEN e.source_id END, CASE WHEN e.source_type = 'dispute' THEN e.source_id END,
+		   CASE WHEN e.source_type = 'payment_intent' THEN e.source_id END, CASE WHEN e.source_type = 'refund' THEN e.source_id END,
+		   CASE WHEN e.source_type = 'dispute' THEN e.source_id END,
 		   CASE WHEN e.source_type = 'credit_note' THEN e.source_id END
 	FROM new_rows AS e
 	JOIN billing.customers AS c ON c.id = e.customer_id
@@ -24,6 +26,7 @@ BEGIN
 	CROSS JOIN LATERAL (SELECT CASE e.source_type WHEN 'invoice' THEN 'receivable'
 												  WHEN 'credit_note' THEN 'credits_issued'
 												  WHEN 'dispute' THEN 'disputes'
+												  WHEN 'refund' THEN 'refunds'
 												  WHEN 'payment_intent' THEN billing.ledger_side_of_payment(p.invoice_id, p.subscription_id)
 												  ELSE 'credits_given' END AS side) AS s;
 	RETURN NULL;

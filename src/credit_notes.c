@@ -402,9 +402,12 @@ QUERY(
 	find_payments,
 	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND amount_received > 0 ORDER BY paid_at, id",
 	UUIDOID);
+/* What could not be paid back is in the balance, too. */
 QUERY(
 	balance_given,
-	"SELECT coalesce(sum(balance_amount), 0)::bigint FROM billing.credit_notes WHERE invoice_id = $1",
+	"SELECT (coalesce(sum(n.balance_amount), 0) + coalesce(sum((SELECT sum(f.amount) FROM billing.refunds AS f "
+	"WHERE f.credit_note_id = n.id AND f.status IN ('failed', 'canceled'))), 0))::bigint "
+	"FROM billing.credit_notes AS n WHERE n.invoice_id = $1",
 	UUIDOID);
 
 /* What could be paid back of the payments of the invoice. */

@@ -164,12 +164,39 @@ QUERY(
 	"RETURNING s.status, p.status, s.organization_id",
 	UUIDOID);
 
+/*
+ * What a credit note wanted to pay back and a refund did not is in the balance,
+ * until the refund succeeds after all.
+ */
+QUERY(
+	not_paid_back,
+	"SELECT f.id, f.customer_id, f.currency, (n.amount - b.amount)::bigint FROM billing.refunds AS f "
+	"CROSS JOIN LATERAL (SELECT CASE WHEN f.status IN ('failed', 'canceled') THEN f.amount ELSE 0 END AS amount) AS n "
+	"CROSS JOIN LATERAL (SELECT coalesce(sum(e.amount), 0) AS amount FROM billing.customer_balance_entries AS e "
+	"WHERE e.customer_id = f.customer_id AND e.source_type = 'refund' AND e.source_id = f.id) AS b "
+	"WHERE f.payment_intent_id = $1 AND f.credit_note_id IS NOT NULL AND n.amount <> b.amount ORDER BY f.id",
+	UUIDOID);
+
+static void
+keep_what_failed(const pg_uuid_t *payment_intent_id)
+{
+	Rows rows;
+
+	if (RUN(not_paid_back, arg_uuid(payment_intent_id)) == 0)
+		return;
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+		balance_add(rows_uuid(rows, i, 2), rows_text(rows, i, 3), rows_int(rows, i, 4),
+					"credit_note", "refund", rows_uuid(rows, i, 1));
+}
+
 void
 refunds_settle(const pg_uuid_t *payment_intent_id)
 {
 	char *before;
 	char *after;
 
+	keep_what_failed(payment_intent_id);
 	RUN(count_elsewhere, arg_uuid(payment_intent_id));
 	if (RUN(settle_payment, arg_uuid(payment_intent_id)) == 0)
 		return;

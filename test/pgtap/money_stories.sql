@@ -158,4 +158,19 @@ CALL billing.run_worker();
 SELECT is(invoice(:'lost') || ' ' || (SELECT status FROM billing.payment_intents WHERE id = payment_of(:'lost')), 'uncollectible 0 0 800 canceled', 'nor when it is given up');
 SELECT agrees('paid by hand');
 
+-- ---------------------------------------------------------------------------
+-- The refund of a credit note fails later
+
+SELECT person('sent', 'pm_card_refundFail') IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT bill('sent', 10000, true) AS sent \gset
+CALL billing.run_worker();
+SELECT billing.create_credit_note(:'sent', destination => 'refund') AS sent_note \gset
+CALL billing.run_worker();
+CALL billing.advance_clock('sent', '3 days');
+SELECT is((SELECT status FROM billing.refunds WHERE credit_note_id = :'sent_note'), 'failed', 'the bank sends it back');
+SELECT is(balance('sent') || ' ' || on_account('refunds'), '10000 0', 'what could not be paid back is the customer''s');
+SELECT fails(format('SELECT billing.create_refund(%L)', payment_of(:'sent')), 'JB008', 'nothing is left', NULL, 'and is not given twice');
+SELECT agrees('a refund that failed');
+
 SELECT * FROM finish();
