@@ -35,7 +35,7 @@ COMMENT ON COLUMN billing.customer_balance_entries.amount IS 'Minor units; above
 COMMENT ON COLUMN billing.customer_balance_entries.reason IS
 	'invoice (what an invoice took from it or gave to it), invoice_voided, overpayment, dispute (of an overpayment), credit_note, adjustment (by a person).';
 COMMENT ON COLUMN billing.customer_balance_entries.note IS 'What a person wrote about an adjustment.';
-COMMENT ON COLUMN billing.customer_balance_entries.source_type IS 'What it comes from: invoice, payment_intent, dispute, credit_note.';
+COMMENT ON COLUMN billing.customer_balance_entries.source_type IS 'What it comes from: invoice, payment_intent, dispute, credit_note, refund (of a credit note, which failed).';
 COMMENT ON COLUMN billing.customer_balance_entries.occurred_at IS 'By the organisation''s clock.';
 CREATE INDEX customer_balance_entries_customer ON billing.customer_balance_entries (customer_id, currency, id);
 CREATE UNIQUE INDEX customer_balance_entries_invoice ON billing.customer_balance_entries (source_id, reason)

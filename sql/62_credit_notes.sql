@@ -39,7 +39,8 @@ COMMENT ON COLUMN billing.credit_notes.subtotal IS 'The sum of the lines, before
 COMMENT ON COLUMN billing.credit_notes.tax IS 'Added or inside, as on the invoice.';
 COMMENT ON COLUMN billing.credit_notes.amount_applied IS 'Of the total: what it took off the amount that was still to be paid.';
 COMMENT ON COLUMN billing.credit_notes.balance_amount IS 'Of the total: what the customer''s balance got.';
-COMMENT ON COLUMN billing.credit_notes.refund_amount IS 'Of the total: what was paid back; refunds.credit_note_id tells by which refunds.';
+COMMENT ON COLUMN billing.credit_notes.refund_amount IS
+	'Of the total: what was to be paid back; refunds.credit_note_id tells by which refunds. One that fails or is canceled is in the customer''s balance instead.';
 COMMENT ON COLUMN billing.credit_notes.seller IS 'The seller as the invoice has it.';
 COMMENT ON COLUMN billing.credit_notes.buyer IS 'Encrypted: the customer as the invoice has it.';
 COMMENT ON COLUMN billing.credit_notes.marked_at IS 'When it was made: numbers are given in this order.';
@@ -127,7 +128,7 @@ COMMENT ON FUNCTION billing.create_credit_note(uuid, jsonb, bigint, text, text, 
 	'Takes back all that is left of a final invoice of ours, or a part of it, and returns the credit note''s id; the worker gives it its '
 	'number. lines: [{"line": id of the invoice''s line, "amount": minor units, tax included; default all that is left of the line}]. amount: '
 	'minor units, tax included, spread over the lines. The tax goes back in proportion. What is still to be paid of the invoice becomes '
-	'less first; destination says where the rest goes: balance (of the customer) or refund (of the payments of the invoice). reason: '
+	'less first; destination says where the rest goes: balance (of the customer) or refund (of the payments of the invoice; what could not be refunded goes to the balance). reason: '
 	'requested_by_customer, duplicate, fraudulent, service_disruption, satisfaction_guarantee or other. memo is printed on it. Errors: '
 	'JB005 unknown invoice, JB008 it is not open, paid or uncollectible, or nothing is left of it, JB004 it is the provider''s, 22023 more than is left of '
 	'invoice, line or payments, or a bad value, JB009 a card number, JB007 idempotency key reused, and those of create_refund().';

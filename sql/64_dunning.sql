@@ -91,7 +91,7 @@ COMMENT ON COLUMN billing.dunning_attempts.cause IS
 	'issue: the first one; schedule: the setting dunning_schedule after the first one failed; new_method: the customer has a new default '
 	'method; asked: pay_invoice() or retry_payment().';
 COMMENT ON COLUMN billing.dunning_attempts.due_at IS 'Of a reference that is used again and again, once it is running: until when it is waited for.';
-COMMENT ON COLUMN billing.dunning_attempts.decline_code IS 'Why it failed or was not made; called_off: the invoice was paid otherwise, or voided.';
+COMMENT ON COLUMN billing.dunning_attempts.decline_code IS 'Why it failed or was not made; called_off: the invoice was paid otherwise, voided or given up first.';
 COMMENT ON COLUMN billing.dunning_attempts.action IS 'What decline_rules said to that.';
 CREATE UNIQUE INDEX dunning_attempts_one_running ON billing.dunning_attempts (invoice_id) WHERE state = 'running';
 CREATE UNIQUE INDEX dunning_attempts_payment ON billing.dunning_attempts (payment_intent_id) WHERE payment_intent_id IS NOT NULL;
@@ -122,7 +122,7 @@ CREATE TABLE billing.invoice_payments
 (
 	payment_intent_id uuid PRIMARY KEY REFERENCES billing.payment_intents (id),
 	invoice_id uuid REFERENCES billing.invoices (id),
-	amount bigint NOT NULL CHECK (amount >= 0),
+	amount bigint NOT NULL,
 	credited bigint NOT NULL CHECK (credited >= 0),
 	withdrawn bigint NOT NULL DEFAULT 0 CHECK (withdrawn BETWEEN 0 AND credited),
 	created_at timestamptz NOT NULL DEFAULT now(),
@@ -133,7 +133,8 @@ COMMENT ON TABLE billing.invoice_payments IS
 	'What became of the money of each payment of our own invoices: amount paid the invoice, credited is in the customer''s balance. Both '
 	'together are what was received and not given back; they are computed anew from that, so that the order of news does not matter.';
 COMMENT ON COLUMN billing.invoice_payments.invoice_id IS 'NULL: it came by a reusable reference when nothing was to be paid.';
-COMMENT ON COLUMN billing.invoice_payments.amount IS 'Minor units of the invoice''s currency.';
+COMMENT ON COLUMN billing.invoice_payments.amount IS
+	'Minor units of the invoice''s currency; below 0 where a credit note paid back by this payment what had come otherwise.';
 COMMENT ON COLUMN billing.invoice_payments.credited IS 'Minor units of the payment''s currency: too much, or too late.';
 COMMENT ON COLUMN billing.invoice_payments.withdrawn IS 'Of credited, what a bank has taken back: it is not in the balance while the bank has it.';
 CREATE INDEX invoice_payments_invoice ON billing.invoice_payments (invoice_id) WHERE invoice_id IS NOT NULL;

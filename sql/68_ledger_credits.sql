@@ -2,7 +2,8 @@
 -- credit notes have journals that only grow; a row of one is a movement, or a few.
 
 -- What a change of a balance comes from, by its reason: an invoice that used it,
--- a payment of too much, a bank that took it back, a credit note, or a person.
+-- a payment of too much, a bank that took it back, a credit note, its refund that
+-- failed, or a person.
 CREATE FUNCTION billing.ledger_balance_entries() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -12,11 +13,12 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	INSERT INTO billing.ledger (booked_at, organization_id, customer_id, livemode, kind, debit, credit, amount, currency, invoice_id,
-								payment_intent_id, dispute_id, credit_note_id)
+								payment_intent_id, refund_id, dispute_id, credit_note_id)
 	SELECT e.occurred_at, e.organization_id, e.customer_id, c.livemode, 'balance',
 		   CASE WHEN e.amount > 0 THEN s.side ELSE 'customer_balance' END, CASE WHEN e.amount > 0 THEN 'customer_balance' ELSE s.side END,
 		   abs(e.amount), e.currency, CASE e.source_type WHEN 'invoice' THEN e.source_id WHEN 'payment_intent' THEN p.invoice_id END,
-		   CASE WHEN e.source_type = 'payment_intent' THEN e.source_id END, CASE WHEN e.source_type = 'dispute' THEN e.source_id END,
+		   CASE WHEN e.source_type = 'payment_intent' THEN e.source_id END, CASE WHEN e.source_type = 'refund' THEN e.source_id END,
+		   CASE WHEN e.source_type = 'dispute' THEN e.source_id END,
 		   CASE WHEN e.source_type = 'credit_note' THEN e.source_id END
 	FROM new_rows AS e
 	JOIN billing.customers AS c ON c.id = e.customer_id
@@ -24,6 +26,7 @@ BEGIN
 	CROSS JOIN LATERAL (SELECT CASE e.source_type WHEN 'invoice' THEN 'receivable'
 												  WHEN 'credit_note' THEN 'credits_issued'
 												  WHEN 'dispute' THEN 'disputes'
+												  WHEN 'refund' THEN 'refunds'
 												  WHEN 'payment_intent' THEN billing.ledger_side_of_payment(p.invoice_id, p.subscription_id)
 												  ELSE 'credits_given' END AS side) AS s;
 	RETURN NULL;
@@ -63,7 +66,8 @@ CREATE TRIGGER ledger_grant_entries AFTER INSERT ON billing.credit_grant_entries
 
 -- Settled when it is made: revenue and tax go down, what is owed goes down, and
 -- the customer's balance gets its part by an entry.  What is paid back was paid
--- for the invoice: the refund made it an expense, which it is not.
+-- for the invoice: the refund made it an expense, which it is not.  Where lines
+-- with another tax are left, the tax of a note is below zero and moves the other way.
 CREATE FUNCTION billing.ledger_credit_note() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -73,13 +77,14 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	INSERT INTO billing.ledger (booked_at, organization_id, customer_id, livemode, kind, debit, credit, amount, currency, invoice_id, credit_note_id)
-	SELECT NEW.issued_at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'credit_note', m.debit, m.credit, m.amount, NEW.currency,
+	SELECT NEW.issued_at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'credit_note', CASE WHEN m.amount > 0 THEN m.debit ELSE m.credit END,
+		   CASE WHEN m.amount > 0 THEN m.credit ELSE m.debit END, abs(m.amount), NEW.currency,
 		   NEW.invoice_id, NEW.id
 	FROM (VALUES ('revenue', 'credits_issued', NEW.total - NEW.tax),
 				 ('tax_payable', 'credits_issued', NEW.tax),
 				 ('credits_issued', 'receivable', NEW.amount_applied),
 				 ('credits_issued', 'refunds', NEW.refund_amount)) AS m (debit, credit, amount)
-	WHERE m.amount > 0;
+	WHERE m.amount <> 0;
 	RETURN NULL;
 END
 $$;

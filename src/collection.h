@@ -80,8 +80,12 @@ extern void collection_payment_changed(const pg_uuid_t *payment_intent_id);
 /* The same for who must not do it himself: the duty finds what has become of it. */
 extern void collection_look_again(const pg_uuid_t *payment_intent_id);
 
+/* A charge of it that was not sent yet is not sent any more. */
+extern void invoice_withdraw_charges(const pg_uuid_t *invoice_id);
+
 /*
- * Nothing is to be paid any more: references and the like that wait for the
+ * Nothing is to be paid any more: charges that were not sent are withdrawn;
+ * references and the like that wait for the
  * customer are called off where the provider can.  Who pays all the same has a
  * balance.
  */

@@ -8,8 +8,8 @@
  * are computed anew from the payments with each piece of news and kept in
  * invoice_payments, so that each unit of money counts once in whatever order
  * the news come.  A refund therefore takes back what was too much before it
- * takes from the invoice; it never opens an invoice again, and neither does a
- * dispute.  What a bank has withdrawn is missing in the balance first, until it
+ * takes from the invoice; that of a credit note gives back what paid the invoice.
+ * Neither opens an invoice again, nor does a dispute.  What a bank has withdrawn is missing in the balance first, until it
  * is reinstated; what it took of the invoice is a loss.
  *
  *-------------------------------------------------------------------------
@@ -34,12 +34,15 @@ QUERY(
 	share_out,
 	"WITH i AS (SELECT i.id, i.currency, CASE WHEN i.status IN ('draft', 'void') THEN 0 "
 	"ELSE greatest(i.amount_due - i.amount_credited - i.paid_elsewhere, 0) END AS cap FROM billing.invoices AS i WHERE i.id = $1), "
-	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, "
-	"greatest(p.amount_received - p.amount_refunded, 0) AS net, " WITHDRAWN
-	" AS withdrawn FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id WHERE p.amount_received > 0), "
+	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, b.noted, "
+	"greatest(p.amount_received - p.amount_refunded + b.noted, 0) AS net, " WITHDRAWN
+	" AS withdrawn FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id CROSS JOIN LATERAL ("
+	"SELECT coalesce(sum(f.amount), 0)::bigint AS noted FROM billing.refunds AS f WHERE f.payment_intent_id = p.id "
+	"AND f.credit_note_id IS NOT NULL AND f.status = 'succeeded') AS b WHERE p.amount_received > 0), "
 	"o AS (SELECT n.*, CASE WHEN n.fits THEN greatest(n.cap - coalesce(sum(n.net) FILTER (WHERE n.fits) OVER "
 	"(ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0), 0) ELSE 0 END AS room FROM n), "
-	"s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, least(o.net, o.room)::bigint AS amount, (o.net - least(o.net, o.room))::bigint AS credited FROM o) "
+	"s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, (least(o.net, o.room) - o.noted)::bigint AS amount, "
+	"(o.net - least(o.net, o.room))::bigint AS credited FROM o) "
 	"SELECT s.id, s.currency, s.amount, s.credited, least(s.withdrawn, s.credited)::bigint, coalesce(k.credited, 0), coalesce(k.withdrawn, 0) "
 	"FROM s LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = s.id "
 	"WHERE k.payment_intent_id IS NULL OR k.amount <> s.amount OR k.credited <> s.credited "
@@ -97,11 +100,11 @@ book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *cus
  * Paid stays paid.  What is left to pay of an open one is less what was given
  * back of its parts.
  */
-#define PAID_NOW                                                                                                                                           \
-	"(SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due - n.amount_credited " \
-	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("                                                              \
-	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) AS paid_at FROM billing.invoice_payments AS k "                \
-	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id AND k.amount > 0) AS p "                                    \
+#define PAID_NOW                                                                                                                                                        \
+	"(SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due - n.amount_credited "              \
+	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("                                                                           \
+	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) FILTER (WHERE k.amount > 0) AS paid_at FROM billing.invoice_payments AS k " \
+	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id) AS p "                                                                  \
 	"WHERE n.id = $1) AS s "
 #define ANOTHER_THAN_STORED "(i.amount_paid <> s.paid OR i.status <> s.status)"
 
@@ -124,11 +127,28 @@ QUERY(
 	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND status = 'requires_action' ORDER BY id",
 	UUIDOID);
 
+QUERY(
+	not_sent,
+	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND status = 'pending' ORDER BY id",
+	UUIDOID);
+
+void
+invoice_withdraw_charges(const pg_uuid_t *invoice_id)
+{
+	Rows rows;
+
+	RUN(not_sent, arg_uuid(invoice_id));
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+		payment_intent_withdraw(rows_uuid(rows, i, 1));
+}
+
 void
 invoice_call_off_payments(const pg_uuid_t *invoice_id)
 {
 	Rows rows;
 
+	invoice_withdraw_charges(invoice_id);
 	RUN(not_wanted, arg_uuid(invoice_id));
 	rows = rows_keep();
 	for (int64 i = 0; i < rows_count(rows); i++)

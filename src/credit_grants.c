@@ -332,18 +332,22 @@ SQL_FUNCTION(billing_void_credit_grant)
  * ------------------------------------------------------------------------
  */
 QUERY(invoice_customer, "SELECT customer_id FROM billing.invoices WHERE id = $1", UUIDOID);
-/* What has expired since comes back, too, and expires by the duty. */
+/*
+ * What has expired since comes back, too, and expires by the duty; what comes
+ * back to one that is void is void with it.
+ */
 QUERY(
 	release_grants,
 	"WITH used AS (SELECT e.grant_id, -e.amount AS amount FROM billing.credit_grant_entries AS e "
 	"WHERE e.invoice_id = $1 AND e.kind = 'use' AND NOT EXISTS (SELECT "
 	"FROM billing.credit_grant_entries AS r WHERE r.invoice_id = $1 AND r.grant_id = e.grant_id "
 	"AND r.kind = 'release')), "
-	"back AS (UPDATE billing.credit_grants AS g SET remaining = g.remaining + u.amount, "
-	"expired_at = NULL FROM used AS u WHERE g.id = u.grant_id AND g.voided_at IS NULL "
-	"RETURNING g.id, g.organization_id, u.amount) "
+	"back AS (UPDATE billing.credit_grants AS g SET remaining = CASE WHEN g.voided_at IS NULL "
+	"THEN g.remaining + u.amount ELSE 0 END, expired_at = NULL FROM used AS u WHERE g.id = u.grant_id "
+	"RETURNING g.id, g.organization_id, u.amount, g.voided_at) "
 	"INSERT INTO billing.credit_grant_entries (grant_id, organization_id, kind, amount, invoice_id, "
-	"occurred_at) SELECT b.id, b.organization_id, 'release', b.amount, $1, $2 FROM back AS b",
+	"occurred_at) SELECT b.id, b.organization_id, 'release', b.amount, $1, $2 FROM back AS b UNION ALL "
+	"SELECT b.id, b.organization_id, 'void', -b.amount, NULL, $2 FROM back AS b WHERE b.voided_at IS NOT NULL",
 	UUIDOID, TIMESTAMPTZOID);
 QUERY(invoice_entry,
 	  "SELECT e.currency, e.amount FROM billing.customer_balance_entries AS e "

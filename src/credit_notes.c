@@ -403,9 +403,12 @@ QUERY(
 	find_payments,
 	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND amount_received > 0 ORDER BY paid_at, id",
 	UUIDOID);
+/* What could not be paid back is in the balance, too. */
 QUERY(
 	balance_given,
-	"SELECT coalesce(sum(balance_amount), 0)::bigint FROM billing.credit_notes WHERE invoice_id = $1",
+	"SELECT (coalesce(sum(n.balance_amount), 0) + coalesce(sum((SELECT sum(f.amount) FROM billing.refunds AS f "
+	"WHERE f.credit_note_id = n.id AND f.status IN ('failed', 'canceled'))), 0))::bigint "
+	"FROM billing.credit_notes AS n WHERE n.invoice_id = $1",
 	UUIDOID);
 
 /* What could be paid back of the payments of the invoice. */
@@ -426,6 +429,32 @@ load_refundable(CreditNote *note)
 		note->refundable = lappend(note->refundable, payment);
 	}
 	return sum;
+}
+
+QUERY(
+	paid_without_payments,
+	"SELECT greatest(credit_used, 0) + greatest(balance_used, 0) + paid_elsewhere FROM billing.invoices "
+	"WHERE id = $1",
+	UUIDOID);
+
+int64
+credit_notes_leave(const pg_uuid_t *invoice_id)
+{
+	int64 given;
+	int64 sum = 0;
+	Rows rows;
+
+	RUN(balance_given, arg_uuid(invoice_id));
+	given = row_int(0, 1);
+	if (given == 0)
+		return PG_INT64_MAX;
+	RUN(paid_without_payments, arg_uuid(invoice_id));
+	given -= row_int(0, 1);
+	RUN(find_payments, arg_uuid(invoice_id));
+	rows = rows_keep();
+	for (int64 row = 0; row < rows_count(rows); row++)
+		sum += refund_left(rows_uuid(rows, row, 1));
+	return Max(sum - Max(given, 0), 0);
 }
 
 /*

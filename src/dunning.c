@@ -205,7 +205,8 @@ dunning_catch_up(const OwnInvoice *invoice)
 		bool canceled = strcmp(status, "canceled") == 0;
 		char *decline_code = canceled ? "not_paid" : row_text(0, 3);
 
-		if (canceled && is_settled(invoice))
+		/* nobody has tried: it was paid otherwise, voided or given up first */
+		if (canceled && strcmp(invoice->status, "open") != 0)
 			RUN(cancel_attempt, arg_uuid(id), arg_text("called_off"), arg_time(invoice->now));
 		else
 			dunning_failed(invoice, id, decline_code, canceled ? NULL : row_text(0, 4));

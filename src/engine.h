@@ -732,6 +732,12 @@ extern int collection_pass(void);
 /* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
 extern int invoices_number(void);
 
+/*
+ * credit_notes.c: what refunds of all payments of an invoice may still give back
+ * when what its credit notes gave to the balance is kept; INT64_MAX: they gave nothing.
+ */
+extern int64 credit_notes_leave(const pg_uuid_t *invoice_id);
+
 /* credit_note_numbers.c: the same for credit notes; invoices_number() calls it. */
 extern int credit_notes_number(void);
 

@@ -29,7 +29,7 @@
 QUERY(
 	load_own,
 	"SELECT i.customer_id, i.organization_id, i.subscription_id, i.status, i.amount_paid, "
-	"i.marked_at IS NOT NULL FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local'",
+	"i.amount_credited, i.marked_at IS NOT NULL FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local'",
 	UUIDOID);
 
 typedef struct Own
@@ -40,6 +40,7 @@ typedef struct Own
 	pg_uuid_t *subscription_id; /* NULL: none */
 	char *status;
 	int64 amount_paid;
+	int64 amount_credited;
 	bool marked;
 } Own;
 
@@ -57,7 +58,8 @@ own_load(const pg_uuid_t *id, Own *own)
 	own->subscription_id = row_uuid(0, 3);
 	own->status = row_text(0, 4);
 	own->amount_paid = row_int(0, 5);
-	own->marked = row_bool(0, 6);
+	own->amount_credited = row_int(0, 6);
+	own->marked = row_bool(0, 7);
 	return true;
 }
 
@@ -75,6 +77,21 @@ refuse_state(const Own *own, const char *wanted, const char *hint)
 					errdetail("It would have to be %s.", wanted), errhint("%s", hint)));
 }
 
+/* Of one by hand; what a period gives back may be more than it costs. */
+static void
+check_total(int64 total)
+{
+	if (total < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the total of an invoice cannot be below 0"),
+						errdetail("It is " INT64_FORMAT ".", total),
+						errhint("Give the customer credit by billing.grant_credit(), or correct an "
+								"invoice by billing.create_credit_note().")));
+}
+
+QUERY(total_by_hand,
+	  "SELECT total FROM billing.invoices WHERE id = $1 AND billing_reason = 'manual'", UUIDOID);
+
 /* One that is marked waits for its number only: the same call again is harmless. */
 static void
 finalize(Own *own)
@@ -83,8 +100,11 @@ finalize(Own *own)
 
 	if (!is_status(own, "draft"))
 		refuse_state(own, "draft", "Only a draft is made final.");
-	if (!own->marked)
-		drafts_complete_stored(&id, 1, &own->subscription_id, own->subscription_id != NULL ? 1 : 0);
+	if (own->marked)
+		return;
+	drafts_complete_stored(&id, 1, &own->subscription_id, own->subscription_id != NULL ? 1 : 0);
+	if (RUN(total_by_hand, arg_uuid(id)) > 0)
+		check_total(row_int(0, 1));
 }
 
 QUERY(being_paid,
@@ -125,6 +145,11 @@ void_it(Own *own)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("invoice \"%s\" is paid in part", uuid_text(own->id)),
 						errhint("What was paid is corrected by billing.create_credit_note().")));
+	if (own->amount_credited > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("invoice \"%s\" is corrected by a credit note", uuid_text(own->id)),
+						errdetail(INT64_FORMAT " of it are credited.", own->amount_credited),
+						errhint("Credit the rest, too: billing.create_credit_note().")));
 	if (RUN(being_paid, arg_uuid(own->id)) > 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_DUPLICATE_PAYMENT),
 						errmsg("invoice \"%s\" is being paid", uuid_text(own->id)),
@@ -144,6 +169,7 @@ give_up(Own *own)
 	if (!is_status(own, "open"))
 		refuse_state(own, "open", "Only what is open can be given up.");
 	RUN(put_uncollectible, arg_uuid(own->id));
+	invoice_withdraw_charges(own->id);
 	tell(own, "uncollectible");
 }
 
@@ -403,14 +429,13 @@ invoice_create(const InvoiceTerms *terms, const Customer *customer)
 			MONEY_OK)
 			bad_line(i + 1, "makes the total too large", "Amounts have at most 18 digits.");
 	}
-	if (total < 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the total of an invoice cannot be below 0"),
-						errdetail("Its lines add up to " INT64_FORMAT ".", total),
-						errhint("Give the customer credit by billing.grant_credit(), or correct an "
-								"invoice by billing.create_credit_note().")));
+	check_total(total);
 	if (terms->finalize)
+	{
 		draft_complete(run, draft);
+		/* coupons and tax may take it below what its lines add up to */
+		check_total(draft->totals.total);
+	}
 	run_write(run);
 	return draft->id;
 }

@@ -83,19 +83,34 @@ refuse_cancel(const PaymentIntent *p)
 				 errhint("Let the session expire: then it cannot be paid.")));
 }
 
+/* Never sent, given up or refused: there is nothing that could be cancelled there. */
+static bool
+withdraw(const PaymentIntent *p, const char *reason)
+{
+	if (p->provider_id != NULL || !outbox_withdraw_creation(p->id, OPERATION_PAYMENT_INTENT_CREATE))
+		return false;
+	end_here(p, reason);
+	outbox_promote(uuid_array(&unconstify(PaymentIntent *, p)->customer_id, 1));
+	worker_wake_at_commit();
+	return true;
+}
+
+void
+payment_intent_withdraw(const pg_uuid_t *id)
+{
+	PaymentIntent *p = payment_intent_load(id);
+
+	if (p->checkout_session_id == NULL)
+		(void) withdraw(p, "abandoned");
+}
+
 static void
 give_up(const PaymentIntent *p, const char *reason)
 {
 	JsonBuilder b;
 
-	/* never sent, given up or refused: there is nothing that could be cancelled there */
-	if (p->provider_id == NULL && outbox_withdraw_creation(p->id, OPERATION_PAYMENT_INTENT_CREATE))
-	{
-		end_here(p, reason);
-		outbox_promote(uuid_array(&unconstify(PaymentIntent *, p)->customer_id, 1));
-		worker_wake_at_commit();
+	if (withdraw(p, reason))
 		return;
-	}
 	json_open(&b);
 	json_add_text(&b, "reason", reason);
 	outbox_enqueue(payment_intent_account(p), OPERATION_PAYMENT_INTENT_CANCEL, p->id,

@@ -78,6 +78,9 @@ typedef struct InvoiceCharge
  */
 extern pg_uuid_t *payment_intent_for_invoice(const Customer *customer, const InvoiceCharge *charge);
 
+/* payment_ends.c: a payment that no provider has heard of is not wanted any more; one that was sent goes on. */
+extern void payment_intent_withdraw(const pg_uuid_t *id);
+
 /* payment_ends.c: a payment that waits for the customer is not wanted any more; done where the provider can. */
 extern void payment_intent_call_off(const pg_uuid_t *id);
 
