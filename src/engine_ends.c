@@ -127,17 +127,17 @@ final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, Timestamp
 		draft_complete(run, draft);
 }
 
-QUERY(
-	void_open,
-	"SELECT billing.void_invoice(i.id) FROM billing.invoices AS i "
-	"WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status = 'open' AND i.amount_paid = 0",
-	UUIDOID);
+/* Also those that wait for their numbers: nobody is to be asked for them. */
+QUERY(void_unpaid,
+	  "SELECT billing.void_invoice(i.id) FROM billing.invoices AS i WHERE i.subscription_id = $1 "
+	  "AND i.managed_by = 'local' AND i.status IN ('draft', 'open') AND i.amount_paid = 0",
+	  UUIDOID);
 
 static void
-void_open_invoices(const BillingRun *run, const BilledSubscription *s)
+void_unpaid_invoices(const BillingRun *run, const BilledSubscription *s)
 {
 	if (!run->preview)
-		RUN(void_open, arg_uuid(s->id));
+		RUN(void_unpaid, arg_uuid(s->id));
 }
 
 void
@@ -158,7 +158,7 @@ end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, T
 			finish(s, change, "canceled");
 	}
 	if (is_status(s, "incomplete"))
-		void_open_invoices(run, s);
+		void_unpaid_invoices(run, s);
 	s->pause_at_period_end = false;
 	s->resumes_at = 0;
 	s->usage_from = 0;
@@ -176,7 +176,7 @@ engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	for (int i = 0; i < list_length(s->changes); i++)
 		finish(s, list_nth(s->changes, i), "canceled");
-	void_open_invoices(run, s);
+	void_unpaid_invoices(run, s);
 	s->usage_from = 0;
 	s->ended_at = at;
 	set_status(run, s, "incomplete_expired", at);
