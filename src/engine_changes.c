@@ -41,6 +41,13 @@ in_trial(const BilledSubscription *s, TimestampTz at)
 	return is_status(s, "trialing") || (is_status(s, "paused") && s->trial_end > at);
 }
 
+/* Paused and unpaid, nothing is billed, usage neither. */
+static bool
+is_billed(const BilledSubscription *s)
+{
+	return is_status(s, "active") || is_status(s, "past_due");
+}
+
 static Period
 period_between(TimestampTz start, TimestampTz end)
 {
@@ -366,7 +373,63 @@ bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz 
  * Usage until a moment, at the prices until then
  * ------------------------------------------------------------------------
  */
+QUERY(waiting_for_usage,
+	  "SELECT id FROM billing.invoices WHERE subscription_id = $1 AND managed_by = 'local' "
+	  "AND status = 'draft' AND marked_at IS NULL AND usage IS NOT NULL ORDER BY id",
+	  UUIDOID);
+
+/*
+ * Those that are stored, in a run of their own: this one did not load them, and
+ * there their subscription has the items that were in force.
+ */
 static void
+bill_stored_usage(const BilledSubscription *s)
+{
+	pg_uuid_t *subscription_id = s->id;
+	int count = (int) RUN(waiting_for_usage, arg_uuid(s->id));
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
+	BillingRun *run;
+	ListCell *cell;
+
+	if (count == 0)
+		return;
+	for (int i = 0; i < count; i++)
+		ids[i] = row_uuid(i, 1);
+	run = run_load(&subscription_id, 1, false, false);
+	run_load_drafts(run, ids, count);
+	foreach (cell, run->drafts)
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		engine_bill_usage_of(run, draft);
+		draft->changed = true;
+	}
+	run_write(run);
+}
+
+/*
+ * Drafts that wait for late usage are billed for theirs at the prices that were
+ * in force, before these change.  They wait on; what comes late is a correction.
+ */
+static void
+bill_waiting_usage(BillingRun *run, const BilledSubscription *s)
+{
+	ListCell *cell;
+
+	if (!run->preview)
+		bill_stored_usage(s);
+	foreach (cell, run->drafts)
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		if (draft->subscription != s || draft->is_final || draft->usage == NIL)
+			continue;
+		engine_bill_usage_of(run, draft);
+		draft->changed = true;
+	}
+}
+
+void
 bill_usage_so_far(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	InvoiceDraft scratch = {.subscription = s,
@@ -375,6 +438,8 @@ bill_usage_so_far(BillingRun *run, BilledSubscription *s, TimestampTz at)
 							.reason = "subscription_update",
 							.made_at = at};
 
+	if (!is_billed(s))
+		return;
 	bill_usage_until(run, &scratch, s, at, false);
 	s->pending = list_concat(s->pending, scratch.lines);
 }
@@ -533,19 +598,17 @@ plans_follow_period(BilledSubscription *s, TimestampTz old_end)
 	{
 		ScheduledChange *change = lfirst(cell);
 
+		/* a resume and an end by date are planned for a moment, whatever period it lies in */
+		if (strcmp(change->kind, "resume") == 0 ||
+			(strcmp(change->kind, "cancel") == 0 && s->cancel_at != 0))
+			continue;
 		if (strcmp(change->state, "pending") == 0 && change->due_at == old_end &&
-			s->period_end != old_end && strcmp(change->kind, "resume") != 0)
+			s->period_end != old_end)
 		{
 			change->due_at = s->period_end;
 			change->changed = true;
 		}
 	}
-}
-
-static bool
-is_billed(const BilledSubscription *s)
-{
-	return is_status(s, "active") || is_status(s, "past_due");
 }
 
 /* The period ends here, and another one begins with a new anchor. */
@@ -585,7 +648,8 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 	bool prorated = behavior != PRORATION_NONE;
 	ListCell *cell;
 
-	if (anew || (prorated && changes_usage(s, changes)))
+	/* in arrears, so it is owed in any case */
+	if (anew || changes_usage(s, changes))
 		bill_usage_so_far(run, s, at);
 	if (anew && prorated)
 		subscription_give_back(run, s, at);
@@ -627,6 +691,8 @@ subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 		if (change->price != NULL && !component_price_is_free(change->price))
 			free_after = false;
 	}
+	if (changes_usage(s, changes))
+		bill_waiting_usage(run, s);
 	if (in_trial(s, at) || s->period_end == 0 || at >= s->period_end)
 		change_between_periods(run, s, changes, new_interval, at);
 	else

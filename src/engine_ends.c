@@ -107,14 +107,15 @@ fulfil(BilledSubscription *s, const char *kind, TimestampTz at)
  */
 
 /*
- * With usage it waits for what comes late, as every invoice does.  Of a pause
- * only what lies in the period that was billed counts.
+ * With usage it waits for what comes late, as every invoice does.  What was used
+ * in a pause, or while it was unpaid, is nobody's.
  */
 static void
 final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, TimestampTz at)
 {
 	TimestampTz used_until = Min(at, s->period_end);
-	bool usage = bill_usage && s->usage_from != 0 && s->usage_from < used_until;
+	bool counts = !is_status(s, "paused") && !is_status(s, "unpaid");
+	bool usage = bill_usage && counts && s->usage_from != 0 && s->usage_from < used_until;
 	InvoiceDraft *draft;
 
 	if (!usage && s->pending == NIL)
@@ -191,6 +192,7 @@ engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	TimestampTz resumes_at = s->resumes_at > at ? s->resumes_at : 0;
 
+	bill_usage_so_far(run, s, at);
 	fulfil(s, "pause", at);
 	s->pause_at_period_end = false;
 	s->resumes_at = resumes_at;
@@ -212,6 +214,8 @@ engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		set_status(run, s, "trialing", at);
 		return;
 	}
+	if (s->usage_from != 0)
+		s->usage_from = Max(s->usage_from, at);
 	set_status(run, s, "active", at);
 	if (at < s->period_end)
 		return;

@@ -8,7 +8,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "engine.h"
+#include "engine_plans.h"
 
 QUERY(
 	subscription_of_invoice,
@@ -117,7 +117,10 @@ engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt)
 		if (end != NULL && strcmp(end, "canceled") == 0)
 			engine_end(run, s, s->customer->now);
 		else
+		{
+			bill_usage_so_far(run, s, s->customer->now);
 			set_status(run, s, "unpaid", s->customer->now);
+		}
 	}
 	finish(run, s);
 }
