@@ -255,7 +255,7 @@ COMMENT ON COLUMN billing.invoices.error_code IS 'Why the provider refused or de
 CREATE INDEX invoices_customer ON billing.invoices (customer_id, issued_at);
 CREATE INDEX invoices_subscription ON billing.invoices (subscription_id) WHERE subscription_id IS NOT NULL;
 CREATE UNIQUE INDEX invoices_once ON billing.invoices (subscription_id, period_start, billing_reason)
-	WHERE managed_by = 'local' AND billing_reason IN ('subscription_create', 'subscription_cycle', 'subscription_end');
+	WHERE managed_by = 'local' AND status <> 'void' AND billing_reason IN ('subscription_create', 'subscription_cycle', 'subscription_end');
 CREATE INDEX invoices_to_finalize ON billing.invoices (finalize_at) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
 CREATE INDEX invoices_to_finalize_by_clock ON billing.invoices (organization_id, finalize_at)
 	WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
@@ -341,7 +341,7 @@ COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, 
 	'create_prorations (lines for the next invoice), always_invoice (an invoice now), none. Another interval, or the first price above 0, '
 	'ends the period and begins one with a new anchor. In a trial nothing is prorated. effective: now, or period_end, of a local one a row '
 	'of list_scheduled_changes(), which a later change of plan takes the place of. items, of local ones: quantity and price by component, '
-	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, null removes one; quantity is that of the component seats, else of base. '
+	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, {"calls": {}} adds what the plan sells, null removes one; quantity is that of the component seats, else of base. '
 	'proration_date: what preview_update() told, so that exactly those lines are billed. Errors: JB005 unknown subscription, plan, price or '
 	'component, JB008 it has ended (subscribe again), is incomplete, has no trial, or the group of the plan has another subscription, '
 	'JB004 not supported by the provider, 22023 nothing to change, a bad value, another currency or interval.';

@@ -81,7 +81,7 @@ send_invoices_only(const OwnInvoice *invoice)
 int
 collection_lead_days(const BilledSubscription *s)
 {
-	return s->collect_by == NULL ? 0 : (int) setting_int("invoice_lead_days", 7);
+	return s->collect_by == NULL ? 0 : s->settings->lead_days;
 }
 
 QUERY(smallest_charge,

@@ -16,6 +16,7 @@
  *	  engine_load.c         loads a run
  *	  engine_write.c        writes a run
  *	  engine_renewal.c      trial, renewal, what a period is billed for
+ *	  engine_ahead.c        renewals that are invoiced before their period
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
  *	  engine_ends.c         cancel, pause, resume, expire
  *	  engine_preview.c      preview_invoice, preview_update, simulate
@@ -251,6 +252,7 @@ typedef struct EngineSettings
 	char *zone_name;    /* where the customer names none */
 	int64 trial_notice; /* seconds */
 	int64 usage_grace;  /* seconds */
+	int lead_days;      /* of what is paid to a reference */
 } EngineSettings;
 
 typedef struct BilledSubscription
@@ -429,6 +431,10 @@ extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz unti
 extern TimestampTz engine_next_due(const BilledSubscription *s);
 
 extern PeriodSchedule engine_schedule(const BilledSubscription *s);
+extern BillingPeriod period_containing(const BilledSubscription *s, TimestampTz at);
+extern bool anything_in_advance(const BilledSubscription *s);
+extern void bill_in_advance(InvoiceDraft *draft, BilledSubscription *s,
+							const BillingPeriod *period);
 extern BilledItem *item_named(const BilledSubscription *s, const char *component);
 
 /* The base item: its price tells the interval. */
@@ -462,8 +468,31 @@ extern bool subscription_is_metered(const BilledSubscription *s);
  */
 extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
 
+/* The usage until a moment, billed now and at today's prices, waits for the next invoice. */
+extern void bill_usage_waiting(BillingRun *run, BilledSubscription *s, TimestampTz until);
+
 /* The setting proration_unit, in the subscription's zone. */
 extern Proration engine_proration(const BilledSubscription *s);
+
+/* ------------------------------------------------------------------------
+ * engine_ahead.c: the next period, invoiced before it begins
+ * ------------------------------------------------------------------------
+ */
+
+/* Until when the next period is invoiced already; 0: it is not. */
+extern TimestampTz ahead_until(const BilledSubscription *s);
+
+/* When that is to be done; 0: at its beginning. */
+extern TimestampTz ahead_due(const BilledSubscription *s);
+
+/* Invoices it: what is due in advance, and the usage of the periods that are over. */
+extern void engine_invoice_ahead(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* The next period is the present one from here on, as it is invoiced; false: it is not. */
+extern bool ahead_begin(BilledSubscription *s);
+
+/* It will not come: its invoice is voided, unless something of it is paid or on its way. */
+extern void ahead_call_off(BillingRun *run, BilledSubscription *s);
 
 /* ------------------------------------------------------------------------
  * engine_changes.c: items, now.
@@ -675,6 +704,9 @@ extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt
 
 /* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
 extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);
+
+/* How it is collected has changed, and with it when it is due. */
+extern void engine_plan_again(const pg_uuid_t *subscription_id);
 
 /* collection.c: how many days before its period a renewal has to be invoiced; 0: at its beginning. */
 extern int collection_lead_days(const BilledSubscription *s);

@@ -340,8 +340,9 @@ bill_once(BilledSubscription *s, BilledItem *item, TimestampTz at)
 	item->billed_once = item->changed = true;
 }
 
+/* From a moment to the end of its period. */
 static void
-bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at)
+bill_rest_of(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at)
 {
 	Proration how = engine_proration(s);
 	BillingPeriod period = period_with(s, at);
@@ -367,6 +368,15 @@ bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz 
 	line->whole_price = price;
 	line->paid = amount;
 	s->billed = lappend(s->billed, line);
+}
+
+/* And all of the next one, where that is invoiced already. */
+static void
+bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at, bool ahead)
+{
+	bill_rest_of(run, s, item, at);
+	if (ahead)
+		bill_rest_of(run, s, item, s->period_end);
 }
 
 /* ------------------------------------------------------------------------
@@ -430,7 +440,7 @@ bill_waiting_usage(BillingRun *run, const BilledSubscription *s)
 }
 
 void
-bill_usage_so_far(BillingRun *run, BilledSubscription *s, TimestampTz at)
+bill_usage_waiting(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	InvoiceDraft scratch = {.subscription = s,
 							.customer = s->customer,
@@ -562,7 +572,7 @@ same_interval(const ComponentPrice *a, const ComponentPrice *b)
 }
 
 static void
-prorate_items(BillingRun *run, BilledSubscription *s, List *changes, TimestampTz at)
+prorate_items(BillingRun *run, BilledSubscription *s, List *changes, bool ahead, TimestampTz at)
 {
 	ListCell *cell;
 
@@ -574,7 +584,7 @@ prorate_items(BillingRun *run, BilledSubscription *s, List *changes, TimestampTz
 		if (item == NULL || item->price->metric != NULL)
 			continue;
 		if (!item->price->one_time)
-			bill_rest(run, s, item, at);
+			bill_rest(run, s, item, at, ahead);
 		else if (!item->billed_once)
 			bill_once(s, item, at);
 	}
@@ -635,7 +645,7 @@ change_between_periods(BillingRun *run, BilledSubscription *s, List *changes, bo
 	bool trialing = in_trial(s, at);
 
 	if (!trialing && changes_usage(s, changes))
-		bill_usage_so_far(run, s, at);
+		bill_usage_waiting(run, s, at);
 	put_items(s, changes, at);
 	if (new_interval && !trialing)
 		s->billing_anchor = s->schedule_start = at;
@@ -646,11 +656,15 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 				 ProrationBehavior behavior, TimestampTz at)
 {
 	bool prorated = behavior != PRORATION_NONE;
+	bool ahead;
 	ListCell *cell;
 
+	if (anew)
+		ahead_call_off(run, s);
+	ahead = ahead_until(s) != 0;
 	/* in arrears, so it is owed in any case */
 	if (anew || changes_usage(s, changes))
-		bill_usage_so_far(run, s, at);
+		bill_usage_waiting(run, s, at);
 	if (anew && prorated)
 		subscription_give_back(run, s, at);
 	else if (prorated)
@@ -662,7 +676,7 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 	if (anew)
 		start_anew(run, s, at);
 	else if (prorated)
-		prorate_items(run, s, changes, at);
+		prorate_items(run, s, changes, ahead, at);
 
 	/* nothing else would ever be invoiced for one that has become free */
 	if (behavior == PRORATION_INVOICED || subscription_is_free(s))

@@ -141,11 +141,21 @@ void_unpaid_invoices(const BillingRun *run, const BilledSubscription *s)
 		RUN(void_unpaid, arg_uuid(s->id));
 }
 
+/* What is paid of a period that will not come. */
+static void
+give_back_ahead(BillingRun *run, BilledSubscription *s)
+{
+	if (ahead_until(s) != 0)
+		subscription_give_back(run, s, s->period_end);
+}
+
 void
 end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, TimestampTz at)
 {
 	bool billed = !is_status(s, "trialing") && !is_status(s, "incomplete");
 
+	ahead_call_off(run, s);
+	give_back_ahead(run, s);
 	if (prorate && billed)
 		subscription_give_back(run, s, at);
 	if (billed)
@@ -192,7 +202,8 @@ engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	TimestampTz resumes_at = s->resumes_at > at ? s->resumes_at : 0;
 
-	bill_usage_so_far(run, s, at);
+	bill_usage_waiting(run, s, at);
+	ahead_call_off(run, s);
 	fulfil(s, "pause", at);
 	s->pause_at_period_end = false;
 	s->resumes_at = resumes_at;
@@ -217,7 +228,7 @@ engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	if (s->usage_from != 0)
 		s->usage_from = Max(s->usage_from, at);
 	set_status(run, s, "active", at);
-	if (at < s->period_end)
+	if (at < s->period_end || (ahead_until(s) > at && ahead_begin(s)))
 		return;
 	s->billing_anchor = s->schedule_start = at;
 	engine_begin_period(run, s, at, "subscription_cycle");
@@ -237,6 +248,7 @@ engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change
 	else if (strcmp(change->kind, "resume") == 0)
 		engine_resume(run, s, at);
 	else
-		subscription_change_items(run, s, changes_of_terms(s, change->terms), PRORATION_NONE, at);
+		subscription_change_items(run, s, changes_of_terms(s, change->terms),
+								  at < s->period_end ? PRORATION_WAITS : PRORATION_NONE, at);
 	finish(s, change, "done");
 }

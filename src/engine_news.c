@@ -118,7 +118,7 @@ engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt)
 			engine_end(run, s, s->customer->now);
 		else
 		{
-			bill_usage_so_far(run, s, s->customer->now);
+			bill_usage_waiting(run, s, s->customer->now);
 			set_status(run, s, "unpaid", s->customer->now);
 		}
 	}
@@ -136,4 +136,15 @@ engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until)
 	s->incomplete_until = moment_of_unix(unix_seconds(until));
 	s->changed = true;
 	finish(run, s);
+}
+
+void
+engine_plan_again(const pg_uuid_t *subscription_id)
+{
+	BillingRun *run;
+	BilledSubscription *s = load_alone(subscription_id, &run);
+
+	if (s != NULL)
+		finish(run, s);
+	worker_wake_at_commit();
 }

@@ -27,9 +27,6 @@ extern void unplan(BilledSubscription *s, const char *kind);
 extern void end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage,
 					TimestampTz at);
 
-/* engine_changes.c: the usage of one that is billed, until the moment, waits for its next invoice. */
-extern void bill_usage_so_far(BillingRun *run, BilledSubscription *s, TimestampTz at);
-
 /* engine_changes.c: what was planned for the end of the period is planned for its new end. */
 extern void plans_follow_period(BilledSubscription *s, TimestampTz old_end);
 

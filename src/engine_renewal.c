@@ -50,7 +50,7 @@ is_due_in_advance(const BilledItem *item)
 	return !item->price->one_time || !item->billed_once;
 }
 
-static bool
+bool
 anything_in_advance(const BilledSubscription *s)
 {
 	ListCell *cell;
@@ -63,7 +63,7 @@ anything_in_advance(const BilledSubscription *s)
 	return false;
 }
 
-static void
+void
 bill_in_advance(InvoiceDraft *draft, BilledSubscription *s, const BillingPeriod *period)
 {
 	ListCell *cell;
@@ -80,7 +80,7 @@ bill_in_advance(InvoiceDraft *draft, BilledSubscription *s, const BillingPeriod 
 	}
 }
 
-static BillingPeriod
+BillingPeriod
 period_containing(const BilledSubscription *s, TimestampTz at)
 {
 	PeriodSchedule schedule = engine_schedule(s);
@@ -223,6 +223,7 @@ renew(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	ScheduledChange *change = change_due(s, at);
 	InvoiceDraft *draft = NULL;
+	TimestampTz period_end = s->period_end;
 
 	if (s->cancel_at_period_end)
 	{
@@ -234,6 +235,14 @@ renew(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		engine_pause(run, s, at);
 		return;
 	}
+	if (moves_to_another_version(s, at, true) && ahead_until(s) != 0)
+		bill_usage_waiting(run, s, at);
+	if (ahead_begin(s))
+	{
+		move_to_new_versions(run, s, at);
+		/* changes that were planned for then are made in it */
+		return;
+	}
 	if (s->usage_from != 0 && s->usage_from < at)
 	{
 		draft = draft_for(run, s, "subscription_cycle", at);
@@ -242,8 +251,6 @@ renew(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	}
 	for (; change != NULL; change = change_due(s, at))
 	{
-		TimestampTz period_end = s->period_end;
-
 		engine_carry_out(run, s, change, at);
 		Assert(strcmp(change->state, "pending") != 0);
 		/* it may have ended, paused or begun a period of its own */
@@ -349,6 +356,8 @@ step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		end_trial(run, s, at);
 	else if (moving != NULL)
 		engine_apply_successor(run, s, moving, at);
+	else if (ahead_due(s) != 0 && ahead_due(s) <= at)
+		engine_invoice_ahead(run, s, at);
 	else if (is_status(s, "trialing"))
 		announce_trial_end(run, s, at);
 	else if (is_status(s, "paused"))

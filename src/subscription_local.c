@@ -281,7 +281,7 @@ say_why(ScheduledChange *change, const CancelTerms *terms)
 }
 
 static void
-cancel_later(BilledSubscription *s, const CancelTerms *terms)
+cancel_later(BillingRun *run, BilledSubscription *s, const CancelTerms *terms)
 {
 	TimestampTz end = period_end_of(s);
 	ScheduledChange *change = planned(s, "cancel");
@@ -291,6 +291,7 @@ cancel_later(BilledSubscription *s, const CancelTerms *terms)
 		terms->reason == NULL && terms->comment == NULL)
 		return;
 	unplan(s, "cancel");
+	ahead_call_off(run, s);
 	s->cancel_at_period_end = true;
 	say_why(plan_change(s, "cancel", end, NULL), terms);
 }
@@ -319,7 +320,7 @@ local_cancel(const Subscription *row, const CancelTerms *terms)
 	{
 		if (terms->at_period_end && (is_status(s, "active") || is_status(s, "trialing")))
 		{
-			cancel_later(s, terms);
+			cancel_later(run, s, terms);
 			tell_updated(run, s);
 		}
 		else
@@ -354,6 +355,7 @@ local_pause(const Subscription *row, bool at_period_end, TimestampTz resumes_at)
 							errmsg("resumes_at is before the pause begins"),
 							errdetail("It begins at %s.", timestamptz_to_str(end)),
 							errhint("Pass a later time, or at_period_end => false.")));
+		ahead_call_off(run, s);
 		s->pause_at_period_end = true;
 		(void) plan_change(s, "pause", end, NULL);
 		tell_updated(run, s);
