@@ -212,6 +212,39 @@ engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	set_status(run, s, "paused", at);
 }
 
+void
+give_up_collecting(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	const char *end = setting_text("dunning_end");
+
+	if (end != NULL && strcmp(end, "canceled") == 0)
+	{
+		engine_end(run, s, at);
+		return;
+	}
+	bill_usage_waiting(run, s, at);
+	set_status(run, s, "unpaid", at);
+}
+
+QUERY(
+	owed,
+	"SELECT bool_or(i.status = 'open' AND i.next_attempt_at IS NOT NULL) FROM billing.invoices AS i "
+	"WHERE i.subscription_id = $1 AND i.managed_by = 'local' "
+	"AND i.status IN ('open', 'uncollectible') AND i.attempt_count > 0 HAVING count(*) > 0",
+	UUIDOID);
+
+/* A pause ends no dunning: what could not be collected before it, or in it, is owed. */
+static void
+end_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	if (RUN(owed, arg_uuid(s->id)) == 0)
+		set_status(run, s, "active", at);
+	else if (row_bool(0, 1))
+		set_status(run, s, "past_due", at);
+	else
+		give_up_collecting(run, s, at);
+}
+
 /* What was billed goes on to its end; after it a period begins here. */
 void
 engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at)
@@ -227,8 +260,12 @@ engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	}
 	if (s->usage_from != 0)
 		s->usage_from = Max(s->usage_from, at);
-	set_status(run, s, "active", at);
-	if (at < s->period_end || (ahead_until(s) > at && ahead_begin(s)))
+	if (is_status(s, "paused"))
+		end_pause(run, s, at);
+	else
+		set_status(run, s, "active", at);
+	if ((!is_status(s, "active") && !is_status(s, "past_due")) || at < s->period_end ||
+		(ahead_until(s) > at && ahead_begin(s)))
 		return;
 	s->billing_anchor = s->schedule_start = at;
 	engine_begin_period(run, s, at, "subscription_cycle");
