@@ -1,6 +1,6 @@
 -- Stories of local subscriptions in which money could go wrong. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
-SELECT plan(17);
+SELECT plan(44);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_meter('calls', 'sum') AS meter \gset
@@ -180,3 +180,132 @@ SELECT billing.update_subscription(subscription_of('why'), cancel_at => '2027-05
 SELECT billing.cancel_subscription(subscription_of('why'), reason => 'too dear');
 SELECT is((SELECT string_agg(c.reason, ', ') || ' ' || bool_or(s.cancel_at_period_end) FROM billing.scheduled_changes AS c JOIN billing.subscriptions AS s ON s.id = c.subscription_id
 		   WHERE s.organization_id = 'why' AND c.state = 'pending'), 'too dear true', 'that it is to end with its period is kept, and why');
+
+-- ---------------------------------------------------------------------------
+-- What is paid once
+
+CALL begin_at('once', 'withsetup');
+CALL billing.set_clock('once', '2027-04-16 00:00+00');
+SELECT changes('once', 'large');
+SELECT changes('once', 'withsetup');
+SELECT is(waits('once'), NULL, 'there and back it is not paid once more');
+CALL begin_at('undone', 'small');
+CALL billing.set_clock('undone', '2027-04-16 00:00+00');
+SELECT changes('undone', 'withsetup');
+SELECT is(waits('undone'), 'proration_credit -1500, proration_debit 1500, one_time 5000', 'who comes to a plan later pays it');
+SELECT changes('undone', 'small');
+SELECT is(waits('undone'), NULL, 'back in the same instant he does not');
+
+SELECT billing.create_add_on('onb', 'Onboarding', '{"sso": true}') AS a1, billing.create_add_on('backup', 'Backup', '{"sso": true}') AS a2 \gset
+SELECT billing.set_add_on_price('onb', 10000, 'USD', 'one_time') AS onb, billing.set_add_on_price('backup', 250, 'USD') AS backup,
+	   billing.set_add_on_price('backup', 2500, 'USD', 'year') AS backup_year \gset
+CALL begin_at('ao', 'small');
+SELECT billing.set_add_on('ao', 'onb', 1);
+SELECT billing.set_add_on('ao', 'onb', 3);
+SELECT is(waits('ao'), 'one_time 10000, one_time 20000', 'more units are paid');
+SELECT billing.set_add_on('ao', 'onb', 2);
+SELECT is((SELECT sum(amount) FROM billing.invoice_lines WHERE invoice_id IS NULL AND subscription_id = subscription_of('ao')), 20000::numeric, 'one of them is taken back in the same instant');
+SELECT billing.set_add_on('ao', 'onb', 0);
+SELECT is(waits('ao'), NULL, 'and all of them');
+SELECT billing.set_add_on('ao', 'onb', 1);
+CALL billing.set_clock('ao', '2027-04-02 00:00+00');
+SELECT billing.set_add_on('ao', 'onb', 0);
+SELECT is(waits('ao'), 'one_time 10000', 'later it is not');
+SELECT billing.set_add_on('ao', 'onb', 1);
+SELECT is(waits('ao'), 'one_time 10000, one_time 10000', 'and bought again it is paid again');
+
+-- ---------------------------------------------------------------------------
+-- Add-ons
+
+SELECT billing.create_customer('ai') AS c3 \gset
+CALL billing.run_worker();
+CALL billing.set_clock('ai', '2027-04-01');
+SELECT billing.subscribe('ai', 'small', 'pm_card_visa', managed_by => 'local') AS ai \gset
+SELECT fails($$SELECT billing.set_add_on('ai', 'backup', 2)$$, 'JB008', 'incomplete', 'pay_invoice', 'one that would not be billed is refused');
+CALL billing.run_worker();
+SELECT billing.set_add_on('ai', 'backup', 2);
+SELECT is(waits('ai'), 'proration_debit 500', 'after the first payment it is billed');
+CALL begin_at('longer', 'small');
+SELECT billing.set_add_on('longer', 'backup', 2);
+CALL billing.set_clock('longer', '2027-05-01 00:00+00');
+CALL pays('longer');
+SELECT changes('longer', 'yearly');
+SELECT is((SELECT string_agg(l.component || ' ' || l.amount, ', ' ORDER BY l.component, l.id) FROM billing.invoice_lines AS l JOIN billing.invoices AS i ON i.id = l.invoice_id
+		   WHERE i.organization_id = 'longer' AND i.billing_reason = 'subscription_update' AND l.amount > 0 AND l.component IS NOT NULL), 'addon.backup 5000, base 30000', 'with another interval an add-on has its price for that');
+
+-- ---------------------------------------------------------------------------
+-- A pause ends no dunning
+
+CALL begin_at('owes', 'small');
+SELECT billing.attach_payment_method(id, 'pm_card_chargeCustomerFail') AS bad FROM billing.customers WHERE organization_id = 'owes' \gset
+CALL billing.run_worker();
+UPDATE billing.subscriptions SET collection_method = 'charge_automatically', days_until_due = NULL WHERE organization_id = 'owes';
+CALL billing.set_clock('owes', '2027-05-01 01:00+00');
+SELECT is(status_of('owes'), 'past_due', 'May is not paid');
+SELECT billing.pause_subscription(subscription_of('owes'));
+CALL billing.set_clock('owes', '2027-05-02 00:00+00');
+SELECT billing.resume_subscription(subscription_of('owes'));
+SELECT is(status_of('owes'), 'past_due', 'nor after a pause');
+SELECT billing.pause_subscription(subscription_of('owes'));
+CALL billing.set_clock('owes', '2027-05-25 00:00+00');
+SELECT billing.resume_subscription(subscription_of('owes'));
+SELECT is(status_of('owes'), 'unpaid', 'whose dunning has come to its end');
+
+-- ---------------------------------------------------------------------------
+-- An invoice of which something was given back is not void
+
+CALL begin_at('gift', 'small');
+CALL billing.set_clock('gift', '2027-04-16 00:00+00');
+SELECT changes('gift', 'large', 'always_invoice');
+CALL billing.run_worker();
+SELECT id AS open FROM billing.invoices WHERE organization_id = 'gift' AND status = 'open' \gset
+SELECT changes('gift', 'small', 'always_invoice');
+CALL billing.run_worker();
+SELECT fails(format('SELECT billing.void_invoice(%L)', :'open'), 'JB008', 'given back', 'create_credit_note', 'what was given back would be a gift');
+SELECT is((SELECT status FROM billing.invoices WHERE id = :'open'), 'open', 'it stays as it is');
+
+-- ---------------------------------------------------------------------------
+-- Nothing of a flat component: 1000 for 15 of 30 days back
+
+CALL begin_at('flat', 'flatc');
+CALL billing.set_clock('flat', '2027-04-16 00:00+00');
+SELECT billing.update_subscription(subscription_of('flat'), items => '{"support": 0}');
+SELECT is(waits('flat'), 'proration_credit -500', 'none of it costs nothing, also for the rest of a period');
+
+-- ---------------------------------------------------------------------------
+-- At the very instant of a renewal
+
+CALL begin_at('instant', 'small');
+CALL billing.set_clock('instant', '2027-05-01 00:00+00');
+CALL pays('instant');
+SELECT changes('instant', 'large');
+SELECT is(waits('instant'), 'proration_credit -3000, proration_debit 6000', 'all of the period is billed anew');
+SELECT changes('instant', 'small');
+SELECT is(waits('instant'), NULL, 'and back nothing is left');
+SELECT billing.update_subscription(subscription_of('instant'), plan => 'large', effective => 'period_end');
+SELECT billing.update_subscription(subscription_of('instant'), cancel_at => '2027-06-01');
+CALL billing.set_clock('instant', '2027-06-01 00:00+00');
+SELECT is((SELECT plan || ' ' || status FROM billing.get_subscription(subscription_of('instant'))), 'small canceled', 'an end comes before a change that was planned for that moment');
+
+-- ---------------------------------------------------------------------------
+-- A preview tells all that changes: of 20 days at 6000 five are used, 15 at 3000 come
+
+CALL begin_at('seen', 'small');
+CALL billing.set_clock('seen', '2027-04-11 00:00+00');
+SELECT changes('seen', 'large');
+SELECT is(waits('seen'), 'proration_credit -2000, proration_debit 4000', 'what waits');
+CALL billing.set_clock('seen', '2027-04-16 00:00+00');
+SELECT is((SELECT string_agg(kind || ' ' || amount, ', ' ORDER BY "position") FROM billing.preview_update(subscription_of('seen'), plan => 'small')), 'proration_debit -3000, proration_debit 1500', 'what is cut is seen');
+SELECT changes('seen', 'small');
+SELECT is(waits('seen'), 'proration_credit -2000, proration_debit 1000, proration_debit 1500', 'and so it comes');
+
+-- ---------------------------------------------------------------------------
+-- What is written and what is refused
+
+CALL begin_at('seats', 'team', quantity => 5);
+SELECT is((SELECT quantity FROM billing.get_subscription(subscription_of('seats'))), 5::bigint, 'quantity counts seats where the plan has them');
+SELECT billing.create_plan('inc1', 'I1') AS inc, billing.create_price('inc1', 1190, 'USD', tax_behavior => 'inclusive') AS inc_price \gset
+CALL begin_at('inc', 'inc1');
+SELECT is(last_invoice('inc'), 'subscription_create 1190: base 1190', 'a plan that gets a price of the list is sold by it');
+SELECT fails(format('SELECT billing.update_subscription(%L, items => %L)', subscription_of('seats'), items), '22023', message, 'Pass something like', 'items: ' || message)
+FROM (VALUES ('{"seats": {"quantity": 2, "prise": "x"}}', 'unknown member "prise"'), ('{"seats": " 7"}', 'no whole quantity')) AS v (items, message);
