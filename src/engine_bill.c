@@ -61,7 +61,8 @@ item_description(const BilledSubscription *s, const BilledItem *item)
 
 /*
  * What a whole period costs before it is rounded.  Where a minimum, a maximum
- * or a commitment decides it is that whole amount.
+ * or a commitment decides it is that whole amount.  Nothing of it is free, also
+ * where the price is flat.
  */
 MoneyFraction
 item_whole_price(const BilledItem *item)
@@ -71,6 +72,8 @@ item_whole_price(const BilledItem *item)
 	int64 rounded;
 	int64 amount;
 
+	if (item->quantity == 0)
+		return quantity;
 	require_rated(price_amount(&item->price->rated, quantity, &amount), item->price);
 	require_rated(price_exact(&item->price->rated, quantity, &exact), item->price);
 	if (money_round(exact, &rounded) == MONEY_OK && rounded == amount)

@@ -8,7 +8,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "engine.h"
+#include "engine_plans.h"
 
 QUERY(
 	subscription_of_invoice,
@@ -110,7 +110,6 @@ engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt)
 {
 	BillingRun *run;
 	BilledSubscription *s = subscription_billed(invoice_id, &run);
-	const char *end;
 
 	/* the first payment: it waits until incomplete_until */
 	if (s == NULL || is_status(s, "incomplete"))
@@ -118,13 +117,7 @@ engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt)
 	if (is_status(s, "active"))
 		set_status(run, s, "past_due", s->customer->now);
 	if (last_attempt && is_status(s, "past_due"))
-	{
-		end = setting_text("dunning_end");
-		if (end != NULL && strcmp(end, "canceled") == 0)
-			engine_end(run, s, s->customer->now);
-		else
-			set_status(run, s, "unpaid", s->customer->now);
-	}
+		give_up_collecting(run, s, s->customer->now);
 	finish(run, s);
 }
 

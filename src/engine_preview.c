@@ -108,11 +108,70 @@ complete(BillingRun *run, InvoiceDraft *draft)
  * A change
  * ------------------------------------------------------------------------
  */
+
+/* A line that waited before the change, and its amount then. */
+typedef struct WaitingLine
+{
+	const InvoiceLine *line;
+	InvoiceLine was;
+} WaitingLine;
+
+static List *
+what_waits(const BilledSubscription *s)
+{
+	List *waiting = NIL;
+	ListCell *cell;
+
+	foreach (cell, s->pending)
+	{
+		WaitingLine *before = palloc(sizeof(WaitingLine));
+
+		before->line = lfirst(cell);
+		before->was = *before->line;
+		waiting = lappend(waiting, before);
+	}
+	return waiting;
+}
+
+/* What a line that waited loses: all of it, or the time that is cut off. */
+static bool
+is_less(const BilledSubscription *s, const List *drafts, int drafts_before,
+		const WaitingLine *before, InvoiceLine *less)
+{
+	int64 left = 0;
+
+	if (list_member_ptr(s->pending, before->line))
+		left = before->line->amount;
+	for (int i = drafts_before; i < list_length(drafts); i++)
+	{
+		if (list_member_ptr(((const InvoiceDraft *) list_nth(drafts, i))->lines, before->line))
+			return false;
+	}
+	*less = before->was;
+	less->amount = left - before->was.amount;
+	less->has_quantity = false;
+	if (left != 0)
+		less->period_start = before->line->period_end;
+	return less->amount != 0;
+}
+
 static void
-put_change(ReturnSetInfo *result, BillingRun *run, const BilledSubscription *s, List *before,
+put_change(ReturnSetInfo *result, BillingRun *run, const BilledSubscription *s, List *waiting,
 		   int drafts_before, TimestampTz at)
 {
 	int position = 0;
+	List *before = NIL;
+	ListCell *cell;
+
+	foreach (cell, waiting)
+	{
+		const WaitingLine *line = lfirst(cell);
+		InvoiceLine less;
+
+		before = lappend(before, unconstify(InvoiceLine *, line->line));
+		if (is_less(s, run->drafts, drafts_before, line, &less))
+			put_row(result, &(PreviewRow){0, ++position, at, s, NULL, &less});
+	}
 
 	for (int i = drafts_before; i < list_length(run->drafts); i++)
 	{
@@ -142,7 +201,7 @@ SQL_FUNCTION(billing_preview_update)
 						 .items = ARG_JSON(5)};
 	BilledSubscription *s;
 	BillingRun *run;
-	List *before;
+	List *waiting;
 	TimestampTz at;
 	int drafts_before;
 
@@ -156,11 +215,11 @@ SQL_FUNCTION(billing_preview_update)
 	run = local_open(id, true, &s);
 	local_require_changeable(s);
 	at = local_proration_date(s, ARG_TIME(6));
-	before = list_copy(s->pending);
+	waiting = what_waits(s);
 	drafts_before = list_length(run->drafts);
 	subscription_change_items(run, s, change_targets(s, &terms, NULL),
 							  proration_behavior_named(behavior), at);
-	put_change(result, run, s, before, drafts_before, at);
+	put_change(result, run, s, waiting, drafts_before, at);
 	db_close();
 	PG_RETURN_NULL();
 }

@@ -127,40 +127,28 @@ begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char 
 		draft_complete(run, draft);
 }
 
-/* What was used after the end of a period, while none went on, is nobody's. */
-void
-engine_begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char *reason)
-{
-	TimestampTz used_until = Min(at, s->period_end);
-	InvoiceDraft *draft = NULL;
-
-	if (s->usage_from != 0 && s->usage_from < used_until)
-	{
-		draft = draft_for(run, s, reason, at);
-		bill_usage_until(run, draft, s, used_until, true);
-	}
-	if (s->usage_from != 0)
-		s->usage_from = at;
-	begin_period(run, s, at, reason, draft);
-}
-
 /* ------------------------------------------------------------------------
  * Renewal
  * ------------------------------------------------------------------------
  */
+/* The first one; an end before what else was planned for that moment. */
 static ScheduledChange *
 change_due(const BilledSubscription *s, TimestampTz at)
 {
+	ScheduledChange *first = NULL;
 	ListCell *cell;
 
 	foreach (cell, s->changes)
 	{
 		ScheduledChange *change = lfirst(cell);
 
-		if (strcmp(change->state, "pending") == 0 && change->due_at <= at)
-			return change;
+		if (strcmp(change->state, "pending") != 0 || change->due_at > at)
+			continue;
+		if (first == NULL || change->due_at < first->due_at ||
+			(change->due_at == first->due_at && strcmp(change->kind, "cancel") == 0))
+			first = change;
 	}
-	return NULL;
+	return first;
 }
 
 static bool
@@ -200,6 +188,30 @@ move_to_new_versions(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	s->changed = true;
 	run_event(run, "subscription.updated", "subscription", s->id, s->customer->organization_id,
 			  s->status, s->status);
+}
+
+/*
+ * What was used after the end of a period, while none went on, is nobody's.  Who
+ * begins one by a call has the prices that it named.
+ */
+void
+engine_begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char *reason)
+{
+	bool goes_on = strcmp(reason, "subscription_cycle") == 0;
+	TimestampTz used_until = Min(at, s->period_end);
+	InvoiceDraft *draft = NULL;
+
+	if (s->usage_from != 0 && s->usage_from < used_until)
+	{
+		draft = draft_for(run, s, reason, at);
+		bill_usage_until(run, draft, s, used_until,
+						 !goes_on || !moves_to_another_version(s, at, true));
+	}
+	if (s->usage_from != 0)
+		s->usage_from = at;
+	if (goes_on)
+		move_to_new_versions(run, s, at);
+	begin_period(run, s, at, reason, draft);
 }
 
 /*

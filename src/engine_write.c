@@ -70,6 +70,15 @@ subscription_columns(int count)
 	};
 }
 
+/* Of what it is sold by: seats where it has them, as calls that name a quantity mean them. */
+static int64
+quantity_of(const BilledSubscription *s, const BilledItem *base)
+{
+	const BilledItem *seats = item_named(s, "seats");
+
+	return seats != NULL && seats->price->metric == NULL ? seats->quantity : base->quantity;
+}
+
 static void
 put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
 {
@@ -79,7 +88,7 @@ put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
 	column_pointer(&c->plan_id, row, s->plan_id);
 	column_text(&c->plan_group, row, s->plan_group);
 	column_pointer(&c->price_id, row, base->price->id);
-	c->quantity.values[row] = Int64GetDatum(base->quantity);
+	c->quantity.values[row] = Int64GetDatum(quantity_of(s, base));
 	column_text(&c->status, row, s->status);
 	column_time(&c->status_since, row, s->status_since);
 	column_pointer(&c->payment_method_id, row, s->payment_method_id);

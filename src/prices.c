@@ -558,6 +558,10 @@ wake(const PriceTerms *terms)
 										  : GetCurrentTransactionStartTimestamp()));
 }
 
+/* Made without a price, a plan is sold at one that is agreed with each customer, until it has one of the list. */
+QUERY(sell_by_list, "UPDATE billing.plans SET custom_price = false WHERE id = $1 AND custom_price",
+	  UUIDOID);
+
 pg_uuid_t *
 price_version(const PriceTerms *terms)
 {
@@ -574,6 +578,8 @@ price_version(const PriceTerms *terms)
 		if (is_list_base(terms))
 			RUN(make_default, VERSION_ARGS(terms));
 	}
+	if (is_list_base(terms))
+		RUN(sell_by_list, arg_uuid(terms->plan_id));
 	id = price_insert(terms, is_default);
 	wake(terms);
 	return id;

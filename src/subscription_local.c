@@ -123,18 +123,46 @@ local_set_add_on(const pg_uuid_t *id, const char *add_on, int64 quantity)
  * Change
  * ------------------------------------------------------------------------
  */
+
+/* When the present period was last billed anew; 0: never. */
+static TimestampTz
+last_prorated_at(const BilledSubscription *s)
+{
+	TimestampTz last = 0;
+	ListCell *cell;
+
+	foreach (cell, s->billed)
+	{
+		const InvoiceLine *line = lfirst(cell);
+		TimestampTz at = Max(line->period_start, line->given_back_at);
+
+		/* one that is billed ahead begins later */
+		if (at <= s->customer->now && (last == 0 || at > last))
+			last = at;
+	}
+	return last;
+}
+
 TimestampTz
 local_proration_date(const BilledSubscription *s, TimestampTz named)
 {
 	TimestampTz at = named == 0 ? s->customer->now : moment_of_unix(unix_seconds(named));
+	TimestampTz prorated_at = last_prorated_at(s);
 
 	if (at > s->customer->now || at < s->period_start)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("proration_date is not in the present period"),
-				 errdetail("proration_date is %s; the period began at %s.",
-						   timestamptz_to_str(named), pstrdup(timestamptz_to_str(s->period_start))),
-				 errhint("Pass what billing.preview_update() returned, or leave it out.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("proration_date is not in the present period"),
+						errdetail("proration_date is %s; the period began at %s.",
+								  pstrdup(timestamptz_to_str(named)),
+								  pstrdup(timestamptz_to_str(s->period_start))),
+						errhint("Pass what billing.preview_update() returned, or leave it out.")));
+	if (prorated_at != 0 && at < prorated_at)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("proration_date is before an earlier change"),
+						errdetail("proration_date is %s; the period was billed anew from %s on.",
+								  pstrdup(timestamptz_to_str(named)),
+								  pstrdup(timestamptz_to_str(prorated_at))),
+						errhint("Ask billing.preview_update() again, and pass what it returns.")));
 	return at;
 }
 
@@ -258,7 +286,9 @@ cancel_later(BillingRun *run, BilledSubscription *s, const CancelTerms *terms)
 	TimestampTz end = period_end_of(s);
 	ScheduledChange *change = planned(s, "cancel");
 
-	if (change != NULL && change->due_at == end)
+	/* the same again; one by date may end then as well, and says less */
+	if (change != NULL && change->due_at == end && s->cancel_at_period_end &&
+		terms->reason == NULL && terms->comment == NULL)
 		return;
 	unplan(s, "cancel");
 	ahead_call_off(run, s);
