@@ -169,8 +169,27 @@ SELECT billing.create_credit_note(:'sent', destination => 'refund') AS sent_note
 CALL billing.run_worker();
 CALL billing.advance_clock('sent', '3 days');
 SELECT is((SELECT status FROM billing.refunds WHERE credit_note_id = :'sent_note'), 'failed', 'the bank sends it back');
-SELECT is(balance('sent') || ' ' || on_account('refunds'), '10000 0', 'what could not be paid back is the customer''s');
+SELECT is(balance('sent') || ' ' || (SELECT sum(CASE 'refunds' WHEN l.debit THEN l.amount WHEN l.credit THEN - l.amount ELSE 0 END) FROM billing.ledger AS l WHERE l.organization_id = 'sent'), '10000 0', 'what could not be paid back is the customer''s');
 SELECT fails(format('SELECT billing.create_refund(%L)', payment_of(:'sent')), 'JB008', 'nothing is left', NULL, 'and is not given twice');
 SELECT agrees('a refund that failed');
+
+-- ---------------------------------------------------------------------------
+-- Subscribed with a card in one call
+
+SELECT person('swift', NULL) IS NOT NULL AS ready \gset
+SELECT billing.create_plan('monthly', 'Monthly', 5000) IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT billing.subscribe('swift', 'monthly', managed_by => 'local', payment_method => 'pm_card_visa') AS swift \gset
+CALL billing.run_worker();
+SELECT i.id AS swift_invoice FROM billing.invoices AS i WHERE i.subscription_id = :'swift' \gset
+SELECT is((SELECT string_agg(a.cause || ' ' || a.state, ', ' ORDER BY a.attempt) FROM billing.dunning_attempts AS a WHERE a.invoice_id = :'swift_invoice'), 'issue succeeded', 'the card that is being attached is waited for');
+SELECT is((SELECT count(*) FROM billing.events WHERE id = :'swift_invoice' AND type = 'invoice.payment_failed'), 0::bigint, 'nobody hears of a failure');
+SELECT is(status_of('swift'), 'active', 'it is paid');
+SELECT person('slow', NULL) IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT billing.subscribe('slow', 'monthly', managed_by => 'local', payment_method => 'pm_card_chargeDeclined') AS slow \gset
+CALL billing.run_worker();
+SELECT is((SELECT string_agg(concat_ws(' ', a.cause, a.state, a.decline_code), ', ' ORDER BY a.attempt) FROM billing.dunning_attempts AS a JOIN billing.invoices AS i ON i.id = a.invoice_id WHERE i.subscription_id = :'slow'), 'issue failed no_payment_method', 'one that is refused is waited for no longer');
+SELECT agrees('subscribed with a card');
 
 SELECT * FROM finish();
