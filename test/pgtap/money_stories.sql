@@ -192,4 +192,24 @@ CALL billing.run_worker();
 SELECT is((SELECT string_agg(concat_ws(' ', a.cause, a.state, a.decline_code), ', ' ORDER BY a.attempt) FROM billing.dunning_attempts AS a JOIN billing.invoices AS i ON i.id = a.invoice_id WHERE i.subscription_id = :'slow'), 'issue failed no_payment_method', 'one that is refused is waited for no longer');
 SELECT agrees('subscribed with a card');
 
+-- ---------------------------------------------------------------------------
+-- Sent, and tried by card before it is due
+
+SELECT person('early', 'pm_card_chargeCustomerFail') IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT billing.subscribe('early', 'monthly', managed_by => 'local', collection_method => 'send_invoice', days_until_due => 30) AS early \gset
+CALL billing.run_worker();
+SELECT i.id AS early_invoice FROM billing.invoices AS i WHERE i.subscription_id = :'early' ORDER BY i.issued_at LIMIT 1 \gset
+SELECT billing.pay_invoice(:'early_invoice') AS done \gset
+CALL billing.run_worker();
+CALL billing.advance_clock('early', '8 days');
+SELECT is(status_of('early') || ' ' || (SELECT count(*) FROM billing.dunning_attempts WHERE invoice_id = :'early_invoice' AND cause = 'schedule'), 'active 0', 'who tries in vain before it is due owes nothing yet');
+SELECT is((SELECT count(*) FROM billing.events WHERE id = :'early_invoice' AND type = 'invoice.overdue'), 0::bigint, 'and is not reminded');
+CALL billing.advance_clock('early', '23 days');
+SELECT is(status_of('early') || ' ' || (SELECT count(*) FROM billing.events WHERE id = :'early_invoice' AND type = 'invoice.overdue'), 'past_due 1', 'at the due date it is overdue');
+SELECT is((SELECT string_agg(DISTINCT a.kind, ' ') FROM billing.dunning_attempts AS a WHERE a.invoice_id = :'early_invoice' AND a.cause = 'schedule'), 'reminder', 'what is planned are reminders');
+SELECT billing.pay_invoice(:'early_invoice') AS done \gset
+CALL billing.run_worker();
+SELECT is((SELECT count(*) FROM billing.events WHERE id = :'early_invoice' AND type = 'invoice.overdue'), 1::bigint, 'another try changes nothing of it');
+
 SELECT * FROM finish();
