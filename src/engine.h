@@ -676,6 +676,9 @@ extern int credits_expire(void);
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
 extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
 
+/* For own_invoices.c: an open invoice was voided by a person. Nothing of it is owed any more. */
+extern void engine_invoice_voided(const pg_uuid_t *invoice_id);
+
 /* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
 extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);
 

@@ -59,6 +59,18 @@ QUERY(
 	"AND status IN ('open', 'uncollectible') AND attempt_count > 0 LIMIT 1",
 	UUIDOID, UUIDOID);
 
+static void
+owes_no_more(BillingRun *run, BilledSubscription *s, const pg_uuid_t *invoice_id)
+{
+	if ((!is_status(s, "past_due") && !is_status(s, "unpaid")) ||
+		RUN(another_unpaid, arg_uuid(s->id), arg_uuid(invoice_id)) > 0)
+		return;
+	if (is_status(s, "unpaid"))
+		engine_resume(run, s, s->customer->now);
+	else
+		set_status(run, s, "active", s->customer->now);
+}
+
 void
 engine_invoice_paid(const pg_uuid_t *invoice_id)
 {
@@ -69,14 +81,21 @@ engine_invoice_paid(const pg_uuid_t *invoice_id)
 		return;
 	if (is_status(s, "incomplete"))
 		set_status(run, s, "active", s->customer->now);
-	else if ((is_status(s, "past_due") || is_status(s, "unpaid")) &&
-			 RUN(another_unpaid, arg_uuid(s->id), arg_uuid(invoice_id)) == 0)
-	{
-		if (is_status(s, "unpaid"))
-			engine_resume(run, s, s->customer->now);
-		else
-			set_status(run, s, "active", s->customer->now);
-	}
+	else
+		owes_no_more(run, s, invoice_id);
+	finish(run, s);
+}
+
+/* Who never paid does not begin by it. */
+void
+engine_invoice_voided(const pg_uuid_t *invoice_id)
+{
+	BillingRun *run;
+	BilledSubscription *s = subscription_billed(invoice_id, &run);
+
+	if (s == NULL || is_status(s, "incomplete"))
+		return;
+	owes_no_more(run, s, invoice_id);
 	finish(run, s);
 }
 

@@ -160,6 +160,8 @@ void_it(Own *own)
 		credits_release(own->id);
 	invoice_call_off_payments(own->id);
 	tell(own, "void");
+	if (!is_status(own, "draft"))
+		engine_invoice_voided(own->id);
 }
 
 static void

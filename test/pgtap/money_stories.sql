@@ -212,4 +212,26 @@ SELECT billing.pay_invoice(:'early_invoice') AS done \gset
 CALL billing.run_worker();
 SELECT is((SELECT count(*) FROM billing.events WHERE id = :'early_invoice' AND type = 'invoice.overdue'), 1::bigint, 'another try changes nothing of it');
 
+-- ---------------------------------------------------------------------------
+-- The failed renewal is voided
+
+SELECT person('forgiven') IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT billing.subscribe('forgiven', 'monthly', managed_by => 'local') AS forgiven \gset
+CALL billing.run_worker();
+SELECT is(status_of('forgiven'), 'active', 'paid at first');
+SELECT billing.attach_payment_method(billing.find_customer('forgiven'), 'pm_card_chargeCustomerFail', set_default => true) IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+CALL billing.advance_clock('forgiven', '32 days');
+SELECT is(status_of('forgiven'), 'past_due', 'its renewal is declined');
+SELECT i.id AS forgiven_invoice FROM billing.invoices AS i WHERE i.subscription_id = :'forgiven' AND i.status = 'open' \gset
+SELECT billing.void_invoice(:'forgiven_invoice') AS done \gset
+SELECT is(status_of('forgiven'), 'active', 'nothing is owed when it is void');
+SELECT agrees('voided renewal');
+SELECT billing.subscribe('credited', 'monthly', managed_by => 'local') AS first \gset
+CALL billing.run_worker();
+SELECT i.id AS first_invoice FROM billing.invoices AS i WHERE i.subscription_id = :'first' \gset
+SELECT billing.void_invoice(:'first_invoice') AS done \gset
+SELECT is(status_of('credited'), 'incomplete', 'but who never paid does not begin by it');
+
 SELECT * FROM finish();
