@@ -295,7 +295,7 @@ FROM (VALUES
 	('{app,report,tenant}', 'usage_summary usage_quantity usage_by_dimension usage_series usage_report_of usage_tail_start in_usage_tail'),
 	('{app,report}', 'check_quota preview_usage_period late_usage now database_binding'),
 	('{app,report}', 'quote_price credit_balance'),
-	('{app,report}', 'select_provider provider_capabilities check_provider'),
+	('{app,report}', 'select_provider provider_capabilities check_provider explain'),
 	('{app,report}', 'usage_hour_range forwarded_quantity'),
 	('{}', 'forward_usage stop_forwarding'),
 	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret revoke_webhook_secret delete_webhook list_webhooks'),

@@ -396,6 +396,11 @@ charge_due(const OwnInvoice *invoice)
 	}
 	attempt_id = row_uuid(0, 1);
 	with = charge_with(invoice, row_uuid(0, 2), NULL);
+	if (invoice->remaining < collection_minimum(with.provider, invoice->currency))
+	{
+		dunning_leave(invoice, attempt_id, "below_minimum");
+		return;
+	}
 	why = dunning_forbids(invoice, attempt_id, with.method_id,
 						  with.reference == NULL ? with.type : with.reference);
 	if (why != NULL)

@@ -103,6 +103,12 @@ extern bool dunning_catch_up(const OwnInvoice *invoice);
 /* A planned attempt is not made; the last one of the schedule is the end. */
 extern void dunning_skip(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const char *why);
 
+/*
+ * A planned attempt is not made, and that is nobody's failure: what is left of
+ * an invoice that was paid in part is too little to be charged.  A person decides.
+ */
+extern void dunning_leave(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const char *why);
+
 /* Why the attempt must not be made by this method (NULL: by reference); NULL when it may. */
 extern const char *dunning_forbids(const OwnInvoice *invoice, const pg_uuid_t *attempt_id,
 								   const pg_uuid_t *method_id, const char *type);

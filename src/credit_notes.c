@@ -137,7 +137,7 @@ invoice_load_locked(pg_uuid_t *id)
 	return load_invoice_row(id);
 }
 
-/* What was given up is no debt any more that a credit note could reduce. */
+/* Of one that was given up, too: then its tax is not owed either, and the loss is less. */
 static void
 check_invoice(const Invoice *i)
 {
@@ -147,11 +147,12 @@ check_invoice(const Invoice *i)
 							   i->provider),
 						errhint("Make the credit note there, or pay it back by "
 								"billing.create_refund().")));
-	if (strcmp(i->status, "open") != 0 && strcmp(i->status, "paid") != 0)
+	if (strcmp(i->status, "open") != 0 && strcmp(i->status, "paid") != 0 &&
+		strcmp(i->status, "uncollectible") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_STATE),
 				 errmsg("invoice \"%s\" is %s", uuid_text(i->id), i->status),
-				 errdetail("It would have to be open or paid."),
+				 errdetail("It would have to be open, paid or uncollectible."),
 				 errhint("%s", strcmp(i->status, "draft") == 0
 								   ? "A draft can still be changed: nothing of it is billed yet."
 								   : "Nothing of it is to be paid.")));
@@ -494,7 +495,9 @@ settle(CreditNote *note, const char *destination)
 					   "paid%s, less refunds, disputes and earlier credit notes.",
 					   rest, most, refund ? " by payments that can be refunded" : ""),
 			 errhint("%s", refund ? "Use destination => 'balance', or a smaller amount."
-								  : "Use a smaller amount.")));
+								  : "Use a smaller amount. What billing.create_refund() paid back "
+									"by itself gets no credit note later: destination => 'refund' "
+									"makes both at once.")));
 	if (refund)
 		note->to_refund = rest;
 	else

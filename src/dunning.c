@@ -170,6 +170,14 @@ dunning_skip(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const char 
 	go_on(invoice, strcmp(row_text(0, 1), "schedule") == 0);
 }
 
+void
+dunning_leave(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const char *why)
+{
+	RUN(cancel_attempt, arg_uuid(attempt_id), arg_text(why), arg_time(invoice->now));
+	RUN(note_error, arg_uuid(invoice->id), arg_text(why));
+	collection_schedule(invoice);
+}
+
 QUERY(
 	running_attempt,
 	"SELECT a.id, p.status, p.decline_code, p.error_code, a.due_at, a.payment_intent_id FROM billing.dunning_attempts AS a "

@@ -1,6 +1,6 @@
 -- Credit notes: what is taken back of an invoice of ours, never more than was billed and paid.
 \ir helpers.psql
-SELECT plan(50);
+SELECT plan(57);
 
 SELECT billing.set_tax_rate('DE', 19, 'VAT', valid_from => '2020-01-01') IS NOT NULL AS ready \gset
 SELECT billing.create_customer('acme', 'ana@acme.example', name => 'Acme', country => 'DE', currency => 'EUR') AS acme \gset
@@ -24,21 +24,6 @@ RETURN (SELECT format('%s %s %s, %s %s %s', n.subtotal, n.tax, n.total, n.amount
 CREATE FUNCTION invoice(id uuid) RETURNS text
 LANGUAGE sql
 RETURN (SELECT format('%s %s %s', i.status, i.amount_credited, i.amount_remaining) FROM billing.invoices AS i WHERE i.id = invoice.id);
-
--- Until the worker has charged it.
-CREATE PROCEDURE charge(id uuid)
-LANGUAGE plpgsql AS $$
-BEGIN
-	FOR n IN 1 .. 6000 LOOP
-		IF EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = charge.id AND i.status = 'paid') THEN
-			RETURN;
-		END IF;
-		COMMIT;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE EXCEPTION 'the invoice is not charged';
-END
-$$;
 
 CREATE FUNCTION balance() RETURNS bigint
 LANGUAGE sql
@@ -68,6 +53,8 @@ SELECT is((SELECT status || ' ' || number || ' ' || invoice_number FROM billing.
 SELECT results_eq(format('SELECT type FROM billing.events WHERE id = %L ORDER BY seq', :'part'), $$VALUES ('credit_note.created'), ('credit_note.issued')$$, 'both are events');
 SELECT fails(format($$UPDATE billing.credit_notes SET memo = 'x' WHERE id = %L$$, :'part'), 'JB008', 'cannot change', 'create_invoice', 'it never changes');
 SELECT fails(format($$UPDATE billing.credit_note_lines SET amount = 1 WHERE credit_note_id = %L$$, :'part'), 'JB008', 'cannot change', NULL, 'its lines do not change');
+SELECT fails(format($$DELETE FROM billing.credit_notes WHERE id = %L$$, :'part'), 'JB008', 'cannot be deleted', NULL, 'it does not go');
+SELECT fails(format($$DELETE FROM billing.credit_note_lines WHERE credit_note_id = %L$$, :'part'), 'JB008', 'cannot', NULL, 'nor do its lines');
 
 SELECT fails(format($$SELECT billing.create_credit_note(%L, '[{"line": "%s", "amount": 1091}]')$$, :'open', line(:'open', 1)), '22023', 'left of the line', 'Leave amount out', 'not more than is left of a line');
 SELECT fails(format($$SELECT billing.create_credit_note(%L, amount => 1487)$$, :'open'), '22023', 'left of the invoice', NULL, 'not more than is left of the invoice');
@@ -118,7 +105,7 @@ SELECT billing.create_customer('beta', 'b@beta.example', country => 'US', curren
 SELECT billing.attach_payment_method(:'beta', 'pm_card_visa') IS NOT NULL AS ready \gset
 CALL billing.run_worker();
 SELECT billing.create_invoice(:'beta', '[{"description": "Seats", "amount": 5000}]', 'USD', collection_method => 'charge_automatically') AS card \gset
-CALL charge(:'card');
+CALL billing.run_worker();
 SELECT is((SELECT status || ' ' || amount_paid FROM billing.invoices WHERE id = :'card'), 'paid 5000', 'an invoice that was charged');
 SELECT billing.create_credit_note(:'card', amount => 2000, reason => 'duplicate', destination => 'refund') AS back \gset
 SELECT is(note(:'back'), '2000 0 2000, 0 0 2000', 'is paid back');
@@ -128,7 +115,7 @@ SELECT is((SELECT cardinality(refund_ids) FROM billing.get_credit_note(:'back'))
 SELECT is(invoice(:'card'), 'paid 0 0', 'the invoice stays paid');
 SELECT billing.create_refund((SELECT id FROM billing.payment_intents WHERE invoice_id = :'card'), 2500) IS NOT NULL AS ready \gset
 CALL billing.run_worker();
-SELECT fails(format($$SELECT billing.create_credit_note(%L)$$, :'card'), '22023', 'above what was paid', NULL, 'what was refunded by itself is not given twice');
+SELECT fails(format($$SELECT billing.create_credit_note(%L)$$, :'card'), '22023', 'above what was paid', 'by itself gets no credit note', 'what was refunded by itself is not given twice');
 SELECT is(note(billing.create_credit_note(:'card', amount => 500)), '500 0 500, 0 500 0', 'what was kept is');
 
 -- ---------------------------------------------------------------------------
@@ -141,6 +128,19 @@ INSERT INTO billing.invoice_lines (kind, subscription_id, description, amount, t
 SELECT 'proration_credit', :'subscription', 'Unused time', -400, -76, l.tax_rate_id, l.id FROM billing.invoice_lines AS l WHERE l.id = line(:'prorated', 1);
 SELECT fails(format($$SELECT billing.create_credit_note(%L, amount => 715)$$, :'prorated'), '22023', 'left of the invoice', NULL, 'what a proration credit gives back is not given twice');
 SELECT is(note(billing.create_credit_note(:'prorated')), '600 114 714, 0 714 0', 'the rest of the line is, with the rest of its tax; what the balance paid goes back to it');
+
+-- ---------------------------------------------------------------------------
+-- One that was given up
+
+SELECT billing.create_invoice(:'acme', '[{"description": "Work", "amount": 2000}]', 'CHF') AS lost \gset
+CALL billing.run_worker();
+SELECT billing.mark_invoice_uncollectible(:'lost');
+SELECT billing.create_credit_note(:'lost', amount => 1190) AS half \gset
+SELECT is(note(:'half') || ', ' || invoice(:'lost'), '1000 190 1190, 1190 0 0, uncollectible 1190 1190', 'what was given up can be taken back, with its tax');
+SELECT is((SELECT sum(s.amount) FROM billing.ledger_sides AS s WHERE s.invoice_id = :'lost' AND s.account = 'bad_debt'), 1190::numeric, 'then so much less is lost');
+SELECT fails(format($$SELECT billing.create_credit_note(%L, amount => 1191)$$, :'lost'), '22023', 'what is left of the invoice', NULL, 'not more than was given up');
+SELECT is(note(billing.create_credit_note(:'lost')), '1000 190 1190, 1190 0 0', 'and the rest of it');
+SELECT is(invoice(:'lost'), 'paid 2380 0', 'then nothing is left to pay');
 
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -1,13 +1,13 @@
 -- What is due and too little for the provider to charge: owed with the next invoice, written off on the last one.
 \ir helpers.psql
-SELECT plan(18);
+SELECT plan(22);
 
 SELECT billing.configure_provider('sandbox');
 INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount) VALUES ('sandbox', 'USD', 2, 50);
 SELECT billing.create_plan('cents', 'Cents', 20, 'USD') AS p1, billing.create_plan('calls', 'Calls', 0, 'USD') AS p2 \gset
 SELECT billing.create_meter('calls', 'sum');
 SELECT billing.create_price('calls', component => 'calls', metric => 'calls', currency => 'USD', unit_amount => 1) AS calls \gset
-SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('carried sent ended owing byhand', ' ') AS o \gset
+SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('carried sent ended owing byhand rest', ' ') AS o \gset
 CALL billing.run_worker();
 SELECT count(billing.attach_payment_method(billing.find_customer(o), 'pm_card_visa', set_default => true)) AS methods FROM string_to_table('carried sent ended owing byhand', ' ') AS o \gset
 CALL billing.run_worker();
@@ -78,5 +78,20 @@ CALL billing.set_clock('owing', '2031-01-12 00:00+00');
 SELECT results_eq($$SELECT billed('owing')$$, $$VALUES ('-15 -15 0 paid: usage 30, balance 15, adjustment -45')$$, 'with what was carried to it');
 SELECT is(balance_of('owing'), 0::bigint, 'so that nothing is owed');
 SELECT is((SELECT count(*) FROM billing.payment_intents WHERE organization_id IN ('ended', 'owing', 'sent')), 0::bigint, 'nothing was charged');
+-- ---------------------------------------------------------------------------
+-- Left of one that was paid in part
+
+SELECT billing.create_invoice(billing.find_customer('rest'), '[{"description": "Work", "amount": 5000}]', collection_method => 'charge_automatically') AS rest \gset
+CALL billing.run_worker();
+SELECT billing.mark_invoice_paid(:'rest', 'in cash', amount => 4980);
+SELECT billing.attach_payment_method(billing.find_customer('rest'), 'pm_card_visa', set_default => true) AS method \gset
+CALL billing.run_worker();
+SELECT is((SELECT concat_ws(' ', i.status, i.amount_remaining, i.error_code) FROM billing.invoices AS i WHERE i.id = :'rest'), 'open 20 below_minimum', 'a rest that is too little is not charged');
+SELECT is((SELECT string_agg(concat_ws(' ', a.cause, a.state, a.decline_code), ', ' ORDER BY a.attempt) FROM billing.dunning_attempts AS a WHERE a.invoice_id = :'rest'),
+	'issue failed no_payment_method, schedule planned, schedule planned, schedule planned, new_method canceled below_minimum', 'which is no failure');
+SELECT is((SELECT count(*) FROM billing.payment_intents WHERE organization_id = 'rest'), 0::bigint, 'nobody is asked for it');
+SELECT billing.create_credit_note(:'rest', amount => 20) AS note \gset
+SELECT is((SELECT i.status || ' ' || i.amount_remaining FROM billing.invoices AS i WHERE i.id = :'rest'), 'paid 0', 'a person may let it go');
+
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();
