@@ -93,7 +93,8 @@ COMMENT ON COLUMN billing.subscriptions.pause_at_period_end IS 'It is paused whe
 COMMENT ON COLUMN billing.subscriptions.resumes_at IS 'When a pause ends by itself; NULL: when it is resumed.';
 COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a change that waits: for the next period, or for its payment.';
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
-COMMENT ON COLUMN billing.subscriptions.error_code IS 'Why the provider refused or declined the last request about it.';
+COMMENT ON COLUMN billing.subscriptions.error_code IS
+	'Why the provider refused or declined the last request about it; of one that we bill, why its last invoice was not paid.';
 COMMENT ON COLUMN billing.subscriptions.currency IS 'Of a local one: of all that is billed for it.';
 COMMENT ON COLUMN billing.subscriptions.zone IS 'Of a local one: the time zone whose days and months its periods are in.';
 COMMENT ON COLUMN billing.subscriptions.billing_anchor IS
@@ -197,6 +198,8 @@ CREATE TABLE billing.invoices
 	collection_method text CHECK (collection_method IN ('charge_automatically', 'send_invoice')),
 	days_until_due integer CHECK (days_until_due BETWEEN 0 AND 365),
 	finalize_at timestamptz,
+	due_failures integer NOT NULL DEFAULT 0 CHECK (due_failures >= 0),
+	due_error text,
 	marked_at timestamptz,
 	series_id uuid,
 	series_number bigint CHECK (series_number > 0),
@@ -237,6 +240,7 @@ COMMENT ON COLUMN billing.invoices.amount_credited IS
 COMMENT ON COLUMN billing.invoices.period_start IS
 	'Of our own: the beginning of the period that it opens. There is one of each reason for a subscription and period.';
 COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';
+COMMENT ON COLUMN billing.invoices.due_failures IS 'Of a draft of our own: how often it could not be made final; due_error says why. It is tried again later each time.';
 COMMENT ON COLUMN billing.invoices.marked_at IS
 	'Of our own: when it was made final. It is a draft still until the worker has given it its number, within a second.';
 COMMENT ON COLUMN billing.invoices.usage IS 'Of a draft of our own: the periods whose usage is billed when it is made final.';
@@ -252,7 +256,7 @@ COMMENT ON COLUMN billing.invoices.error_code IS 'Why the provider refused or de
 CREATE INDEX invoices_customer ON billing.invoices (customer_id, issued_at);
 CREATE INDEX invoices_subscription ON billing.invoices (subscription_id) WHERE subscription_id IS NOT NULL;
 CREATE UNIQUE INDEX invoices_once ON billing.invoices (subscription_id, period_start, billing_reason)
-	WHERE managed_by = 'local' AND billing_reason IN ('subscription_create', 'subscription_cycle', 'subscription_end');
+	WHERE managed_by = 'local' AND status <> 'void' AND billing_reason IN ('subscription_create', 'subscription_cycle', 'subscription_end');
 CREATE INDEX invoices_to_finalize ON billing.invoices (finalize_at) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
 CREATE INDEX invoices_to_finalize_by_clock ON billing.invoices (organization_id, finalize_at)
 	WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
@@ -308,7 +312,8 @@ COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, u
 	'discount; of a subscription that we bill, the code of one of billing.coupons. automatic_tax: the provider computes the tax. billing_anchor: when the first whole period begins. success_url (and '
 	'cancel_url): where the provider sells by checkout only, the subscription is made in a checkout whose url client_config() tells. managed_by: provider or local (this database bills: the subscription is trialing, '
 	'active, or incomplete for 23 hours until its first invoice is paid, when the call returns; quantity counts seats where the plan has them; success_url, '
-	'cancel_url and automatic_tax are refused, off_session says nothing). Else a new subscription is incomplete until the '
+	'cancel_url and automatic_tax are refused, off_session says nothing: the first payment is one with the customer present). Default: stripe and polar provider; conekta provider for '
+	'one amount by card without coupon, tax or quantity, else local; sandbox local, or as the provider that it behaves as; local wherever usage, tiers or several components are billed. Else a new subscription is incomplete until the '
 	'provider confirms; a free one is active at once. Errors: JB005 no customer, unknown plan or token, JB008 the organisation has a '
 	'live subscription in the group, JB004 not supported by the provider, 22023 bad value, JB007 idempotency key reused.';
 
@@ -338,7 +343,7 @@ COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, 
 	'create_prorations (lines for the next invoice), always_invoice (an invoice now), none. Another interval, or the first price above 0, '
 	'ends the period and begins one with a new anchor. In a trial nothing is prorated. effective: now, or period_end, of a local one a row '
 	'of list_scheduled_changes(), which a later change of plan takes the place of. items, of local ones: quantity and price by component, '
-	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, null removes one; quantity is that of the component seats, else of base. '
+	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, {"calls": {}} adds what the plan sells, null removes one; quantity is that of the component seats, else of base. '
 	'proration_date: what preview_update() told, so that exactly those lines are billed. Errors: JB005 unknown subscription, plan, price or '
 	'component, JB008 it has ended (subscribe again), is incomplete, has no trial, or the group of the plan has another subscription, '
 	'JB004 not supported by the provider, 22023 nothing to change, a bad value, another currency or interval.';

@@ -2,8 +2,6 @@
 -- they say: triggers see to it.
 
 INSERT INTO billing.settings (name, value, kind, description, builtin) VALUES
-	('usage_grace', '1 hour', 'interval',
-	 'how long an invoice of our own that bills usage waits for events that come late', true),
 	('days_until_due', '30', 'integer',
 	 'days until an invoice of our own that is sent is due, where neither the call nor the subscription says so', true);
 
@@ -189,7 +187,8 @@ BEGIN
 		FROM billing.invoices AS i WHERE i.id = ANY (ARRAY(SELECT l.invoice_id FROM old_lines AS l))
 		AND i.managed_by = 'local' AND (i.status <> 'draft' OR i.marked_at IS NOT NULL) LIMIT 1;
 	END IF;
-	IF TG_OP <> 'DELETE' AND final IS NULL THEN
+	-- a dump brings final invoices before their lines
+	IF TG_OP <> 'DELETE' AND final IS NULL AND NOT (TG_OP = 'INSERT' AND billing.ledger_is_restored()) THEN
 		SELECT coalesce(i.number, i.id::text) INTO final
 		FROM billing.invoices AS i WHERE i.id = ANY (ARRAY(SELECT l.invoice_id FROM new_lines AS l))
 		AND i.managed_by = 'local' AND i.status <> 'draft' LIMIT 1;

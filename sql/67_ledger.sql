@@ -165,6 +165,9 @@ BEGIN
 		WHERE i.status <> 'draft';
 		RETURN NULL;
 	END IF;
+	IF NOT EXISTS (SELECT FROM new_rows) THEN
+		RETURN NULL;
+	END IF;
 	INSERT INTO billing.ledger (booked_at, organization_id, customer_id, livemode, kind, debit, credit, amount, currency, invoice_id)
 	SELECT CASE WHEN d.first THEN d.issued_at ELSE coalesce(c.now, now()) END, d.organization_id, d.customer_id, d.livemode, d.kind,
 		   CASE WHEN d.amount > 0 THEN d.debit ELSE d.credit END, CASE WHEN d.amount > 0 THEN d.credit ELSE d.debit END,

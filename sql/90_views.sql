@@ -231,6 +231,12 @@ UNION ALL
 	FROM billing.subscriptions AS s
 	WHERE s.due_failures > 0
 UNION ALL
+	SELECT i.updated_at, 'error', 'invoice cannot be made final', 'invoice', i.id, i.organization_id,
+		   format('%s times, next at %s: %s', i.due_failures, i.finalize_at, i.due_error),
+		   'put right what it says; the engine tries again by itself'
+	FROM billing.invoices AS i
+	WHERE i.due_failures > 0 AND i.status = 'draft' AND i.marked_at IS NULL
+UNION ALL
 	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
 		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, i.number), i.error_code),
 		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)
@@ -265,7 +271,8 @@ UNION ALL
 	SELECT c.finished_at, 'error', CASE c.state WHEN 'failed' THEN 'scheduled change failed' ELSE 'subscription was renewed although it was canceled' END,
 		   'subscription', c.subscription_id, c.organization_id,
 		   format('%s was due at %s: %s', c.kind, c.due_at, c.error_code),
-		   CASE c.state WHEN 'failed' THEN 'billing.cancel_subscription(..., at_period_end => false)'
+		   CASE WHEN c.kind = 'change' THEN 'it was billed as it is; billing.update_subscription() changes it'
+						WHEN c.state = 'failed' THEN 'billing.cancel_subscription(..., at_period_end => false)'
 						ELSE 'look for a charge after the end of the period, and refund it' END
 	FROM billing.scheduled_changes AS c
 	WHERE c.error_code IS NOT NULL AND c.finished_at > now() - interval '30 days'

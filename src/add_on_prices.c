@@ -138,14 +138,14 @@ QUERY(is_priced,
 	  "AND r.effective_at <= $2 LIMIT 1",
 	  TEXTOID, TIMESTAMPTZOID);
 
-/* The one that has it; else a local one, of the plan group default before others. */
+/* The one that has it; else one that has begun, a local one, of the plan group default before others. */
 QUERY(
 	find_billed_subscription,
 	"SELECT s.id, s.managed_by = 'local', i.component IS NOT NULL FROM billing.subscriptions AS s "
 	"LEFT JOIN billing.subscription_items AS i ON i.subscription_id = s.id AND i.component = $2 "
-	"WHERE s.organization_id = $1 AND s.status IN ('trialing', 'active', 'past_due', 'unpaid', 'paused') "
+	"WHERE s.organization_id = $1 AND s.status IN ('trialing', 'active', 'past_due', 'unpaid', 'paused', 'incomplete') "
 	"AND NOT s.conflict "
-	"ORDER BY i.component IS NULL, s.managed_by <> 'local', s.plan_group <> 'default', s.created_at, s.id LIMIT 1",
+	"ORDER BY i.component IS NULL, s.status = 'incomplete', s.managed_by <> 'local', s.plan_group <> 'default', s.created_at, s.id LIMIT 1",
 	TEXTOID, TEXTOID);
 
 static void

@@ -148,6 +148,7 @@ SQL_FUNCTION(billing_collect_by)
 	require_reference(row_text(0, 4), row_text(0, 5), row_text(0, 6), method);
 	if (RUN(put_collect_by, arg_uuid(id), arg_text(method)) > 0 && method != NULL)
 		collection_reference_chosen(id);
+	engine_plan_again(id);
 	db_close();
 	PG_RETURN_VOID();
 }

@@ -100,17 +100,26 @@ book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *cus
  * Paid stays paid.  What is left to pay of an open one is less what was given
  * back of its parts.
  */
+#define PAID_NOW                                                                                                                                                        \
+	"(SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due - n.amount_credited "              \
+	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("                                                                           \
+	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) FILTER (WHERE k.amount > 0) AS paid_at FROM billing.invoice_payments AS k " \
+	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id) AS p "                                                                  \
+	"WHERE n.id = $1) AS s "
+#define ANOTHER_THAN_STORED "(i.amount_paid <> s.paid OR i.status <> s.status)"
+
+/* Most news tell nothing new, and an UPDATE that changes no row runs all that the table has for each statement. */
+QUERY(not_settled,
+	  "SELECT FROM " PAID_NOW
+	  "JOIN billing.invoices AS i ON i.id = s.id WHERE " ANOTHER_THAN_STORED,
+	  UUIDOID);
 QUERY(
 	settle_invoice,
 	"UPDATE billing.invoices AS i SET amount_paid = s.paid, status = s.status, "
 	"amount_remaining = CASE WHEN s.status IN ('paid', 'void') THEN 0 ELSE greatest(i.amount_due - i.amount_credited - s.paid, 0) END, "
 	"paid_at = CASE WHEN s.status = 'paid' THEN coalesce(i.paid_at, s.paid_at, $2) END, "
 	"error_code = CASE WHEN s.status <> 'paid' THEN i.error_code END, updated_at = now() "
-	"FROM (SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due - n.amount_credited "
-	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("
-	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) FILTER (WHERE k.amount > 0) AS paid_at FROM billing.invoice_payments AS k "
-	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id) AS p "
-	"WHERE n.id = $1) AS s WHERE i.id = s.id AND (i.amount_paid <> s.paid OR i.status <> s.status) RETURNING s.before, i.status",
+	"FROM " PAID_NOW "WHERE i.id = s.id AND " ANOTHER_THAN_STORED " RETURNING s.before, i.status",
 	UUIDOID, TIMESTAMPTZOID);
 
 QUERY(
@@ -166,7 +175,8 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 
 		book_share(&share, invoice_id, invoice->customer_id, invoice->organization_id);
 	}
-	if (RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) == 0)
+	if (RUN(not_settled, arg_uuid(invoice_id)) == 0 ||
+		RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) == 0)
 		return;
 	before = row_text(0, 1);
 	after = row_text(0, 2);

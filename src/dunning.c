@@ -117,6 +117,11 @@ QUERY(fail_attempt,
 /* One that could not even be tried has failed all the same. */
 QUERY(note_error, "UPDATE billing.invoices SET error_code = $2, updated_at = now() WHERE id = $1",
 	  UUIDOID, TEXTOID);
+/* A subscription that is not active says why by itself. */
+QUERY(
+	note_subscription,
+	"UPDATE billing.subscriptions SET error_code = $2, updated_at = now() WHERE id = $1 AND managed_by = 'local'",
+	UUIDOID, TEXTOID);
 
 /* Paid or void: whatever an attempt comes to, it is no news of the invoice. */
 static bool
@@ -144,6 +149,8 @@ dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const cha
 	by_date = send_invoices_only(invoice);
 	if (!by_date || !invoice->overdue)
 		RUN(note_error, arg_uuid(invoice->id), arg_text(code));
+	if (!by_date)
+		RUN(note_subscription, arg_uuid(invoice->subscription_id), arg_text(code));
 	event_record("invoice.payment_failed", "invoice", invoice->id, invoice->organization_id,
 				 invoice->status, invoice->status);
 	if (code != NULL && strcmp(code, "authentication_required") == 0)
@@ -227,8 +234,8 @@ QUERY(cause_of, "SELECT cause FROM billing.dunning_attempts WHERE id = $1", UUID
 /* Both limits are of a charge to one account of the customer: another method is counted anew. */
 QUERY(
 	limit_reached,
-	"SELECT FROM billing.attempt_limits AS l WHERE l.method = $2 AND l.attempts <= (SELECT count(*) "
-	"FROM billing.dunning_attempts AS a WHERE a.invoice_id = $1 AND a.payment_method_id = $3 AND a.payment_intent_id IS NOT NULL "
+	"SELECT FROM billing.attempt_limits AS l WHERE l.method = $2 AND l.attempts <= (SELECT count(a.payment_intent_id) "
+	"FROM billing.dunning_attempts AS a WHERE a.invoice_id = $1 AND a.payment_method_id = $3 "
 	"AND (l.days IS NULL OR a.started_at > $4 - make_interval(days => l.days)))",
 	UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID);
 

@@ -24,10 +24,6 @@
 /* As many in one transaction as a person who waits for a customer's row would not notice. */
 #define BATCH_SIZE 500
 
-/* A subscription that cannot be played is tried again so much later, and twice as much each time. */
-#define RETRY_FIRST_SECS 60
-#define RETRY_MOST_SECS  (6 * SECS_PER_HOUR)
-
 #define DUE_TABLES                                         \
 	"JOIN billing.customers AS u ON u.id = s.customer_id " \
 	"JOIN billing.providers AS p ON p.name = s.provider "  \
@@ -96,6 +92,14 @@ play(void *context)
 	batch->done = list_length(run->subscriptions);
 }
 
+/* A subscription whose play failed, and why. */
+typedef struct Failed
+{
+	Batch batch;
+	char *sqlstate;
+	char *message;
+} Failed;
+
 QUERY(
 	put_off,
 	"UPDATE billing.subscriptions AS s SET due_failures = least(s.due_failures + 1, 30), due_error = $2, "
@@ -107,15 +111,15 @@ QUERY(
 
 /* The first failure is an event; the others only count. */
 static void
-put_one_off(const pg_uuid_t *id, const char *sqlstate, const char *message)
+put_one_off(void *context)
 {
+	const Failed *failed = context;
+	const pg_uuid_t *id = failed->batch.ids[0];
 	char *organization_id;
 	char *status;
 
-	ereport(LOG, (errmsg("subscription %s of billing cannot be billed: %s", uuid_text(id), message),
-				  errdetail("SQLSTATE %s. It is tried again later.", sqlstate)));
-	if (RUN(put_off, arg_uuid(id), arg_text(psprintf("%s: %s", sqlstate, message)),
-			arg_int(RETRY_FIRST_SECS), arg_int(RETRY_MOST_SECS)) == 0 ||
+	if (RUN(put_off, arg_uuid(id), arg_text(psprintf("%s: %s", failed->sqlstate, failed->message)),
+			arg_int(ENGINE_RETRY_FIRST_SECS), arg_int(ENGINE_RETRY_MOST_SECS)) == 0 ||
 		!row_bool(0, 3))
 		return;
 	organization_id = row_text(0, 1);
@@ -124,20 +128,66 @@ put_one_off(const pg_uuid_t *id, const char *sqlstate, const char *message)
 				 status);
 }
 
+QUERY(
+	fail_changes,
+	"UPDATE billing.scheduled_changes AS h SET state = 'failed', error_code = $2, finished_at = now() "
+	"WHERE h.subscription_id = $1 AND h.state = 'pending' AND h.kind = 'change' AND h.due_at <= "
+	"coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = h.organization_id), now()) "
+	"RETURNING h.id, h.organization_id",
+	UUIDOID, TEXTOID);
+
+static void
+play_without_changes(void *context)
+{
+	Failed *failed = context;
+	int64 count = RUN(fail_changes, arg_uuid(failed->batch.ids[0]), arg_text(failed->sqlstate));
+	Rows rows = rows_keep();
+
+	for (int64 i = 0; i < count; i++)
+		event_record("scheduled_change.failed", "scheduled_change", rows_uuid(rows, i, 1),
+					 rows_text(rows, i, 2), "pending", "failed");
+	/* without one the cause is another: to be undone and put off */
+	if (count == 0)
+		ereport(ERROR, (errmsg_internal("nothing was planned")));
+	play(&failed->batch);
+}
+
+/*
+ * What was planned for it may not be possible any more: then that has failed,
+ * and it goes on as it is.
+ */
+static void
+play_or_put_off(Failed *failed)
+{
+	char *sqlstate;
+	char *message;
+
+	if (guarded(play_without_changes, failed, &sqlstate, &message))
+		ereport(LOG, (errmsg("a planned change of subscription %s cannot be carried out: %s",
+							 uuid_text(failed->batch.ids[0]), failed->message),
+					  errdetail("SQLSTATE %s. It is billed as it is.", failed->sqlstate)));
+	else
+	{
+		ereport(LOG, (errmsg("subscription %s of billing cannot be billed: %s",
+							 uuid_text(failed->batch.ids[0]), failed->message),
+					  errdetail("SQLSTATE %s. It is tried again later.", failed->sqlstate)));
+		/* what keeps it from being billed (a trigger of somebody) may keep it from this, too */
+		(void) guarded(put_one_off, failed, &sqlstate, &message);
+	}
+}
+
 static void
 play_one_by_one(Batch *batch)
 {
 	for (int i = 0; i < batch->count; i++)
 	{
-		Batch one = {.ids = &batch->ids[i], .count = 1};
-		char *sqlstate;
-		char *message;
+		Failed one = {.batch = {.ids = &batch->ids[i], .count = 1}};
 
-		if (guarded(play, &one, &sqlstate, &message))
-			batch->done += one.done;
-		else if (!sqlstate_passes(sqlstate))
+		if (guarded(play, &one.batch, &one.sqlstate, &one.message))
+			batch->done += one.batch.done;
+		else if (!sqlstate_passes(one.sqlstate))
 		{
-			put_one_off(batch->ids[i], sqlstate, message);
+			play_or_put_off(&one);
 			batch->done++;
 		}
 	}

@@ -16,6 +16,7 @@
  *	  engine_load.c         loads a run
  *	  engine_write.c        writes a run
  *	  engine_renewal.c      trial, renewal, what a period is billed for
+ *	  engine_ahead.c        renewals that are invoiced before their period
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
  *	  engine_ends.c         cancel, pause, resume, expire
  *	  engine_preview.c      preview_invoice, preview_update, simulate
@@ -251,6 +252,7 @@ typedef struct EngineSettings
 	char *zone_name;    /* where the customer names none */
 	int64 trial_notice; /* seconds */
 	int64 usage_grace;  /* seconds */
+	int lead_days;      /* of what is paid to a reference */
 } EngineSettings;
 
 typedef struct BilledSubscription
@@ -412,6 +414,10 @@ extern void run_event(BillingRun *run, const char *type, const char *object, con
  * ------------------------------------------------------------------------
  */
 
+/* What cannot be billed is tried again so much later, and twice as much each time. */
+#define ENGINE_RETRY_FIRST_SECS 60
+#define ENGINE_RETRY_MOST_SECS  (6 * SECS_PER_HOUR)
+
 /* The duty: plays subscriptions and drafts that are due; above 0 when there may be more. */
 extern int engine_pass(void);
 
@@ -425,6 +431,10 @@ extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz unti
 extern TimestampTz engine_next_due(const BilledSubscription *s);
 
 extern PeriodSchedule engine_schedule(const BilledSubscription *s);
+extern BillingPeriod period_containing(const BilledSubscription *s, TimestampTz at);
+extern bool anything_in_advance(const BilledSubscription *s);
+extern void bill_in_advance(InvoiceDraft *draft, BilledSubscription *s,
+							const BillingPeriod *period);
 extern BilledItem *item_named(const BilledSubscription *s, const char *component);
 
 /* The base item: its price tells the interval. */
@@ -458,8 +468,31 @@ extern bool subscription_is_metered(const BilledSubscription *s);
  */
 extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
 
+/* The usage until a moment, billed now and at today's prices, waits for the next invoice. */
+extern void bill_usage_waiting(BillingRun *run, BilledSubscription *s, TimestampTz until);
+
 /* The setting proration_unit, in the subscription's zone. */
 extern Proration engine_proration(const BilledSubscription *s);
+
+/* ------------------------------------------------------------------------
+ * engine_ahead.c: the next period, invoiced before it begins
+ * ------------------------------------------------------------------------
+ */
+
+/* Until when the next period is invoiced already; 0: it is not. */
+extern TimestampTz ahead_until(const BilledSubscription *s);
+
+/* When that is to be done; 0: at its beginning. */
+extern TimestampTz ahead_due(const BilledSubscription *s);
+
+/* Invoices it: what is due in advance, and the usage of the periods that are over. */
+extern void engine_invoice_ahead(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* The next period is the present one from here on, as it is invoiced; false: it is not. */
+extern bool ahead_begin(BilledSubscription *s);
+
+/* It will not come: its invoice is voided, unless something of it is paid or on its way. */
+extern void ahead_call_off(BillingRun *run, BilledSubscription *s);
 
 /* ------------------------------------------------------------------------
  * engine_changes.c: items, now.
@@ -518,21 +551,16 @@ extern List *change_targets(const BilledSubscription *s, const ChangeTerms *term
 extern Jsonb *changes_as_terms(const BilledSubscription *s, List *changes);
 extern List *changes_of_terms(const BilledSubscription *s, const Jsonb *terms);
 
-/*
- * One item of a local subscription, in the transaction of the caller: what the
- * add-ons of an organisation do.  price NULL: it goes.
- */
-extern void subscription_set_item(const pg_uuid_t *subscription_id, const char *component,
-								  const pg_uuid_t *price, int64 quantity,
-								  ProrationBehavior behavior);
-
 /* ------------------------------------------------------------------------
  * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
  * time and in memory.  They leave next_due_at to engine_play().
  * ------------------------------------------------------------------------
  */
 
-/* A scheduled change is due: it is done or failed (state, error_code) afterwards. */
+/*
+ * A scheduled change is due: it is done afterwards.  One that cannot be carried out any more is an ERROR; engine_pass()
+ * then lets it fail, and plays the subscription without it.
+ */
 extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
 							 TimestampTz at);
 
@@ -544,10 +572,6 @@ extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 
 /* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
 extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
-
-/* The item's price has a version that subscriptions move to at once, and its time has come. */
-extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
-								   TimestampTz at);
 
 /* Nobody paid: incomplete_expired, and its open invoice is voided. */
 extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
@@ -674,13 +698,15 @@ extern int credits_expire(void);
 
 /* For collection_money.c and dunning.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
-extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
-
-/* For own_invoices.c: an open invoice was voided by a person. Nothing of it is owed any more. */
+/* One that nobody has paid was taken back: what waited for its money alone goes on.  A first one activates nothing. */
 extern void engine_invoice_voided(const pg_uuid_t *invoice_id);
+extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
 
 /* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
 extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);
+
+/* How it is collected has changed, and with it when it is due. */
+extern void engine_plan_again(const pg_uuid_t *subscription_id);
 
 /* collection.c: how many days before its period a renewal has to be invoiced; 0: at its beginning. */
 extern int collection_lead_days(const BilledSubscription *s);

@@ -61,7 +61,8 @@ item_description(const BilledSubscription *s, const BilledItem *item)
 
 /*
  * What a whole period costs before it is rounded.  Where a minimum, a maximum
- * or a commitment decides it is that whole amount.
+ * or a commitment decides it is that whole amount.  Nothing of it is free, also
+ * where the price is flat.
  */
 MoneyFraction
 item_whole_price(const BilledItem *item)
@@ -71,6 +72,8 @@ item_whole_price(const BilledItem *item)
 	int64 rounded;
 	int64 amount;
 
+	if (item->quantity == 0)
+		return quantity;
 	require_rated(price_amount(&item->price->rated, quantity, &amount), item->price);
 	require_rated(price_exact(&item->price->rated, quantity, &exact), item->price);
 	if (money_round(exact, &rounded) == MONEY_OK && rounded == amount)
@@ -374,6 +377,25 @@ engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft)
 	draft->usage = NIL;
 }
 
+/* Periods one after the other, each with what counts for it. */
+static void
+add_usage(InvoiceDraft *draft, const BilledSubscription *s, TimestampTz until)
+{
+	TimestampTz from = s->usage_from;
+
+	while (from < until)
+	{
+		DraftUsage *usage = palloc(sizeof(DraftUsage));
+
+		usage->whole = whole_containing(s, from);
+		usage->period = (UsageRange){from, until};
+		if (usage->whole.end > from && usage->whole.end < until)
+			usage->period.end = usage->whole.end;
+		draft->usage = lappend(draft->usage, usage);
+		from = usage->period.end;
+	}
+}
+
 /*
  * A draft that waits is final a while later, at the prices of then: where they
  * change now, its usage is closed now, and what comes late is a correction.
@@ -382,16 +404,11 @@ void
 bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s, TimestampTz until,
 				 bool may_wait)
 {
-	DraftUsage *usage;
-
 	if (s->usage_from == 0 || s->usage_from >= until)
 		return;
-	usage = palloc(sizeof(DraftUsage));
-	usage->period = (UsageRange){s->usage_from, until};
-	usage->whole = whole_containing(s, s->usage_from);
+	add_usage(draft, s, until);
 	s->usage_from = until;
 	s->changed = true;
-	draft->usage = lappend(draft->usage, usage);
 	draft->changed = true;
 	if (may_wait && s->settings->usage_grace > 0)
 		draft->finalize_at = until + s->settings->usage_grace * USECS_PER_SEC;

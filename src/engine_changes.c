@@ -34,6 +34,20 @@ is_status(const BilledSubscription *s, const char *status)
 	return strcmp(s->status, status) == 0;
 }
 
+/* Also while it is paused in it: nothing is billed for that time. */
+static bool
+in_trial(const BilledSubscription *s, TimestampTz at)
+{
+	return is_status(s, "trialing") || (is_status(s, "paused") && s->trial_end > at);
+}
+
+/* Paused and unpaid, nothing is billed, usage neither. */
+static bool
+is_billed(const BilledSubscription *s)
+{
+	return is_status(s, "active") || is_status(s, "past_due");
+}
+
 static Period
 period_between(TimestampTz start, TimestampTz end)
 {
@@ -231,10 +245,16 @@ subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at)
  * ------------------------------------------------------------------------
  */
 static bool
-line_is_for(const InvoiceLine *line, const BilledItem *item)
+line_is_for_price(const InvoiceLine *line, const BilledItem *item)
 {
 	return line->component != NULL && strcmp(line->component, item->component) == 0 &&
-		   line->price_id != NULL && uuid_equal(line->price_id, item->price->id) &&
+		   line->price_id != NULL && uuid_equal(line->price_id, item->price->id);
+}
+
+static bool
+line_is_for(const InvoiceLine *line, const BilledItem *item)
+{
+	return line_is_for_price(line, item) &&
 		   line->whole_price.scaled == item_whole_price(item).scaled;
 }
 
@@ -283,7 +303,7 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 	line->given_back_at = 0;
 }
 
-/* Was the same billed before, and given back at this very moment? */
+/* Was the same billed before, and given back at this very moment?  It may have begun then, too. */
 static bool
 restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
 {
@@ -293,7 +313,7 @@ restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, Timestam
 	{
 		InvoiceLine *line = lfirst(cell);
 
-		if (line->given_back_at == at && line->period_start < at && line_is_for(line, item))
+		if (line->given_back_at == at && line_is_for(line, item))
 		{
 			take_credit_back(run, s, line);
 			return true;
@@ -314,20 +334,123 @@ period_with(const BilledSubscription *s, TimestampTz at)
 	return period;
 }
 
-/* A price that is paid once: whole, whenever it begins. */
-static void
-bill_once(BilledSubscription *s, BilledItem *item, TimestampTz at)
+/* ------------------------------------------------------------------------
+ * What is paid once: whole, whenever it begins
+ * ------------------------------------------------------------------------
+ */
+static InvoiceLine *
+add_once(BilledSubscription *s, const BilledItem *item, TimestampTz at)
 {
 	InvoiceDraft scratch = {.subscription = s, .customer = s->customer, .made_at = at};
 	BillingPeriod none = {0};
+	InvoiceLine *line;
 
 	bill_item(&scratch, s, item, &none, LINE_ONE_TIME);
-	s->pending = list_concat(s->pending, scratch.lines);
-	item->billed_once = item->changed = true;
+	line = linitial(scratch.lines);
+	/* it covers no time; when it was billed tells what can be undone */
+	line->period_start = line->period_end = at;
+	s->pending = lappend(s->pending, line);
+	return line;
 }
 
 static void
-bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at)
+bill_once(BilledSubscription *s, BilledItem *item, TimestampTz at)
+{
+	(void) add_once(s, item, at);
+	item->billed_once = item->changed = true;
+}
+
+static int64
+price_once(const BilledSubscription *s, const ComponentPrice *price, int64 quantity)
+{
+	const BilledItem item = {.component = price->component, .price = price, .quantity = quantity};
+	int64 amount;
+
+	if (money_round(item_whole_price(&item), &amount) != MONEY_OK)
+		require_proration(PRORATION_OVERFLOW, s);
+	return amount;
+}
+
+/* What was billed of it at this very moment, and waits, is no more; returns how much that was. */
+static int64
+drop_once(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
+{
+	List *pending = list_copy(s->pending);
+	int64 dropped = 0;
+	ListCell *cell;
+
+	foreach (cell, pending)
+	{
+		InvoiceLine *line = lfirst(cell);
+
+		if (line->kind != LINE_ONE_TIME || line->period_start != at ||
+			!line_is_for_price(line, item))
+			continue;
+		dropped += line->amount;
+		drop_line(run, s, line);
+	}
+	return dropped;
+}
+
+/* The units that come in are billed; of those that go, what was billed at this very moment is not. */
+static void
+change_once(BillingRun *run, BilledSubscription *s, const BilledItem *item, int64 quantity,
+			TimestampTz at)
+{
+	int64 had = price_once(s, item->price, item->quantity);
+	int64 wanted = price_once(s, item->price, quantity);
+	BilledItem more = *item;
+	InvoiceLine *line;
+
+	if (wanted < had)
+		had -= drop_once(run, s, item, at);
+	if (wanted <= had)
+		return;
+	more.quantity = Max(quantity - item->quantity, 1);
+	line = add_once(s, &more, at);
+	line->has_quantity = line->has_quantity && line->amount == wanted - had;
+	line->amount = wanted - had;
+}
+
+/* Those that are there and were billed, before they change. */
+static void
+change_all_once(BillingRun *run, BilledSubscription *s, List *changes, TimestampTz at)
+{
+	ListCell *cell;
+
+	foreach (cell, changes)
+	{
+		const ItemChange *change = lfirst(cell);
+		const BilledItem *item = item_named(s, change->component);
+
+		if (item == NULL || !item->price->one_time || !item->billed_once)
+			continue;
+		if (change->price == NULL)
+			change_once(run, s, item, 0, at);
+		else if (uuid_equal(change->price->id, item->price->id))
+			change_once(run, s, item, change->quantity, at);
+	}
+}
+
+QUERY(billed_once_before,
+	  "SELECT FROM billing.invoice_lines AS l JOIN billing.prices AS r ON r.id = l.price_id "
+	  "LEFT JOIN billing.invoices AS i ON i.id = l.invoice_id WHERE l.subscription_id = $1 "
+	  "AND l.kind = 'one_time' AND l.component = $2 AND r.plan_id = $3 "
+	  "AND i.status IS DISTINCT FROM 'void' LIMIT 1",
+	  UUIDOID, TEXTOID, UUIDOID);
+
+/* Who comes back to a plan has paid what it costs once; an add-on is bought again. */
+static bool
+was_billed_once(const BilledSubscription *s, const ComponentPrice *price)
+{
+	return price->one_time && price->plan_id != NULL &&
+		   RUN(billed_once_before, arg_uuid(s->id), arg_text(price->component),
+			   arg_uuid(price->plan_id)) > 0;
+}
+
+/* From a moment to the end of its period. */
+static void
+bill_rest_of(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at)
 {
 	Proration how = engine_proration(s);
 	BillingPeriod period = period_with(s, at);
@@ -355,12 +478,77 @@ bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz 
 	s->billed = lappend(s->billed, line);
 }
 
+/* And all of the next one, where that is invoiced already. */
+static void
+bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at, bool ahead)
+{
+	bill_rest_of(run, s, item, at);
+	if (ahead)
+		bill_rest_of(run, s, item, s->period_end);
+}
+
 /* ------------------------------------------------------------------------
  * Usage until a moment, at the prices until then
  * ------------------------------------------------------------------------
  */
+QUERY(waiting_for_usage,
+	  "SELECT id FROM billing.invoices WHERE subscription_id = $1 AND managed_by = 'local' "
+	  "AND status = 'draft' AND marked_at IS NULL AND usage IS NOT NULL ORDER BY id",
+	  UUIDOID);
+
+/*
+ * Those that are stored, in a run of their own: this one did not load them, and
+ * there their subscription has the items that were in force.
+ */
 static void
-bill_usage_so_far(BillingRun *run, BilledSubscription *s, TimestampTz at)
+bill_stored_usage(const BilledSubscription *s)
+{
+	pg_uuid_t *subscription_id = s->id;
+	int count = (int) RUN(waiting_for_usage, arg_uuid(s->id));
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
+	BillingRun *run;
+	ListCell *cell;
+
+	if (count == 0)
+		return;
+	for (int i = 0; i < count; i++)
+		ids[i] = row_uuid(i, 1);
+	run = run_load(&subscription_id, 1, false, false);
+	run_load_drafts(run, ids, count);
+	foreach (cell, run->drafts)
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		engine_bill_usage_of(run, draft);
+		draft->changed = true;
+	}
+	run_write(run);
+}
+
+/*
+ * Drafts that wait for late usage are billed for theirs at the prices that were
+ * in force, before these change.  They wait on; what comes late is a correction.
+ */
+static void
+bill_waiting_usage(BillingRun *run, const BilledSubscription *s)
+{
+	ListCell *cell;
+
+	if (!run->preview)
+		bill_stored_usage(s);
+	foreach (cell, run->drafts)
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		if (draft->subscription != s || draft->is_final || draft->usage == NIL)
+			continue;
+		engine_bill_usage_of(run, draft);
+		draft->changed = true;
+	}
+}
+
+void
+bill_usage_waiting(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	InvoiceDraft scratch = {.subscription = s,
 							.customer = s->customer,
@@ -368,6 +556,8 @@ bill_usage_so_far(BillingRun *run, BilledSubscription *s, TimestampTz at)
 							.reason = "subscription_update",
 							.made_at = at};
 
+	if (!is_billed(s))
+		return;
 	bill_usage_until(run, &scratch, s, at, false);
 	s->pending = list_concat(s->pending, scratch.lines);
 }
@@ -379,7 +569,7 @@ set_usage_from(BilledSubscription *s, TimestampTz at)
 	if (!subscription_is_metered(s))
 		s->usage_from = 0;
 	else if (s->usage_from == 0)
-		s->usage_from = is_status(s, "trialing") ? s->trial_end : at;
+		s->usage_from = in_trial(s, at) ? s->trial_end : at;
 }
 
 /* ------------------------------------------------------------------------
@@ -443,6 +633,7 @@ put_item(BilledSubscription *s, const ItemChange *change)
 		item = palloc0(sizeof(BilledItem));
 		item->component = pstrdup(change->component);
 		item->is_new = true;
+		item->billed_once = was_billed_once(s, change->price);
 		s->items = lappend(s->items, item);
 	}
 	item->price = change->price;
@@ -490,7 +681,7 @@ same_interval(const ComponentPrice *a, const ComponentPrice *b)
 }
 
 static void
-prorate_items(BillingRun *run, BilledSubscription *s, List *changes, TimestampTz at)
+prorate_items(BillingRun *run, BilledSubscription *s, List *changes, bool ahead, TimestampTz at)
 {
 	ListCell *cell;
 
@@ -502,7 +693,7 @@ prorate_items(BillingRun *run, BilledSubscription *s, List *changes, TimestampTz
 		if (item == NULL || item->price->metric != NULL)
 			continue;
 		if (!item->price->one_time)
-			bill_rest(run, s, item, at);
+			bill_rest(run, s, item, at, ahead);
 		else if (!item->billed_once)
 			bill_once(s, item, at);
 	}
@@ -526,19 +717,17 @@ plans_follow_period(BilledSubscription *s, TimestampTz old_end)
 	{
 		ScheduledChange *change = lfirst(cell);
 
+		/* a resume and an end by date are planned for a moment, whatever period it lies in */
+		if (strcmp(change->kind, "resume") == 0 ||
+			(strcmp(change->kind, "cancel") == 0 && s->cancel_at != 0))
+			continue;
 		if (strcmp(change->state, "pending") == 0 && change->due_at == old_end &&
-			s->period_end != old_end && strcmp(change->kind, "resume") != 0)
+			s->period_end != old_end)
 		{
 			change->due_at = s->period_end;
 			change->changed = true;
 		}
 	}
-}
-
-static bool
-is_billed(const BilledSubscription *s)
-{
-	return is_status(s, "active") || is_status(s, "past_due");
 }
 
 /* The period ends here, and another one begins with a new anchor. */
@@ -562,10 +751,10 @@ static void
 change_between_periods(BillingRun *run, BilledSubscription *s, List *changes, bool new_interval,
 					   TimestampTz at)
 {
-	bool trialing = is_status(s, "trialing");
+	bool trialing = in_trial(s, at);
 
 	if (!trialing && changes_usage(s, changes))
-		bill_usage_so_far(run, s, at);
+		bill_usage_waiting(run, s, at);
 	put_items(s, changes, at);
 	if (new_interval && !trialing)
 		s->billing_anchor = s->schedule_start = at;
@@ -576,10 +765,15 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 				 ProrationBehavior behavior, TimestampTz at)
 {
 	bool prorated = behavior != PRORATION_NONE;
+	bool ahead;
 	ListCell *cell;
 
-	if (anew || (prorated && changes_usage(s, changes)))
-		bill_usage_so_far(run, s, at);
+	if (anew)
+		ahead_call_off(run, s);
+	ahead = ahead_until(s) != 0;
+	/* in arrears, so it is owed in any case */
+	if (anew || changes_usage(s, changes))
+		bill_usage_waiting(run, s, at);
 	if (anew && prorated)
 		subscription_give_back(run, s, at);
 	else if (prorated)
@@ -587,11 +781,13 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 		foreach (cell, changes)
 			give_back(run, s, ((ItemChange *) lfirst(cell))->component, at);
 	}
+	if (prorated)
+		change_all_once(run, s, changes, at);
 	put_items(s, changes, at);
 	if (anew)
 		start_anew(run, s, at);
 	else if (prorated)
-		prorate_items(run, s, changes, at);
+		prorate_items(run, s, changes, ahead, at);
 
 	/* nothing else would ever be invoiced for one that has become free */
 	if (behavior == PRORATION_INVOICED || subscription_is_free(s))
@@ -620,7 +816,9 @@ subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 		if (change->price != NULL && !component_price_is_free(change->price))
 			free_after = false;
 	}
-	if (is_status(s, "trialing") || s->period_end == 0 || at >= s->period_end)
+	if (changes_usage(s, changes))
+		bill_waiting_usage(run, s);
+	if (in_trial(s, at) || s->period_end == 0 || at >= s->period_end)
 		change_between_periods(run, s, changes, new_interval, at);
 	else
 		change_in_period(run, s, changes, new_interval || (was_free && !free_after), behavior, at);

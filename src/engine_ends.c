@@ -107,14 +107,15 @@ fulfil(BilledSubscription *s, const char *kind, TimestampTz at)
  */
 
 /*
- * With usage it waits for what comes late, as every invoice does.  Of a pause
- * only what lies in the period that was billed counts.
+ * With usage it waits for what comes late, as every invoice does.  What was used
+ * in a pause, or while it was unpaid, is nobody's.
  */
 static void
 final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, TimestampTz at)
 {
 	TimestampTz used_until = Min(at, s->period_end);
-	bool usage = bill_usage && s->usage_from != 0 && s->usage_from < used_until;
+	bool counts = !is_status(s, "paused") && !is_status(s, "unpaid");
+	bool usage = bill_usage && counts && s->usage_from != 0 && s->usage_from < used_until;
 	InvoiceDraft *draft;
 
 	if (!usage && s->pending == NIL)
@@ -127,17 +128,25 @@ final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, Timestamp
 		draft_complete(run, draft);
 }
 
-QUERY(
-	void_open,
-	"SELECT billing.void_invoice(i.id) FROM billing.invoices AS i "
-	"WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status = 'open' AND i.amount_paid = 0",
-	UUIDOID);
+/* Also those that wait for their numbers: nobody is to be asked for them. */
+QUERY(void_unpaid,
+	  "SELECT billing.void_invoice(i.id) FROM billing.invoices AS i WHERE i.subscription_id = $1 "
+	  "AND i.managed_by = 'local' AND i.status IN ('draft', 'open') AND i.amount_paid = 0",
+	  UUIDOID);
 
 static void
-void_open_invoices(const BillingRun *run, const BilledSubscription *s)
+void_unpaid_invoices(const BillingRun *run, const BilledSubscription *s)
 {
 	if (!run->preview)
-		RUN(void_open, arg_uuid(s->id));
+		RUN(void_unpaid, arg_uuid(s->id));
+}
+
+/* What is paid of a period that will not come. */
+static void
+give_back_ahead(BillingRun *run, BilledSubscription *s)
+{
+	if (ahead_until(s) != 0)
+		subscription_give_back(run, s, s->period_end);
 }
 
 void
@@ -145,6 +154,8 @@ end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, T
 {
 	bool billed = !is_status(s, "trialing") && !is_status(s, "incomplete");
 
+	ahead_call_off(run, s);
+	give_back_ahead(run, s);
 	if (prorate && billed)
 		subscription_give_back(run, s, at);
 	if (billed)
@@ -158,7 +169,7 @@ end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, T
 			finish(s, change, "canceled");
 	}
 	if (is_status(s, "incomplete"))
-		void_open_invoices(run, s);
+		void_unpaid_invoices(run, s);
 	s->pause_at_period_end = false;
 	s->resumes_at = 0;
 	s->usage_from = 0;
@@ -176,7 +187,7 @@ engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	for (int i = 0; i < list_length(s->changes); i++)
 		finish(s, list_nth(s->changes, i), "canceled");
-	void_open_invoices(run, s);
+	void_unpaid_invoices(run, s);
 	s->usage_from = 0;
 	s->ended_at = at;
 	set_status(run, s, "incomplete_expired", at);
@@ -191,12 +202,47 @@ engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	TimestampTz resumes_at = s->resumes_at > at ? s->resumes_at : 0;
 
+	bill_usage_waiting(run, s, at);
+	ahead_call_off(run, s);
 	fulfil(s, "pause", at);
 	s->pause_at_period_end = false;
 	s->resumes_at = resumes_at;
 	if (resumes_at != 0)
 		(void) plan_change(s, "resume", resumes_at, NULL);
 	set_status(run, s, "paused", at);
+}
+
+void
+give_up_collecting(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	const char *end = setting_text("dunning_end");
+
+	if (end != NULL && strcmp(end, "canceled") == 0)
+	{
+		engine_end(run, s, at);
+		return;
+	}
+	bill_usage_waiting(run, s, at);
+	set_status(run, s, "unpaid", at);
+}
+
+QUERY(
+	owed,
+	"SELECT bool_or(i.status = 'open' AND i.next_attempt_at IS NOT NULL) FROM billing.invoices AS i "
+	"WHERE i.subscription_id = $1 AND i.managed_by = 'local' "
+	"AND i.status IN ('open', 'uncollectible') AND i.attempt_count > 0 HAVING count(*) > 0",
+	UUIDOID);
+
+/* A pause ends no dunning: what could not be collected before it, or in it, is owed. */
+static void
+end_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	if (RUN(owed, arg_uuid(s->id)) == 0)
+		set_status(run, s, "active", at);
+	else if (row_bool(0, 1))
+		set_status(run, s, "past_due", at);
+	else
+		give_up_collecting(run, s, at);
 }
 
 /* What was billed goes on to its end; after it a period begins here. */
@@ -212,8 +258,14 @@ engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		set_status(run, s, "trialing", at);
 		return;
 	}
-	set_status(run, s, "active", at);
-	if (at < s->period_end)
+	if (s->usage_from != 0)
+		s->usage_from = Max(s->usage_from, at);
+	if (is_status(s, "paused"))
+		end_pause(run, s, at);
+	else
+		set_status(run, s, "active", at);
+	if ((!is_status(s, "active") && !is_status(s, "past_due")) || at < s->period_end ||
+		(ahead_until(s) > at && ahead_begin(s)))
 		return;
 	s->billing_anchor = s->schedule_start = at;
 	engine_begin_period(run, s, at, "subscription_cycle");
@@ -233,6 +285,7 @@ engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change
 	else if (strcmp(change->kind, "resume") == 0)
 		engine_resume(run, s, at);
 	else
-		subscription_change_items(run, s, changes_of_terms(s, change->terms), PRORATION_NONE, at);
+		subscription_change_items(run, s, changes_of_terms(s, change->terms),
+								  at < s->period_end ? PRORATION_WAITS : PRORATION_NONE, at);
 	finish(s, change, "done");
 }

@@ -57,8 +57,9 @@ QUERY(
 	"SELECT max(value) FILTER (WHERE name = 'proration_unit'), "
 	"max(value) FILTER (WHERE name = 'timezone'), "
 	"(max(extract(epoch FROM value::interval)) FILTER (WHERE name = 'trial_notice'))::bigint, "
-	"(max(extract(epoch FROM value::interval)) FILTER (WHERE name = 'usage_grace'))::bigint "
-	"FROM billing.settings WHERE name IN ('proration_unit', 'timezone', 'trial_notice', 'usage_grace')",
+	"(max(extract(epoch FROM value::interval)) FILTER (WHERE name = 'usage_grace'))::bigint, "
+	"(max(value) FILTER (WHERE name = 'invoice_lead_days'))::bigint "
+	"FROM billing.settings WHERE name IN ('proration_unit', 'timezone', 'trial_notice', 'usage_grace', 'invoice_lead_days')",
 	InvalidOid);
 
 static EngineSettings
@@ -76,6 +77,7 @@ settings_read(void)
 	settings.zone_name = zone != NULL ? zone : "UTC";
 	settings.trial_notice = row_int(0, 3);
 	settings.usage_grace = row_int(0, 4);
+	settings.lead_days = (int) row_int(0, 5);
 	return settings;
 }
 
@@ -460,11 +462,20 @@ read_credited(InvoiceLine *line, Rows rows, int64 row, int column)
 	line->given_back_at = rows_time(rows, row, column + 2);
 }
 
-/* What is due is played at its own time, which may be long ago. */
+/*
+ * What is due is played at its own time, which may be long ago; what is invoiced
+ * ahead counts also where the clock is far beyond the period.
+ */
 static TimestampTz
 played_from(const BilledSubscription *s)
 {
-	return s->next_due_at == 0 ? s->customer->now : Min(s->next_due_at, s->customer->now);
+	TimestampTz from = s->customer->now;
+
+	if (s->next_due_at != 0)
+		from = Min(from, s->next_due_at);
+	if (s->period_end != 0)
+		from = Min(from, s->period_end);
+	return from;
 }
 
 static void

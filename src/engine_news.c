@@ -8,7 +8,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "engine.h"
+#include "engine_plans.h"
 
 QUERY(
 	subscription_of_invoice,
@@ -59,8 +59,13 @@ QUERY(
 	"AND status IN ('open', 'uncollectible') AND attempt_count > 0 LIMIT 1",
 	UUIDOID, UUIDOID);
 
+QUERY(forget_error,
+	  "UPDATE billing.subscriptions SET error_code = NULL WHERE id = $1 AND error_code IS NOT NULL",
+	  UUIDOID);
+
+/* Nothing is owed by this invoice any more. */
 static void
-owes_no_more(BillingRun *run, BilledSubscription *s, const pg_uuid_t *invoice_id)
+go_on_if_all_is_settled(BillingRun *run, BilledSubscription *s, const pg_uuid_t *invoice_id)
 {
 	if ((!is_status(s, "past_due") && !is_status(s, "unpaid")) ||
 		RUN(another_unpaid, arg_uuid(s->id), arg_uuid(invoice_id)) > 0)
@@ -82,20 +87,21 @@ engine_invoice_paid(const pg_uuid_t *invoice_id)
 	if (is_status(s, "incomplete"))
 		set_status(run, s, "active", s->customer->now);
 	else
-		owes_no_more(run, s, invoice_id);
+		go_on_if_all_is_settled(run, s, invoice_id);
+	if (is_status(s, "active"))
+		RUN(forget_error, arg_uuid(s->id));
 	finish(run, s);
 }
 
-/* Who never paid does not begin by it. */
 void
 engine_invoice_voided(const pg_uuid_t *invoice_id)
 {
 	BillingRun *run;
 	BilledSubscription *s = subscription_billed(invoice_id, &run);
 
-	if (s == NULL || is_status(s, "incomplete"))
+	if (s == NULL)
 		return;
-	owes_no_more(run, s, invoice_id);
+	go_on_if_all_is_settled(run, s, invoice_id);
 	finish(run, s);
 }
 
@@ -104,7 +110,6 @@ engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt)
 {
 	BillingRun *run;
 	BilledSubscription *s = subscription_billed(invoice_id, &run);
-	const char *end;
 
 	/* the first payment: it waits until incomplete_until */
 	if (s == NULL || is_status(s, "incomplete"))
@@ -112,13 +117,7 @@ engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt)
 	if (is_status(s, "active"))
 		set_status(run, s, "past_due", s->customer->now);
 	if (last_attempt && is_status(s, "past_due"))
-	{
-		end = setting_text("dunning_end");
-		if (end != NULL && strcmp(end, "canceled") == 0)
-			engine_end(run, s, s->customer->now);
-		else
-			set_status(run, s, "unpaid", s->customer->now);
-	}
+		give_up_collecting(run, s, s->customer->now);
 	finish(run, s);
 }
 
@@ -133,4 +132,15 @@ engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until)
 	s->incomplete_until = moment_of_unix(unix_seconds(until));
 	s->changed = true;
 	finish(run, s);
+}
+
+void
+engine_plan_again(const pg_uuid_t *subscription_id)
+{
+	BillingRun *run;
+	BilledSubscription *s = load_alone(subscription_id, &run);
+
+	if (s != NULL)
+		finish(run, s);
+	worker_wake_at_commit();
 }

@@ -21,6 +21,9 @@ static const char *const proration_words[] = {"create_prorations", "none", "alwa
 /* The columns of all three functions. */
 #define PREVIEW_COLUMNS 19
 
+/* So many due times are some 27 years of days; each looks at all drafts before it. */
+#define SIMULATE_MOST 10000
+
 typedef struct PreviewRow
 {
 	int invoice; /* 0: the line waits for an invoice to come */
@@ -105,11 +108,70 @@ complete(BillingRun *run, InvoiceDraft *draft)
  * A change
  * ------------------------------------------------------------------------
  */
+
+/* A line that waited before the change, and its amount then. */
+typedef struct WaitingLine
+{
+	const InvoiceLine *line;
+	InvoiceLine was;
+} WaitingLine;
+
+static List *
+what_waits(const BilledSubscription *s)
+{
+	List *waiting = NIL;
+	ListCell *cell;
+
+	foreach (cell, s->pending)
+	{
+		WaitingLine *before = palloc(sizeof(WaitingLine));
+
+		before->line = lfirst(cell);
+		before->was = *before->line;
+		waiting = lappend(waiting, before);
+	}
+	return waiting;
+}
+
+/* What a line that waited loses: all of it, or the time that is cut off. */
+static bool
+is_less(const BilledSubscription *s, const List *drafts, int drafts_before,
+		const WaitingLine *before, InvoiceLine *less)
+{
+	int64 left = 0;
+
+	if (list_member_ptr(s->pending, before->line))
+		left = before->line->amount;
+	for (int i = drafts_before; i < list_length(drafts); i++)
+	{
+		if (list_member_ptr(((const InvoiceDraft *) list_nth(drafts, i))->lines, before->line))
+			return false;
+	}
+	*less = before->was;
+	less->amount = left - before->was.amount;
+	less->has_quantity = false;
+	if (left != 0)
+		less->period_start = before->line->period_end;
+	return less->amount != 0;
+}
+
 static void
-put_change(ReturnSetInfo *result, BillingRun *run, const BilledSubscription *s, List *before,
+put_change(ReturnSetInfo *result, BillingRun *run, const BilledSubscription *s, List *waiting,
 		   int drafts_before, TimestampTz at)
 {
 	int position = 0;
+	List *before = NIL;
+	ListCell *cell;
+
+	foreach (cell, waiting)
+	{
+		const WaitingLine *line = lfirst(cell);
+		InvoiceLine less;
+
+		before = lappend(before, unconstify(InvoiceLine *, line->line));
+		if (is_less(s, run->drafts, drafts_before, line, &less))
+			put_row(result, &(PreviewRow){0, ++position, at, s, NULL, &less});
+	}
 
 	for (int i = drafts_before; i < list_length(run->drafts); i++)
 	{
@@ -139,7 +201,7 @@ SQL_FUNCTION(billing_preview_update)
 						 .items = ARG_JSON(5)};
 	BilledSubscription *s;
 	BillingRun *run;
-	List *before;
+	List *waiting;
 	TimestampTz at;
 	int drafts_before;
 
@@ -153,11 +215,11 @@ SQL_FUNCTION(billing_preview_update)
 	run = local_open(id, true, &s);
 	local_require_changeable(s);
 	at = local_proration_date(s, ARG_TIME(6));
-	before = list_copy(s->pending);
+	waiting = what_waits(s);
 	drafts_before = list_length(run->drafts);
 	subscription_change_items(run, s, change_targets(s, &terms, NULL),
 							  proration_behavior_named(behavior), at);
-	put_change(result, run, s, before, drafts_before, at);
+	put_change(result, run, s, waiting, drafts_before, at);
 	db_close();
 	PG_RETURN_NULL();
 }
@@ -238,10 +300,18 @@ SQL_FUNCTION(billing_preview_invoice)
  * ------------------------------------------------------------------------
  */
 
-/* As it is when everything is paid: what waits for money goes on. */
+/* As it is when everything is paid: it can be given back, and what waits for money goes on. */
 static void
 count_as_paid(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
+	ListCell *cell;
+
+	foreach (cell, s->billed)
+	{
+		InvoiceLine *line = lfirst(cell);
+
+		line->paid = line->amount - line->discount + (line->tax_inclusive ? 0 : line->tax);
+	}
 	if (strcmp(s->status, "incomplete") == 0 || strcmp(s->status, "past_due") == 0)
 		set_status(run, s, "active", at);
 	else if (strcmp(s->status, "unpaid") == 0)
@@ -268,6 +338,22 @@ first_due(const BillingRun *run, TimestampTz until)
 	return first;
 }
 
+/*
+ * Their usage is what there is now: waiting for more would bring none.  One that
+ * comes to nothing leaves the list.  Returns how many there are.
+ */
+static int
+complete_from(BillingRun *run, int first)
+{
+	List *drafts = list_copy_tail(run->drafts, first);
+	ListCell *cell;
+
+	foreach (cell, drafts)
+		complete(run, lfirst(cell));
+	list_free(drafts);
+	return list_length(run->drafts);
+}
+
 SQL_FUNCTION(billing_simulate)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -276,6 +362,8 @@ SQL_FUNCTION(billing_simulate)
 	BillingRun *run;
 	BilledSubscription *s;
 	ListCell *cell;
+	int completed = 0;
+	int steps = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
 	db_open();
@@ -297,9 +385,11 @@ SQL_FUNCTION(billing_simulate)
 		CHECK_FOR_INTERRUPTS();
 		engine_play(run, s, due);
 		count_as_paid(run, s, due);
-		/* its usage is what there is now: waiting for more would bring none */
-		foreach (cell, run->drafts)
-			complete(run, lfirst(cell));
+		completed = complete_from(run, completed);
+		if (++steps > SIMULATE_MOST)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("more than %d things are due until then", SIMULATE_MOST),
+							errhint("Choose an earlier moment.")));
 	}
 	for (int i = 0; i < list_length(run->drafts); i++)
 		put_draft(result, list_nth(run->drafts, i), i + 1, 0);

@@ -50,7 +50,7 @@ is_due_in_advance(const BilledItem *item)
 	return !item->price->one_time || !item->billed_once;
 }
 
-static bool
+bool
 anything_in_advance(const BilledSubscription *s)
 {
 	ListCell *cell;
@@ -63,7 +63,7 @@ anything_in_advance(const BilledSubscription *s)
 	return false;
 }
 
-static void
+void
 bill_in_advance(InvoiceDraft *draft, BilledSubscription *s, const BillingPeriod *period)
 {
 	ListCell *cell;
@@ -80,7 +80,7 @@ bill_in_advance(InvoiceDraft *draft, BilledSubscription *s, const BillingPeriod 
 	}
 }
 
-static BillingPeriod
+BillingPeriod
 period_containing(const BilledSubscription *s, TimestampTz at)
 {
 	PeriodSchedule schedule = engine_schedule(s);
@@ -127,40 +127,28 @@ begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char 
 		draft_complete(run, draft);
 }
 
-/* What was used after the end of a period, while none went on, is nobody's. */
-void
-engine_begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char *reason)
-{
-	TimestampTz used_until = Min(at, s->period_end);
-	InvoiceDraft *draft = NULL;
-
-	if (s->usage_from != 0 && s->usage_from < used_until)
-	{
-		draft = draft_for(run, s, reason, at);
-		bill_usage_until(run, draft, s, used_until, true);
-	}
-	if (s->usage_from != 0)
-		s->usage_from = at;
-	begin_period(run, s, at, reason, draft);
-}
-
 /* ------------------------------------------------------------------------
  * Renewal
  * ------------------------------------------------------------------------
  */
+/* The first one; an end before what else was planned for that moment. */
 static ScheduledChange *
 change_due(const BilledSubscription *s, TimestampTz at)
 {
+	ScheduledChange *first = NULL;
 	ListCell *cell;
 
 	foreach (cell, s->changes)
 	{
 		ScheduledChange *change = lfirst(cell);
 
-		if (strcmp(change->state, "pending") == 0 && change->due_at <= at)
-			return change;
+		if (strcmp(change->state, "pending") != 0 || change->due_at > at)
+			continue;
+		if (first == NULL || change->due_at < first->due_at ||
+			(change->due_at == first->due_at && strcmp(change->kind, "cancel") == 0))
+			first = change;
 	}
-	return NULL;
+	return first;
 }
 
 static bool
@@ -203,6 +191,30 @@ move_to_new_versions(BillingRun *run, BilledSubscription *s, TimestampTz at)
 }
 
 /*
+ * What was used after the end of a period, while none went on, is nobody's.  Who
+ * begins one by a call has the prices that it named.
+ */
+void
+engine_begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char *reason)
+{
+	bool goes_on = strcmp(reason, "subscription_cycle") == 0;
+	TimestampTz used_until = Min(at, s->period_end);
+	InvoiceDraft *draft = NULL;
+
+	if (s->usage_from != 0 && s->usage_from < used_until)
+	{
+		draft = draft_for(run, s, reason, at);
+		bill_usage_until(run, draft, s, used_until,
+						 !goes_on || !moves_to_another_version(s, at, true));
+	}
+	if (s->usage_from != 0)
+		s->usage_from = at;
+	if (goes_on)
+		move_to_new_versions(run, s, at);
+	begin_period(run, s, at, reason, draft);
+}
+
+/*
  * Changes that were planned for this moment come first, after the usage of the
  * period that ends has been taken at the prices that it had.
  */
@@ -211,6 +223,7 @@ renew(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	ScheduledChange *change = change_due(s, at);
 	InvoiceDraft *draft = NULL;
+	TimestampTz period_end = s->period_end;
 
 	if (s->cancel_at_period_end)
 	{
@@ -222,6 +235,14 @@ renew(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		engine_pause(run, s, at);
 		return;
 	}
+	if (moves_to_another_version(s, at, true) && ahead_until(s) != 0)
+		bill_usage_waiting(run, s, at);
+	if (ahead_begin(s))
+	{
+		move_to_new_versions(run, s, at);
+		/* changes that were planned for then are made in it */
+		return;
+	}
 	if (s->usage_from != 0 && s->usage_from < at)
 	{
 		draft = draft_for(run, s, "subscription_cycle", at);
@@ -230,8 +251,6 @@ renew(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	}
 	for (; change != NULL; change = change_due(s, at))
 	{
-		TimestampTz period_end = s->period_end;
-
 		engine_carry_out(run, s, change, at);
 		Assert(strcmp(change->state, "pending") != 0);
 		/* it may have ended, paused or begun a period of its own */
@@ -337,6 +356,8 @@ step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		end_trial(run, s, at);
 	else if (moving != NULL)
 		engine_apply_successor(run, s, moving, at);
+	else if (ahead_due(s) != 0 && ahead_due(s) <= at)
+		engine_invoice_ahead(run, s, at);
 	else if (is_status(s, "trialing"))
 		announce_trial_end(run, s, at);
 	else if (is_status(s, "paused"))

@@ -208,5 +208,5 @@ engine_next_due(const BilledSubscription *s)
 		return sooner(s->resumes_at, next_change(s));
 	if (is_status(s, "unpaid"))
 		return next_change(s);
-	return sooner(s->period_end, sooner(next_change(s), next_version(s)));
+	return sooner(sooner(s->period_end, ahead_due(s)), sooner(next_change(s), next_version(s)));
 }

@@ -186,6 +186,23 @@ check_all(const BilledSubscription *s, List *targets)
  * ------------------------------------------------------------------------
  */
 
+/* Add-ons stay, at the price that they have for the interval of the plan. */
+static void
+follow_interval(const BilledSubscription *s, ItemChange *add_on, const ComponentPrice *base)
+{
+	const ComponentPrice *price = add_on->price;
+	const ComponentPrice *other;
+
+	if (price->one_time || (strcmp(price->interval, base->interval) == 0 &&
+							price->interval_count == base->interval_count))
+		return;
+	other = add_on_price(price->add_on, s->currency, base->interval, base->interval_count,
+						 s->customer->now);
+	/* sold once only: check_component_price() says what can be done */
+	if (!other->one_time)
+		add_on->price = other;
+}
+
 /* All that the plan sells; what was of the old plan and is not of the new one goes. */
 static List *
 take_plan(const BilledSubscription *s, List *targets, const ComponentPrice *base, int64 counted)
@@ -198,7 +215,11 @@ take_plan(const BilledSubscription *s, List *targets, const ComponentPrice *base
 	{
 		ItemChange *target = lfirst(cell);
 
-		if (is_sold(target) && target->price->plan_id != NULL)
+		if (!is_sold(target))
+			continue;
+		if (target->price->add_on != NULL)
+			follow_interval(s, target, base);
+		else
 			target->price = NULL;
 	}
 	targets = target_put(targets, "base", base, 1);
@@ -272,7 +293,7 @@ set_item_quantity(ItemChange *target, const char *component, const char *text)
 
 	errno = 0;
 	quantity = strtoll(text, &end, 10);
-	if (errno != 0 || *end != '\0' || end == text || quantity < 0)
+	if (errno != 0 || *end != '\0' || !isdigit((unsigned char) *text))
 		refuse_item(component, "has no whole quantity from 0 up", ITEMS_HINT);
 	if (quantity == 0 && strcmp(component, "base") == 0)
 		refuse_item(component, "must be at least 1",
@@ -312,6 +333,13 @@ wished_target(ItemWish *wish, const char *component)
 }
 
 static void
+check_item_member(const char *name, const JsonbValue *value, void *context)
+{
+	if (strcmp(name, "price") != 0 && strcmp(name, "quantity") != 0)
+		refuse_item(context, psprintf("has an unknown member \"%s\"", name), ITEMS_HINT);
+}
+
+static void
 set_item_object(ItemWish *wish, const char *component, const Jsonb *object)
 {
 	char *price_text = json_text(object, "price");
@@ -319,6 +347,7 @@ set_item_object(ItemWish *wish, const char *component, const Jsonb *object)
 	pg_uuid_t *price_id = uuid_parse(price_text);
 	ItemChange *target = target_named(wish->targets, component);
 
+	json_visit(object, check_item_member, unconstify(char *, component));
 	if (price_text == NULL && quantity == NULL && is_sold(target))
 		refuse_item(component, "names neither price nor quantity", ITEMS_HINT);
 	if (price_text != NULL && price_id == NULL)

@@ -12,6 +12,7 @@
 #include "engine.h"
 
 #include "columns.h"
+#include "subscriptions.h"
 
 /* ------------------------------------------------------------------------
  * Subscriptions
@@ -69,6 +70,15 @@ subscription_columns(int count)
 	};
 }
 
+/* Of what it is sold by: seats where it has them, as calls that name a quantity mean them. */
+static int64
+quantity_of(const BilledSubscription *s, const BilledItem *base)
+{
+	const BilledItem *seats = item_named(s, "seats");
+
+	return seats != NULL && seats->price->metric == NULL ? seats->quantity : base->quantity;
+}
+
 static void
 put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
 {
@@ -78,7 +88,7 @@ put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
 	column_pointer(&c->plan_id, row, s->plan_id);
 	column_text(&c->plan_group, row, s->plan_group);
 	column_pointer(&c->price_id, row, base->price->id);
-	c->quantity.values[row] = Int64GetDatum(base->quantity);
+	c->quantity.values[row] = Int64GetDatum(quantity_of(s, base));
 	column_text(&c->status, row, s->status);
 	column_time(&c->status_since, row, s->status_since);
 	column_pointer(&c->payment_method_id, row, s->payment_method_id);
@@ -623,9 +633,49 @@ count_as_stored(BillingRun *run)
 	}
 }
 
+/* ------------------------------------------------------------------------
+ * What stood beside one that has ended
+ * ------------------------------------------------------------------------
+ */
+static List *
+ended_in_run(const BillingRun *run)
+{
+	List *ended = NIL;
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		const BilledSubscription *s = lfirst(cell);
+
+		if (s->old_status != NULL && !subscription_ended(s->old_status) &&
+			subscription_ended(s->status))
+			ended = lappend(ended, s->id);
+	}
+	return ended;
+}
+
+QUERY(no_conflict, "UPDATE billing.subscriptions SET conflict = false WHERE id = $1 AND conflict",
+	  UUIDOID);
+
+static void
+settle_groups(const List *ended)
+{
+	ListCell *cell;
+
+	foreach (cell, ended)
+	{
+		const pg_uuid_t *id = lfirst(cell);
+
+		RUN(no_conflict, arg_uuid(id));
+		subscription_settle_group(subscription_load(id), NULL);
+	}
+}
+
 void
 run_write(BillingRun *run)
 {
+	List *ended = ended_in_run(run);
+
 	Assert(!run->preview);
 	write_new_subscriptions(run);
 	write_changed_subscriptions(run);
@@ -638,4 +688,5 @@ run_write(BillingRun *run)
 	credits_write(run);
 	write_events(run);
 	count_as_stored(run);
+	settle_groups(ended);
 }

@@ -569,7 +569,6 @@ line_of_row(Rows rows, int64 row)
 	line->quantity = row_fraction(rows, row, 10, "quantity");
 	line->unit_amount = row_fraction(rows, row, 11, "unit_amount");
 	line->amount = rows_int(rows, row, 12);
-	line->own_tax = line->kind == LINE_PRORATION_CREDIT;
 	line->tax = rows_int(rows, row, 13);
 	line->tax_rate_id = rows_uuid(rows, row, 14);
 	line->tax_inclusive = rows_bool(rows, row, 15);
@@ -581,6 +580,7 @@ line_of_row(Rows rows, int64 row)
 	line->whole_end = rows_time(rows, row, 21);
 	line->whole_price = row_fraction(rows, row, 22, "whole_price");
 	line->reverses = rows_uuid(rows, row, 23);
+	line->own_tax = line->reverses != NULL;
 	line->stored = true;
 	return line;
 }
@@ -732,9 +732,30 @@ complete_due(void *context)
 	drafts_complete_stored(due->ids, due->count, subscription_ids, subscriptions);
 }
 
+QUERY(
+	put_off,
+	"UPDATE billing.invoices AS i SET due_failures = least(i.due_failures + 1, 30), due_error = $2, updated_at = now(), "
+	"finalize_at = coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id), now()) "
+	"+ make_interval(secs => least($3 * power(2, least(i.due_failures, 20)), $4)) "
+	"WHERE i.id = $1 RETURNING i.organization_id, i.due_failures = 1",
+	UUIDOID, TEXTOID, INT8OID, INT8OID);
+
+/* The first failure is an event; the others only count. */
+static void
+put_one_off(const pg_uuid_t *id, const char *sqlstate, const char *message)
+{
+	ereport(LOG, (errmsg("invoice %s of billing cannot be made final: %s", uuid_text(id), message),
+				  errdetail("SQLSTATE %s. It is tried again later.", sqlstate)));
+	if (RUN(put_off, arg_uuid(id), arg_text(psprintf("%s: %s", sqlstate, message)),
+			arg_int(ENGINE_RETRY_FIRST_SECS), arg_int(ENGINE_RETRY_MOST_SECS)) > 0 &&
+		row_bool(0, 2))
+		event_record("invoice.finalization_failed", "invoice", id, row_text(0, 1), "draft",
+					 "draft");
+}
+
 /*
  * One that cannot be completed must not hold up the others: then each is tried
- * by itself.  Returns how many are done.
+ * by itself, and put off.  Returns how many are done.
  */
 static int
 complete_each(const DueDrafts *due)
@@ -749,9 +770,11 @@ complete_each(const DueDrafts *due)
 
 		if (guarded(complete_due, &one, &sqlstate, &message))
 			done++;
-		else
-			ereport(LOG, (errmsg("invoice \"%s\" of billing cannot be made final: %s",
-								 uuid_text(due->ids[i]), message)));
+		else if (!sqlstate_passes(sqlstate))
+		{
+			put_one_off(due->ids[i], sqlstate, message);
+			done++;
+		}
 	}
 	return done;
 }
@@ -775,7 +798,8 @@ finalize_found(void)
 	}
 	if (guarded(complete_due, &due, &sqlstate, &message))
 		return due.count;
-	return complete_each(&due);
+	/* about the moment: the next pass finds the same ones */
+	return sqlstate_passes(sqlstate) ? 0 : complete_each(&due);
 }
 
 static void

@@ -288,13 +288,13 @@ organization_update(const Attachment *attachment, const Organization *before,
 static void
 cancel_customer(Change *change)
 {
-	subscription_cancel_all(change->customer);
+	subscription_cancel_all(change->customer, true);
 }
 
 static void
 delete_customer(Change *change)
 {
-	customer_delete(change->customer);
+	customer_delete(change->customer, true);
 }
 
 static void

@@ -129,6 +129,26 @@ tell(const Own *own, const char *status)
 				 own->status, status);
 }
 
+QUERY(given_back,
+	  "SELECT l.description, -sum(r.amount)::bigint FROM billing.invoice_lines AS l "
+	  "JOIN billing.invoice_lines AS r ON r.reverses = l.id "
+	  "LEFT JOIN billing.invoices AS v ON v.id = r.invoice_id "
+	  "WHERE l.invoice_id = $1 AND v.status IS DISTINCT FROM 'void' "
+	  "GROUP BY l.id, l.description HAVING sum(r.amount) < 0 LIMIT 1",
+	  UUIDOID);
+
+/* What a change gave back of it would be a gift. */
+static void
+refuse_given_back(const Own *own)
+{
+	if (RUN(given_back, arg_uuid(own->id)) > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("lines of invoice \"%s\" were given back", uuid_text(own->id)),
+						errdetail("Of \"%s\" " INT64_FORMAT " were credited by a later change.",
+								  row_text(0, 1), row_int(0, 2)),
+						errhint("Take back what is left of it by billing.create_credit_note().")));
+}
+
 /*
  * It keeps its number.  What credits and balance paid comes back, and what waits
  * for the customer is called off; usage that it billed stays billed.  Lines that
@@ -155,13 +175,13 @@ void_it(Own *own)
 						errmsg("invoice \"%s\" is being paid", uuid_text(own->id)),
 						errdetail("Payment \"%s\" is under way.", row_text(0, 1)),
 						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
+	refuse_given_back(own);
 	RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id)));
 	if (own->marked)
 		credits_release(own->id);
 	invoice_call_off_payments(own->id);
 	tell(own, "void");
-	if (!is_status(own, "draft"))
-		engine_invoice_voided(own->id);
+	engine_invoice_voided(own->id);
 }
 
 static void

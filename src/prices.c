@@ -482,11 +482,18 @@ QUERY(make_default,
  * A subscription that moves at once is looked at then.  What one is made with
  * while this is not committed yet moves at its renewal.
  */
+#define WITH_A_VERSION                                                        \
+	"IN (SELECT i.subscription_id FROM billing.subscription_items AS i "      \
+	"JOIN billing.prices AS r ON r.id = i.price_id WHERE " SAME_VERSIONS ") " \
+	"AND s.managed_by = 'local' AND s.status NOT IN ('canceled', 'incomplete_expired')"
+QUERY(
+	lock_customers,
+	"SELECT FROM billing.customers AS c WHERE c.id IN (SELECT s.customer_id FROM billing.subscriptions AS s "
+	"WHERE s.id " WITH_A_VERSION ") ORDER BY c.id FOR NO KEY UPDATE",
+	VERSION_TYPES);
 QUERY(wake_subscriptions,
 	  "UPDATE billing.subscriptions AS s SET next_due_at = least(s.next_due_at, $8) "
-	  "WHERE s.managed_by = 'local' AND s.status NOT IN ('canceled', 'incomplete_expired') "
-	  "AND s.id IN (SELECT i.subscription_id FROM billing.subscription_items AS i "
-	  "JOIN billing.prices AS r ON r.id = i.price_id WHERE " SAME_VERSIONS ")",
+	  "WHERE s.id " WITH_A_VERSION,
 	  VERSION_TYPES, TIMESTAMPTZOID);
 
 static void
@@ -542,11 +549,18 @@ comes_as_default(const PriceTerms *terms, bool has_versions, bool line_is_defaul
 static void
 wake(const PriceTerms *terms)
 {
-	if (strcmp(terms->existing, "now") == 0)
-		RUN(wake_subscriptions, VERSION_ARGS(terms),
-			arg_time(terms->effective_at != 0 ? terms->effective_at
-											  : GetCurrentTransactionStartTimestamp()));
+	if (strcmp(terms->existing, "now") != 0)
+		return;
+	/* customers first, as everywhere: the engine has hundreds of them in a batch, but waits for none */
+	RUN(lock_customers, VERSION_ARGS(terms));
+	RUN(wake_subscriptions, VERSION_ARGS(terms),
+		arg_time(terms->effective_at != 0 ? terms->effective_at
+										  : GetCurrentTransactionStartTimestamp()));
 }
+
+/* Made without a price, a plan is sold at one that is agreed with each customer, until it has one of the list. */
+QUERY(sell_by_list, "UPDATE billing.plans SET custom_price = false WHERE id = $1 AND custom_price",
+	  UUIDOID);
 
 pg_uuid_t *
 price_version(const PriceTerms *terms)
@@ -564,6 +578,8 @@ price_version(const PriceTerms *terms)
 		if (is_list_base(terms))
 			RUN(make_default, VERSION_ARGS(terms));
 	}
+	if (is_list_base(terms))
+		RUN(sell_by_list, arg_uuid(terms->plan_id));
 	id = price_insert(terms, is_default);
 	wake(terms);
 	return id;

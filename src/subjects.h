@@ -62,7 +62,7 @@ typedef struct CustomerTerms
 } CustomerTerms;
 extern pg_uuid_t *customer_create(const CustomerTerms *terms);
 extern void customer_update(const pg_uuid_t *id, const Jsonb *changes, bool lenient);
-extern void customer_delete(const pg_uuid_t *id);
+extern void customer_delete(const pg_uuid_t *id, bool final_invoice);
 extern void customer_mark_deleted(const pg_uuid_t *id);
 /* The customer as it stands, opened; needs_data may be NULL. */
 extern CustomerTerms customer_terms(const pg_uuid_t *id, char **needs_data);
@@ -146,7 +146,7 @@ extern Applied price_apply(const ProviderSnapshot *snapshot, const News *news,
 						   const char **waiting_for);
 
 /* subscribe.c, subscriptions.c, subscription_sync.c */
-extern void subscription_cancel_all(const pg_uuid_t *customer_id);
+extern void subscription_cancel_all(const pg_uuid_t *customer_id, bool bill_usage);
 
 /*
  * The row of a subscription that a checkout makes: incomplete, not known to the

@@ -43,8 +43,6 @@ local_close(BillingRun *run, BilledSubscription *s)
 	engine_play(run, s, s->customer->now);
 	s->changed = true;
 	run_write(run);
-	if (subscription_ended(s->status))
-		subscription_settle_group(subscription_load(s->id), NULL);
 	worker_wake_at_commit();
 }
 
@@ -125,18 +123,46 @@ local_set_add_on(const pg_uuid_t *id, const char *add_on, int64 quantity)
  * Change
  * ------------------------------------------------------------------------
  */
+
+/* When the present period was last billed anew; 0: never. */
+static TimestampTz
+last_prorated_at(const BilledSubscription *s)
+{
+	TimestampTz last = 0;
+	ListCell *cell;
+
+	foreach (cell, s->billed)
+	{
+		const InvoiceLine *line = lfirst(cell);
+		TimestampTz at = Max(line->period_start, line->given_back_at);
+
+		/* one that is billed ahead begins later */
+		if (at <= s->customer->now && (last == 0 || at > last))
+			last = at;
+	}
+	return last;
+}
+
 TimestampTz
 local_proration_date(const BilledSubscription *s, TimestampTz named)
 {
 	TimestampTz at = named == 0 ? s->customer->now : moment_of_unix(unix_seconds(named));
+	TimestampTz prorated_at = last_prorated_at(s);
 
 	if (at > s->customer->now || at < s->period_start)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("proration_date is not in the present period"),
-				 errdetail("proration_date is %s; the period began at %s.",
-						   timestamptz_to_str(named), pstrdup(timestamptz_to_str(s->period_start))),
-				 errhint("Pass what billing.preview_update() returned, or leave it out.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("proration_date is not in the present period"),
+						errdetail("proration_date is %s; the period began at %s.",
+								  pstrdup(timestamptz_to_str(named)),
+								  pstrdup(timestamptz_to_str(s->period_start))),
+						errhint("Pass what billing.preview_update() returned, or leave it out.")));
+	if (prorated_at != 0 && at < prorated_at)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("proration_date is before an earlier change"),
+						errdetail("proration_date is %s; the period was billed anew from %s on.",
+								  pstrdup(timestamptz_to_str(named)),
+								  pstrdup(timestamptz_to_str(prorated_at))),
+						errhint("Ask billing.preview_update() again, and pass what it returns.")));
 	return at;
 }
 
@@ -239,35 +265,8 @@ local_update(const Subscription *row, const UpdateTerms *terms)
 		change_now(run, s, terms);
 	tell_updated(run, s);
 	local_close(run, s);
-}
-
-void
-subscription_set_item(const pg_uuid_t *subscription_id, const char *component,
-					  const pg_uuid_t *price, int64 quantity, ProrationBehavior behavior)
-{
-	BilledSubscription *s;
-	BillingRun *run = local_open(subscription_id, false, &s);
-	ChangeTerms change = {.amount = NO_AMOUNT};
-	JsonBuilder b;
-
-	local_require_changeable(s);
-	json_open(&b);
-	if (price == NULL)
-	{
-		if (item_named(s, component) != NULL)
-			json_add_null(&b, component);
-	}
-	else
-	{
-		json_open_object(&b, component);
-		json_add_text(&b, "price", uuid_text(price));
-		if (component_price(price)->metric == NULL)
-			json_add_int(&b, "quantity", quantity);
-		json_close_object(&b);
-	}
-	change.items = json_close(&b);
-	subscription_change_items(run, s, change_targets(s, &change, NULL), behavior, s->customer->now);
-	local_close(run, s);
+	if (terms->payment_method != NULL)
+		collection_method_arrived(s->customer->id);
 }
 
 /* ------------------------------------------------------------------------
@@ -282,14 +281,17 @@ say_why(ScheduledChange *change, const CancelTerms *terms)
 }
 
 static void
-cancel_later(BilledSubscription *s, const CancelTerms *terms)
+cancel_later(BillingRun *run, BilledSubscription *s, const CancelTerms *terms)
 {
 	TimestampTz end = period_end_of(s);
 	ScheduledChange *change = planned(s, "cancel");
 
-	if (change != NULL && change->due_at == end)
+	/* the same again; one by date may end then as well, and says less */
+	if (change != NULL && change->due_at == end && s->cancel_at_period_end &&
+		terms->reason == NULL && terms->comment == NULL)
 		return;
 	unplan(s, "cancel");
+	ahead_call_off(run, s);
 	s->cancel_at_period_end = true;
 	say_why(plan_change(s, "cancel", end, NULL), terms);
 }
@@ -318,7 +320,7 @@ local_cancel(const Subscription *row, const CancelTerms *terms)
 	{
 		if (terms->at_period_end && (is_status(s, "active") || is_status(s, "trialing")))
 		{
-			cancel_later(s, terms);
+			cancel_later(run, s, terms);
 			tell_updated(run, s);
 		}
 		else
@@ -353,6 +355,7 @@ local_pause(const Subscription *row, bool at_period_end, TimestampTz resumes_at)
 							errmsg("resumes_at is before the pause begins"),
 							errdetail("It begins at %s.", timestamptz_to_str(end)),
 							errhint("Pass a later time, or at_period_end => false.")));
+		ahead_call_off(run, s);
 		s->pause_at_period_end = true;
 		(void) plan_change(s, "pause", end, NULL);
 		tell_updated(run, s);

@@ -520,15 +520,20 @@ QUERY(
 
 /* The caller holds the customer's lock. */
 void
-subscription_cancel_all(const pg_uuid_t *customer_id)
+subscription_cancel_all(const pg_uuid_t *customer_id, bool bill_usage)
 {
 	Rows alive;
 
 	RUN(alive_of_customer, arg_uuid(customer_id));
 	alive = rows_keep();
 	for (int64 i = 0; i < rows_count(alive); i++)
-		cancel(subscription_load(rows_uuid(alive, i, 1)),
-			   &(CancelTerms){.prorate = -1, .invoice_now = -1});
+	{
+		const Subscription *s = subscription_load(rows_uuid(alive, i, 1));
+		/* a provider bills what it bills */
+		bool leave_out = !bill_usage && s->local;
+
+		cancel(s, &(CancelTerms){.prorate = -1, .invoice_now = leave_out ? 0 : -1});
+	}
 }
 
 QUERY(

@@ -119,9 +119,9 @@ sub coupon { my ($self) = @_; my $name = one_of(@coupons); return $name eq 'off'
 
 # What can be done: how often, and how. Each returns a kind and an expression.
 my @actions = (
-	[ 16, sub { my ($self, $org, $s) = @_; my $b = behavior(); return ("plan $b", "billing.update_subscription($s, plan => '" . one_of(@plans) . "', proration_behavior => '$b')" . ($b eq 'none' ? ", proof.forgo($s)" : '')) } ],
+	[ 16, sub { my ($self, $org, $s) = @_; my $b = behavior(); return ("plan $b", "billing.update_subscription($s, plan => '" . one_of(@plans) . "', proration_behavior => '$b')" . ($b eq 'none' ? ", proof.forgo($s, true)" : '')) } ],
 	[ 4, sub { my ($self, $org, $s) = @_; return ('plan later', "billing.update_subscription($s, plan => '" . one_of(@plans) . "', effective => 'period_end')") } ],
-	[ 12, sub { my ($self, $org, $s) = @_; my $b = behavior(); return ("quantity $b", "billing.update_subscription($s, quantity => " . (1 + int(rand(9))) . ", proration_behavior => '$b')") } ],
+	[ 12, sub { my ($self, $org, $s) = @_; my $b = behavior(); return ("quantity $b", "billing.update_subscription($s, quantity => " . (1 + int(rand(9))) . ", proration_behavior => '$b')" . ($b eq 'none' ? ", proof.forgo($s, false)" : '')) } ],
 	[ 3, sub { my ($self, $org, $s) = @_; return ('quantity later', "billing.update_subscription($s, quantity => " . (1 + int(rand(9))) . ", effective => 'period_end')") } ],
 	[ 10, sub { my ($self, $org, $s) = @_; my $b = behavior(); return ("previewed $b", "proof.update_as_previewed($s, " . (chance(0.5) ? "'" . one_of(@plans) . "', NULL" : 'NULL, ' . (1 + int(rand(9)))) . ", '$b')") } ],
 	[ 4, sub { my ($self, $org, $s) = @_; return ('change and back', "proof.change_and_back($s, " . (1 + int(rand(9))) . ')') } ],

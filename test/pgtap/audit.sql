@@ -109,7 +109,7 @@ UPDATE billing.settings SET value = 'USD' WHERE name = 'default_currency';
 -- The answer to a request, a webhook, a duty
 
 CALL billing.run_worker();
-SELECT billing.subscribe('acme', 'pro', :'method') AS subscription \gset
+SELECT billing.subscribe('acme', 'pro', :'method', managed_by => 'provider') AS subscription \gset
 -- a method that is refused is told by the answer alone; of the rest the webhook may come first
 SELECT billing.attach_payment_method(:'acme', 'pm_card_chargeDeclined') AS refused \gset
 SELECT max(seq) AS seq FROM billing.audit_log \gset

@@ -1,6 +1,6 @@
 -- Local subscriptions are changed, ended and paused. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
-SELECT plan(55);
+SELECT plan(61);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p3,
@@ -215,6 +215,45 @@ END
 $$;
 CALL to_and_fro();
 SELECT is((SELECT coalesce(sum(l.amount), 0) FROM billing.invoice_lines AS l WHERE l.subscription_id = subscription_of('often') AND l.kind <> 'base'), 0::numeric, 'upgrade and undo are nothing');
+
+-- ---------------------------------------------------------------------------
+-- Faults that random lives have found.
+SELECT billing.create_plan('rising', 'Rising', 3000, 'USD') AS p8 \gset
+SELECT billing.create_price('rising', 4000, 'USD', effective_at => '2027-08-16 00:00+00', existing => 'now') AS risen \gset
+SELECT billing.create_coupon('first_third', percent => 33) AS coupon \gset
+
+CALL begin_at('trial_pause', 'small', trial_days => 10);
+SELECT billing.pause_subscription(subscription_of('trial_pause'));
+SELECT lives_ok($$SELECT billing.update_subscription(subscription_of('trial_pause'), plan => 'large')$$, 'one that is paused in its trial is changed');
+SELECT is(waits('trial_pause') || last_invoice('trial_pause'), NULL, 'and billed nothing for it');
+
+CALL begin_at('given_up', 'small');
+CALL billing.set_clock('given_up', '2027-04-11 00:00+00');
+SELECT billing.update_subscription(subscription_of('given_up'), plan => 'yearly', proration_behavior => 'none');
+CALL billing.set_clock('given_up', '2027-04-16 00:00+00');
+SELECT billing.update_subscription(subscription_of('given_up'), quantity => 2);
+SELECT is(waits('given_up'), 'proration_credit 0, proration_debit 59180', 'a rest that was given up by a change with none is not given back by the next one');
+
+SELECT billing.create_customer('once');
+CALL billing.set_clock('once', '2027-04-01 00:00+00');
+SELECT billing.subscribe('once', 'team', quantity => 2, coupon => 'first_third', collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local') AS once \gset
+CALL billing.run_worker();
+SELECT billing.update_subscription(:'once', quantity => 5);
+SELECT billing.update_subscription(:'once', quantity => 2);
+SELECT is(waits('once'), NULL, 'change and back in the instant of the beginning leaves the line with the discount that counts once');
+
+CALL begin_at('standstill', 'rising', '2027-07-01 00:00+00');
+UPDATE billing.sandbox_clocks SET now = '2027-11-10 00:00+00' WHERE organization_id = 'standstill';
+CALL billing.run_worker();
+SELECT is((SELECT string_agg(l.kind || ' ' || l.amount, ', ' ORDER BY l.period_start, l.id) FROM billing.invoice_lines AS l WHERE l.subscription_id = subscription_of('standstill')),
+	'base 3000, base 3000, proration_credit -1548, proration_debit 2065, base 4000, base 4000, base 4000',
+	'after a standstill a price that changes at once gives back what was billed of its period, long over by then');
+
+CALL begin_at('voided', 'small');
+CALL billing.set_clock('voided', '2027-05-01 00:00+00');
+UPDATE billing.subscriptions SET status = 'past_due', status_since = now() WHERE id = subscription_of('voided');
+SELECT billing.void_invoice(i.id) FROM billing.invoices AS i WHERE i.organization_id = 'voided' AND i.status = 'open';
+SELECT is((SELECT status FROM billing.subscriptions WHERE id = subscription_of('voided')), 'active', 'one that owes nothing any more, since its invoice was voided, goes on');
 
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

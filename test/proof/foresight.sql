@@ -7,15 +7,16 @@ CREATE TABLE proof.differences (organization_id text NOT NULL, what text NOT NUL
 CREATE TABLE proof.compared (what text PRIMARY KEY, times bigint NOT NULL);
 
 -- What was foreseen last for an organisation: told has an array for each invoice, its reason and its lines; known are those that there were.
+-- NULL: money is waited for that will decide.
 CREATE TABLE proof.foreseen (organization_id text PRIMARY KEY, what text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL, event bigint NOT NULL,
-							 known uuid[] NOT NULL, told jsonb NOT NULL);
+							 known uuid[] NOT NULL, told jsonb);
 
--- Subscriptions that began a new period and gave up the rest of the old one (proration_behavior none).
-CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY);
+-- Subscriptions that were changed with proration_behavior none; rest: and gave up that of a period.
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY, rest boolean NOT NULL);
 
-CREATE FUNCTION proof.forgo(s uuid) RETURNS void
+CREATE FUNCTION proof.forgo(s uuid, rest boolean) RETURNS void
 LANGUAGE sql
-AS $$ INSERT INTO proof.forgone VALUES (s) ON CONFLICT DO NOTHING $$;
+AS $$ INSERT INTO proof.forgone AS f VALUES (s, rest) ON CONFLICT (subscription_id) DO UPDATE SET rest = f.rest OR excluded.rest $$;
 
 CREATE FUNCTION proof.count_one(what text) RETURNS void
 LANGUAGE sql
@@ -68,7 +69,7 @@ BEGIN
 			OR l.subscription_id = s AND l.invoice_id IS NULL AND NOT l.id = ANY (before);
 	PERFORM proof.count_one('preview_update');
 	IF behavior = 'none' THEN
-		PERFORM proof.forgo(s);
+		PERFORM proof.forgo(s, plan IS NOT NULL);
 	END IF;
 	IF told IS DISTINCT FROM came THEN
 		INSERT INTO proof.differences VALUES (org, 'preview_update ' || coalesce(plan, quantity::text) || ' ' || behavior, billing.now(org), told, came);
@@ -113,14 +114,20 @@ LANGUAGE sql
 AS $$
 	DELETE FROM proof.foreseen AS f WHERE f.organization_id = org;
 	INSERT INTO proof.foreseen VALUES (org, what, billing.now(org), until, (SELECT coalesce(max(e.seq), 0) FROM billing.events AS e),
-		ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.organization_id = org), coalesce(told, '[]'))
+		ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.organization_id = org), told)
 $$;
+
+-- What waits for money now may go on, or be given back, as soon as it comes.
+CREATE FUNCTION proof.waits_for_money(org text) RETURNS boolean
+LANGUAGE sql STABLE
+RETURN EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.organization_id = org AND s.status IN ('incomplete', 'past_due', 'unpaid'))
+	OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.organization_id = org AND i.status = 'open');
 
 CREATE FUNCTION proof.foresee_invoice(org text) RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-	s uuid := (SELECT b.id FROM billing.subscriptions AS b WHERE b.organization_id = org AND b.status NOT IN ('incomplete', 'unpaid') ORDER BY b.id DESC LIMIT 1);
+	s uuid := (SELECT b.id FROM billing.subscriptions AS b WHERE b.organization_id = org ORDER BY b.id DESC LIMIT 1);
 	told jsonb;
 	made timestamptz;
 BEGIN
@@ -128,7 +135,8 @@ BEGIN
 		SELECT jsonb_build_array(jsonb_build_array(min(n.reason), jsonb_agg(proof.told(n) ORDER BY proof.told(n)))), max(n.made_at) INTO told, made
 			FROM billing.preview_invoice(s) AS n;
 	END IF;
-	PERFORM proof.foresee(org, 'preview_invoice', coalesce(made, billing.now(org) + interval '1 day'), CASE WHEN made IS NOT NULL THEN told END);
+	PERFORM proof.foresee(org, 'preview_invoice', coalesce(made, billing.now(org) + interval '1 day'),
+		CASE WHEN proof.waits_for_money(org) THEN NULL WHEN made IS NULL THEN '[]' ELSE told END);
 END
 $$;
 
@@ -136,9 +144,10 @@ CREATE FUNCTION proof.foresee_life(org text, during interval) RETURNS void
 LANGUAGE sql
 AS $$
 	SELECT proof.foresee(org, 'simulate', billing.now(org) + during,
-		(SELECT jsonb_agg(jsonb_build_array(p.reason, p.lines) ORDER BY p.invoice)
-		 FROM (SELECT n.invoice, n.reason, jsonb_agg(proof.told(n) ORDER BY proof.told(n)) AS lines
-			   FROM billing.simulate(org, billing.now(org) + during) AS n GROUP BY n.invoice, n.reason) AS p))
+		CASE WHEN EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.organization_id = org AND s.status IN ('incomplete', 'past_due', 'unpaid')) THEN NULL
+		ELSE coalesce((SELECT jsonb_agg(jsonb_build_array(p.reason, p.lines) ORDER BY p.invoice)
+					   FROM (SELECT n.invoice, n.reason, jsonb_agg(proof.told(n) ORDER BY proof.told(n)) AS lines
+							 FROM billing.simulate(org, billing.now(org) + during) AS n GROUP BY n.invoice, n.reason) AS p), '[]') END)
 $$;
 
 -- Late usage has been waited for by then.
@@ -154,7 +163,7 @@ DECLARE
 	f proof.foreseen := (SELECT o FROM proof.foreseen AS o WHERE o.organization_id = org);
 	came jsonb;
 BEGIN
-	IF EXISTS (SELECT FROM billing.events AS e WHERE e.organization_id = org AND e.seq > f.event
+	IF f.told IS NULL OR EXISTS (SELECT FROM billing.events AS e WHERE e.organization_id = org AND e.seq > f.event
 			   AND e.type IN ('subscription.past_due', 'subscription.unpaid', 'subscription.incomplete_expired', 'invoice.payment_failed', 'payment.unapplied'))
 		OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.organization_id = org AND s.status IN ('past_due', 'unpaid')) THEN
 		RETURN;

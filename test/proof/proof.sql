@@ -13,7 +13,7 @@
 CREATE SCHEMA IF NOT EXISTS proof;
 
 -- Of these a rest was given up for a new period: that time is billed once more.
-CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY, rest boolean NOT NULL);
 -- These were free for a while: that time is on no invoice.
 CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
 
@@ -54,10 +54,11 @@ CREATE OR REPLACE VIEW proof.coverage AS
 		  CROSS JOIN LATERAL (VALUES (l.period_start, 1), (l.period_end, -1)) AS e (at, change)
 		  WHERE l.counts AND coalesce(r.counts, l.reverses IS NULL) AND l.period_end > l.period_start
 			  AND l.kind IN ('base', 'seats', 'component', 'usage', 'proration_debit', 'proration_credit')
-			  -- one for each tier
+			  -- one for each tier, and none for what came late
+			  AND (l.kind <> 'usage' OR l.quantity IS NOT NULL)
 			  AND (l.kind <> 'usage' OR NOT EXISTS (SELECT FROM billing.invoice_lines AS o
-													WHERE o.invoice_id = l.invoice_id AND o.kind = 'usage' AND o.component = l.component
-														AND o.period_start = l.period_start AND o.position < l.position))) AS c
+													WHERE o.subscription_id = l.subscription_id AND o.invoice_id IS NOT DISTINCT FROM l.invoice_id AND o.kind = 'usage'
+														AND o.component = l.component AND o.period_start = l.period_start AND o.id < l.id))) AS c
 	GROUP BY c.subscription_id, c.component, c.at
 	HAVING sum(c.change) <> 0
 	WINDOW w AS (PARTITION BY c.subscription_id, c.component ORDER BY c.at);
@@ -109,7 +110,7 @@ BEGIN
 	-- ---- amounts of lines ----
 	RETURN QUERY SELECT 'quantity times unit price is the amount, rounded once', l.invoice_id, format('%s: %s instead of %s', l.component, l.amount, l.exact)
 		FROM (SELECT o.invoice_id, o.component, o.period_start, sum(o.amount) AS amount, sum(o.quantity * o.unit_amount / CASE r.model WHEN 'percentage' THEN 100 ELSE 1 END) AS exact
-			  FROM proof.lines AS o JOIN billing.prices AS r ON r.id = o.price_id WHERE o.kind = 'usage' AND o.invoice_id IS NOT NULL
+			  FROM proof.lines AS o JOIN billing.prices AS r ON r.id = o.price_id WHERE o.kind = 'usage' AND o.invoice_id IS NOT NULL AND r.minimum IS NULL AND r.maximum IS NULL
 			  GROUP BY o.invoice_id, o.component, o.period_start HAVING count(o.quantity * o.unit_amount) = count(*)) AS l
 		WHERE l.amount <> proof.rounded(l.exact, 1);
 	RETURN QUERY SELECT 'a whole period costs quantity times unit price', l.id, format('%s: %s instead of %s x %s', l.component, l.amount, l.quantity, l.unit_amount)
@@ -153,7 +154,7 @@ BEGIN
 	-- ---- periods ----
 	RETURN QUERY SELECT 'no moment is billed twice, or given back twice', c.subscription_id, format('%s: %s times [%s, %s)', c.component, c.times, c.at, c.until)
 		FROM proof.coverage AS c WHERE c.times NOT IN (0, 1) AND c.until > c.at
-			AND (c.times < 0 OR NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = c.subscription_id));
+			AND (c.times < 0 OR NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = c.subscription_id AND f.rest));
 	RETURN QUERY SELECT 'every moment of a life is billed', c.subscription_id, format('not [%s, %s)', c.at, c.until)
 		FROM proof.coverage AS c
 		JOIN billing.subscriptions AS s ON s.id = c.subscription_id
@@ -190,6 +191,6 @@ BEGIN
 	RETURN QUERY SELECT 'a subscription is active when all of it is paid', s.id, s.status
 		FROM billing.subscriptions AS s
 		WHERE s.managed_by = 'local' AND s.status IN ('past_due', 'unpaid')
-			AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.subscription_id = s.id AND i.status = 'open');
+			AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.subscription_id = s.id AND i.status IN ('open', 'uncollectible'));
 END
 $$;
