@@ -234,4 +234,13 @@ SELECT i.id AS first_invoice FROM billing.invoices AS i WHERE i.subscription_id 
 SELECT billing.void_invoice(:'first_invoice') AS done \gset
 SELECT is(status_of('credited'), 'incomplete', 'but who never paid does not begin by it');
 
+-- ---------------------------------------------------------------------------
+-- What is refused
+
+SELECT person('strict', NULL) IS NOT NULL AS ready \gset
+SELECT bill('strict', 1000) AS strict \gset
+CALL billing.run_worker();
+SELECT fails(format($$SELECT billing.create_credit_note(%L, '[{"line": "%s", "amonut": 5}]')$$, :'strict', line(:'strict', 1)), '22023', 'unknown member "amonut"', 'line and amount', 'a slip takes back nothing');
+SELECT fails(format($$SELECT billing.create_credit_note(%L, '["%s"]')$$, :'strict', line(:'strict', 1)), '22023', 'object', NULL, 'a line is an object');
+
 SELECT * FROM finish();
