@@ -243,4 +243,18 @@ CALL billing.run_worker();
 SELECT fails(format($$SELECT billing.create_credit_note(%L, '[{"line": "%s", "amonut": 5}]')$$, :'strict', line(:'strict', 1)), '22023', 'unknown member "amonut"', 'line and amount', 'a slip takes back nothing');
 SELECT fails(format($$SELECT billing.create_credit_note(%L, '["%s"]')$$, :'strict', line(:'strict', 1)), '22023', 'object', NULL, 'a line is an object');
 
+-- ---------------------------------------------------------------------------
+-- Paid in cash and by card, on the printed page
+
+SELECT person('printed') IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT bill('printed', 10000) AS printed \gset
+CALL billing.run_worker();
+SELECT billing.mark_invoice_paid(:'printed', 'cash', amount => 4000) AS done \gset
+SELECT billing.pay_invoice(:'printed') AS done \gset
+CALL billing.run_worker();
+SELECT billing.create_refund(payment_of(:'printed')) IS NOT NULL AS ready \gset
+CALL billing.run_worker();
+SELECT matches(billing.invoice_html(:'printed'), 'cash</td><td class="n">40\.00', 'what came in cash is what came in cash');
+
 SELECT * FROM finish();
