@@ -134,7 +134,7 @@ SELECT billing.apply_coupon('WINTER', :'crew');
 \echo :LAST_ERROR_SQLSTATE
 SELECT billing.create_credit_note(:'invoice', amount => 1000000);
 \echo :LAST_ERROR_SQLSTATE
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SELECT billing.pay_invoice(:'invoice');
 \echo :LAST_ERROR_SQLSTATE
 SELECT billing.preview_invoice();
@@ -142,7 +142,9 @@ SELECT billing.preview_invoice();
 \echo :LAST_ERROR_SQLSTATE
 UPDATE billing.invoices SET total = 1 WHERE id = :'invoice';
 \echo :LAST_ERROR_SQLSTATE
+\set VERBOSITY sqlstate
 DELETE FROM billing.invoice_lines WHERE invoice_id = :'invoice';
+\set VERBOSITY default
 \echo :LAST_ERROR_SQLSTATE
 SELECT billing.has_feature('acme', 'flying');
 \echo :LAST_ERROR_SQLSTATE
