@@ -26,7 +26,7 @@
 
 /* So many in one unit, so that none lasts long. */
 #define COLLECT_BATCH 100
-/* After an error that concerns one invoice alone. */
+/* After an error that concerns one invoice alone, or while a method is being attached. */
 #define ERROR_PAUSE (INT64CONST(3600) * USECS_PER_SEC)
 
 QUERY(
@@ -357,6 +357,30 @@ QUERY(
 	"WHERE invoice_id = $1 AND state = 'planned' AND due_at <= $2 ORDER BY due_at, attempt LIMIT 1",
 	UUIDOID, TIMESTAMPTZOID);
 QUERY(any_attempt, "SELECT FROM billing.dunning_attempts WHERE invoice_id = $1 LIMIT 1", UUIDOID);
+QUERY(
+	being_attached,
+	"SELECT FROM billing.payment_methods WHERE customer_id = $1 AND state = 'pending' AND (id = $2 OR $3) LIMIT 1",
+	UUIDOID, UUIDOID, BOOLOID);
+QUERY(wait_for_method,
+	  "UPDATE billing.invoices SET next_attempt_at = $2, updated_at = now() WHERE id = $1", UUIDOID,
+	  TIMESTAMPTZOID);
+
+/*
+ * The method of the subscription is being attached, or the first one of the
+ * customer: the first attempt is for it, collection_method_settled() looks again.
+ */
+static bool
+waits_for_method(const OwnInvoice *invoice)
+{
+	ChargeWith with = charge_with(invoice, NULL, NULL);
+
+	if (with.reference != NULL ||
+		RUN(being_attached, arg_uuid(invoice->customer_id), arg_uuid(invoice->subscription_method),
+			arg_bool(with.method_id == NULL)) == 0)
+		return false;
+	RUN(wait_for_method, arg_uuid(invoice->id), arg_time(invoice->now + ERROR_PAUSE));
+	return true;
+}
 
 static void
 charge_due(const OwnInvoice *invoice)
@@ -366,7 +390,11 @@ charge_due(const OwnInvoice *invoice)
 	const char *why;
 
 	if (RUN(any_attempt, arg_uuid(invoice->id)) == 0)
+	{
+		if (waits_for_method(invoice))
+			return;
 		(void) attempt_add(invoice, "issue");
+	}
 	if (payment_in_flight(invoice->id))
 	{
 		RUN(wait_for_news, arg_uuid(invoice->id));
@@ -523,12 +551,28 @@ QUERY(
 QUERY(attempt_with, "UPDATE billing.dunning_attempts SET payment_method_id = $2 WHERE id = $1",
 	  UUIDOID, UUIDOID);
 
+QUERY(
+	look_for_method,
+	"UPDATE billing.invoices AS i SET next_attempt_at = coalesce((SELECT k.now FROM billing.sandbox_clocks AS k "
+	"WHERE k.organization_id = i.organization_id), now()), updated_at = now() WHERE i.customer_id = $1 AND i.managed_by = 'local' "
+	"AND i.status = 'open' AND i.collection_method = 'charge_automatically' AND i.next_attempt_at IS NOT NULL "
+	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id)",
+	UUIDOID);
+
+void
+collection_method_settled(const pg_uuid_t *customer_id)
+{
+	if (RUN(look_for_method, arg_uuid(customer_id)) > 0)
+		worker_wake_at_commit();
+}
+
 /* With the new one, whatever the subscription is charged to else. */
 void
 collection_method_arrived(const pg_uuid_t *customer_id)
 {
 	Rows rows;
 
+	collection_method_settled(customer_id);
 	if (RUN(waiting_for_method, arg_uuid(customer_id)) == 0)
 		return;
 	rows = rows_keep();

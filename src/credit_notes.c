@@ -333,11 +333,33 @@ line_named(CreditNote *note, const char *text)
 }
 
 static void
+refuse_line(const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a line %s", what),
+					errhint("It has line and amount: {\"line\": \"...\", \"amount\": 100}.")));
+}
+
+static void
+line_member(const char *key, const JsonbValue *value, void *context)
+{
+	(void) value;
+	(void) context;
+	if (strcmp(key, "line") != 0 && strcmp(key, "amount") != 0)
+		refuse_line(psprintf("has an unknown member \"%s\"", key));
+}
+
+static void
 take_line(CreditNote *note, const Jsonb *lines, int n)
 {
-	Line *line = line_named(note, json_text(lines, psprintf("%d.line", n)));
-	int64 amount = line->left;
+	const Jsonb *given = json_part(lines, psprintf("%d", n));
+	Line *line;
+	int64 amount;
 
+	if (given == NULL || !JB_ROOT_IS_OBJECT(given))
+		refuse_line("is not an object");
+	json_visit(given, line_member, NULL);
+	line = line_named(note, json_text(lines, psprintf("%d.line", n)));
+	amount = line->left;
 	if (line->named)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("line \"%s\" is named twice", uuid_text(line->id)),

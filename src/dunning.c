@@ -137,6 +137,7 @@ dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const cha
 	const char *code = decline_code != NULL ? decline_code : error_code;
 	char *action = action_for(invoice, decline_code, error_code);
 	bool of_plan;
+	bool by_date;
 
 	if (RUN(fail_attempt, arg_uuid(attempt_id), arg_text(code), arg_text(action),
 			arg_time(invoice->now)) == 0)
@@ -144,8 +145,12 @@ dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const cha
 	of_plan = strcmp(row_text(0, 1), "schedule") == 0;
 	if (is_settled(invoice))
 		return;
-	RUN(note_error, arg_uuid(invoice->id), arg_text(code));
-	RUN(note_subscription, arg_uuid(invoice->subscription_id), arg_text(code));
+	/* one that is sent is dunned by its due date: that somebody tried in vain changes nothing of it */
+	by_date = send_invoices_only(invoice);
+	if (!by_date || !invoice->overdue)
+		RUN(note_error, arg_uuid(invoice->id), arg_text(code));
+	if (!by_date)
+		RUN(note_subscription, arg_uuid(invoice->subscription_id), arg_text(code));
 	event_record("invoice.payment_failed", "invoice", invoice->id, invoice->organization_id,
 				 invoice->status, invoice->status);
 	if (code != NULL && strcmp(code, "authentication_required") == 0)
@@ -154,7 +159,10 @@ dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const cha
 	/* given up once, it stays so until it is paid */
 	if (strcmp(invoice->status, "open") != 0)
 		return;
-	go_on(invoice, make_plan_once(invoice, "charge") || of_plan);
+	if (by_date)
+		collection_schedule(invoice);
+	else
+		go_on(invoice, make_plan_once(invoice, "charge") || of_plan);
 }
 
 QUERY(cancel_attempt,

@@ -726,6 +726,9 @@ extern int64 collection_minimum(const char *provider, const char *currency);
 /* collection.c: a customer has another method to charge: what waits for it is tried at once. */
 extern void collection_method_arrived(const pg_uuid_t *customer_id);
 
+/* collection.c: a method is attached or was refused: what waits for it is looked at. */
+extern void collection_method_settled(const pg_uuid_t *customer_id);
+
 /* collection.c: a subscription is collected by reference from now on: one is made for what could not be charged. */
 extern void collection_reference_chosen(const pg_uuid_t *subscription_id);
 

@@ -22,7 +22,7 @@ QUERY(
 	"i.total, i.amount_due, i.amount_paid, i.amount_credited, i.amount_remaining, i.issued_at, i.due_at, i.period_start, "
 	"i.period_end, i.seller, i.buyer, i.memo, i.paid_outside, i.paid_at, k.locale, "
 	"coalesce(k.timezone, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'timezone')), i.customer_id, "
-	"k.tax_exempt, i.credit_used, i.balance_used, i.tax, i.seller_name FROM billing.invoices AS i "
+	"k.tax_exempt, i.credit_used, i.balance_used, i.tax, i.seller_name, i.paid_elsewhere FROM billing.invoices AS i "
 	"JOIN billing.customers AS k ON k.id = i.customer_id JOIN billing.currencies AS c ON c.code = i.currency "
 	"WHERE i.id = $1",
 	UUIDOID);
@@ -51,6 +51,7 @@ typedef struct PrintedInvoice
 	bytea *sealed_buyer;
 	char *memo;
 	char *paid_outside;
+	int64 paid_elsewhere;
 	TimestampTz paid_at;
 	char *locale;
 	char *zone;
@@ -103,6 +104,7 @@ load(const pg_uuid_t *id)
 	i->balance_used = row_int(0, 28);
 	i->tax = row_int(0, 29);
 	i->seller_name = row_text(0, 30);
+	i->paid_elsewhere = row_int(0, 31);
 	return i;
 }
 
@@ -369,9 +371,8 @@ put_payment(PrintPage *page, TimestampTz at, const char *method, bool refund, in
 	put_html(page, "</td></tr>\n");
 }
 
-/* What payments do not explain was paid by other ways. */
 static void
-put_payment_outside(PrintPage *page, const PrintedInvoice *i, int64 amount)
+put_payment_outside(PrintPage *page, const PrintedInvoice *i)
 {
 	const char *what = label_in(page->language, LABEL_OTHER_MEANS);
 
@@ -381,7 +382,7 @@ put_payment_outside(PrintPage *page, const PrintedInvoice *i, int64 amount)
 	appendStringInfo(&page->html, "</th><td>%s: ", what);
 	put_text(page, i->paid_outside);
 	put_html(page, "</td><td class=\"n\">");
-	put_amount(page, amount);
+	put_amount(page, i->paid_elsewhere);
 	put_html(page, "</td></tr>\n");
 }
 
@@ -390,19 +391,15 @@ put_payments(PrintPage *page, const PrintedInvoice *i)
 {
 	static const Column columns[] = {{LABEL_DATE}, {LABEL_METHOD}, {LABEL_AMOUNT, true, true}};
 	int64 count = READ(payments, arg_uuid(i->id));
-	int64 outside = i->amount_paid;
 
 	if (count == 0 && i->paid_outside == NULL)
 		return;
 	grid_open(page, LABEL_PAYMENTS, columns, lengthof(columns));
 	rows_open(page);
 	for (int64 row = 0; row < count; row++)
-	{
 		put_payment(page, row_time(row, 1), row_text(row, 2), row_bool(row, 4), row_int(row, 3));
-		outside -= row_bool(row, 4) ? 0 : row_int(row, 3);
-	}
 	if (i->paid_outside != NULL)
-		put_payment_outside(page, i, Max(outside, 0));
+		put_payment_outside(page, i);
 	rows_close(page);
 	grid_close(page);
 }

@@ -100,9 +100,11 @@ payment_method_refused(const OutboxRow *row, const CallResult *result)
 	if (RUN(method_failed, arg_uuid(row->object_id),
 			arg_text(result->error_code != NULL ? result->error_code : result->error_type)) == 0)
 		return;
-	if (payment_method_load(row->object_id, &method))
-		event_record("payment_method.failed", "payment_method", row->object_id,
-					 method.organization_id, "pending", "failed");
+	if (!payment_method_load(row->object_id, &method))
+		return;
+	event_record("payment_method.failed", "payment_method", row->object_id, method.organization_id,
+				 "pending", "failed");
+	collection_method_settled(method.customer_id);
 }
 
 QUERY(
