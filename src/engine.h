@@ -468,6 +468,12 @@ extern bool subscription_is_metered(const BilledSubscription *s);
  */
 extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
 
+/*
+ * Prices of usage change: stored drafts and those of the run that wait for late
+ * usage are billed for theirs at the prices that were in force.
+ */
+extern void bill_waiting_usage(BillingRun *run, const BilledSubscription *s);
+
 /* The usage until a moment, billed now and at today's prices, waits for the next invoice. */
 extern void bill_usage_waiting(BillingRun *run, BilledSubscription *s, TimestampTz until);
 

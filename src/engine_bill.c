@@ -415,3 +415,79 @@ bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s, Ti
 	else
 		engine_bill_usage_of(run, draft);
 }
+
+/* ------------------------------------------------------------------------
+ * Usage until a moment, at the prices until then
+ * ------------------------------------------------------------------------
+ */
+QUERY(waiting_for_usage,
+	  "SELECT id FROM billing.invoices WHERE subscription_id = $1 AND managed_by = 'local' "
+	  "AND status = 'draft' AND marked_at IS NULL AND usage IS NOT NULL ORDER BY id",
+	  UUIDOID);
+
+/*
+ * Those that are stored, in a run of their own: this one did not load them, and
+ * there their subscription has the items that were in force.
+ */
+static void
+bill_stored_usage(const BilledSubscription *s)
+{
+	pg_uuid_t *subscription_id = s->id;
+	int count = (int) RUN(waiting_for_usage, arg_uuid(s->id));
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
+	BillingRun *run;
+	ListCell *cell;
+
+	if (count == 0)
+		return;
+	for (int i = 0; i < count; i++)
+		ids[i] = row_uuid(i, 1);
+	run = run_load(&subscription_id, 1, false, false);
+	run_load_drafts(run, ids, count);
+	foreach (cell, run->drafts)
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		engine_bill_usage_of(run, draft);
+		draft->changed = true;
+	}
+	run_write(run);
+}
+
+/*
+ * Drafts that wait for late usage are billed for theirs at the prices that were
+ * in force, before these change.  They wait on; what comes late is a correction.
+ */
+void
+bill_waiting_usage(BillingRun *run, const BilledSubscription *s)
+{
+	ListCell *cell;
+
+	if (!run->preview)
+		bill_stored_usage(s);
+	foreach (cell, run->drafts)
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		if (draft->subscription != s || draft->is_final || draft->usage == NIL)
+			continue;
+		engine_bill_usage_of(run, draft);
+		draft->changed = true;
+	}
+}
+
+void
+bill_usage_waiting(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	InvoiceDraft scratch = {.subscription = s,
+							.customer = s->customer,
+							.currency = s->currency,
+							.reason = "subscription_update",
+							.made_at = at};
+
+	/* paused and unpaid, nothing is billed */
+	if (strcmp(s->status, "active") != 0 && strcmp(s->status, "past_due") != 0)
+		return;
+	bill_usage_until(run, &scratch, s, at, false);
+	s->pending = list_concat(s->pending, scratch.lines);
+}

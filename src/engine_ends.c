@@ -101,6 +101,29 @@ fulfil(BilledSubscription *s, const char *kind, TimestampTz at)
 		finish(s, change, change->due_at <= at ? "done" : "canceled");
 }
 
+/* What was planned for the end of the period is so for the end of another one. */
+void
+plans_follow_period(BilledSubscription *s, TimestampTz old_end)
+{
+	ListCell *cell;
+
+	foreach (cell, s->changes)
+	{
+		ScheduledChange *change = lfirst(cell);
+
+		/* a resume and an end by date are planned for a moment, whatever period it lies in */
+		if (strcmp(change->kind, "resume") == 0 ||
+			(strcmp(change->kind, "cancel") == 0 && s->cancel_at != 0))
+			continue;
+		if (strcmp(change->state, "pending") == 0 && change->due_at == old_end &&
+			s->period_end != old_end)
+		{
+			change->due_at = s->period_end;
+			change->changed = true;
+		}
+	}
+}
+
 /* ------------------------------------------------------------------------
  * The end
  * ------------------------------------------------------------------------

@@ -30,7 +30,7 @@ extern void end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool b
 /* Nothing more is tried to collect what it owes: it is unpaid, or ends (setting dunning_end). */
 extern void give_up_collecting(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
-/* engine_changes.c: what was planned for the end of the period is planned for its new end. */
+/* What was planned for the end of the period is planned for its new end. */
 extern void plans_follow_period(BilledSubscription *s, TimestampTz old_end);
 
 /* subscription_local.c: JB008 when it has ended, or waits for its first payment. */

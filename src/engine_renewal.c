@@ -174,6 +174,9 @@ move_to_new_versions(BillingRun *run, BilledSubscription *s, TimestampTz at)
 
 	if (!moves_to_another_version(s, at, false))
 		return;
+	/* invoices may wait longer for late usage than a period lasts */
+	if (moves_to_another_version(s, at, true))
+		bill_waiting_usage(run, s);
 	foreach (cell, s->items)
 	{
 		BilledItem *item = lfirst(cell);
