@@ -257,4 +257,17 @@ SELECT billing.create_refund(payment_of(:'printed')) IS NOT NULL AS ready \gset
 CALL billing.run_worker();
 SELECT matches(billing.invoice_html(:'printed'), 'cash</td><td class="n">40\.00', 'what came in cash is what came in cash');
 
+-- ---------------------------------------------------------------------------
+-- Absurd amounts
+
+SELECT person('absurd', NULL) IS NOT NULL AS ready \gset
+SELECT fails($$SELECT bill('absurd', 9223372036854775807)$$, '22023', 'too large', '15 digits', 'two of them would stop every check of the ledger');
+SELECT fails($$SELECT billed('absurd', '[{"description": "a", "unit_amount": 100000000000000, "quantity": 10}]')$$, '22023', 'too large', '15 digits', 'computed ones, too');
+
+-- ---------------------------------------------------------------------------
+-- Going live after a trial
+
+SELECT lives_ok($$SELECT billing.set_seller('Acme', first_number => 1043)$$, 'numbers of test mode bind no live series');
+SELECT fails($$UPDATE billing.settings SET value = '366' WHERE name = 'days_until_due'$$, '22023', 'days_until_due', '365', 'an invoice is due within a year');
+
 SELECT * FROM finish();
