@@ -21,6 +21,7 @@
 #define DAYS_MAX      365
 #define MEMO_MAX      2000
 #define LINE_TEXT_MAX 500
+#define AMOUNT_MAX    INT64CONST(999999999999999)
 
 /* ------------------------------------------------------------------------
  * One that is there
@@ -114,7 +115,8 @@ QUERY(being_paid,
 QUERY(
 	put_void,
 	"UPDATE billing.invoices SET status = 'void', voided_at = $2, amount_remaining = 0, "
-	"next_attempt_at = NULL, finalize_at = NULL, error_code = NULL, updated_at = now() WHERE id = $1",
+	"next_attempt_at = NULL, finalize_at = NULL, error_code = NULL, updated_at = now() WHERE id = $1 "
+	"AND status IN ('draft', 'open', 'uncollectible')",
 	UUIDOID, TIMESTAMPTZOID);
 QUERY(
 	put_uncollectible,
@@ -176,7 +178,13 @@ void_it(Own *own)
 						errdetail("Payment \"%s\" is under way.", row_text(0, 1)),
 						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
 	refuse_given_back(own);
-	RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id)));
+	if (RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id))) == 0)
+	{
+		/* numbered meanwhile, with nothing due: numbering holds no customer */
+		own->status = "paid";
+		refuse_state(own, "draft, open or uncollectible",
+					 "What was paid is corrected by billing.create_credit_note().");
+	}
 	if (own->marked)
 		credits_release(own->id);
 	invoice_call_off_payments(own->id);
@@ -250,6 +258,15 @@ line_fraction(const Jsonb *lines, int number, const char *member, MoneyFraction 
 	return true;
 }
 
+/* So that the sum of LINES_MAX lines, and of thousands of invoices, is no overflow. */
+static int64
+bounded(int number, int64 amount)
+{
+	if (amount > AMOUNT_MAX || amount < -AMOUNT_MAX)
+		bad_line(number, "is too large", "Amounts have at most 15 digits.");
+	return amount;
+}
+
 /* Of quantity and unit_amount, or as it is given. */
 static int64
 line_amount(const Jsonb *lines, int number, MoneyFraction *quantity, MoneyFraction *unit_amount,
@@ -269,7 +286,7 @@ line_amount(const Jsonb *lines, int number, MoneyFraction *quantity, MoneyFracti
 		if (!json_int(lines, psprintf("%d.amount", number - 1), &amount))
 			bad_line(number, "has an amount that cannot be used",
 					 "It is a whole number of minor units: 4900 is 49.00 USD.");
-		return amount;
+		return bounded(number, amount);
 	}
 	if (!has_unit)
 		bad_line(number, "has no amount", "Pass amount, or quantity and unit_amount.");
@@ -280,8 +297,8 @@ line_amount(const Jsonb *lines, int number, MoneyFraction *quantity, MoneyFracti
 				 "A line that gives back has a unit_amount below 0.");
 	if (money_exact_add_product(&exact, *unit_amount, *quantity) != MONEY_OK ||
 		money_exact_round(exact, &amount) != MONEY_OK)
-		bad_line(number, "is too large", "Amounts have at most 18 digits.");
-	return amount;
+		bad_line(number, "is too large", "Amounts have at most 15 digits.");
+	return bounded(number, amount);
 }
 
 static TimestampTz
@@ -445,11 +462,7 @@ invoice_create(const InvoiceTerms *terms, const Customer *customer)
 	int64 total = 0;
 
 	for (int i = 0; i < list_length(draft->lines); i++)
-	{
-		if (money_add(total, ((const InvoiceLine *) list_nth(draft->lines, i))->amount, &total) !=
-			MONEY_OK)
-			bad_line(i + 1, "makes the total too large", "Amounts have at most 18 digits.");
-	}
+		total += ((const InvoiceLine *) list_nth(draft->lines, i))->amount;
 	check_total(total);
 	if (terms->finalize)
 	{
