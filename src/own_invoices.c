@@ -90,6 +90,11 @@ check_total(int64 total)
 								"invoice by billing.create_credit_note().")));
 }
 
+/* What a period costs is billed after the end, too. */
+QUERY(for_nobody,
+	  "SELECT FROM billing.invoices AS i JOIN billing.customers AS c ON c.id = i.customer_id "
+	  "WHERE i.id = $1 AND i.billing_reason = 'manual' AND c.deleted_at IS NOT NULL",
+	  UUIDOID);
 QUERY(total_by_hand,
 	  "SELECT total FROM billing.invoices WHERE id = $1 AND billing_reason = 'manual'", UUIDOID);
 
@@ -103,6 +108,10 @@ finalize(Own *own)
 		refuse_state(own, "draft", "Only a draft is made final.");
 	if (own->marked)
 		return;
+	if (RUN(for_nobody, arg_uuid(id)) > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("the customer of invoice \"%s\" is deleted", uuid_text(id)),
+						errhint("Nobody is billed any more: void it by billing.void_invoice().")));
 	drafts_complete_stored(&id, 1, &own->subscription_id, own->subscription_id != NULL ? 1 : 0);
 	if (RUN(total_by_hand, arg_uuid(id)) > 0)
 		check_total(row_int(0, 1));
@@ -352,7 +361,8 @@ add_line(InvoiceDraft *draft, const Jsonb *lines, int number, bool inclusive)
 		bad_line(number, "is not an object",
 				 "Pass something like {\"description\": \"Setup\", \"amount\": 9900}.");
 	json_visit(given, line_member, &number);
-	if (description == NULL || *description == '\0' || strlen(description) > LINE_TEXT_MAX)
+	if (description == NULL || description[strspn(description, " \t\r\n")] == '\0' ||
+		strlen(description) > LINE_TEXT_MAX)
 		bad_line(number, "has no description that can be used",
 				 psprintf("It is a text of 1 to %d bytes.", LINE_TEXT_MAX));
 	amount = line_amount(lines, number, &quantity, &unit_amount, &has_quantity);
@@ -365,6 +375,10 @@ add_line(InvoiceDraft *draft, const Jsonb *lines, int number, bool inclusive)
 	line->tax_inclusive = json_bool(given, "tax_inclusive", inclusive);
 	line->period_start = line_time(lines, number, "period_start");
 	line->period_end = line_time(lines, number, "period_end");
+	if (line->period_end != 0 && line->period_start == 0)
+		bad_line(number, "has a period_end alone", "Pass period_start, too.");
+	if (TIMESTAMP_NOT_FINITE(line->period_start) || TIMESTAMP_NOT_FINITE(line->period_end))
+		bad_line(number, "has a period without an end", "Both ends are points in time.");
 	if (line->period_end != 0 && line->period_end < line->period_start)
 		bad_line(number, "has a period that ends before it begins", "period_start comes first.");
 }
