@@ -265,9 +265,10 @@ INSERT INTO billing.plans (id, plan, name, is_default, custom_price, sort_order,
 	('00000000-0000-7000-8000-000000000002', 'pro', 'Pro', false, false, 20, true),
 	('00000000-0000-7000-8000-000000000003', 'enterprise', 'Enterprise', false, true, 30, true);
 
-INSERT INTO billing.prices (id, plan_id, currency, amount, builtin) VALUES
-	('00000000-0000-7000-8001-000000000001', '00000000-0000-7000-8000-000000000001', 'USD', 0, true),
-	('00000000-0000-7000-8001-000000000002', '00000000-0000-7000-8000-000000000002', 'USD', 2900, true);
+-- in force since long ago, so that they are the same in a restored database
+INSERT INTO billing.prices (id, plan_id, currency, amount, effective_at, builtin) VALUES
+	('00000000-0000-7000-8001-000000000001', '00000000-0000-7000-8000-000000000001', 'USD', 0, '2000-01-01 00:00+00', true),
+	('00000000-0000-7000-8001-000000000002', '00000000-0000-7000-8000-000000000002', 'USD', 2900, '2000-01-01 00:00+00', true);
 
 INSERT INTO billing.plan_features (plan_id, feature, value, builtin)
 SELECT p.id, v.feature, v.value, true

@@ -38,7 +38,8 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_preview_update';
 COMMENT ON FUNCTION billing.preview_update(uuid, text, bigint, text, uuid, jsonb, timestamptz) IS
 	'The lines that update_subscription() with these arguments would bill for a local subscription; with the proration_date that is '
-	'returned it bills exactly these. Nothing is changed or locked. Lines that wait have no tax or discount yet: their invoice has. '
+	'returned it bills exactly these. Nothing is changed or locked. Lines that wait have no tax or discount yet: their invoice has. One that waited '
+	'already and is cut by the change is told by what it loses. '
 	'Errors: as update_subscription(); JB005 it is no local subscription.';
 
 CREATE FUNCTION billing.preview_invoice(subscription_id uuid DEFAULT NULL, organization_id text DEFAULT NULL)

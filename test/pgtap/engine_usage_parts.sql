@@ -145,25 +145,29 @@ CALL billing.set_clock('byday', '2031-04-16 19:00+00');
 SELECT is(usage_of('byday'), '04-01 1500 commitment', 'by day the day of the end does not count');
 UPDATE billing.settings SET value = 'second' WHERE name = 'proration_unit';
 
--- paused and unpaid, nothing is billed beyond the period that was
+-- paused and unpaid, nothing is billed: 9 of 30 days have 9 of 30 free units, and 2021 calls cost 3
 CALL begin_at('rest', 'commit');
 SELECT used('rest', 2030) AS used \gset
+CALL billing.set_clock('rest', '2031-04-10 00:00+00');
 SELECT billing.pause_subscription(subscription_of('rest'));
+SELECT used('rest', 500) AS used \gset
 CALL billing.set_clock('rest', '2031-06-10 00:00+00');
 SELECT used('rest', 1000, '2031-05-20 00:00+00') AS used \gset
 SELECT billing.resume_subscription(subscription_of('rest'));
 CALL billing.set_clock('rest', '2031-06-10 01:00+00');
-SELECT is(usage_of('rest'), '04-01 0 free units, 04-01 6000', 'after a pause the period before it is billed, not the time of the pause');
+SELECT is(usage_of('rest'), '04-01 0 free units, 04-01 6063', 'after a pause the time before it is billed, not that of the pause');
 CALL billing.set_clock('rest', '2031-07-10 01:00+00');
-SELECT is(usage_of('rest'), '04-01 0 free units, 04-01 6000, 06-10 3000 commitment', 'then usage counts again');
+SELECT is(usage_of('rest'), '04-01 0 free units, 04-01 6063, 06-10 3000 commitment', 'then usage counts again');
 CALL begin_at('left', 'commit');
 SELECT used('left', 2030) AS used \gset
+CALL billing.set_clock('left', '2031-04-10 00:00+00');
 SELECT billing.pause_subscription(subscription_of('left'));
+SELECT used('left', 500) AS used \gset
 CALL billing.set_clock('left', '2031-06-10 00:00+00');
 SELECT used('left', 1000, '2031-05-20 00:00+00') AS used \gset
 SELECT billing.cancel_subscription(subscription_of('left'));
 CALL billing.set_clock('left', '2031-06-10 01:00+00');
-SELECT is(usage_of('left'), '04-01 0 free units, 04-01 6000', 'nor where it ends out of the pause');
+SELECT is(usage_of('left'), '04-01 0 free units, 04-01 6063', 'nor where it ends out of the pause');
 
 SELECT is_empty($$SELECT * FROM billing.ledger_imbalance$$, 'the books balance');
 SELECT * FROM finish();

@@ -220,11 +220,11 @@ SELECT fails(format($$SELECT billing.create_payment_intent(%L, 2900, 'USD', paym
 SELECT billing.sandbox_settle(:'first', 'failed');
 CALL billing.run_worker();
 BEGIN;
+SELECT fails(format($$SELECT billing.create_payment_intent(%L, 2900, 'EUR', invoice_id => %L)$$, :'other', :'invoice'), '22023', 'is in USD', NULL, 'an invoice is paid in its currency');
 SELECT lives_ok(format($$SELECT billing.create_payment_intent(%L, 2900, 'USD', payment_method => 'pm_card_visa', invoice_id => %L)$$, :'other', :'invoice'), 'after it has failed there may be another');
 SELECT fails(format($$SELECT billing.confirm_payment_intent(%L, 'pm_card_visa')$$, :'first'), 'JB010', 'is being paid already', NULL, 'but the old one is not tried again beside it');
 COMMIT;
 SELECT fails(format($$SELECT billing.create_payment_intent(%L, 2900, 'USD', invoice_id => %L)$$, :'acme', :'invoice'), 'JB005', 'unknown invoice', NULL, 'the invoice of another customer is not known');
-SELECT fails(format($$SELECT billing.create_payment_intent(%L, 2900, 'EUR', invoice_id => %L)$$, :'other', :'invoice'), '22023', 'is in USD', NULL, 'an invoice is paid in its currency');
 
 -- ---------------------------------------------------------------------------
 -- The same call twice
