@@ -84,6 +84,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
 	series_there boolean;
+	live_series_there boolean;
 BEGIN
 	PERFORM billing.refuse_card_numbers('set_seller', jsonb_build_array(set_seller.name, set_seller.seller, set_seller.address, set_seller.tax_ids,
 		set_seller.email, set_seller.footer, set_seller.invoice_pattern, set_seller.credit_note_pattern));
@@ -103,8 +104,9 @@ BEGIN
 			USING ERRCODE = 'JB008', HINT = 'Make another one the default: billing.set_seller(..., is_default => true).';
 	END IF;
 	series_there := EXISTS (SELECT FROM billing.invoice_series AS n WHERE n.seller = set_seller.seller);
+	live_series_there := EXISTS (SELECT FROM billing.invoice_series AS n WHERE n.seller = set_seller.seller AND n.livemode);
 	IF series_there AND EXISTS (SELECT FROM billing.sellers AS s WHERE s.seller = set_seller.seller
-			AND (s.restart_yearly <> set_seller.restart_yearly OR s.first_number <> set_seller.first_number OR s.timezone <> set_seller.timezone)) THEN
+			AND (s.restart_yearly <> set_seller.restart_yearly OR live_series_there AND s.first_number <> set_seller.first_number OR s.timezone <> set_seller.timezone)) THEN
 		RAISE EXCEPTION 'seller "%" has issued numbers', set_seller.seller
 			USING ERRCODE = 'JB008', DETAIL = 'Where his numbers begin, whether they restart and by which time zone cannot change any more.',
 				  HINT = 'Make another seller the default; his series begin anew.';
@@ -133,7 +135,7 @@ COMMENT ON FUNCTION billing.set_seller(text, text, jsonb, text, jsonb, text, tex
 	'credit_note_pattern: text with {number} or {number:6} (at least six digits) and {year}; test mode puts TEST- before it. '
 	'restart_yearly: each year begins with 1, and both patterns have {year}. first_number: what the live series begin with. Errors: '
 	'23502 no name, 23514 bad pattern or name of the seller, 22023 unknown country or time zone, JB008 he has issued numbers and '
-	'restart_yearly, first_number or timezone change, or he is the default and would not be any more.';
+	'restart_yearly, first_number (numbers of test mode do not count for it) or timezone change, or he is the default and would not be any more.';
 
 -- ---- what is final stays ----
 

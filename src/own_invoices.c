@@ -21,6 +21,7 @@
 #define DAYS_MAX      365
 #define MEMO_MAX      2000
 #define LINE_TEXT_MAX 500
+#define AMOUNT_MAX    INT64CONST(999999999999999)
 
 /* ------------------------------------------------------------------------
  * One that is there
@@ -89,6 +90,11 @@ check_total(int64 total)
 								"invoice by billing.create_credit_note().")));
 }
 
+/* What a period costs is billed after the end, too. */
+QUERY(for_nobody,
+	  "SELECT FROM billing.invoices AS i JOIN billing.customers AS c ON c.id = i.customer_id "
+	  "WHERE i.id = $1 AND i.billing_reason = 'manual' AND c.deleted_at IS NOT NULL",
+	  UUIDOID);
 QUERY(total_by_hand,
 	  "SELECT total FROM billing.invoices WHERE id = $1 AND billing_reason = 'manual'", UUIDOID);
 
@@ -102,6 +108,10 @@ finalize(Own *own)
 		refuse_state(own, "draft", "Only a draft is made final.");
 	if (own->marked)
 		return;
+	if (RUN(for_nobody, arg_uuid(id)) > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("the customer of invoice \"%s\" is deleted", uuid_text(id)),
+						errhint("Nobody is billed any more: void it by billing.void_invoice().")));
 	drafts_complete_stored(&id, 1, &own->subscription_id, own->subscription_id != NULL ? 1 : 0);
 	if (RUN(total_by_hand, arg_uuid(id)) > 0)
 		check_total(row_int(0, 1));
@@ -114,7 +124,8 @@ QUERY(being_paid,
 QUERY(
 	put_void,
 	"UPDATE billing.invoices SET status = 'void', voided_at = $2, amount_remaining = 0, "
-	"next_attempt_at = NULL, finalize_at = NULL, error_code = NULL, updated_at = now() WHERE id = $1",
+	"next_attempt_at = NULL, finalize_at = NULL, error_code = NULL, updated_at = now() WHERE id = $1 "
+	"AND status IN ('draft', 'open', 'uncollectible')",
 	UUIDOID, TIMESTAMPTZOID);
 QUERY(
 	put_uncollectible,
@@ -176,7 +187,13 @@ void_it(Own *own)
 						errdetail("Payment \"%s\" is under way.", row_text(0, 1)),
 						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
 	refuse_given_back(own);
-	RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id)));
+	if (RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id))) == 0)
+	{
+		/* numbered meanwhile, with nothing due: numbering holds no customer */
+		own->status = "paid";
+		refuse_state(own, "draft, open or uncollectible",
+					 "What was paid is corrected by billing.create_credit_note().");
+	}
 	if (own->marked)
 		credits_release(own->id);
 	invoice_call_off_payments(own->id);
@@ -250,6 +267,15 @@ line_fraction(const Jsonb *lines, int number, const char *member, MoneyFraction 
 	return true;
 }
 
+/* So that the sum of LINES_MAX lines, and of thousands of invoices, is no overflow. */
+static int64
+bounded(int number, int64 amount)
+{
+	if (amount > AMOUNT_MAX || amount < -AMOUNT_MAX)
+		bad_line(number, "is too large", "Amounts have at most 15 digits.");
+	return amount;
+}
+
 /* Of quantity and unit_amount, or as it is given. */
 static int64
 line_amount(const Jsonb *lines, int number, MoneyFraction *quantity, MoneyFraction *unit_amount,
@@ -269,7 +295,7 @@ line_amount(const Jsonb *lines, int number, MoneyFraction *quantity, MoneyFracti
 		if (!json_int(lines, psprintf("%d.amount", number - 1), &amount))
 			bad_line(number, "has an amount that cannot be used",
 					 "It is a whole number of minor units: 4900 is 49.00 USD.");
-		return amount;
+		return bounded(number, amount);
 	}
 	if (!has_unit)
 		bad_line(number, "has no amount", "Pass amount, or quantity and unit_amount.");
@@ -280,8 +306,8 @@ line_amount(const Jsonb *lines, int number, MoneyFraction *quantity, MoneyFracti
 				 "A line that gives back has a unit_amount below 0.");
 	if (money_exact_add_product(&exact, *unit_amount, *quantity) != MONEY_OK ||
 		money_exact_round(exact, &amount) != MONEY_OK)
-		bad_line(number, "is too large", "Amounts have at most 18 digits.");
-	return amount;
+		bad_line(number, "is too large", "Amounts have at most 15 digits.");
+	return bounded(number, amount);
 }
 
 static TimestampTz
@@ -335,7 +361,8 @@ add_line(InvoiceDraft *draft, const Jsonb *lines, int number, bool inclusive)
 		bad_line(number, "is not an object",
 				 "Pass something like {\"description\": \"Setup\", \"amount\": 9900}.");
 	json_visit(given, line_member, &number);
-	if (description == NULL || *description == '\0' || strlen(description) > LINE_TEXT_MAX)
+	if (description == NULL || description[strspn(description, " \t\r\n")] == '\0' ||
+		strlen(description) > LINE_TEXT_MAX)
 		bad_line(number, "has no description that can be used",
 				 psprintf("It is a text of 1 to %d bytes.", LINE_TEXT_MAX));
 	amount = line_amount(lines, number, &quantity, &unit_amount, &has_quantity);
@@ -348,6 +375,10 @@ add_line(InvoiceDraft *draft, const Jsonb *lines, int number, bool inclusive)
 	line->tax_inclusive = json_bool(given, "tax_inclusive", inclusive);
 	line->period_start = line_time(lines, number, "period_start");
 	line->period_end = line_time(lines, number, "period_end");
+	if (line->period_end != 0 && line->period_start == 0)
+		bad_line(number, "has a period_end alone", "Pass period_start, too.");
+	if (TIMESTAMP_NOT_FINITE(line->period_start) || TIMESTAMP_NOT_FINITE(line->period_end))
+		bad_line(number, "has a period without an end", "Both ends are points in time.");
 	if (line->period_end != 0 && line->period_end < line->period_start)
 		bad_line(number, "has a period that ends before it begins", "period_start comes first.");
 }
@@ -445,11 +476,7 @@ invoice_create(const InvoiceTerms *terms, const Customer *customer)
 	int64 total = 0;
 
 	for (int i = 0; i < list_length(draft->lines); i++)
-	{
-		if (money_add(total, ((const InvoiceLine *) list_nth(draft->lines, i))->amount, &total) !=
-			MONEY_OK)
-			bad_line(i + 1, "makes the total too large", "Amounts have at most 18 digits.");
-	}
+		total += ((const InvoiceLine *) list_nth(draft->lines, i))->amount;
 	check_total(total);
 	if (terms->finalize)
 	{

@@ -257,4 +257,28 @@ SELECT billing.create_refund(payment_of(:'printed')) IS NOT NULL AS ready \gset
 CALL billing.run_worker();
 SELECT matches(billing.invoice_html(:'printed'), 'cash</td><td class="n">40\.00', 'what came in cash is what came in cash');
 
+-- ---------------------------------------------------------------------------
+-- Absurd amounts
+
+SELECT person('absurd', NULL) IS NOT NULL AS ready \gset
+SELECT fails($$SELECT bill('absurd', 9223372036854775807)$$, '22023', 'too large', '15 digits', 'two of them would stop every check of the ledger');
+SELECT fails($$SELECT billed('absurd', '[{"description": "a", "unit_amount": 100000000000000, "quantity": 10}]')$$, '22023', 'too large', '15 digits', 'computed ones, too');
+
+-- ---------------------------------------------------------------------------
+-- Going live after a trial
+
+SELECT lives_ok($$SELECT billing.set_seller('Acme', first_number => 1043)$$, 'numbers of test mode bind no live series');
+SELECT fails($$UPDATE billing.settings SET value = '366' WHERE name = 'days_until_due'$$, '22023', 'days_until_due', '365', 'an invoice is due within a year');
+
+-- ---------------------------------------------------------------------------
+-- A draft that nobody owes
+
+SELECT person('left', NULL) AS left_id \gset
+SELECT billing.create_invoice(:'left_id', '[{"description": "a", "amount": 100}]', finalize => false) AS left_draft \gset
+SELECT fails($$SELECT billed('left', '[{"description": " ", "amount": 1}]')$$, '22023', 'no description', NULL, 'blanks describe nothing');
+SELECT fails($$SELECT billed('left', '[{"description": "a", "amount": 1, "period_end": "2027-01-01"}]')$$, '22023', 'period_end alone', NULL, 'a period has a start');
+SELECT fails($$SELECT billed('left', '[{"description": "a", "amount": 1, "period_start": "infinity"}]')$$, '22023', 'without an end', NULL, 'and is finite');
+SELECT billing.delete_customer(:'left_id') AS done \gset
+SELECT fails(format('SELECT billing.finalize_invoice(%L)', :'left_draft'), 'JB008', 'is deleted', 'void_invoice', 'a customer who is deleted is not billed');
+
 SELECT * FROM finish();

@@ -195,7 +195,7 @@ FROM (VALUES ('[]', '22023', 'not an array of 1 to 1000'), ('{}', '22023', 'not 
 			 ('[{"description": "A", "amount": 1, "quantity": 2}]', '22023', 'has an amount and more'),
 			 ('[{"description": "A", "unit_amount": 1, "quantity": -2}]', '22023', 'a quantity below 0'),
 			 ('[{"description": "A", "unit_amount": "1e4"}]', '22023', 'a unit_amount that cannot be used'),
-			 ('[{"description": "A", "amount": 9223372036854775807}, {"description": "A", "amount": 1}]', '22023', 'line 2 makes the total too large'),
+			 ('[{"description": "A", "amount": 9223372036854775807}, {"description": "A", "amount": 1}]', '22023', 'line 1 is too large'),
 			 ('[{"description": "A", "amount": 1}, {"description": "B", "amount": -2}]', '22023', 'cannot be below 0'),
 			 ('[{"description": "A", "amount": 1, "taxes": 1}]', '22023', 'unknown member "taxes"'),
 			 ('[{"description": "A", "amount": 1, "tax": "no"}]', '22023', 'a tax that cannot be used'),
