@@ -382,6 +382,19 @@ waits_for_method(const OwnInvoice *invoice)
 	return true;
 }
 
+QUERY(method_refused, "SELECT FROM billing.payment_methods WHERE id = $1 AND state = 'failed'",
+	  UUIDOID);
+
+/* Why nothing can be charged: the provider refused the method of the subscription, or there is none. */
+static const char *
+why_without_method(const OwnInvoice *invoice)
+{
+	if (invoice->subscription_method != NULL &&
+		RUN(method_refused, arg_uuid(invoice->subscription_method)) > 0)
+		return "payment_method_refused";
+	return "no_payment_method";
+}
+
 static void
 charge_due(const OwnInvoice *invoice)
 {
@@ -418,7 +431,7 @@ charge_due(const OwnInvoice *invoice)
 		dunning_skip(invoice, attempt_id, why);
 	else if (with.reference == NULL && with.method_id == NULL)
 	{
-		dunning_failed(invoice, attempt_id, "no_payment_method", NULL);
+		dunning_failed(invoice, attempt_id, why_without_method(invoice), NULL);
 		need_customer(invoice);
 	}
 	else

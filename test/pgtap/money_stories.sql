@@ -189,7 +189,7 @@ SELECT person('slow', NULL) IS NOT NULL AS ready \gset
 CALL billing.run_worker();
 SELECT billing.subscribe('slow', 'monthly', managed_by => 'local', payment_method => 'pm_card_chargeDeclined') AS slow \gset
 CALL billing.run_worker();
-SELECT is((SELECT string_agg(concat_ws(' ', a.cause, a.state, a.decline_code), ', ' ORDER BY a.attempt) FROM billing.dunning_attempts AS a JOIN billing.invoices AS i ON i.id = a.invoice_id WHERE i.subscription_id = :'slow'), 'issue failed no_payment_method', 'one that is refused is waited for no longer');
+SELECT is((SELECT string_agg(concat_ws(' ', a.cause, a.state, a.decline_code), ', ' ORDER BY a.attempt) FROM billing.dunning_attempts AS a JOIN billing.invoices AS i ON i.id = a.invoice_id WHERE i.subscription_id = :'slow'), 'issue failed payment_method_refused', 'one that is refused is waited for no longer');
 SELECT agrees('subscribed with a card');
 
 -- ---------------------------------------------------------------------------
