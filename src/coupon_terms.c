@@ -386,7 +386,7 @@ bad_terms(const char *what, const char *hint)
 static bool
 is_code(const char *code)
 {
-	size_t length = strlen(code);
+	size_t length = code == NULL ? 0 : strlen(code);
 	bool fits = length > 0 && length <= 63 && strchr("_.-", code[0]) == NULL;
 
 	for (size_t i = 0; i < length && fits; i++)
@@ -425,7 +425,7 @@ check_duration(const CouponTerms *terms)
 
 	check_given("duration", terms->duration != NULL);
 	check_word("duration", terms->duration, durations);
-	repeating = strcmp(terms->duration, "repeating") == 0;
+	repeating = terms->duration != NULL && strcmp(terms->duration, "repeating") == 0;
 	if (repeating)
 		check_given("months", !terms->months.isnull);
 	if (repeating != !terms->months.isnull)

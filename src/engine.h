@@ -25,6 +25,7 @@
  *	  fractions.c           numeric and MoneyFraction
  *	  managers.c            who bills: a provider, or this engine
  *	  invoice_drafts.c      a draft: its lines, its completion
+ *	  invoice_store.c       drafts in their tables; invoice_drafts_due.c when they wait no longer
  *	  invoice_numbers.c     numbers
  *	  coupons.c tax.c credits.c    what a draft is completed with
  *
@@ -206,23 +207,26 @@ typedef struct InvoiceLine
 {
 	pg_uuid_t *id;
 	LineKind kind;
+	int tier; /* -1: none */
 	pg_uuid_t *subscription_id;
 	const char *component;
 	const pg_uuid_t *price_id;
 	const char *metric;
-	int tier; /* -1: none */
 	const char *description;
-	bool has_quantity; /* quantity and unit_amount say something */
 	MoneyFraction quantity;
 	MoneyFraction unit_amount;
 	int64 amount;
 	int64 discount;
 	int64 tax;
 	const pg_uuid_t *tax_rate_id; /* NULL: no tax */
+	bool has_quantity;            /* quantity and unit_amount say something */
 	bool tax_inclusive;
 	bool discountable;
-	bool own_tax; /* tax is given and not computed: of a credit */
-	bool untaxed; /* no rate applies to it, whatever those of the draft are */
+	bool own_tax;  /* tax is given and not computed: of a credit */
+	bool untaxed;  /* no rate applies to it, whatever those of the draft are */
+	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
+	bool
+		stored; /* its row is there: on a stored draft, or waiting; one that waited and is on a draft now is moved */
 	const pg_uuid_t *coupon_id;
 	const pg_uuid_t *grant_id; /* prepaid credit */
 	TimestampTz period_start;  /* 0: none */
@@ -235,14 +239,10 @@ typedef struct InvoiceLine
 	/* of a line that was billed before (engine_load.c): what was paid of it with its tax, and given back */
 	int64 paid;
 	int64 credited;
-	int64 noted;   /* taken back by credit notes, with its tax; not of credited */
-	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
+	int64 noted; /* taken back by credit notes, with its tax; not of credited */
 
 	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
 	int64 credited_tax;        /* of credited */
-
-	/* Its row is there: on a stored draft, or waiting; one that waited and is on a draft now is moved. */
-	bool stored;
 } InvoiceLine;
 
 /* What the engine asks of billing.settings; read once for a run. */
@@ -267,7 +267,6 @@ typedef struct BilledSubscription
 	const char *old_status; /* as loaded; NULL: it is new */
 	char *provider;
 	char *account;
-	bool livemode;
 	char *currency;
 	char *zone_name;
 	TimestampTz billing_anchor;
@@ -277,21 +276,17 @@ typedef struct BilledSubscription
 	TimestampTz trial_notice_at;
 	TimestampTz period_start;
 	TimestampTz period_end;
-	bool cancel_at_period_end;
 	TimestampTz cancel_at;
 	TimestampTz canceled_at;
 	TimestampTz ended_at;
 	TimestampTz status_since;
-	bool pause_at_period_end;
 	TimestampTz resumes_at;
 	TimestampTz incomplete_until;
 	const char *collection_method;
 	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
-	int days_until_due;     /* -1: not named */
 	const char *trial_end_behavior;
 	pg_uuid_t *payment_method_id;
-	bool has_payment_method; /* its own, or a default one of the customer */
-	List *items;             /* BilledItem */
+	List *items;   /* BilledItem */
 	List *billed;  /* InvoiceLine: what was billed for time that is not over, newest last */
 	List *pending; /* InvoiceLine: waits for the next invoice */
 	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
@@ -299,6 +294,11 @@ typedef struct BilledSubscription
 	TimestampTz next_due_at;
 	const EngineSettings *settings;
 	const Jsonb *metadata; /* of a new one only */
+	int days_until_due;    /* -1: not named */
+	bool livemode;
+	bool cancel_at_period_end;
+	bool pause_at_period_end;
+	bool has_payment_method; /* its own, or a default one of the customer */
 	bool changed;
 } BilledSubscription;
 
@@ -439,6 +439,12 @@ extern BilledItem *item_named(const BilledSubscription *s, const char *component
 
 /* The base item: its price tells the interval. */
 extern BilledItem *base_item(const BilledSubscription *s);
+static inline bool
+is_status(const BilledSubscription *s, const char *status)
+{
+	return strcmp(s->status, status) == 0;
+}
+
 extern bool subscription_is_free(const BilledSubscription *s);
 extern void set_status(BillingRun *run, BilledSubscription *s, const char *status, TimestampTz at);
 

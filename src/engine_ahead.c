@@ -17,12 +17,6 @@
 #include "engine.h"
 
 static bool
-is_status(const BilledSubscription *s, const char *status)
-{
-	return strcmp(s->status, status) == 0;
-}
-
-static bool
 is_ahead(const BilledSubscription *s, const InvoiceLine *line)
 {
 	return s->period_end != 0 && line->whole_start != 0 && line->given_back_at == 0 &&

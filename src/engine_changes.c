@@ -28,12 +28,6 @@ proration_behavior_named(const char *name)
 	return strcmp(name, "none") == 0 ? PRORATION_NONE : PRORATION_WAITS;
 }
 
-static bool
-is_status(const BilledSubscription *s, const char *status)
-{
-	return strcmp(s->status, status) == 0;
-}
-
 /* Also while it is paused in it: nothing is billed for that time. */
 static bool
 in_trial(const BilledSubscription *s, TimestampTz at)

@@ -13,12 +13,6 @@
  */
 #include "engine_plans.h"
 
-static bool
-is_status(const BilledSubscription *s, const char *status)
-{
-	return strcmp(s->status, status) == 0;
-}
-
 /* ------------------------------------------------------------------------
  * What is planned
  * ------------------------------------------------------------------------

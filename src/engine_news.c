@@ -38,12 +38,6 @@ subscription_billed(const pg_uuid_t *invoice_id, BillingRun **run)
 	return load_alone(row_uuid(0, 1), run);
 }
 
-static bool
-is_status(const BilledSubscription *s, const char *status)
-{
-	return strcmp(s->status, status) == 0;
-}
-
 static void
 finish(BillingRun *run, BilledSubscription *s)
 {

@@ -18,12 +18,6 @@
 /* More due times than a subscription can have in a hundred years of days. */
 #define STEPS_MAX 40000
 
-static bool
-is_status(const BilledSubscription *s, const char *status)
-{
-	return strcmp(s->status, status) == 0;
-}
-
 /* ------------------------------------------------------------------------
  * A period
  * ------------------------------------------------------------------------

@@ -108,12 +108,6 @@ engine_proration(const BilledSubscription *s)
  * ------------------------------------------------------------------------
  */
 static bool
-is_status(const BilledSubscription *s, const char *status)
-{
-	return strcmp(s->status, status) == 0;
-}
-
-static bool
 status_has_since(const char *status)
 {
 	return strcmp(status, "past_due") == 0 || strcmp(status, "unpaid") == 0 ||

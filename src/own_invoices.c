@@ -65,7 +65,7 @@ own_load(const pg_uuid_t *id, Own *own)
 }
 
 static bool
-is_status(const Own *own, const char *status)
+has_status(const Own *own, const char *status)
 {
 	return strcmp(own->status, status) == 0;
 }
@@ -104,7 +104,7 @@ finalize(Own *own)
 {
 	pg_uuid_t *id = (pg_uuid_t *) own->id;
 
-	if (!is_status(own, "draft"))
+	if (!has_status(own, "draft"))
 		refuse_state(own, "draft", "Only a draft is made final.");
 	if (own->marked)
 		return;
@@ -169,7 +169,7 @@ refuse_given_back(const Own *own)
 static void
 void_it(Own *own)
 {
-	if (!is_status(own, "draft") && !is_status(own, "open") && !is_status(own, "uncollectible"))
+	if (!has_status(own, "draft") && !has_status(own, "open") && !has_status(own, "uncollectible"))
 		refuse_state(own, "draft, open or uncollectible",
 					 "What was paid is corrected by billing.create_credit_note().");
 	if (own->amount_paid > 0)
@@ -204,7 +204,7 @@ void_it(Own *own)
 static void
 give_up(Own *own)
 {
-	if (!is_status(own, "open"))
+	if (!has_status(own, "open"))
 		refuse_state(own, "open", "Only what is open can be given up.");
 	RUN(put_uncollectible, arg_uuid(own->id));
 	invoice_withdraw_charges(own->id);

@@ -53,12 +53,6 @@ tell_updated(BillingRun *run, const BilledSubscription *s)
 			  s->status, s->status);
 }
 
-static bool
-is_status(const BilledSubscription *s, const char *status)
-{
-	return strcmp(s->status, status) == 0;
-}
-
 /* What was due may have ended it. */
 void
 local_require_changeable(const BilledSubscription *s)
