@@ -149,6 +149,8 @@ is_less(const BilledSubscription *s, const List *drafts, int drafts_before,
 	}
 	*less = before->was;
 	less->amount = left - before->was.amount;
+	less->discount = -before->was.discount;
+	less->tax = -before->was.tax;
 	less->has_quantity = false;
 	if (left != 0)
 		less->period_start = before->line->period_end;

@@ -30,6 +30,12 @@ CREATE FUNCTION proof.billed(l billing.invoice_lines) RETURNS jsonb
 LANGUAGE sql STABLE
 RETURN jsonb_build_array(l.kind, l.component, l.description, trim_scale(l.quantity), trim_scale(l.unit_amount), l.amount, l.discount, l.tax, l.period_start, l.period_end);
 
+-- What a line that waits is less than it was: nothing is left of it, or its end is cut off.
+CREATE FUNCTION proof.lost(was billing.invoice_lines, l billing.invoice_lines) RETURNS jsonb
+LANGUAGE sql STABLE
+RETURN jsonb_build_array(was.kind, was.component, was.description, NULL, NULL, coalesce(l.amount, 0) - was.amount, - was.discount,
+						 CASE WHEN l.id IS NULL THEN - was.tax ELSE 0 END, coalesce(l.period_end, was.period_start), was.period_end);
+
 -- Subscriptions that were free for a while: that time is on no invoice.
 CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
 
@@ -53,20 +59,26 @@ LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 DECLARE
 	org text := (SELECT b.organization_id FROM billing.subscriptions AS b WHERE b.id = s);
-	before uuid[] := ARRAY(SELECT l.id FROM billing.invoice_lines AS l WHERE l.subscription_id = s);
+	waited billing.invoice_lines[] := ARRAY(SELECT l FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.invoice_id IS NULL);
 	invoices uuid[] := ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s);
 	at timestamptz;
 	told jsonb;
 	came jsonb;
 BEGIN
+	-- no money comes in between
+	PERFORM FROM billing.customers AS c WHERE c.organization_id = org FOR NO KEY UPDATE;
 	-- what is due by now is played first, as update_subscription() does: it would be told as well
 	SELECT max(p.proration_date), jsonb_agg(proof.told(p) ORDER BY proof.told(p)) INTO at, told
 		FROM billing.preview_update(s, plan, quantity, behavior) AS p;
 	PERFORM billing.update_subscription(s, plan, quantity, behavior, proration_date => at);
-	SELECT jsonb_agg(proof.billed(l) ORDER BY proof.billed(l)) INTO came
-		FROM billing.invoice_lines AS l
-		WHERE NOT l.invoice_id = ANY (invoices) AND l.invoice_id IN (SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s)
-			OR l.subscription_id = s AND l.invoice_id IS NULL AND NOT l.id = ANY (before);
+	SELECT jsonb_agg(c.line ORDER BY c.line) INTO came
+		FROM (SELECT proof.billed(l) AS line
+			  FROM billing.invoice_lines AS l
+			  WHERE NOT l.invoice_id = ANY (invoices) AND l.invoice_id IN (SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s)
+				  OR l.subscription_id = s AND l.invoice_id IS NULL AND NOT EXISTS (SELECT FROM unnest(waited) AS w WHERE w.id = l.id)
+			  UNION ALL SELECT proof.lost(w, l)
+			  FROM unnest(waited) AS w LEFT JOIN billing.invoice_lines AS l ON l.id = w.id
+			  WHERE l.id IS NULL OR l.invoice_id IS NULL AND l.amount <> w.amount) AS c;
 	PERFORM proof.count_one('preview_update');
 	IF behavior = 'none' THEN
 		PERFORM proof.forgo(s, plan IS NOT NULL);
@@ -121,7 +133,7 @@ $$;
 CREATE FUNCTION proof.waits_for_money(org text) RETURNS boolean
 LANGUAGE sql STABLE
 RETURN EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.organization_id = org AND s.status IN ('incomplete', 'past_due', 'unpaid'))
-	OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.organization_id = org AND i.status = 'open');
+	OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.organization_id = org AND (i.status = 'open' OR i.status = 'draft' AND i.marked_at IS NOT NULL));
 
 CREATE FUNCTION proof.foresee_invoice(org text) RETURNS void
 LANGUAGE plpgsql

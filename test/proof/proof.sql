@@ -52,7 +52,8 @@ CREATE OR REPLACE VIEW proof.coverage AS
 		  FROM proof.lines AS l
 		  LEFT JOIN proof.lines AS r ON r.id = l.reverses
 		  CROSS JOIN LATERAL (VALUES (l.period_start, 1), (l.period_end, -1)) AS e (at, change)
-		  WHERE l.counts AND coalesce(r.counts, l.reverses IS NULL) AND l.period_end > l.period_start
+		  -- what is given back of a line is so wherever it stands, and of what was not paid nothing is
+		  WHERE CASE WHEN l.reverses IS NULL THEN l.counts ELSE r.counts END AND l.period_end > l.period_start
 			  AND l.kind IN ('base', 'seats', 'component', 'usage', 'proration_debit', 'proration_credit')
 			  -- one for each tier, and none for what came late
 			  AND (l.kind <> 'usage' OR l.quantity IS NOT NULL)
