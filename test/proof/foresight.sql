@@ -11,12 +11,17 @@ CREATE TABLE proof.compared (what text PRIMARY KEY, times bigint NOT NULL);
 CREATE TABLE proof.foreseen (organization_id text PRIMARY KEY, what text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL, event bigint NOT NULL,
 							 known uuid[] NOT NULL, told jsonb);
 
--- Subscriptions that were changed with proration_behavior none; rest: and gave up that of a period.
-CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY, rest boolean NOT NULL);
+-- Subscriptions that were changed with proration_behavior none; given_up: the rest of a period that was billed, when another one began.
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid NOT NULL, given_up tstzrange NOT NULL);
 
 CREATE FUNCTION proof.forgo(s uuid, rest boolean) RETURNS void
 LANGUAGE sql
-AS $$ INSERT INTO proof.forgone AS f VALUES (s, rest) ON CONFLICT (subscription_id) DO UPDATE SET rest = f.rest OR excluded.rest $$;
+AS $$
+	INSERT INTO proof.forgone
+	SELECT b.id, CASE WHEN rest THEN tstzrange(n.now, greatest(n.now, (SELECT max(l.period_end) FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.period_start <= n.now)))
+				 ELSE 'empty' END
+		FROM billing.subscriptions AS b, billing.now(b.organization_id) AS n (now) WHERE b.id = s
+$$;
 
 CREATE FUNCTION proof.count_one(what text) RETURNS void
 LANGUAGE sql

@@ -12,8 +12,8 @@
 
 CREATE SCHEMA IF NOT EXISTS proof;
 
--- Of these a rest was given up for a new period: that time is billed once more.
-CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY, rest boolean NOT NULL);
+-- Changed with proration_behavior none; given_up: of this time, which a new period bills once more.
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid NOT NULL, given_up tstzrange NOT NULL);
 -- These were free for a while: that time is on no invoice.
 CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
 
@@ -34,6 +34,11 @@ CREATE OR REPLACE FUNCTION proof.part(price numeric, whole_start timestamptz, wh
 LANGUAGE sql STABLE
 RETURN proof.rounded(price * proof.units(part_start, whole_end, zone, by_day), proof.units(whole_start, whole_end, zone, by_day))
 	 - proof.rounded(price * proof.units(part_end, whole_end, zone, by_day), proof.units(whole_start, whole_end, zone, by_day));
+
+-- Ids begin with the milliseconds in which they were made.
+CREATE OR REPLACE FUNCTION proof.made_at(id uuid) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE STRICT
+RETURN to_timestamp(('x' || substr(replace(id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0);
 
 CREATE OR REPLACE VIEW proof.lines AS
 	SELECT l.*, i.status AS invoice_status, i.number, i.billing_reason, i.customer_id, s.zone, p.interval, p.interval_count,
@@ -131,6 +136,19 @@ BEGIN
 			AND (l.amount > 0 OR l.period_start < r.period_start OR l.period_end > r.period_end
 				 OR r.amount > 0 AND - l.amount > proof.rounded((r.amount - r.discount) * proof.units(l.period_start, r.period_end, l.zone, l.by_day),
 																proof.units(r.period_start, r.period_end, l.zone, l.by_day)) + 1);
+	RETURN QUERY SELECT 'what was paid is given back by its fraction', l.id, format('%s for [%s, %s) of a line of %s less %s', l.amount, l.period_start, l.period_end, r.amount, r.discount)
+		FROM proof.lines AS l
+		JOIN billing.invoice_lines AS r ON r.id = l.reverses
+		JOIN billing.invoices AS i ON i.id = r.invoice_id
+		WHERE l.kind = 'proration_credit' AND r.amount > 0 AND i.paid_at <= l.period_start
+			-- a second is longer than a payment and a change wait for each other
+			AND EXISTS (SELECT FROM billing.events AS e WHERE e.id = i.id AND e.type = 'invoice.paid' AND e.created_at < proof.made_at(l.id) - interval '1 second')
+			AND NOT EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.invoice_id = i.id)
+			AND NOT EXISTS (SELECT FROM billing.payment_intents AS p
+							WHERE p.invoice_id = i.id AND (EXISTS (SELECT FROM billing.refunds AS b WHERE b.payment_intent_id = p.id)
+														   OR EXISTS (SELECT FROM billing.disputes AS b WHERE b.payment_intent_id = p.id)))
+			AND abs(- l.amount - proof.rounded((r.amount - r.discount) * proof.units(l.period_start, r.period_end, l.zone, l.by_day),
+											   proof.units(r.period_start, r.period_end, l.zone, l.by_day))) > 1;
 	RETURN QUERY SELECT 'no more is given back of a line than was billed for it', r.id, format('%s and tax %s of %s and %s', c.amount, c.tax, r.amount - r.discount, r.tax)
 		FROM (SELECT l.reverses, sum(l.amount) AS amount, sum(l.tax) AS tax FROM proof.lines AS l WHERE l.reverses IS NOT NULL GROUP BY l.reverses) AS c
 		JOIN billing.invoice_lines AS r ON r.id = c.reverses
@@ -155,14 +173,14 @@ BEGIN
 	-- ---- periods ----
 	RETURN QUERY SELECT 'no moment is billed twice, or given back twice', c.subscription_id, format('%s: %s times [%s, %s)', c.component, c.times, c.at, c.until)
 		FROM proof.coverage AS c WHERE c.times NOT IN (0, 1) AND c.until > c.at
-			AND (c.times < 0 OR NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = c.subscription_id AND f.rest));
+			AND (c.times < 0 OR NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = c.subscription_id AND f.given_up && tstzrange(c.at, c.until)));
 	RETURN QUERY SELECT 'every moment of a life is billed', c.subscription_id, format('not [%s, %s)', c.at, c.until)
 		FROM proof.coverage AS c
 		JOIN billing.subscriptions AS s ON s.id = c.subscription_id
 		WHERE c.component = 'base' AND c.times = 0 AND c.until > c.at AND s.managed_by = 'local'
 			-- every one of its life was to be paid for, and was
 			AND NOT EXISTS (SELECT FROM billing.events AS e WHERE e.id = s.id
-							AND e.type IN ('subscription.paused', 'subscription.unpaid', 'subscription.past_due', 'subscription.trialing'))
+							AND e.type IN ('subscription.paused', 'subscription.unpaid'))
 			AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.subscription_id = s.id AND i.status IN ('open', 'void', 'uncollectible'))
 			AND NOT EXISTS (SELECT FROM proof.free AS f WHERE f.subscription_id = s.id);
 	RETURN QUERY SELECT 'a whole period is one by the calendar of the anchor', l.id,
