@@ -221,6 +221,8 @@ SQL_FUNCTION(billing_preview_update)
 	drafts_before = list_length(run->drafts);
 	subscription_change_items(run, s, change_targets(s, &terms, NULL),
 							  proration_behavior_named(behavior), at);
+	/* as the change itself: one that was to end with its period may end here */
+	engine_play(run, s, s->customer->now);
 	put_change(result, run, s, waiting, drafts_before, at);
 	db_close();
 	PG_RETURN_NULL();
