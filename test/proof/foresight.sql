@@ -103,7 +103,7 @@ LANGUAGE sql STABLE
 RETURN (SELECT coalesce(sum(l.amount), 0) FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.invoice_id IS NULL);
 
 CREATE FUNCTION proof.change_and_back(s uuid, quantity bigint) RETURNS text
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 DECLARE
 	org text := (SELECT b.organization_id FROM billing.subscriptions AS b WHERE b.id = s);
@@ -111,6 +111,8 @@ DECLARE
 	first_quantity bigint := (SELECT i.quantity FROM billing.subscription_items AS i WHERE i.subscription_id = s AND i.component = counted);
 	owed numeric;
 BEGIN
+	-- no money comes in between
+	PERFORM FROM billing.customers AS c WHERE c.organization_id = org FOR NO KEY UPDATE;
 	owed := proof.waiting(s);
 	PERFORM billing.update_subscription(s, quantity => quantity);
 	PERFORM billing.update_subscription(s, quantity => first_quantity);
