@@ -1,6 +1,6 @@
 -- Stories of local subscriptions in which money could go wrong. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
-SELECT plan(47);
+SELECT plan(48);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_meter('calls', 'sum') AS meter \gset
@@ -285,6 +285,12 @@ SELECT changes('instant', 'large');
 SELECT is(waits('instant'), 'proration_credit -3000, proration_debit 6000', 'all of the period is billed anew');
 SELECT changes('instant', 'small');
 SELECT is(waits('instant'), NULL, 'and back nothing is left');
+CALL begin_at('twice', 'small');
+CALL billing.set_clock('twice', '2027-04-16 00:00+00');
+SELECT changes('twice', plan, 'always_invoice') FROM unnest(ARRAY['yearly', 'small']) AS plan;
+CALL pays('twice');
+SELECT billing.update_subscription(subscription_of('twice'), quantity => 2), billing.update_subscription(subscription_of('twice'), quantity => 1);
+SELECT is((SELECT coalesce(sum(amount), 0) FROM billing.invoice_lines WHERE subscription_id = subscription_of('twice') AND invoice_id IS NULL), 0::numeric, 'nor where a period of the same was left at that instant');
 SELECT billing.update_subscription(subscription_of('instant'), plan => 'large', effective => 'period_end');
 SELECT billing.update_subscription(subscription_of('instant'), cancel_at => '2027-06-01');
 CALL billing.set_clock('instant', '2027-06-01 00:00+00');
