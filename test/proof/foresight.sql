@@ -57,6 +57,21 @@ $$;
 CREATE TRIGGER proof_free AFTER INSERT OR UPDATE ON billing.subscriptions FOR EACH ROW
 	EXECUTE FUNCTION proof.note_free();
 
+-- Lines that give back what was paid by then.
+CREATE TABLE IF NOT EXISTS proof.of_paid (credit_id uuid PRIMARY KEY);
+
+CREATE FUNCTION proof.note_paid() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+AS $$
+BEGIN
+	INSERT INTO proof.of_paid SELECT NEW.id FROM billing.invoice_lines AS r JOIN billing.invoices AS i ON i.id = r.invoice_id
+		WHERE r.id = NEW.reverses AND i.status = 'paid' ON CONFLICT DO NOTHING;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER proof_paid AFTER INSERT ON billing.invoice_lines FOR EACH ROW WHEN (NEW.kind = 'proration_credit')
+	EXECUTE FUNCTION proof.note_paid();
+
 -- ---- a change is what was told of it ----
 
 CREATE FUNCTION proof.update_as_previewed(s uuid, plan text, quantity bigint, behavior text) RETURNS text

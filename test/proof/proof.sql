@@ -17,6 +17,9 @@ CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid NOT NULL, given_u
 -- These were free for a while: that time is on no invoice.
 CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
 
+-- Lines that give back what was paid by then.
+CREATE TABLE IF NOT EXISTS proof.of_paid (credit_id uuid PRIMARY KEY);
+
 -- n / d, half away from zero.
 CREATE OR REPLACE FUNCTION proof.rounded(n numeric, d numeric) RETURNS numeric
 LANGUAGE sql IMMUTABLE STRICT
@@ -34,11 +37,6 @@ CREATE OR REPLACE FUNCTION proof.part(price numeric, whole_start timestamptz, wh
 LANGUAGE sql STABLE
 RETURN proof.rounded(price * proof.units(part_start, whole_end, zone, by_day), proof.units(whole_start, whole_end, zone, by_day))
 	 - proof.rounded(price * proof.units(part_end, whole_end, zone, by_day), proof.units(whole_start, whole_end, zone, by_day));
-
--- Ids begin with the milliseconds in which they were made.
-CREATE OR REPLACE FUNCTION proof.made_at(id uuid) RETURNS timestamptz
-LANGUAGE sql IMMUTABLE STRICT
-RETURN to_timestamp(('x' || substr(replace(id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0);
 
 CREATE OR REPLACE VIEW proof.lines AS
 	SELECT l.*, i.status AS invoice_status, i.number, i.billing_reason, i.customer_id, s.zone, p.interval, p.interval_count,
@@ -140,9 +138,8 @@ BEGIN
 		FROM proof.lines AS l
 		JOIN billing.invoice_lines AS r ON r.id = l.reverses
 		JOIN billing.invoices AS i ON i.id = r.invoice_id
-		WHERE l.kind = 'proration_credit' AND r.amount > 0 AND i.paid_at <= l.period_start
-			-- a second is longer than a payment and a change wait for each other
-			AND EXISTS (SELECT FROM billing.events AS e WHERE e.id = i.id AND e.type = 'invoice.paid' AND e.created_at < proof.made_at(l.id) - interval '1 second')
+		WHERE l.kind = 'proration_credit' AND r.amount > 0
+			AND EXISTS (SELECT FROM proof.of_paid AS o WHERE o.credit_id = l.id)
 			AND NOT EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.invoice_id = i.id)
 			AND NOT EXISTS (SELECT FROM billing.payment_intents AS p
 							WHERE p.invoice_id = i.id AND (EXISTS (SELECT FROM billing.refunds AS b WHERE b.payment_intent_id = p.id)
@@ -159,7 +156,7 @@ BEGIN
 		FROM (SELECT l.invoice_id, l.tax_inclusive, r.percent, sum(l.tax) AS tax, sum(l.amount - l.discount) AS net
 			  FROM proof.lines AS l
 			  JOIN billing.tax_rates AS r ON r.id = l.tax_rate_id
-			  WHERE l.kind NOT IN ('proration_credit', 'discount', 'tax', 'credit', 'balance') AND l.invoice_status <> 'draft'
+			  WHERE l.reverses IS NULL AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance') AND l.invoice_status <> 'draft'
 				  AND NOT EXISTS (SELECT FROM billing.customers AS c WHERE c.id = l.customer_id AND c.tax_exempt <> 'none')
 			  GROUP BY l.invoice_id, l.tax_inclusive, r.id, r.percent) AS t
 		WHERE t.tax <> CASE WHEN t.tax_inclusive THEN proof.rounded(t.net * t.percent, 100 + t.percent) ELSE proof.rounded(t.net * t.percent, 100) END
