@@ -297,17 +297,20 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 	line->given_back_at = 0;
 }
 
-/* Was the same billed before, and given back at this very moment?  It may have begun then, too. */
+/*
+ * Was the same billed before, and given back at this very moment?  It may have
+ * begun then, too.  The last one is meant, and none of a period that was left at
+ * this moment for another one.
+ */
 static bool
 restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
 {
-	ListCell *cell;
-
-	foreach (cell, s->billed)
+	for (int i = list_length(s->billed) - 1; i >= 0; i--)
 	{
-		InvoiceLine *line = lfirst(cell);
+		InvoiceLine *line = list_nth(s->billed, i);
 
-		if (line->given_back_at == at && line_is_for(line, item))
+		if (line->given_back_at == at && line->period_start >= s->period_start &&
+			line_is_for(line, item))
 		{
 			take_credit_back(run, s, line);
 			return true;

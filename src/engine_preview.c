@@ -149,6 +149,8 @@ is_less(const BilledSubscription *s, const List *drafts, int drafts_before,
 	}
 	*less = before->was;
 	less->amount = left - before->was.amount;
+	less->discount = -before->was.discount;
+	less->tax = -before->was.tax;
 	less->has_quantity = false;
 	if (left != 0)
 		less->period_start = before->line->period_end;
@@ -219,6 +221,8 @@ SQL_FUNCTION(billing_preview_update)
 	drafts_before = list_length(run->drafts);
 	subscription_change_items(run, s, change_targets(s, &terms, NULL),
 							  proration_behavior_named(behavior), at);
+	/* as the change itself: one that was to end with its period may end here */
+	engine_play(run, s, s->customer->now);
 	put_change(result, run, s, waiting, drafts_before, at);
 	db_close();
 	PG_RETURN_NULL();

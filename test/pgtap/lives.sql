@@ -1,6 +1,6 @@
 -- Stories of local subscriptions in which money could go wrong. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
-SELECT plan(44);
+SELECT plan(48);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_meter('calls', 'sum') AS meter \gset
@@ -71,10 +71,13 @@ SELECT billing.create_customer('gw') AS c1, billing.create_customer('gy') AS c2 
 CALL billing.run_worker();
 CALL billing.set_clock('gw', '2027-04-01');
 CALL billing.set_clock('gy', '2027-04-01');
+-- in one transaction, else the worker may come first
+BEGIN;
 SELECT billing.subscribe('gw', 'small', 'pm_card_visa', managed_by => 'local') AS gw \gset
 SELECT billing.cancel_subscription(:'gw');
 SELECT billing.subscribe('gy', 'small', 'pm_card_visa', managed_by => 'local') AS gy1 \gset
 SELECT billing.subscribe('gy', 'xl', 'pm_card_visa', managed_by => 'local') AS gy2 \gset
+COMMIT;
 CALL billing.run_worker();
 SELECT is((SELECT string_agg(status || ' ' || amount_paid, ', ') FROM billing.invoices WHERE organization_id = 'gw'), 'void 0', 'what was canceled at once is not charged');
 SELECT is((SELECT count(*) FROM billing.payment_intents WHERE organization_id = 'gw'), 0::bigint, 'and no payment is made');
@@ -282,6 +285,12 @@ SELECT changes('instant', 'large');
 SELECT is(waits('instant'), 'proration_credit -3000, proration_debit 6000', 'all of the period is billed anew');
 SELECT changes('instant', 'small');
 SELECT is(waits('instant'), NULL, 'and back nothing is left');
+CALL begin_at('twice', 'small');
+CALL billing.set_clock('twice', '2027-04-16 00:00+00');
+SELECT changes('twice', plan, 'always_invoice') FROM unnest(ARRAY['yearly', 'small']) AS plan;
+CALL pays('twice');
+SELECT billing.update_subscription(subscription_of('twice'), quantity => 2), billing.update_subscription(subscription_of('twice'), quantity => 1);
+SELECT is((SELECT coalesce(sum(amount), 0) FROM billing.invoice_lines WHERE subscription_id = subscription_of('twice') AND invoice_id IS NULL), 0::numeric, 'nor where a period of the same was left at that instant');
 SELECT billing.update_subscription(subscription_of('instant'), plan => 'large', effective => 'period_end');
 SELECT billing.update_subscription(subscription_of('instant'), cancel_at => '2027-06-01');
 CALL billing.set_clock('instant', '2027-06-01 00:00+00');
@@ -298,6 +307,15 @@ CALL billing.set_clock('seen', '2027-04-16 00:00+00');
 SELECT is((SELECT string_agg(kind || ' ' || amount, ', ' ORDER BY "position") FROM billing.preview_update(subscription_of('seen'), plan => 'small')), 'proration_debit -3000, proration_debit 1500', 'what is cut is seen');
 SELECT changes('seen', 'small');
 SELECT is(waits('seen'), 'proration_credit -2000, proration_debit 1000, proration_debit 1500', 'and so it comes');
+
+-- One that is paused and was to end with its period has no other one to end with
+CALL begin_at('ends', 'small');
+SELECT billing.cancel_subscription(subscription_of('ends')), billing.pause_subscription(subscription_of('ends'));
+CALL billing.set_clock('ends', '2027-04-16 00:00+00');
+SELECT is((SELECT string_agg(kind || ' ' || amount, ', ' ORDER BY "position") FROM billing.preview_update(subscription_of('ends'), plan => 'yearly')), 'proration_credit -1500, balance 1500', 'what a change ends is seen');
+SELECT changes('ends', 'yearly');
+SELECT is(last_invoice('ends'), 'subscription_end -1500: proration_credit -1500, balance 1500', 'and so it comes');
+SELECT is(status_of('ends'), 'canceled', 'with its end');
 
 -- ---------------------------------------------------------------------------
 -- What is written and what is refused

@@ -11,12 +11,17 @@ CREATE TABLE proof.compared (what text PRIMARY KEY, times bigint NOT NULL);
 CREATE TABLE proof.foreseen (organization_id text PRIMARY KEY, what text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL, event bigint NOT NULL,
 							 known uuid[] NOT NULL, told jsonb);
 
--- Subscriptions that were changed with proration_behavior none; rest: and gave up that of a period.
-CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY, rest boolean NOT NULL);
+-- Subscriptions that were changed with proration_behavior none; given_up: the rest of a period that was billed, when another one began.
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid NOT NULL, given_up tstzrange NOT NULL);
 
 CREATE FUNCTION proof.forgo(s uuid, rest boolean) RETURNS void
 LANGUAGE sql
-AS $$ INSERT INTO proof.forgone AS f VALUES (s, rest) ON CONFLICT (subscription_id) DO UPDATE SET rest = f.rest OR excluded.rest $$;
+AS $$
+	INSERT INTO proof.forgone
+	SELECT b.id, CASE WHEN rest THEN tstzrange(n.now, greatest(n.now, (SELECT max(l.period_end) FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.period_start <= n.now)))
+				 ELSE 'empty' END
+		FROM billing.subscriptions AS b, billing.now(b.organization_id) AS n (now) WHERE b.id = s
+$$;
 
 CREATE FUNCTION proof.count_one(what text) RETURNS void
 LANGUAGE sql
@@ -29,6 +34,12 @@ RETURN jsonb_build_array(l.kind, l.component, l.description, trim_scale(l.quanti
 CREATE FUNCTION proof.billed(l billing.invoice_lines) RETURNS jsonb
 LANGUAGE sql STABLE
 RETURN jsonb_build_array(l.kind, l.component, l.description, trim_scale(l.quantity), trim_scale(l.unit_amount), l.amount, l.discount, l.tax, l.period_start, l.period_end);
+
+-- What a line that waits is less than it was: nothing is left of it, or its end is cut off.
+CREATE FUNCTION proof.lost(was billing.invoice_lines, l billing.invoice_lines) RETURNS jsonb
+LANGUAGE sql STABLE
+RETURN jsonb_build_array(was.kind, was.component, was.description, NULL, NULL, coalesce(l.amount, 0) - was.amount, - was.discount,
+						 CASE WHEN l.id IS NULL THEN - was.tax ELSE 0 END, coalesce(l.period_end, was.period_start), was.period_end);
 
 -- Subscriptions that were free for a while: that time is on no invoice.
 CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
@@ -46,6 +57,21 @@ $$;
 CREATE TRIGGER proof_free AFTER INSERT OR UPDATE ON billing.subscriptions FOR EACH ROW
 	EXECUTE FUNCTION proof.note_free();
 
+-- Lines that give back what was paid by then.
+CREATE TABLE IF NOT EXISTS proof.of_paid (credit_id uuid PRIMARY KEY);
+
+CREATE FUNCTION proof.note_paid() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+AS $$
+BEGIN
+	INSERT INTO proof.of_paid SELECT NEW.id FROM billing.invoice_lines AS r JOIN billing.invoices AS i ON i.id = r.invoice_id
+		WHERE r.id = NEW.reverses AND i.status = 'paid' ON CONFLICT DO NOTHING;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER proof_paid AFTER INSERT ON billing.invoice_lines FOR EACH ROW WHEN (NEW.kind = 'proration_credit')
+	EXECUTE FUNCTION proof.note_paid();
+
 -- ---- a change is what was told of it ----
 
 CREATE FUNCTION proof.update_as_previewed(s uuid, plan text, quantity bigint, behavior text) RETURNS text
@@ -53,20 +79,26 @@ LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 DECLARE
 	org text := (SELECT b.organization_id FROM billing.subscriptions AS b WHERE b.id = s);
-	before uuid[] := ARRAY(SELECT l.id FROM billing.invoice_lines AS l WHERE l.subscription_id = s);
+	waited billing.invoice_lines[] := ARRAY(SELECT l FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.invoice_id IS NULL);
 	invoices uuid[] := ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s);
 	at timestamptz;
 	told jsonb;
 	came jsonb;
 BEGIN
+	-- no money comes in between
+	PERFORM FROM billing.customers AS c WHERE c.organization_id = org FOR NO KEY UPDATE;
 	-- what is due by now is played first, as update_subscription() does: it would be told as well
 	SELECT max(p.proration_date), jsonb_agg(proof.told(p) ORDER BY proof.told(p)) INTO at, told
 		FROM billing.preview_update(s, plan, quantity, behavior) AS p;
 	PERFORM billing.update_subscription(s, plan, quantity, behavior, proration_date => at);
-	SELECT jsonb_agg(proof.billed(l) ORDER BY proof.billed(l)) INTO came
-		FROM billing.invoice_lines AS l
-		WHERE NOT l.invoice_id = ANY (invoices) AND l.invoice_id IN (SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s)
-			OR l.subscription_id = s AND l.invoice_id IS NULL AND NOT l.id = ANY (before);
+	SELECT jsonb_agg(c.line ORDER BY c.line) INTO came
+		FROM (SELECT proof.billed(l) AS line
+			  FROM billing.invoice_lines AS l
+			  WHERE NOT l.invoice_id = ANY (invoices) AND l.invoice_id IN (SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s)
+				  OR l.subscription_id = s AND l.invoice_id IS NULL AND NOT EXISTS (SELECT FROM unnest(waited) AS w WHERE w.id = l.id)
+			  UNION ALL SELECT proof.lost(w, l)
+			  FROM unnest(waited) AS w LEFT JOIN billing.invoice_lines AS l ON l.id = w.id
+			  WHERE l.id IS NULL OR l.invoice_id IS NULL AND l.amount <> w.amount) AS c;
 	PERFORM proof.count_one('preview_update');
 	IF behavior = 'none' THEN
 		PERFORM proof.forgo(s, plan IS NOT NULL);
@@ -86,7 +118,7 @@ LANGUAGE sql STABLE
 RETURN (SELECT coalesce(sum(l.amount), 0) FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.invoice_id IS NULL);
 
 CREATE FUNCTION proof.change_and_back(s uuid, quantity bigint) RETURNS text
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 DECLARE
 	org text := (SELECT b.organization_id FROM billing.subscriptions AS b WHERE b.id = s);
@@ -94,6 +126,8 @@ DECLARE
 	first_quantity bigint := (SELECT i.quantity FROM billing.subscription_items AS i WHERE i.subscription_id = s AND i.component = counted);
 	owed numeric;
 BEGIN
+	-- no money comes in between
+	PERFORM FROM billing.customers AS c WHERE c.organization_id = org FOR NO KEY UPDATE;
 	owed := proof.waiting(s);
 	PERFORM billing.update_subscription(s, quantity => quantity);
 	PERFORM billing.update_subscription(s, quantity => first_quantity);
@@ -121,7 +155,7 @@ $$;
 CREATE FUNCTION proof.waits_for_money(org text) RETURNS boolean
 LANGUAGE sql STABLE
 RETURN EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.organization_id = org AND s.status IN ('incomplete', 'past_due', 'unpaid'))
-	OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.organization_id = org AND i.status = 'open');
+	OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.organization_id = org AND (i.status = 'open' OR i.status = 'draft' AND i.marked_at IS NOT NULL));
 
 CREATE FUNCTION proof.foresee_invoice(org text) RETURNS void
 LANGUAGE plpgsql

@@ -12,10 +12,13 @@
 
 CREATE SCHEMA IF NOT EXISTS proof;
 
--- Of these a rest was given up for a new period: that time is billed once more.
-CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid PRIMARY KEY, rest boolean NOT NULL);
+-- Changed with proration_behavior none; given_up: of this time, which a new period bills once more.
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid NOT NULL, given_up tstzrange NOT NULL);
 -- These were free for a while: that time is on no invoice.
 CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
+
+-- Lines that give back what was paid by then.
+CREATE TABLE IF NOT EXISTS proof.of_paid (credit_id uuid PRIMARY KEY);
 
 -- n / d, half away from zero.
 CREATE OR REPLACE FUNCTION proof.rounded(n numeric, d numeric) RETURNS numeric
@@ -52,7 +55,8 @@ CREATE OR REPLACE VIEW proof.coverage AS
 		  FROM proof.lines AS l
 		  LEFT JOIN proof.lines AS r ON r.id = l.reverses
 		  CROSS JOIN LATERAL (VALUES (l.period_start, 1), (l.period_end, -1)) AS e (at, change)
-		  WHERE l.counts AND coalesce(r.counts, l.reverses IS NULL) AND l.period_end > l.period_start
+		  -- what is given back of a line is so wherever it stands, and of what was not paid nothing is
+		  WHERE CASE WHEN l.reverses IS NULL THEN l.counts ELSE r.counts END AND l.period_end > l.period_start
 			  AND l.kind IN ('base', 'seats', 'component', 'usage', 'proration_debit', 'proration_credit')
 			  -- one for each tier, and none for what came late
 			  AND (l.kind <> 'usage' OR l.quantity IS NOT NULL)
@@ -130,6 +134,18 @@ BEGIN
 			AND (l.amount > 0 OR l.period_start < r.period_start OR l.period_end > r.period_end
 				 OR r.amount > 0 AND - l.amount > proof.rounded((r.amount - r.discount) * proof.units(l.period_start, r.period_end, l.zone, l.by_day),
 																proof.units(r.period_start, r.period_end, l.zone, l.by_day)) + 1);
+	RETURN QUERY SELECT 'what was paid is given back by its fraction', l.id, format('%s for [%s, %s) of a line of %s less %s', l.amount, l.period_start, l.period_end, r.amount, r.discount)
+		FROM proof.lines AS l
+		JOIN billing.invoice_lines AS r ON r.id = l.reverses
+		JOIN billing.invoices AS i ON i.id = r.invoice_id
+		WHERE l.kind = 'proration_credit' AND r.amount > 0
+			AND EXISTS (SELECT FROM proof.of_paid AS o WHERE o.credit_id = l.id)
+			AND NOT EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.invoice_id = i.id)
+			AND NOT EXISTS (SELECT FROM billing.payment_intents AS p
+							WHERE p.invoice_id = i.id AND (EXISTS (SELECT FROM billing.refunds AS b WHERE b.payment_intent_id = p.id)
+														   OR EXISTS (SELECT FROM billing.disputes AS b WHERE b.payment_intent_id = p.id)))
+			AND abs(- l.amount - proof.rounded((r.amount - r.discount) * proof.units(l.period_start, r.period_end, l.zone, l.by_day),
+											   proof.units(r.period_start, r.period_end, l.zone, l.by_day))) > 1;
 	RETURN QUERY SELECT 'no more is given back of a line than was billed for it', r.id, format('%s and tax %s of %s and %s', c.amount, c.tax, r.amount - r.discount, r.tax)
 		FROM (SELECT l.reverses, sum(l.amount) AS amount, sum(l.tax) AS tax FROM proof.lines AS l WHERE l.reverses IS NOT NULL GROUP BY l.reverses) AS c
 		JOIN billing.invoice_lines AS r ON r.id = c.reverses
@@ -140,7 +156,7 @@ BEGIN
 		FROM (SELECT l.invoice_id, l.tax_inclusive, r.percent, sum(l.tax) AS tax, sum(l.amount - l.discount) AS net
 			  FROM proof.lines AS l
 			  JOIN billing.tax_rates AS r ON r.id = l.tax_rate_id
-			  WHERE l.kind NOT IN ('proration_credit', 'discount', 'tax', 'credit', 'balance') AND l.invoice_status <> 'draft'
+			  WHERE l.reverses IS NULL AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance') AND l.invoice_status <> 'draft'
 				  AND NOT EXISTS (SELECT FROM billing.customers AS c WHERE c.id = l.customer_id AND c.tax_exempt <> 'none')
 			  GROUP BY l.invoice_id, l.tax_inclusive, r.id, r.percent) AS t
 		WHERE t.tax <> CASE WHEN t.tax_inclusive THEN proof.rounded(t.net * t.percent, 100 + t.percent) ELSE proof.rounded(t.net * t.percent, 100) END
@@ -154,14 +170,14 @@ BEGIN
 	-- ---- periods ----
 	RETURN QUERY SELECT 'no moment is billed twice, or given back twice', c.subscription_id, format('%s: %s times [%s, %s)', c.component, c.times, c.at, c.until)
 		FROM proof.coverage AS c WHERE c.times NOT IN (0, 1) AND c.until > c.at
-			AND (c.times < 0 OR NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = c.subscription_id AND f.rest));
+			AND (c.times < 0 OR NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = c.subscription_id AND f.given_up && tstzrange(c.at, c.until)));
 	RETURN QUERY SELECT 'every moment of a life is billed', c.subscription_id, format('not [%s, %s)', c.at, c.until)
 		FROM proof.coverage AS c
 		JOIN billing.subscriptions AS s ON s.id = c.subscription_id
 		WHERE c.component = 'base' AND c.times = 0 AND c.until > c.at AND s.managed_by = 'local'
 			-- every one of its life was to be paid for, and was
 			AND NOT EXISTS (SELECT FROM billing.events AS e WHERE e.id = s.id
-							AND e.type IN ('subscription.paused', 'subscription.unpaid', 'subscription.past_due', 'subscription.trialing'))
+							AND e.type IN ('subscription.paused', 'subscription.unpaid'))
 			AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.subscription_id = s.id AND i.status IN ('open', 'void', 'uncollectible'))
 			AND NOT EXISTS (SELECT FROM proof.free AS f WHERE f.subscription_id = s.id);
 	RETURN QUERY SELECT 'a whole period is one by the calendar of the anchor', l.id,
