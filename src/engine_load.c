@@ -12,6 +12,7 @@
 #include "engine.h"
 
 #include "columns.h"
+#include "invoice_lines.h"
 #include "check.h"
 #include "utils/hsearch.h"
 
@@ -327,13 +328,6 @@ load_items(BillingRun *run, ArrayType *ids)
  * Lines: what was billed for time that is not over, and what waits
  * ------------------------------------------------------------------------
  */
-#define LINE_COLUMNS                                                                              \
-	"l.id, l.kind, l.subscription_id, l.component, l.price_id, l.metric, l.tier, l.description, " \
-	"l.quantity, l.unit_amount, l.amount, l.discount, l.tax, l.tax_rate_id, l.tax_inclusive, "    \
-	"l.discountable, l.coupon_id, l.grant_id, l.period_start, l.period_end, l.whole_start, "      \
-	"l.whole_end, l.whole_price, l.reverses"
-#define LINE_COLUMN_COUNT 24
-
 /*
  * What credits that were made already give back of the line, with the tax that
  * was added to it, and what credit notes took back of it.  A note on the credit
@@ -361,7 +355,7 @@ load_items(BillingRun *run, ArrayType *ids)
  */
 QUERY(
 	read_billed_lines,
-	"SELECT " LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
+	"SELECT " INVOICE_LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
 	"i.amount_remaining, " CREDITED_COLUMNS ", noted.gross::bigint, n.total, n.applied "
 	"FROM unnest($1, $2) AS u (id, now) "
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
@@ -375,55 +369,10 @@ QUERY(
 			 "WHERE i.status <> 'void' ORDER BY l.id",
 	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 QUERY(read_pending_lines,
-	  "SELECT " LINE_COLUMNS ", " CREDITED_COLUMNS " FROM billing.invoice_lines AS l " CREDITED
+	  "SELECT " INVOICE_LINE_COLUMNS ", " CREDITED_COLUMNS
+	  " FROM billing.invoice_lines AS l " CREDITED
 	  "WHERE l.invoice_id IS NULL AND l.subscription_id = ANY ($1) ORDER BY l.id",
 	  UUIDARRAYOID);
-
-static MoneyFraction
-row_fraction(Rows rows, int64 row, int column, const char *what)
-{
-	bool isnull;
-	Datum value = rows_datum(rows, row, column, &isnull);
-
-	return isnull ? money_fraction_from_int(0)
-				  : fraction_of_numeric(DatumGetNumericCopy(value), what);
-}
-
-static InvoiceLine *
-line_of_row(Rows rows, int64 row)
-{
-	InvoiceLine *line = palloc0(sizeof(InvoiceLine));
-
-	line->id = rows_uuid(rows, row, 1);
-	line->kind = line_kind_of(rows_text(rows, row, 2));
-	line->subscription_id = rows_uuid(rows, row, 3);
-	line->component = rows_text(rows, row, 4);
-	line->price_id = rows_uuid(rows, row, 5);
-	line->metric = rows_text(rows, row, 6);
-	line->tier = rows_null(rows, row, 7) ? -1 : rows_int4(rows, row, 7);
-	line->description = rows_text(rows, row, 8);
-	line->has_quantity = !rows_null(rows, row, 9);
-	line->quantity = row_fraction(rows, row, 9, "quantity");
-	line->unit_amount = row_fraction(rows, row, 10, "unit_amount");
-	line->amount = rows_int(rows, row, 11);
-	line->discount = rows_int(rows, row, 12);
-	line->tax = rows_int(rows, row, 13);
-	line->tax_rate_id = rows_uuid(rows, row, 14);
-	line->tax_inclusive = rows_bool(rows, row, 15);
-	line->discountable = rows_bool(rows, row, 16);
-	line->coupon_id = rows_uuid(rows, row, 17);
-	line->grant_id = rows_uuid(rows, row, 18);
-	line->period_start = rows_time(rows, row, 19);
-	line->period_end = rows_time(rows, row, 20);
-	line->whole_start = rows_time(rows, row, 21);
-	line->whole_end = rows_time(rows, row, 22);
-	line->whole_price = row_fraction(rows, row, 23, "whole_price");
-	line->reverses = rows_uuid(rows, row, 24);
-	/* a credit, and a debit that takes one back */
-	line->own_tax = line->reverses != NULL;
-	line->stored = true;
-	return line;
-}
 
 /* What an invoice stands for, and what was done about it. */
 typedef struct PaidInvoice
@@ -498,16 +447,17 @@ load_billed(BillingRun *run)
 	rows = rows_keep();
 	for (int64 i = 0; i < count; i++)
 	{
-		InvoiceLine *line = line_of_row(rows, i);
+		InvoiceLine *line = invoice_line_of_row(rows, i);
 		BilledSubscription *s = run_subscription(run, line->subscription_id);
 
-		line->invoiced = !rows_bool(rows, i, LINE_COLUMN_COUNT + 1);
-		read_credited(line, rows, i, LINE_COLUMN_COUNT + 4);
-		line->noted = rows_int(rows, i, LINE_COLUMN_COUNT + 7);
-		line->paid = paid_of(line, &(PaidInvoice){rows_int(rows, i, LINE_COLUMN_COUNT + 2),
-												  rows_int(rows, i, LINE_COLUMN_COUNT + 3),
-												  rows_int(rows, i, LINE_COLUMN_COUNT + 8),
-												  rows_int(rows, i, LINE_COLUMN_COUNT + 9)});
+		line->invoiced = !rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 1);
+		read_credited(line, rows, i, INVOICE_LINE_COLUMN_COUNT + 4);
+		line->noted = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 7);
+		line->paid = paid_of(line,
+							 &(PaidInvoice){rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 2),
+											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 3),
+											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 8),
+											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 9)});
 		s->billed = lappend(s->billed, line);
 	}
 }
@@ -521,11 +471,11 @@ load_pending(BillingRun *run, ArrayType *ids)
 
 	for (int64 i = 0; i < count; i++)
 	{
-		InvoiceLine *line = line_of_row(rows, i);
+		InvoiceLine *line = invoice_line_of_row(rows, i);
 		BilledSubscription *s = run_subscription(run, line->subscription_id);
 
 		line->paid = paid_of(line, &(PaidInvoice){0});
-		read_credited(line, rows, i, LINE_COLUMN_COUNT + 1);
+		read_credited(line, rows, i, INVOICE_LINE_COLUMN_COUNT + 1);
 		s->pending = lappend(s->pending, line);
 		if (line->whole_start != 0 && line->kind != LINE_PRORATION_CREDIT &&
 			line->period_end > played_from(s))

@@ -13,6 +13,7 @@
 #include "engine.h"
 
 #include "columns.h"
+#include "invoice_lines.h"
 #include "json.h"
 
 /* ------------------------------------------------------------------------
@@ -530,55 +531,9 @@ QUERY(read_drafts,
 	  UUIDARRAYOID);
 QUERY(
 	read_draft_lines,
-	"SELECT l.invoice_id, l.id, l.kind, l.subscription_id, l.component, l.price_id, l.metric, l.tier, "
-	"l.description, l.quantity, l.unit_amount, l.amount, l.tax, l.tax_rate_id, l.tax_inclusive, "
-	"l.untaxed, l.discountable, l.period_start, l.period_end, l.whole_start, l.whole_end, "
-	"l.whole_price, l.reverses "
+	"SELECT " INVOICE_LINE_COLUMNS ", l.invoice_id "
 	"FROM billing.invoice_lines AS l WHERE l.invoice_id = ANY ($1) ORDER BY l.invoice_id, l.position",
 	UUIDARRAYOID);
-
-static MoneyFraction
-row_fraction(Rows rows, int64 row, int column, const char *what)
-{
-	bool isnull;
-	Datum value = rows_datum(rows, row, column, &isnull);
-
-	return isnull ? money_fraction_from_int(0)
-				  : fraction_of_numeric(DatumGetNumericCopy(value), what);
-}
-
-static InvoiceLine *
-line_of_row(Rows rows, int64 row)
-{
-	InvoiceLine *line = palloc0(sizeof(InvoiceLine));
-
-	line->id = rows_uuid(rows, row, 2);
-	line->kind = line_kind_of(rows_text(rows, row, 3));
-	line->subscription_id = rows_uuid(rows, row, 4);
-	line->component = rows_text(rows, row, 5);
-	line->price_id = rows_uuid(rows, row, 6);
-	line->metric = rows_text(rows, row, 7);
-	line->tier = rows_null(rows, row, 8) ? -1 : rows_int4(rows, row, 8);
-	line->description = rows_text(rows, row, 9);
-	line->has_quantity = !rows_null(rows, row, 10);
-	line->quantity = row_fraction(rows, row, 10, "quantity");
-	line->unit_amount = row_fraction(rows, row, 11, "unit_amount");
-	line->amount = rows_int(rows, row, 12);
-	line->tax = rows_int(rows, row, 13);
-	line->tax_rate_id = rows_uuid(rows, row, 14);
-	line->tax_inclusive = rows_bool(rows, row, 15);
-	line->untaxed = rows_bool(rows, row, 16);
-	line->discountable = rows_bool(rows, row, 17);
-	line->period_start = rows_time(rows, row, 18);
-	line->period_end = rows_time(rows, row, 19);
-	line->whole_start = rows_time(rows, row, 20);
-	line->whole_end = rows_time(rows, row, 21);
-	line->whole_price = row_fraction(rows, row, 22, "whole_price");
-	line->reverses = rows_uuid(rows, row, 23);
-	line->own_tax = line->reverses != NULL;
-	line->stored = true;
-	return line;
-}
 
 static InvoiceDraft *
 draft_of_row(BillingRun *run, Rows rows, int64 row)
@@ -650,11 +605,11 @@ run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count)
 	rows = rows_keep();
 	for (int64 i = 0; i < found; i++)
 	{
-		const pg_uuid_t *invoice_id = rows_uuid(rows, i, 1);
+		const pg_uuid_t *invoice_id = rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 1);
 
 		if (draft == NULL || !uuid_equal(draft->id, invoice_id))
 			draft = draft_with_id(loaded, invoice_id);
-		draft->lines = lappend(draft->lines, line_of_row(rows, i));
+		draft->lines = lappend(draft->lines, invoice_line_of_row(rows, i));
 	}
 	run->drafts = list_concat(run->drafts, loaded);
 }
