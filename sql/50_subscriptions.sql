@@ -93,7 +93,8 @@ COMMENT ON COLUMN billing.subscriptions.pause_at_period_end IS 'It is paused whe
 COMMENT ON COLUMN billing.subscriptions.resumes_at IS 'When a pause ends by itself; NULL: when it is resumed.';
 COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a change that waits: for the next period, or for its payment.';
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
-COMMENT ON COLUMN billing.subscriptions.error_code IS 'Why the provider refused or declined the last request about it.';
+COMMENT ON COLUMN billing.subscriptions.error_code IS
+	'Why the provider refused or declined the last request about it; of one that we bill, why its last invoice was not paid.';
 COMMENT ON COLUMN billing.subscriptions.currency IS 'Of a local one: of all that is billed for it.';
 COMMENT ON COLUMN billing.subscriptions.zone IS 'Of a local one: the time zone whose days and months its periods are in.';
 COMMENT ON COLUMN billing.subscriptions.billing_anchor IS
@@ -308,7 +309,8 @@ COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, u
 	'discount; of a subscription that we bill, the code of one of billing.coupons. automatic_tax: the provider computes the tax. billing_anchor: when the first whole period begins. success_url (and '
 	'cancel_url): where the provider sells by checkout only, the subscription is made in a checkout whose url client_config() tells. managed_by: provider or local (this database bills: the subscription is trialing, '
 	'active, or incomplete for 23 hours until its first invoice is paid, when the call returns; quantity counts seats where the plan has them; success_url, '
-	'cancel_url and automatic_tax are refused, off_session says nothing). Else a new subscription is incomplete until the '
+	'cancel_url and automatic_tax are refused, off_session says nothing: the first payment is one with the customer present). Default: stripe and polar provider; conekta provider for '
+	'one amount by card without coupon, tax or quantity, else local; sandbox local, or as the provider that it behaves as; local wherever usage, tiers or several components are billed. Else a new subscription is incomplete until the '
 	'provider confirms; a free one is active at once. Errors: JB005 no customer, unknown plan or token, JB008 the organisation has a '
 	'live subscription in the group, JB004 not supported by the provider, 22023 bad value, JB007 idempotency key reused.';
 

@@ -305,9 +305,9 @@ LANGUAGE c STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_client_config';
 COMMENT ON FUNCTION billing.client_config(uuid) IS
-	'What the browser needs for a payment intent, setup intent, incomplete subscription, checkout session, payment link or portal '
-	'session: {provider, account, publishable_key, client_secret, next_action, url, expires_at (unix seconds), status}, what there is of '
-	'it. The only place that shows client secrets and the urls of sessions. Errors: JB005 unknown object.';
+	'What the browser needs for a payment intent, setup intent, incomplete subscription, invoice of ours, checkout session, payment link or '
+	'portal session: {provider, account, publishable_key, client_secret, next_action, url, expires_at (unix seconds), status}, what there is of '
+	'it. Where this database bills, a subscription or invoice leads to the payment that is open, and payment_intent names it. The only place that shows client secrets and the urls of sessions. Errors: JB005 unknown object.';
 
 CREATE FUNCTION billing.refresh(id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER

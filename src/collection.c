@@ -167,7 +167,9 @@ collection_go_on(const pg_uuid_t *invoice_id)
 QUERY(
 	method_to_charge,
 	"SELECT m.id, m.type, m.provider, m.account FROM billing.payment_methods AS m WHERE m.customer_id = $1 "
-	"AND m.state = 'attached' AND (m.id = $2 OR m.is_default) ORDER BY (m.id IS NOT DISTINCT FROM $2) DESC LIMIT 1",
+	"AND (m.state = 'attached' OR (m.state = 'pending' AND EXISTS (SELECT FROM billing.outbox AS o "
+	"WHERE o.object_id = m.id AND o.operation = 'payment_method.attach' AND o.state <> 'dead'))) "
+	"AND (m.id = $2 OR m.is_default) ORDER BY (m.id IS NOT DISTINCT FROM $2) DESC LIMIT 1",
 	UUIDOID, UUIDOID);
 
 typedef struct ChargeWith
@@ -248,6 +250,14 @@ need_customer(const OwnInvoice *invoice)
 				 invoice->organization_id, invoice->status, invoice->status);
 }
 
+/* The first payment of a subscription: who has just subscribed can authenticate it. */
+static bool
+customer_is_present(const OwnInvoice *invoice)
+{
+	return strcmp(invoice->reason, "subscription_create") == 0 &&
+		   strcmp(invoice->subscription_status, "incomplete") == 0;
+}
+
 static void
 start_with(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const ChargeWith *with)
 {
@@ -260,6 +270,7 @@ start_with(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const ChargeW
 		.description = invoice->number,
 		.payment_method_id = with->method_id,
 		.method = with->reference,
+		.customer_present = customer_is_present(invoice),
 		.expires_at = until,
 		.metadata = invoice->metadata,
 		.provider = with->provider,

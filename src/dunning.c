@@ -117,6 +117,11 @@ QUERY(fail_attempt,
 /* One that could not even be tried has failed all the same. */
 QUERY(note_error, "UPDATE billing.invoices SET error_code = $2, updated_at = now() WHERE id = $1",
 	  UUIDOID, TEXTOID);
+/* A subscription that is not active says why by itself. */
+QUERY(
+	note_subscription,
+	"UPDATE billing.subscriptions SET error_code = $2, updated_at = now() WHERE id = $1 AND managed_by = 'local'",
+	UUIDOID, TEXTOID);
 
 void
 dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const char *decline_code,
@@ -131,6 +136,7 @@ dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const cha
 		return;
 	of_plan = strcmp(row_text(0, 1), "schedule") == 0;
 	RUN(note_error, arg_uuid(invoice->id), arg_text(code));
+	RUN(note_subscription, arg_uuid(invoice->subscription_id), arg_text(code));
 	event_record("invoice.payment_failed", "invoice", invoice->id, invoice->organization_id,
 				 invoice->status, invoice->status);
 	if (code != NULL && strcmp(code, "authentication_required") == 0)

@@ -59,6 +59,10 @@ QUERY(
 	"AND status IN ('open', 'uncollectible') AND attempt_count > 0 LIMIT 1",
 	UUIDOID, UUIDOID);
 
+QUERY(forget_error,
+	  "UPDATE billing.subscriptions SET error_code = NULL WHERE id = $1 AND error_code IS NOT NULL",
+	  UUIDOID);
+
 void
 engine_invoice_paid(const pg_uuid_t *invoice_id)
 {
@@ -77,6 +81,8 @@ engine_invoice_paid(const pg_uuid_t *invoice_id)
 		else
 			set_status(run, s, "active", s->customer->now);
 	}
+	if (is_status(s, "active"))
+		RUN(forget_error, arg_uuid(s->id));
 	finish(run, s);
 }
 

@@ -507,7 +507,7 @@ payment_intent_for_invoice(const Customer *customer, const InvoiceCharge *charge
 		.payment_method = charge->payment_method_id == NULL ? NULL
 															: uuid_text(charge->payment_method_id),
 		.confirm = UNSAID,
-		.off_session = charge->payment_method_id != NULL,
+		.off_session = charge->payment_method_id != NULL && !charge->customer_present,
 		.capture_method = "automatic",
 		.expires_at = charge->expires_at,
 		.description = charge->description,

@@ -65,6 +65,7 @@ typedef struct InvoiceCharge
 	const char *description;
 	const pg_uuid_t *payment_method_id;
 	const char *method;     /* oxxo, spei; NULL: the method is charged */
+	bool customer_present;  /* and can answer his bank */
 	TimestampTz expires_at; /* of a reference */
 	const Jsonb *metadata;
 	const char *provider;
@@ -72,7 +73,7 @@ typedef struct InvoiceCharge
 } InvoiceCharge;
 
 /*
- * A payment of an invoice without the customer: the same checks and errors as
+ * A payment of an invoice, as a rule without the customer: the same checks and errors as
  * create_payment_intent().  The caller holds the customer.
  */
 extern pg_uuid_t *payment_intent_for_invoice(const Customer *customer, const InvoiceCharge *charge);
