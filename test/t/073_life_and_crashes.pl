@@ -47,6 +47,8 @@ sub play_until
 		Time::HiRes::sleep(rand(0.3));
 		$killed += kill 'KILL', $pid if $pid && $run->pumpable;
 		$run->finish;
+		# a server that has not seen yet what became of its process still lets one in
+		poll_until(sub { return !kill 0, $pid }, 'the process is gone') if $pid;
 		alive($database);
 		last if $err eq '';
 	}
