@@ -83,7 +83,7 @@ QUERY(due_until,
 	  TEXTOID, TIMESTAMPTZOID);
 
 /* More than this at one moment is the same thing that is due again and again. */
-#define ROUNDS_MOST 1000
+#define ROUNDS_MOST 50
 
 static void
 begin_unit_or_leave(void)

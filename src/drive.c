@@ -40,6 +40,12 @@
 /* Somebody else's process is at work on what we wait for. */
 #define OTHERS_PAUSE_MS 20
 
+/*
+ * So many of them for what is to be billed: then nobody is at it, but something
+ * keeps it from being done (a customer's data that no key here opens).
+ */
+#define BILLING_WAITS_MOST 250
+
 static MemoryContext drive_memory = NULL;
 
 pg_uuid_t *
@@ -183,8 +189,8 @@ QUERY(
 	"EXISTS (SELECT FROM billing.outbox AS o JOIN billing.provider_accounts AS a "
 	"ON a.provider = o.provider AND a.account = o.account JOIN billing.providers AS p ON p.name = a.provider "
 	"WHERE o.state IN ('queued', 'unknown') AND o.next_attempt_at <= clock_timestamp() "
-	"AND a.stopped_at IS NULL AND (p.embedded OR a.secret_key IS NOT NULL AND a.bound_to = $1)) "
-	"OR EXISTS (SELECT FROM billing.subscriptions AS s JOIN billing.providers AS p ON p.name = s.provider "
+	"AND a.stopped_at IS NULL AND (p.embedded OR a.secret_key IS NOT NULL AND a.bound_to = $1)), "
+	"EXISTS (SELECT FROM billing.subscriptions AS s JOIN billing.providers AS p ON p.name = s.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = s.provider AND a.account = s.account "
 	"WHERE s.next_due_at <= now() AND (p.embedded OR a.bound_to = $1) "
 	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = s.organization_id)) "
@@ -211,14 +217,14 @@ QUERY(
  * account pauses: what is queued for it stays.
  */
 static bool
-others_busy(bool queue_counts)
+others_busy(bool queue_counts, bool billing_counts)
 {
 	bool busy;
 
 	if (!unit_begin())
 		return false;
 	RUN(others_at_work, arg_text(database_binding()));
-	busy = row_bool(0, 1) || (queue_counts && row_bool(0, 2));
+	busy = row_bool(0, 1) || (queue_counts && row_bool(0, 2)) || (billing_counts && row_bool(0, 3));
 	unit_commit();
 	return busy;
 }
@@ -226,6 +232,8 @@ others_busy(bool queue_counts)
 void
 drive_until_idle(void)
 {
+	int waits = 0;
+
 	for (;;)
 	{
 		long due;
@@ -233,13 +241,19 @@ drive_until_idle(void)
 		CHECK_FOR_INTERRUPTS();
 		due = drive_pass(PASS_EVERYTHING);
 		if (due == 0)
+		{
+			waits = 0;
 			continue;
+		}
 		if (delivery_in_flight() > 0)
 			http_wait(due > 0 ? Min(due, 1000) : 1000, PG_WAIT_EXTENSION);
 		else if (due > 0 && (due <= LOCKED_ROW_PAUSE_MS || delivery_filling()))
 			http_wait(due, PG_WAIT_EXTENSION);
-		else if (others_busy(!delivery_held()))
+		else if (others_busy(!delivery_held(), waits < BILLING_WAITS_MOST))
+		{
+			waits++;
 			http_wait(OTHERS_PAUSE_MS, PG_WAIT_EXTENSION);
+		}
 		else
 			return;
 	}

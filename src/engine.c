@@ -156,24 +156,24 @@ play_without_changes(void *context)
  * What was planned for it may not be possible any more: then that has failed,
  * and it goes on as it is.
  */
-static void
+static bool
 play_or_put_off(Failed *failed)
 {
 	char *sqlstate;
 	char *message;
 
 	if (guarded(play_without_changes, failed, &sqlstate, &message))
+	{
 		ereport(LOG, (errmsg("a planned change of subscription %s cannot be carried out: %s",
 							 uuid_text(failed->batch.ids[0]), failed->message),
 					  errdetail("SQLSTATE %s. It is billed as it is.", failed->sqlstate)));
-	else
-	{
-		ereport(LOG, (errmsg("subscription %s of billing cannot be billed: %s",
-							 uuid_text(failed->batch.ids[0]), failed->message),
-					  errdetail("SQLSTATE %s. It is tried again later.", failed->sqlstate)));
-		/* what keeps it from being billed (a trigger of somebody) may keep it from this, too */
-		(void) guarded(put_one_off, failed, &sqlstate, &message);
+		return true;
 	}
+	ereport(LOG, (errmsg("subscription %s of billing cannot be billed: %s",
+						 uuid_text(failed->batch.ids[0]), failed->message),
+				  errdetail("SQLSTATE %s. It is tried again later.", failed->sqlstate)));
+	/* what keeps it from being billed (a trigger of somebody) may keep it from this, too */
+	return guarded(put_one_off, failed, &sqlstate, &message);
 }
 
 static void
@@ -185,11 +185,8 @@ play_one_by_one(Batch *batch)
 
 		if (guarded(play, &one.batch, &one.sqlstate, &one.message))
 			batch->done += one.batch.done;
-		else if (!sqlstate_passes(one.sqlstate))
-		{
-			play_or_put_off(&one);
+		else if (!sqlstate_passes(one.sqlstate) && play_or_put_off(&one))
 			batch->done++;
-		}
 	}
 }
 

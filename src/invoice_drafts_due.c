@@ -87,16 +87,25 @@ QUERY(
 	"WHERE i.id = $1 RETURNING i.organization_id, i.due_failures = 1",
 	UUIDOID, TEXTOID, INT8OID, INT8OID);
 
+/* A draft that could not be completed, and why. */
+typedef struct FailedDraft
+{
+	const pg_uuid_t *id;
+	char *sqlstate;
+	char *message;
+} FailedDraft;
+
 /* The first failure is an event; the others only count. */
 static void
-put_one_off(const pg_uuid_t *id, const char *sqlstate, const char *message)
+put_one_off(void *context)
 {
-	ereport(LOG, (errmsg("invoice %s of billing cannot be made final: %s", uuid_text(id), message),
-				  errdetail("SQLSTATE %s. It is tried again later.", sqlstate)));
-	if (RUN(put_off, arg_uuid(id), arg_text(psprintf("%s: %s", sqlstate, message)),
+	const FailedDraft *failed = context;
+
+	if (RUN(put_off, arg_uuid(failed->id),
+			arg_text(psprintf("%s: %s", failed->sqlstate, failed->message)),
 			arg_int(ENGINE_RETRY_FIRST_SECS), arg_int(ENGINE_RETRY_MOST_SECS)) > 0 &&
 		row_bool(0, 2))
-		event_record("invoice.finalization_failed", "invoice", id, row_text(0, 1), "draft",
+		event_record("invoice.finalization_failed", "invoice", failed->id, row_text(0, 1), "draft",
 					 "draft");
 }
 
@@ -112,16 +121,23 @@ complete_each(const DueDrafts *due)
 	for (int i = 0; i < due->count; i++)
 	{
 		DueDrafts one = {due->ids + i, due->subscription_ids + i, 1};
+		FailedDraft failed = {.id = due->ids[i]};
 		char *sqlstate;
 		char *message;
 
-		if (guarded(complete_due, &one, &sqlstate, &message))
-			done++;
-		else if (!sqlstate_passes(sqlstate))
+		if (guarded(complete_due, &one, &failed.sqlstate, &failed.message))
 		{
-			put_one_off(due->ids[i], sqlstate, message);
 			done++;
+			continue;
 		}
+		if (sqlstate_passes(failed.sqlstate))
+			continue;
+		ereport(LOG, (errmsg("invoice %s of billing cannot be made final: %s", uuid_text(failed.id),
+							 failed.message),
+					  errdetail("SQLSTATE %s. It is tried again later.", failed.sqlstate)));
+		/* what keeps it from being completed (a trigger of somebody) may keep it from this, too */
+		if (guarded(put_one_off, &failed, &sqlstate, &message))
+			done++;
 	}
 	return done;
 }

@@ -1,6 +1,6 @@
 -- One that cannot be billed holds up nobody: not the others, not the clock, and itself no longer than it must.
 \ir helpers.psql
-SELECT plan(16);
+SELECT plan(19);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('daily', 'Daily', 100, 'USD', "interval" => 'day') AS p2,
@@ -66,5 +66,28 @@ SELECT is((SELECT count(DISTINCT invoice) FROM billing.simulate('days', '2027-04
 SELECT fails($$SELECT count(*) FROM billing.simulate('days', '9999-01-01')$$, '22023', 'more than 10000 things are due', 'earlier', 'but not for all time');
 CALL begin_at('nothing', 'metered');
 SELECT is((SELECT count(*) FROM billing.simulate('nothing', '2028-04-01 00:00+00')), 0::bigint, 'where nothing is used there is no invoice');
+-- ---------------------------------------------------------------------------
+-- One whose rows somebody's trigger keeps as they are
+
+CALL begin_at('kept', 'small');
+CALL begin_at('next', 'small');
+CREATE FUNCTION keep_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+CREATE TRIGGER keep_it AFTER UPDATE ON billing.subscriptions FOR EACH ROW WHEN (NEW.organization_id = 'kept') EXECUTE FUNCTION keep_it();
+UPDATE billing.sandbox_clocks SET now = '2027-05-02 00:00+00' WHERE organization_id = 'kept';
+CALL billing.set_clock('next', '2027-05-02 00:00+00');
+SELECT is((SELECT count(*) FROM billing.invoices WHERE organization_id = 'next'), 2::bigint, 'another one is billed');
+SELECT is((SELECT count(*) FROM billing.invoices WHERE organization_id = 'kept'), 1::bigint, 'while that one is not');
+DROP TRIGGER keep_it ON billing.subscriptions;
+
+-- ---------------------------------------------------------------------------
+-- A customer whose data no key opens
+
+SELECT billing.create_invoice(billing.create_customer('sealed', name => 'Sealed'), '[{"description": "Work", "amount": 500}]', 'USD', finalize => false) AS sealed \gset
+SELECT billing.create_invoice(billing.create_customer('open', name => 'Open'), '[{"description": "Work", "amount": 500}]', 'USD', finalize => false) AS open \gset
+UPDATE billing.customers SET name = '\\x00'::bytea WHERE organization_id = 'sealed';
+SELECT billing.finalize_invoice(:'sealed'), billing.finalize_invoice(:'open');
+CALL billing.run_worker();
+SELECT is((SELECT string_agg(status, ' ' ORDER BY id = :'sealed') FROM billing.invoices WHERE id IN (:'sealed', :'open')), 'open draft', 'the one waits for its number, and nobody waits for it');
+
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'the books are in balance');
 SELECT * FROM finish();
