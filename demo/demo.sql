@@ -114,14 +114,16 @@ FROM billing.customer_details \gset
 :story
 SELECT billing.subscribe('acme', 'pro', payment_method => 'pm_card_visa', trial_days => 14) AS sub \gset
 
-SELECT billing.await(:'sub');
-
 SELECT plan, status, trial_end::date, amount, currency, "interval"
 FROM billing.get_subscription(:'sub');
 
+CALL billing.run_worker();
+
 SELECT type, brand, last4, is_default, state FROM billing.list_payment_methods(:'acme');
 :check
-\echo 'pm_card_visa is a test token: the database never sees a card number.'
+\echo 'The engine in the database bills it, so it is there at once; the provider is'
+\echo 'asked for the card. pm_card_visa is a test token: the database never sees a'
+\echo 'card number.'
 SELECT pg_temp.expect('acme is in its trial of 14 days',
 	status = 'trialing' AND trial_end - trial_start = interval '14 days')
 FROM billing.get_subscription(:'sub') \gset
@@ -129,7 +131,6 @@ FROM billing.get_subscription(:'sub') \gset
 \echo
 \echo '--- 5. What the worker has done ---------------------------------------'
 \echo
-CALL billing.run_worker();
 :story
 SELECT operation, state, attempts, error_code FROM billing.outbox_finished ORDER BY seq;
 
@@ -140,10 +141,10 @@ SELECT running, queued, sending, dead, last_error FROM billing.worker_status;
 \echo 'The requests of one customer go out one after the other, in the order in'
 \echo 'which they were made. The sandbox answered by webhooks, signed like those'
 \echo 'of a real provider, and they came in by the same door.'
-SELECT pg_temp.expect('three requests in their order',
-	array_agg(operation ORDER BY seq) = '{customer.create,payment_method.attach,subscription.create}')
+SELECT pg_temp.expect('two requests in their order',
+	array_agg(operation ORDER BY seq) = '{customer.create,payment_method.attach}')
 FROM billing.outbox_finished \gset
-SELECT pg_temp.expect('all webhooks are applied', count(*) >= 4 AND bool_and(state = 'applied'))
+SELECT pg_temp.expect('all webhooks are applied', count(*) >= 3 AND bool_and(state = 'applied'))
 FROM billing.webhook_status \gset
 SELECT pg_temp.expect('the worker runs and has nothing left', running AND queued = 0 AND dead = 0 AND last_error IS NULL)
 FROM billing.worker_status \gset
@@ -221,7 +222,7 @@ SELECT billing.subscribe('globex', 'pro', payment_method => 'pm_card_chargeDecli
 
 SELECT billing.await(:'declined');
 
-SELECT s.status, s.error_code, m.state AS card, m.error_code AS card_error,
+SELECT s.status, m.state AS card, m.error_code AS card_error,
        billing.has_feature('globex', 'sso') AS sso
 FROM billing.get_subscription(:'declined') AS s
 CROSS JOIN billing.list_payment_methods(s.customer_id) AS m;
@@ -229,7 +230,7 @@ CROSS JOIN billing.list_payment_methods(s.customer_id) AS m;
 \echo 'The call succeeded, the card did not: nothing was sold, and nothing is'
 \echo 'stuck. Globex comes back with another card, which will fail later on:'
 SELECT pg_temp.expect('a declined card sells nothing',
-	s.status IN ('incomplete', 'incomplete_expired', 'canceled') AND s.error_code IS NOT NULL
+	s.status IN ('incomplete', 'incomplete_expired', 'canceled')
 	AND NOT billing.has_feature('globex', 'sso'))
 FROM billing.get_subscription(:'declined') AS s \gset
 SELECT pg_temp.expect('the card says why', state = 'failed' AND error_code = 'card_declined')
@@ -257,27 +258,73 @@ FROM billing.subscription_details
 WHERE id IN (:'sub', :'globex_sub')
 ORDER BY organization_id;
 
-SELECT organization_id, status, total, period_start::date, period_end::date, attempt_count AS attempts
+SELECT number, organization_id, status, total, period_start::date, period_end::date, attempt_count AS attempts
 FROM billing.invoice_details
 ORDER BY organization_id, issued_at;
 :check
 \echo 'The test clock of each organisation moved on, and everything due on the'
 \echo 'way was played: Acme''s trial ended, it paid, and a month later the'
-\echo 'renewal; Globex''s first charge was declined. What needs a person:'
+\echo 'renewal; Globex''s first charge was declined, and the next ones are planned.'
+\echo 'What needs a person:'
 \echo
 :story
 SELECT severity, what, organization_id, detail FROM billing.attention;
 :check
 SELECT pg_temp.expect('acme renewed', status = 'active') FROM billing.get_subscription(:'sub') \gset
-SELECT pg_temp.expect('the trial, the first month and the renewal are paid',
-	count(*) = 3 AND bool_and(status = 'paid') AND sum(total) = 5800)
+SELECT pg_temp.expect('the first month and the renewal are paid',
+	count(*) = 2 AND bool_and(status = 'paid') AND sum(total) = 5800)
 FROM billing.list_invoices('acme') \gset
 SELECT pg_temp.expect('globex is past due', status = 'past_due') FROM billing.get_subscription(:'globex_sub') \gset
 SELECT pg_temp.expect('attention shows it', count(*) = 1 AND bool_and(object_id = :'globex_sub'))
 FROM billing.attention \gset
 
 \echo
-\echo '--- 10. Webhooks from outside -----------------------------------------'
+\echo '--- 10. Seats, usage and a change: the engine -------------------------'
+\echo
+:story
+SELECT billing.create_plan('crew', 'Crew', 2000, 'USD') IS NOT NULL AS plan,
+       billing.create_price('crew', 500, 'USD', component => 'seats') IS NOT NULL AS seats,
+       billing.create_price('crew', currency => 'USD', component => 'calls', metric => 'api_calls', model => 'graduated',
+                            tiers => '[{"up_to": 1000, "unit_amount": 0}, {"unit_amount": 0.5}]') IS NOT NULL AS calls,
+       billing.set_tax_rate('DE', 19, 'VAT') IS NOT NULL AS tax;
+
+INSERT INTO organizations VALUES ('hooli', 'Hooli', 'gavin@hooli.example', 'DE');
+
+SELECT billing.subscribe('hooli', 'crew', payment_method => 'pm_card_visa', quantity => 3) AS hooli \gset
+
+SELECT billing.await(:'hooli');
+
+SELECT billing.record_usage('hooli', 'api_calls', 5000);
+
+SELECT kind, description, quantity, unit_amount, amount, total FROM billing.preview_invoice(:'hooli');
+:check
+\echo 'That is what the next invoice will say. Four more people, from now on, and'
+\echo 'the month ends:'
+SELECT pg_temp.expect('hooli has paid', status = 'active') FROM billing.get_subscription(:'hooli') \gset
+\echo
+:story
+SELECT billing.update_subscription(:'hooli', quantity => 7, proration_behavior => 'always_invoice');
+
+CALL billing.advance_clock('hooli', '1 month 2 hours');
+
+SELECT number, status, billing_reason AS reason, subtotal, tax, total FROM billing.list_invoices('hooli');
+
+SELECT position, description, quantity, unit_amount, amount
+FROM billing.list_invoices('hooli') AS i, billing.invoice_lines_of(i.id)
+WHERE billing_reason = 'subscription_cycle';
+
+SELECT account, balance FROM billing.ledger_balances WHERE balance <> 0 ORDER BY account;
+
+SELECT count(*) AS imbalance FROM billing.ledger_imbalance;
+:check
+\echo 'billing.invoice_html() makes a page of an invoice that prints well.'
+SELECT pg_temp.expect('three invoices, all paid', count(*) = 3 AND bool_and(status = 'paid')) FROM billing.list_invoices('hooli') \gset
+SELECT pg_temp.expect('base, seven seats, usage and tax', sum(amount) = (2000 + 7 * 500 + 2000) * 1.19)
+FROM billing.list_invoices('hooli') AS i, billing.invoice_lines_of(i.id) WHERE billing_reason = 'subscription_cycle' \gset
+SELECT pg_temp.expect('the ledger agrees', count(*) = 0) FROM billing.ledger_imbalance \gset
+
+\echo
+\echo '--- 11. Webhooks from outside -----------------------------------------'
 \echo 'What your web handler does: pass body and headers on, unchanged. Here we'
 \echo 'play Stripe, with a made-up test key and secret. The address is a closed'
 \echo 'port of this machine; nothing is sent anyway. Initech''s subscription was'
@@ -396,7 +443,7 @@ SELECT pg_temp.expect('nothing of them is kept', count(*) = 2) FROM billing.webh
 \echo 'JB001 and JB002: your handler answers 400, and nothing of it is kept.'
 
 \echo
-\echo '--- 11. The end -------------------------------------------------------'
+\echo '--- 12. The end -------------------------------------------------------'
 \echo
 :story
 SELECT billing.cancel_subscription(:'globex_sub', at_period_end => false);
@@ -416,6 +463,6 @@ SELECT pg_temp.expect('both have ended', count(*) = 2 AND bool_and(status = 'can
 FROM billing.subscription_details WHERE id IN (:'sub', :'globex_sub') \gset
 SELECT pg_temp.expect('nothing is left to do',
 	(SELECT count(*) FROM billing.attention) = 0 AND (SELECT count(*) FROM billing.outbox) = 0) \gset
-SELECT pg_temp.expect('invoices stay', count(*) = 3) FROM billing.list_invoices('acme') \gset
+SELECT pg_temp.expect('invoices stay', count(*) = 2) FROM billing.list_invoices('acme') \gset
 \echo 'Deleting the row ended Acme''s subscription at the provider; its invoices'
 \echo 'stay. README.md shows the first ten minutes by hand, and the way to Stripe.'

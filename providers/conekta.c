@@ -140,6 +140,7 @@ static const Provider conekta_provider = {
 	.name = "conekta",
 	.idempotency_window = 0,
 	.catalogue = CATALOGUE_PRICES,
+	.billing = BILLING_FLAT_BY_CARD,
 	.pace = {.live = REQUESTS_PER_SECOND, .test = REQUESTS_PER_SECOND},
 	.embedded = NULL,
 	.supports = conekta_supports,

@@ -100,6 +100,7 @@ static const Provider polar_provider = {
 	.name = "polar",
 	.idempotency_window = 0,
 	.catalogue = CATALOGUE_PRICES,
+	.billing = BILLING_FULL, /* by checkout */
 	.pace = {.live = 500.0 / 60, .test = 100.0 / 60},
 	.embedded = NULL,
 	.supports = polar_supports,

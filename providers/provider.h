@@ -25,6 +25,7 @@
 #include "utils/jsonb.h"
 
 #include "http.h"
+#include "manager_rules.h"
 #include "operation.h"
 #include "signature.h"
 #include "snapshot.h"
@@ -278,6 +279,12 @@ typedef struct Provider
 
 	/* What must exist there before something can be sold. */
 	Catalogue catalogue;
+
+	/* What it bills by itself: who runs a subscription by default (manager_rules.c). */
+	ProviderBilling billing;
+
+	/* Where that depends on the account; NULL: it does not. */
+	ProviderBilling (*billing_of)(const ProviderAccount *account);
 
 	/* How many requests it takes in a second, from one account; published or careful. */
 	Pace pace;

@@ -789,6 +789,7 @@ extern void sandbox_act(EmbeddedExchange *exchange, const char *action, const ch
 /* Provider.supports and .missing */
 extern Support sandbox_supports(Operation operation, const Jsonb *arguments,
 								const ProviderAccount *account, const char **alternative);
+extern ProviderBilling sandbox_billing(const ProviderAccount *account);
 extern const char *sandbox_missing(Operation operation, const Jsonb *arguments,
 								   const ProviderAccount *account);
 

@@ -9,7 +9,9 @@
  * of a provider before it has an account there: that provider is asked itself,
  * by the contract, so that the answers are always its own.  What the sandbox
  * never does stands in one table; another one has the order in which a
- * provider tells what happens to a subscription, where it has one.
+ * provider tells what happens to a subscription, where it has one.  Who runs a
+ * subscription by default is that provider's default, too; without a character
+ * it is our own engine.
  *
  *-------------------------------------------------------------------------
  */
@@ -244,4 +246,17 @@ sandbox_missing(Operation operation, const Jsonb *arguments, const ProviderAccou
 	if (operation == OPERATION_PORTAL_SESSION_CREATE && json_text(arguments, "return_url") == NULL)
 		return "return_url";
 	return model == NULL ? NULL : model->missing(operation, arguments, account);
+}
+
+/* ------------------------------------------------------------------------
+ * Who bills
+ * ------------------------------------------------------------------------
+ */
+
+ProviderBilling
+sandbox_billing(const ProviderAccount *account)
+{
+	const Provider *model = model_of(account);
+
+	return model == NULL ? BILLING_NONE : model->billing;
 }

@@ -106,6 +106,7 @@ static const Provider stripe_provider = {
 	.name = "stripe",
 	.idempotency_window = IDEMPOTENCY_WINDOW,
 	.catalogue = CATALOGUE_PRODUCTS,
+	.billing = BILLING_FULL,
 	.pace = {.live = 100, .test = 25},
 	.embedded = NULL,
 	.supports = stripe_supports,

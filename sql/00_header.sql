@@ -64,7 +64,7 @@ BEGIN
 	SELECT string_agg(format('%1$I = ($1).%1$I', attname), ', ' ORDER BY attnum)
 	INTO assignments
 	FROM pg_attribute
-	WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped;
+	WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
 
 	SELECT string_agg(format('t.%1$I = ($1).%1$I', k), ' AND ')
 	INTO matches
@@ -96,7 +96,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF OLD.builtin AND NEW.builtin AND OLD IS DISTINCT FROM NEW THEN
+	-- what is generated is not there yet
+	IF OLD.builtin AND NEW.builtin AND to_jsonb(OLD) - 'version_of' IS DISTINCT FROM to_jsonb(NEW) - 'version_of' THEN
 		NEW.builtin := false;
 	END IF;
 	RETURN NEW;

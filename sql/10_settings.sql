@@ -55,7 +55,7 @@ BEGIN
 	-- the constraint of the table says the same, in words that help nobody
 	BEGIN
 		fits := CASE NEW.kind
-			WHEN 'integer' THEN NEW.value::bigint > 0
+			WHEN 'integer' THEN NEW.value::bigint BETWEEN 1 AND CASE NEW.name WHEN 'days_until_due' THEN 365 ELSE 9223372036854775807 END
 			WHEN 'boolean' THEN NEW.value::boolean IS NOT NULL
 			WHEN 'interval' THEN NEW.value::interval BETWEEN interval '0' AND interval '50 years'
 			ELSE true END;
@@ -66,7 +66,7 @@ BEGIN
 		RAISE EXCEPTION 'value "%" of setting "%" cannot be used', NEW.value, NEW.name
 			USING ERRCODE = 'invalid_parameter_value',
 				  HINT = CASE NEW.kind
-					  WHEN 'integer' THEN 'It is a whole number above 0.'
+					  WHEN 'integer' THEN CASE NEW.name WHEN 'days_until_due' THEN 'It is a whole number from 1 to 365.' ELSE 'It is a whole number above 0.' END
 					  WHEN 'boolean' THEN 'It is true or false.'
 					  ELSE 'It is an interval of at most 50 years, such as ''13 months'' or ''5 minutes''.' END;
 	ELSIF NEW.kind = 'currency' AND NEW.value <> ALL (SELECT c.code FROM billing.currencies AS c WHERE NOT c.retired) THEN

@@ -7,6 +7,7 @@ CREATE TABLE billing.providers
 	embedded boolean NOT NULL DEFAULT false,
 	currencies_listed boolean NOT NULL DEFAULT true,
 	countries text[],
+	merchant_of_record boolean NOT NULL DEFAULT false,
 	retired boolean NOT NULL DEFAULT false,
 	builtin boolean NOT NULL DEFAULT false
 );
@@ -15,13 +16,14 @@ COMMENT ON COLUMN billing.providers.embedded IS 'Lives in the worker and uses no
 COMMENT ON COLUMN billing.providers.currencies_listed IS
 	'It takes the currencies that provider_currencies has for it and no others; false: every currency.';
 COMMENT ON COLUMN billing.providers.countries IS 'Countries of the customers that it may be chosen for (ISO 3166-1); NULL: all.';
+COMMENT ON COLUMN billing.providers.merchant_of_record IS 'It is the seller of what it collects money for, and taxes it itself: no tax of ours.';
 
 INSERT INTO billing.providers (name, title, embedded, currencies_listed, builtin) VALUES
 	('sandbox', 'Sandbox (embedded, for tests)', true, false, true);
-INSERT INTO billing.providers (name, title, embedded, builtin) VALUES
-	('stripe', 'Stripe', false, true),
-	('conekta', 'Conekta', false, true),
-	('polar', 'Polar', false, true);
+INSERT INTO billing.providers (name, title, embedded, merchant_of_record, builtin) VALUES
+	('stripe', 'Stripe', false, false, true),
+	('conekta', 'Conekta', false, false, true),
+	('polar', 'Polar', false, true, true);
 
 CREATE TABLE billing.provider_accounts
 (

@@ -41,28 +41,110 @@ ALTER TABLE billing.plans ADD CONSTRAINT plans_one_default
 CREATE TABLE billing.prices
 (
 	id uuid PRIMARY KEY DEFAULT billing.new_id(),
-	plan_id uuid NOT NULL REFERENCES billing.plans (id),
+	plan_id uuid REFERENCES billing.plans (id),
+	add_on text,
 	customer_id uuid,
 	currency text NOT NULL REFERENCES billing.currencies (code),
 	amount bigint NOT NULL CHECK (amount >= 0),
 	"interval" text NOT NULL DEFAULT 'month'
-		CHECK ("interval" IN ('day', 'week', 'month', 'year', 'one_time')),
+		CHECK ("interval" IN ('day', 'week', 'month', 'quarter', 'year', 'one_time')),
 	interval_count integer NOT NULL DEFAULT 1 CHECK (interval_count BETWEEN 1 AND 52),
+	component text NOT NULL DEFAULT 'base' CHECK (component ~ '^[a-z][a-zA-Z0-9_.-]{0,68}$'),
+	model text NOT NULL DEFAULT 'per_unit' CHECK (model IN ('flat', 'per_unit', 'graduated', 'volume', 'package', 'percentage')),
+	metric text,
+	unit_amount numeric(38, 12) CHECK (unit_amount >= 0),
+	package_size numeric(38, 12) CHECK (package_size > 0),
+	percentage numeric(38, 12) CHECK (percentage BETWEEN 0 AND 100),
+	free_units numeric(38, 12) NOT NULL DEFAULT 0 CHECK (free_units >= 0),
+	minimum bigint CHECK (minimum >= 0),
+	maximum bigint CHECK (maximum >= 0),
+	commitment bigint NOT NULL DEFAULT 0 CHECK (commitment >= 0),
+	tax_behavior text CHECK (tax_behavior IN ('exclusive', 'inclusive')),
+	description text,
+	existing text NOT NULL DEFAULT 'stay' CHECK (existing IN ('stay', 'renewal', 'now')),
+	effective_at timestamptz NOT NULL DEFAULT now(),
 	is_default boolean NOT NULL DEFAULT true,
 	retired_at timestamptz,
 	builtin boolean NOT NULL DEFAULT false,
 	created_at timestamptz NOT NULL DEFAULT now(),
+	version_of text GENERATED ALWAYS AS (
+		CASE WHEN customer_id IS NULL OR is_default
+			 THEN coalesce(plan_id::text, add_on) || ' ' || component || ' ' || currency || ' ' || "interval" || ' ' || interval_count::text
+				  || coalesce(' ' || customer_id::text, '') END) STORED,
+	CHECK (num_nonnulls(plan_id, add_on) = 1),
+	CHECK ((add_on IS NOT NULL) = starts_with(component, 'addon.')),
 	CHECK ("interval" <> 'one_time' OR interval_count = 1),
-	CHECK (customer_id IS NULL OR NOT is_default)
+	CHECK (metric IS NULL OR ("interval" <> 'one_time' AND component <> 'base')),
+	CHECK (model <> 'package' OR package_size IS NOT NULL),
+	CHECK (model <> 'percentage' OR percentage IS NOT NULL)
 );
 COMMENT ON TABLE billing.prices IS
-	'Prices of plans. The terms of a price never change: a change is a new price.';
-COMMENT ON COLUMN billing.prices.amount IS 'Minor units of the currency, for one unit of quantity and one interval.';
-COMMENT ON COLUMN billing.prices.is_default IS 'Taken when a subscription names plan and currency only.';
+	'Prices of plans and add-ons. The terms of a price never change: a change is a new price, a version of it.';
+COMMENT ON COLUMN billing.prices.add_on IS 'Set for the price of an add-on, which belongs to no plan; the component is addon. and its code.';
+COMMENT ON COLUMN billing.prices.version_of IS
+	'The same for all versions of a price: plan or add-on, component, currency, interval, customer. The one with the latest effective_at that has '
+	'come and that is not retired is sold. NULL: an amount agreed with a customer, which is sold to him when it is named, and has no versions.';
+COMMENT ON COLUMN billing.prices.amount IS
+	'Minor units of the currency, for one interval: of model flat the fee, of per_unit that of one unit unless unit_amount is finer. Else 0.';
+COMMENT ON COLUMN billing.prices.component IS
+	'What of the plan it prices: base (what the subscription''s quantity counts), seats, a metered part, an add-on.';
+COMMENT ON COLUMN billing.prices.metric IS
+	'Set for what is metered: the quantity is the usage of the period, billed when it is over. Others are billed in advance.';
+COMMENT ON COLUMN billing.prices.unit_amount IS
+	'Fractions of minor units: of one unit (per_unit) or one package. NULL: amount.';
+COMMENT ON COLUMN billing.prices.free_units IS 'Taken off the quantity before all else.';
+COMMENT ON COLUMN billing.prices.commitment IS 'Due for each period in any case, used or not. Minor units.';
+COMMENT ON COLUMN billing.prices.tax_behavior IS 'Is tax added to it or inside? NULL: the setting tax_behavior.';
+COMMENT ON COLUMN billing.prices.existing IS
+	'What becomes of local subscriptions with the version before it, from effective_at on: they stay, move at renewal, or move at once.';
+COMMENT ON COLUMN billing.prices.effective_at IS 'From when on it is the version that is sold.';
+COMMENT ON COLUMN billing.prices.is_default IS
+	'Taken when a subscription names plan and currency only: of several the one whose effective_at has come last. Of a customer''s price: it '
+	'takes the place of the list for him, without being named.';
 COMMENT ON COLUMN billing.prices.customer_id IS 'Set for a price agreed with one customer.';
 ALTER TABLE billing.prices ADD CONSTRAINT prices_one_default
-	EXCLUDE USING btree (plan_id WITH =, currency WITH =) WHERE (is_default AND retired_at IS NULL) DEFERRABLE;
+	EXCLUDE USING btree (plan_id WITH =, currency WITH =, effective_at WITH =)
+	WHERE (component = 'base' AND customer_id IS NULL AND is_default AND retired_at IS NULL) DEFERRABLE;
+CREATE UNIQUE INDEX prices_version ON billing.prices (version_of, effective_at) WHERE retired_at IS NULL AND version_of IS NOT NULL;
+CREATE INDEX prices_versions ON billing.prices (version_of);
 CREATE INDEX prices_plan ON billing.prices (plan_id);
+
+-- Tiers of graduated and volume prices.
+CREATE TABLE billing.price_tiers
+(
+	price_id uuid NOT NULL REFERENCES billing.prices (id),
+	position integer NOT NULL CHECK (position BETWEEN 1 AND 1000),
+	up_to numeric(38, 12) CHECK (up_to > 0),
+	unit_amount numeric(38, 12) NOT NULL DEFAULT 0 CHECK (unit_amount >= 0),
+	flat_amount bigint NOT NULL DEFAULT 0 CHECK (flat_amount >= 0),
+	PRIMARY KEY (price_id, position)
+);
+COMMENT ON TABLE billing.price_tiers IS 'Tiers of graduated and volume prices: up_to is inclusive, the last has none.';
+COMMENT ON COLUMN billing.price_tiers.unit_amount IS 'Minor units, with fractions, of each unit in the tier.';
+COMMENT ON COLUMN billing.price_tiers.flat_amount IS 'Minor units, due once when the quantity reaches the tier.';
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.price_tiers
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('The terms of a price never change.');
+
+-- A list of tiers that has its last one is complete: then nothing fits before it
+-- either, for each position is taken.  A dump may bring the rows in any order.
+CREATE FUNCTION billing.keep_price_tiers() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_OP = 'UPDATE' OR EXISTS (SELECT FROM billing.price_tiers AS t
+								   WHERE t.price_id = NEW.price_id AND t.up_to IS NULL AND t.position <= NEW.position) THEN
+		RAISE EXCEPTION 'the terms of price % cannot change', NEW.price_id
+			USING ERRCODE = 'JB008',
+				  HINT = 'Make a new price by billing.create_price(); it takes the place of this one for new subscriptions.';
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION billing.keep_price_tiers() IS 'Trigger of price_tiers: the tiers of a price are immutable.';
+CREATE TRIGGER keep_price_tiers BEFORE INSERT OR UPDATE ON billing.price_tiers
+	FOR EACH ROW EXECUTE FUNCTION billing.keep_price_tiers();
+SELECT pg_extension_config_dump('billing.price_tiers', '');
 
 CREATE TABLE billing.plan_features
 (
@@ -82,9 +164,13 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF (NEW.id, NEW.plan_id, NEW.customer_id, NEW.currency, NEW.amount, NEW.interval, NEW.interval_count)
+	IF (NEW.id, NEW.plan_id, NEW.add_on, NEW.customer_id, NEW.currency, NEW.amount, NEW.interval, NEW.interval_count, NEW.component, NEW.model,
+		NEW.metric, NEW.unit_amount, NEW.package_size, NEW.percentage, NEW.free_units, NEW.minimum, NEW.maximum, NEW.commitment,
+		NEW.tax_behavior, NEW.description, NEW.existing, NEW.effective_at)
 		IS DISTINCT FROM
-		(OLD.id, OLD.plan_id, OLD.customer_id, OLD.currency, OLD.amount, OLD.interval, OLD.interval_count)
+		(OLD.id, OLD.plan_id, OLD.add_on, OLD.customer_id, OLD.currency, OLD.amount, OLD.interval, OLD.interval_count, OLD.component, OLD.model,
+		OLD.metric, OLD.unit_amount, OLD.package_size, OLD.percentage, OLD.free_units, OLD.minimum, OLD.maximum, OLD.commitment,
+		OLD.tax_behavior, OLD.description, OLD.existing, OLD.effective_at)
 		-- a restored row takes the place of a built-in one: see replace_builtin()
 		AND NOT (OLD.builtin AND NOT NEW.builtin) THEN
 		RAISE EXCEPTION 'the terms of price % cannot change', OLD.id
@@ -179,9 +265,10 @@ INSERT INTO billing.plans (id, plan, name, is_default, custom_price, sort_order,
 	('00000000-0000-7000-8000-000000000002', 'pro', 'Pro', false, false, 20, true),
 	('00000000-0000-7000-8000-000000000003', 'enterprise', 'Enterprise', false, true, 30, true);
 
-INSERT INTO billing.prices (id, plan_id, currency, amount, builtin) VALUES
-	('00000000-0000-7000-8001-000000000001', '00000000-0000-7000-8000-000000000001', 'USD', 0, true),
-	('00000000-0000-7000-8001-000000000002', '00000000-0000-7000-8000-000000000002', 'USD', 2900, true);
+-- in force since long ago, so that they are the same in a restored database
+INSERT INTO billing.prices (id, plan_id, currency, amount, effective_at, builtin) VALUES
+	('00000000-0000-7000-8001-000000000001', '00000000-0000-7000-8000-000000000001', 'USD', 0, '2000-01-01 00:00+00', true),
+	('00000000-0000-7000-8001-000000000002', '00000000-0000-7000-8000-000000000002', 'USD', 2900, '2000-01-01 00:00+00', true);
 
 INSERT INTO billing.plan_features (plan_id, feature, value, builtin)
 SELECT p.id, v.feature, v.value, true
@@ -223,19 +310,45 @@ COMMENT ON FUNCTION billing.create_plan(text, text, bigint, text, text, integer,
 
 CREATE FUNCTION billing.create_price(
 	plan text,
-	amount bigint,
+	amount bigint DEFAULT NULL,
 	currency text DEFAULT NULL,
 	"interval" text DEFAULT 'month',
-	interval_count integer DEFAULT 1)
+	interval_count integer DEFAULT 1,
+	component text DEFAULT 'base',
+	model text DEFAULT 'per_unit',
+	unit_amount numeric DEFAULT NULL,
+	tiers jsonb DEFAULT NULL,
+	package_size numeric DEFAULT NULL,
+	percentage numeric DEFAULT NULL,
+	minimum bigint DEFAULT NULL,
+	maximum bigint DEFAULT NULL,
+	free_units numeric DEFAULT NULL,
+	commitment bigint DEFAULT 0,
+	metric text DEFAULT NULL,
+	tax_behavior text DEFAULT NULL,
+	description text DEFAULT NULL,
+	customer_id uuid DEFAULT NULL,
+	effective_at timestamptz DEFAULT NULL,
+	existing text DEFAULT 'stay')
 RETURNS uuid
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_create_price';
-COMMENT ON FUNCTION billing.create_price(text, bigint, text, text, integer) IS
-	'Makes a price of a plan in minor units, which takes the place of the plan''s present price in that currency for new '
-	'subscriptions; those who have the old one keep it. A replaced price of another interval can still be chosen by price or '
-	'interval. currency: default the setting default_currency. Errors: JB005 unknown plan, JB008 the plan is retired, 22023 bad '
-	'amount, currency or interval.';
+COMMENT ON FUNCTION billing.create_price(text, bigint, text, text, integer, text, text, numeric, jsonb, numeric, numeric, bigint, bigint,
+										 numeric, bigint, text, text, text, uuid, timestamptz, text) IS
+	'Makes a price of a plan in minor units, which takes the place of the present one for new subscriptions; those who have the old one keep '
+	'it unless existing says otherwise. A base price that is sold at once is from then on the default of its currency; one of another interval '
+	'can still be chosen by price or interval. currency: default the setting default_currency. "interval": day, week, month, quarter, year, '
+	'one_time. component: base (what the quantity of the subscription counts), seats, or any other part that is billed beside it. model: flat '
+	'(amount, whatever the quantity), per_unit (amount or unit_amount each), graduated and volume (tiers [{"up_to": 100, "unit_amount": 2, '
+	'"flat_amount": 500}, ...]: bounds inclusive, the last without), package (amount or unit_amount for each begun package_size), percentage (of a '
+	'quantity that is money, between minimum and maximum). unit_amount: minor units with up to 12 decimals. free_units: taken off the quantity '
+	'first. commitment: minor units due for each period in any case. metric: the quantity is the usage of the period, billed after it. '
+	'tax_behavior: exclusive or inclusive, default the setting. customer_id: for this customer only, in place of the list. effective_at: from when '
+	'on it is sold, default at once. existing: what becomes of local subscriptions with earlier versions: stay, renewal (they move with their '
+	'next period after effective_at) or now (at effective_at, prorated). Errors: JB005 unknown plan, metric or customer, JB008 the plan is '
+	'retired, 22023 a bad or superfluous argument, 23502 one is missing, 23505 there is a version from that moment on, JB004 existing for the '
+	'first price of a customer, JB009 a card number.';
 
 CREATE FUNCTION billing.set_plan_feature(plan text, feature text, value text) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
@@ -266,7 +379,65 @@ LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'billing_refuse_card_numbers';
 COMMENT ON FUNCTION billing.refuse_card_numbers(text, jsonb) IS 'JB009 when a text in the value is a card number; for functions in SQL.';
 
+-- Amounts are compared as numbers: 2 is 2.00.
+CREATE FUNCTION billing.import_tiers(tiers jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT jsonb_agg(jsonb_build_object('up_to', (t.tier ->> 'up_to')::numeric, 'unit_amount', coalesce((t.tier ->> 'unit_amount')::numeric, 0),
+										'flat_amount', coalesce((t.tier ->> 'flat_amount')::numeric, 0)) ORDER BY t.position)
+	FROM jsonb_array_elements(CASE WHEN jsonb_typeof(tiers) = 'array' THEN tiers ELSE '[]' END) WITH ORDINALITY AS t (tier, position);
+END;
+COMMENT ON FUNCTION billing.import_tiers(jsonb) IS 'Tiers in the one form in which import_plan() compares them.';
+
 -- plpgsql: it only calls the functions above, which check what they are given.
+CREATE FUNCTION billing.import_price(plan text, offer jsonb, index integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	unknown text;
+BEGIN
+	SELECT k INTO unknown
+	FROM jsonb_object_keys(offer) AS k
+	WHERE k NOT IN ('amount', 'currency', 'interval', 'interval_count', 'component', 'model', 'unit_amount', 'tiers', 'package_size', 'percentage',
+					'minimum', 'maximum', 'free_units', 'commitment', 'metric', 'tax_behavior', 'description', 'effective_at', 'existing')
+	LIMIT 1;
+	IF unknown IS NOT NULL THEN
+		RAISE EXCEPTION 'a price in element % of plans has an unknown member "%"', index, unknown
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Members are the arguments of billing.create_price().';
+	END IF;
+	IF EXISTS (
+		SELECT
+		FROM billing.prices AS r
+		JOIN billing.plans AS p ON p.id = r.plan_id
+		WHERE p.plan = import_price.plan AND r.customer_id IS NULL AND r.retired_at IS NULL
+			AND r.currency = coalesce(upper(offer ->> 'currency'), (SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_currency'))
+			AND (r."interval", r.interval_count, r.component, r.model, r.amount, r.free_units, r.commitment)
+				= (coalesce(offer ->> 'interval', 'month'), coalesce((offer ->> 'interval_count')::integer, 1), coalesce(offer ->> 'component', 'base'),
+				   coalesce(offer ->> 'model', 'per_unit'), coalesce((offer ->> 'amount')::bigint, 0), coalesce((offer ->> 'free_units')::numeric, 0),
+				   coalesce((offer ->> 'commitment')::bigint, 0))
+			AND (r.unit_amount, r.package_size, r.percentage, r.minimum, r.maximum, r.metric, r.tax_behavior, r.description)
+				IS NOT DISTINCT FROM
+				((offer ->> 'unit_amount')::numeric, (offer ->> 'package_size')::numeric, (offer ->> 'percentage')::numeric,
+				 (offer ->> 'minimum')::bigint, (offer ->> 'maximum')::bigint, offer ->> 'metric', offer ->> 'tax_behavior', offer ->> 'description')
+			AND (offer ->> 'effective_at' IS NULL OR r.effective_at = (offer ->> 'effective_at')::timestamptz)
+			AND billing.import_tiers(offer -> 'tiers') IS NOT DISTINCT FROM
+				(SELECT billing.import_tiers(jsonb_agg(to_jsonb(t) ORDER BY t.position)) FROM billing.price_tiers AS t WHERE t.price_id = r.id)) THEN
+		RETURN false;
+	END IF;
+	PERFORM billing.create_price(
+		import_price.plan, (offer ->> 'amount')::bigint, offer ->> 'currency', coalesce(offer ->> 'interval', 'month'),
+		coalesce((offer ->> 'interval_count')::integer, 1), component => offer ->> 'component', model => offer ->> 'model',
+		unit_amount => (offer ->> 'unit_amount')::numeric, tiers => offer -> 'tiers', package_size => (offer ->> 'package_size')::numeric,
+		percentage => (offer ->> 'percentage')::numeric, minimum => (offer ->> 'minimum')::bigint, maximum => (offer ->> 'maximum')::bigint,
+		free_units => (offer ->> 'free_units')::numeric, commitment => coalesce((offer ->> 'commitment')::bigint, 0), metric => offer ->> 'metric',
+		tax_behavior => offer ->> 'tax_behavior', description => offer ->> 'description', effective_at => (offer ->> 'effective_at')::timestamptz,
+		existing => offer ->> 'existing');
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION billing.import_price(text, jsonb, integer) IS 'One price of import_plans(): made unless it is there with these terms.';
+
 CREATE FUNCTION billing.import_plan(plan jsonb, index integer) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -276,7 +447,9 @@ DECLARE
 	present billing.plans;
 	unknown text;
 	offer jsonb;
-	made uuid;
+	own jsonb := jsonb_strip_nulls(jsonb_build_object('amount', import_plan.plan -> 'amount', 'currency', import_plan.plan -> 'currency',
+													  'interval', import_plan.plan -> 'interval',
+													  'interval_count', import_plan.plan -> 'interval_count'));
 	feature record;
 	changed boolean := false;
 BEGIN
@@ -301,12 +474,17 @@ BEGIN
 			RAISE EXCEPTION 'element % of plans has no name', index
 				USING ERRCODE = 'invalid_parameter_value', HINT = 'A plan that is new needs one.';
 		END IF;
-		offer := CASE WHEN import_plan.plan ? 'amount' THEN import_plan.plan ELSE import_plan.plan -> 'prices' -> 0 END;
-		PERFORM billing.create_plan(code, import_plan.plan ->> 'name', (offer ->> 'amount')::bigint, offer ->> 'currency',
-									coalesce(offer ->> 'interval', 'month'), coalesce((offer ->> 'interval_count')::integer, 1),
-									import_plan.plan ->> 'description', import_plan.plan -> 'features',
-									coalesce(import_plan.plan ->> 'plan_group', 'default'),
-									coalesce((import_plan.plan ->> 'trial_days')::integer, 0), import_plan.plan -> 'metadata');
+		PERFORM billing.create_plan(code, import_plan.plan ->> 'name', description => import_plan.plan ->> 'description', features => import_plan.plan -> 'features',
+									plan_group => coalesce(import_plan.plan ->> 'plan_group', 'default'),
+									trial_days => coalesce((import_plan.plan ->> 'trial_days')::integer, 0),
+									metadata => import_plan.plan -> 'metadata');
+		-- its prices follow
+		UPDATE billing.plans AS p
+		SET custom_price = false
+		WHERE p.plan = code
+			AND (import_plan.plan ? 'amount'
+				 OR EXISTS (SELECT FROM jsonb_array_elements(coalesce(import_plan.plan -> 'prices', '[]')) AS o
+							WHERE coalesce(o.value ->> 'component', 'base') = 'base'));
 	ELSE
 		UPDATE billing.plans AS p
 		SET name = coalesce(import_plan.plan ->> 'name', p.name),
@@ -334,32 +512,11 @@ BEGIN
 	END IF;
 
 	FOR offer IN
-		SELECT import_plan.plan WHERE import_plan.plan ? 'amount'
+		SELECT own WHERE import_plan.plan ? 'amount'
 		UNION ALL
 		SELECT o.value FROM jsonb_array_elements(coalesce(import_plan.plan -> 'prices', '[]')) AS o
 	LOOP
-		CONTINUE WHEN EXISTS (
-			SELECT
-			FROM billing.prices AS r
-			JOIN billing.plans AS p ON p.id = r.plan_id
-			WHERE p.plan = code AND r.customer_id IS NULL AND r.retired_at IS NULL AND r.amount = (offer ->> 'amount')::bigint
-				AND r.currency = coalesce(upper(offer ->> 'currency'),
-										  (SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_currency'))
-				AND r."interval" = coalesce(offer ->> 'interval', 'month')
-				AND r.interval_count = coalesce((offer ->> 'interval_count')::integer, 1));
-		made := billing.create_price(code, (offer ->> 'amount')::bigint, offer ->> 'currency', coalesce(offer ->> 'interval', 'month'),
-									 coalesce((offer ->> 'interval_count')::integer, 1));
-		-- create_price() replaces the default one; an offer beside it that the file knows no more goes, too
-		UPDATE billing.prices AS r
-		SET retired_at = now()
-		FROM billing.prices AS n
-		WHERE n.id = made AND r.id <> made AND r.plan_id = n.plan_id AND r.customer_id IS NULL AND r.retired_at IS NULL
-			AND (r.currency, r."interval", r.interval_count) = (n.currency, n."interval", n.interval_count)
-			AND NOT EXISTS (SELECT
-							FROM jsonb_array_elements(coalesce(import_plan.plan -> 'prices', '[]')) AS o
-							WHERE (o.value ->> 'amount')::bigint = r.amount
-								AND coalesce(o.value ->> 'interval', 'month') = r."interval");
-		changed := true;
+		changed := billing.import_price(code, offer, index) OR changed;
 	END LOOP;
 	RETURN CASE WHEN present.id IS NULL THEN 'created' WHEN changed THEN 'updated' ELSE 'unchanged' END;
 END
@@ -395,14 +552,27 @@ $$;
 COMMENT ON FUNCTION billing.import_plans(jsonb) IS
 	'Brings the catalogue to what the array says, and returns what became of each plan: created, updated or unchanged. Twice is no change. '
 	'An element: {plan, name, description, amount, currency, interval, interval_count, prices: [{amount, currency, interval, '
-	'interval_count}], features, plan_group, trial_days, metadata}; what is left out stays. A price that is not there yet is made as by '
-	'create_price(). Errors: 22023 an element that cannot be used, with its number, JB009 a card number.';
+	'interval_count, component, model, tiers, ...}], features, plan_group, trial_days, metadata}; what is left out stays. The members of a price '
+	'are the arguments of create_price(), which makes one that is not there yet with these terms. Errors: 22023 an element that cannot be used, '
+	'with its number, JB009 a card number, and those of create_price().';
 
 CREATE FUNCTION billing.get_plans()
 RETURNS TABLE (plan text, name text, amount bigint, currency text, "interval" text, interval_count integer,
-			   trial_days integer, plan_group text, features jsonb)
+			   trial_days integer, plan_group text, features jsonb, model text, components jsonb)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
+	WITH sold AS (
+		-- of each price the version that is in force
+		SELECT DISTINCT ON (s.version_of) s.*
+		FROM billing.prices AS s
+		WHERE s.customer_id IS NULL AND s.retired_at IS NULL AND s.effective_at <= now()
+		ORDER BY s.version_of, s.effective_at DESC
+	), base AS (
+		SELECT DISTINCT ON (b.plan_id, b.currency) b.*
+		FROM sold AS b
+		WHERE b.component = 'base' AND b.is_default
+		ORDER BY b.plan_id, b.currency, b.effective_at DESC
+	)
 	SELECT p.plan, p.name, r.amount, r.currency, r."interval", r.interval_count, p.trial_days, p.plan_group,
 		   (SELECT coalesce(jsonb_object_agg(pf.feature,
 											 CASE
@@ -413,11 +583,26 @@ BEGIN ATOMIC
 											 END), '{}')
 			FROM billing.plan_features AS pf
 			JOIN billing.features AS f ON f.feature = pf.feature
-			WHERE pf.plan_id = p.id AND pf.value IS NOT NULL)
+			WHERE pf.plan_id = p.id AND pf.value IS NOT NULL),
+		   r.model,
+		   (SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+					   'component', c.component, 'model', c.model, 'metric', c.metric, 'interval', c."interval", 'interval_count', c.interval_count,
+					   'amount', CASE WHEN c.unit_amount IS NULL AND c.model IN ('flat', 'per_unit', 'package') THEN c.amount END,
+					   'unit_amount', trim_scale(c.unit_amount), 'package_size', trim_scale(c.package_size),
+					   'percentage', trim_scale(c.percentage), 'minimum', c.minimum, 'maximum', c.maximum,
+					   'free_units', trim_scale(nullif(c.free_units, 0)), 'commitment', nullif(c.commitment, 0), 'description', c.description,
+					   'tiers', (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+									 'up_to', trim_scale(t.up_to), 'unit_amount', trim_scale(t.unit_amount), 'flat_amount', nullif(t.flat_amount, 0)))
+									 ORDER BY t.position)
+								 FROM billing.price_tiers AS t WHERE t.price_id = c.id))) ORDER BY c.component), '[]')
+			FROM sold AS c
+			WHERE c.plan_id = p.id AND c.component <> 'base' AND c.currency = r.currency
+				AND ((c."interval", c.interval_count) = (r."interval", r.interval_count) OR c."interval" = 'one_time'))
 	FROM billing.plans AS p
-	LEFT JOIN billing.prices AS r ON r.plan_id = p.id AND r.is_default AND r.retired_at IS NULL
+	LEFT JOIN base AS r ON r.plan_id = p.id
 	WHERE p.retired_at IS NULL
 	ORDER BY p.sort_order, p.plan, r.currency;
 END;
 COMMENT ON FUNCTION billing.get_plans() IS
-	'The plans on offer with price (minor units, NULL: agreed with each customer) and features; an unlimited limit is -1.';
+	'The plans on offer with price (minor units for model flat and per_unit, NULL: agreed with each customer) and features; an unlimited limit is '
+	'-1. components: what else is billed, as arguments of create_price().';

@@ -164,13 +164,14 @@ COMMENT ON FUNCTION billing.update_customer(uuid, jsonb) IS
 	'metadata (merged, a null member removes it); null clears. Errors: JB005 unknown customer, JB008 deleted, 22023 unknown member '
 	'or bad value.';
 
-CREATE FUNCTION billing.delete_customer(customer_id uuid) RETURNS void
+CREATE FUNCTION billing.delete_customer(customer_id uuid, final_invoice boolean DEFAULT true) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_delete_customer';
-COMMENT ON FUNCTION billing.delete_customer(uuid) IS
-	'Ends the customer: its subscriptions are cancelled, then it is deleted at the provider. Invoices and payments stay. Calling it '
-	'twice is harmless. Errors: JB005 unknown customer.';
+COMMENT ON FUNCTION billing.delete_customer(uuid, boolean) IS
+	'Ends the customer: its subscriptions are cancelled, then it is deleted at the provider. Invoices, payments, refunds and the ledger stay. '
+	'final_invoice: what our own subscriptions have used so far is billed on a last invoice, which stays open until it is paid, as the '
+	'payment methods are gone; false leaves it out. Calling it twice is harmless. Errors: JB005 unknown customer.';
 
 CREATE FUNCTION billing.find_customer(organization_id text) RETURNS uuid
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
@@ -265,3 +266,10 @@ END;
 COMMENT ON FUNCTION billing.list_payment_methods(uuid) IS
 	'Payment methods of a customer that are not detached: what a person needs to recognise one. reference: what to pay to, of a '
 	'cash_recurrent or spei_recurrent.';
+
+CREATE FUNCTION billing.now(organization_id text) RETURNS timestamptz
+LANGUAGE c STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_now';
+COMMENT ON FUNCTION billing.now(text) IS
+	'The time for this organisation: its test clock where it has one, else the time of the transaction.';

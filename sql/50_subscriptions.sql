@@ -51,6 +51,20 @@ CREATE TABLE billing.subscriptions
 	pending_price_id uuid REFERENCES billing.prices (id),
 	client_secret bytea,
 	error_code text,
+	currency text REFERENCES billing.currencies (code),
+	zone text,
+	billing_anchor timestamptz,
+	schedule_start timestamptz,
+	collection_method text CHECK (collection_method IN ('charge_automatically', 'send_invoice')),
+	collect_by text CHECK (collect_by IN ('oxxo', 'spei')),
+	days_until_due integer CHECK (days_until_due BETWEEN 0 AND 365),
+	trial_end_behavior text CHECK (trial_end_behavior IN ('cancel', 'pause', 'create_invoice')),
+	trial_notice_at timestamptz,
+	incomplete_until timestamptz,
+	usage_from timestamptz,
+	next_due_at timestamptz,
+	due_failures integer NOT NULL DEFAULT 0 CHECK (due_failures >= 0),
+	due_error text,
 	conflict boolean NOT NULL DEFAULT false,
 	superseded_by uuid,
 	provider_created_at timestamptz,
@@ -60,7 +74,11 @@ CREATE TABLE billing.subscriptions
 	CHECK (current_period_end >= current_period_start),
 	CHECK (trial_end >= trial_start),
 	CHECK (status <> 'canceled' OR ended_at IS NOT NULL),
-	CHECK ((status IN ('past_due', 'unpaid', 'paused')) = (status_since IS NOT NULL))
+	CHECK ((status IN ('past_due', 'unpaid', 'paused')) = (status_since IS NOT NULL)),
+	CHECK (managed_by = 'local' OR next_due_at IS NULL),
+	CHECK (managed_by <> 'local' OR (currency IS NOT NULL AND zone IS NOT NULL AND billing_anchor IS NOT NULL AND schedule_start IS NOT NULL
+		   AND collection_method IS NOT NULL AND trial_end_behavior IS NOT NULL)),
+	CHECK (next_due_at IS NULL OR status NOT IN ('canceled', 'incomplete_expired'))
 );
 COMMENT ON TABLE billing.subscriptions IS
 	'Subscriptions as the provider last told them. status, plan, quantity and periods change when the provider confirms.';
@@ -75,7 +93,24 @@ COMMENT ON COLUMN billing.subscriptions.pause_at_period_end IS 'It is paused whe
 COMMENT ON COLUMN billing.subscriptions.resumes_at IS 'When a pause ends by itself; NULL: when it is resumed.';
 COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a change that waits: for the next period, or for its payment.';
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
-COMMENT ON COLUMN billing.subscriptions.error_code IS 'Why the provider refused or declined the last request about it.';
+COMMENT ON COLUMN billing.subscriptions.error_code IS
+	'Why the provider refused or declined the last request about it; of one that we bill, why its last invoice was not paid.';
+COMMENT ON COLUMN billing.subscriptions.currency IS 'Of a local one: of all that is billed for it.';
+COMMENT ON COLUMN billing.subscriptions.zone IS 'Of a local one: the time zone whose days and months its periods are in.';
+COMMENT ON COLUMN billing.subscriptions.billing_anchor IS
+	'Of a local one: what its periods are counted from. Period n lies n intervals after it, never after the last period.';
+COMMENT ON COLUMN billing.subscriptions.schedule_start IS
+	'Of a local one: where the first period by this anchor begins, which may be a part of one.';
+COMMENT ON COLUMN billing.subscriptions.collect_by IS
+	'Of a local one: its invoices are paid to a reference that is made for each; NULL: its payment method is charged.';
+COMMENT ON COLUMN billing.subscriptions.trial_notice_at IS 'When the end of the trial was announced.';
+COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up.';
+COMMENT ON COLUMN billing.subscriptions.usage_from IS 'Of a local one with metered components: from when on usage is not billed yet.';
+COMMENT ON COLUMN billing.subscriptions.next_due_at IS
+	'Of a local one: when our engine has to do something next. NULL: nothing, ever, unless somebody acts.';
+COMMENT ON COLUMN billing.subscriptions.due_failures IS
+	'How many times in a row the engine could not do what was due: next_due_at is when it tries again, later each time.';
+COMMENT ON COLUMN billing.subscriptions.due_error IS 'Why, by the SQLSTATE and the message of the last time.';
 COMMENT ON COLUMN billing.subscriptions.conflict IS
 	'Another one of the group comes first: one that lives before one that waits, the older before the younger. It is counted anew when one '
 	'of them begins or ends. Two that live are the provider''s doing: both entitle, a person has to decide.';
@@ -91,10 +126,29 @@ CREATE INDEX subscriptions_organization ON billing.subscriptions (organization_i
 CREATE INDEX subscriptions_customer ON billing.subscriptions (customer_id);
 CREATE INDEX subscriptions_period_end ON billing.subscriptions (current_period_end)
 	WHERE status NOT IN ('canceled', 'incomplete_expired');
+CREATE INDEX subscriptions_due ON billing.subscriptions (next_due_at) WHERE next_due_at IS NOT NULL;
 CREATE INDEX subscriptions_superseded ON billing.subscriptions (superseded_by) WHERE superseded_by IS NOT NULL;
 
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.subscriptions
 	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Use billing.cancel_subscription().');
+
+-- What a local subscription is billed for.
+CREATE TABLE billing.subscription_items
+(
+	subscription_id uuid NOT NULL REFERENCES billing.subscriptions (id),
+	component text NOT NULL CHECK (component ~ '^[a-z][a-zA-Z0-9_.-]{0,68}$'),
+	price_id uuid NOT NULL REFERENCES billing.prices (id),
+	quantity bigint NOT NULL DEFAULT 1 CHECK (quantity >= 0),
+	billed_once boolean NOT NULL DEFAULT false,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	PRIMARY KEY (subscription_id, component)
+);
+COMMENT ON TABLE billing.subscription_items IS
+	'What a local subscription is billed for: one price for each component, base among them, whose quantity is that of the subscription.';
+COMMENT ON COLUMN billing.subscription_items.quantity IS 'Units of each period; of what is metered it means nothing.';
+COMMENT ON COLUMN billing.subscription_items.billed_once IS 'Of a price that is paid once: it has been billed.';
+CREATE INDEX subscription_items_price ON billing.subscription_items (price_id);
 
 -- Out of order, the news that it was past due on the 3rd may come after that of
 -- the 5th: both are needed to know since when it is.
@@ -122,38 +176,100 @@ CREATE TABLE billing.invoices
 	account text NOT NULL,
 	livemode boolean NOT NULL,
 	status text NOT NULL CHECK (status IN ('draft', 'open', 'paid', 'void', 'uncollectible')),
+	managed_by text NOT NULL DEFAULT 'provider' CHECK (managed_by IN ('provider', 'local')),
+	number text,
 	provider_number text,
+	merchant_of_record text,
 	billing_reason text,
 	currency text NOT NULL REFERENCES billing.currencies (code),
+	subtotal bigint,
+	discount bigint,
 	total bigint NOT NULL,
 	tax bigint,
+	credit_used bigint,
+	balance_used bigint,
 	amount_due bigint NOT NULL,
 	amount_paid bigint NOT NULL DEFAULT 0,
+	amount_credited bigint NOT NULL DEFAULT 0 CHECK (amount_credited >= 0),
 	amount_remaining bigint NOT NULL,
 	attempt_count integer NOT NULL DEFAULT 0,
 	period_start timestamptz,
 	period_end timestamptz,
+	collection_method text CHECK (collection_method IN ('charge_automatically', 'send_invoice')),
+	days_until_due integer CHECK (days_until_due BETWEEN 0 AND 365),
+	finalize_at timestamptz,
+	due_failures integer NOT NULL DEFAULT 0 CHECK (due_failures >= 0),
+	due_error text,
+	marked_at timestamptz,
+	series_id uuid,
+	series_number bigint CHECK (series_number > 0),
+	seller jsonb,
+	buyer bytea,
+	usage jsonb CHECK (jsonb_typeof(usage) = 'object'),
+	seller_name text,
+	memo text,
+	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	due_at timestamptz,
 	paid_at timestamptz,
+	paid_outside text,
+	paid_elsewhere bigint NOT NULL DEFAULT 0 CHECK (paid_elsewhere >= 0),
+	voided_at timestamptz,
 	next_attempt_at timestamptz,
 	hosted_url bytea,
 	pdf_url bytea,
 	error_code text,
 	issued_at timestamptz NOT NULL,
 	created_at timestamptz NOT NULL DEFAULT now(),
-	updated_at timestamptz NOT NULL DEFAULT now()
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	CHECK ((number IS NULL) = (series_id IS NULL) AND (number IS NULL) = (series_number IS NULL)),
+	CHECK (managed_by <> 'local' OR (subtotal IS NOT NULL AND discount IS NOT NULL AND tax IS NOT NULL AND credit_used IS NOT NULL
+		   AND balance_used IS NOT NULL AND collection_method IS NOT NULL AND billing_reason IS NOT NULL)),
+	CHECK (managed_by <> 'local' OR status = 'draft' OR number IS NOT NULL OR total = 0 OR status = 'void'),
+	UNIQUE (series_id, series_number)
 );
-COMMENT ON TABLE billing.invoices IS 'Invoices of providers, as they tell them. Amounts are minor units of the currency.';
+COMMENT ON TABLE billing.invoices IS
+	'Invoices: our own (managed_by local), and those of providers as they tell them. Amounts are minor units of the currency.';
+COMMENT ON COLUMN billing.invoices.billing_reason IS
+	'Why there is one: subscription_create, subscription_cycle, subscription_update, subscription_end, manual; of providers their word.';
+COMMENT ON COLUMN billing.invoices.subtotal IS 'Of our own: the sum of the lines before discount and added tax.';
+COMMENT ON COLUMN billing.invoices.credit_used IS 'Of our own: what prepaid credits pay of the total.';
+COMMENT ON COLUMN billing.invoices.balance_used IS
+	'Of our own: what the customer''s balance pays of the rest; below 0 where something is owed from before, or it became balance.';
+COMMENT ON COLUMN billing.invoices.amount_credited IS
+	'Of our own: what credit notes took off the amount due before it was paid. What is paid, credited and remaining adds up to it.';
+COMMENT ON COLUMN billing.invoices.period_start IS
+	'Of our own: the beginning of the period that it opens. There is one of each reason for a subscription and period.';
+COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';
+COMMENT ON COLUMN billing.invoices.due_failures IS 'Of a draft of our own: how often it could not be made final; due_error says why. It is tried again later each time.';
+COMMENT ON COLUMN billing.invoices.marked_at IS
+	'Of our own: when it was made final. It is a draft still until the worker has given it its number, within a second.';
+COMMENT ON COLUMN billing.invoices.usage IS 'Of a draft of our own: the periods whose usage is billed when it is made final.';
+COMMENT ON COLUMN billing.invoices.seller_name IS 'Of our own: the seller by name; NULL: the default one when it is numbered.';
+COMMENT ON COLUMN billing.invoices.issued_at IS 'Of a draft of our own: the time that it bills at; its date comes with its number.';
+COMMENT ON COLUMN billing.invoices.seller IS 'The seller as he was when it was issued.';
+COMMENT ON COLUMN billing.invoices.buyer IS 'Encrypted: the customer as he was when it was issued.';
+COMMENT ON COLUMN billing.invoices.paid_outside IS 'Of one that was paid by other ways: what mark_invoice_paid() was told.';
+COMMENT ON COLUMN billing.invoices.paid_elsewhere IS 'Of our own: how much of amount_paid that was.';
 COMMENT ON COLUMN billing.invoices.hosted_url IS 'Encrypted: who has it can see the invoice and pay it; shown by invoice_links().';
 COMMENT ON COLUMN billing.invoices.pdf_url IS 'Encrypted, as hosted_url.';
 COMMENT ON COLUMN billing.invoices.error_code IS 'Why the provider refused or declined the last request about it.';
 CREATE INDEX invoices_customer ON billing.invoices (customer_id, issued_at);
 CREATE INDEX invoices_subscription ON billing.invoices (subscription_id) WHERE subscription_id IS NOT NULL;
+CREATE UNIQUE INDEX invoices_once ON billing.invoices (subscription_id, period_start, billing_reason)
+	WHERE managed_by = 'local' AND status <> 'void' AND billing_reason IN ('subscription_create', 'subscription_cycle', 'subscription_end');
+CREATE INDEX invoices_to_finalize ON billing.invoices (finalize_at) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
+CREATE INDEX invoices_to_finalize_by_clock ON billing.invoices (organization_id, finalize_at)
+	WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
+CREATE INDEX invoices_to_number ON billing.invoices (marked_at, issued_at, id) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NOT NULL;
+CREATE INDEX invoices_to_collect ON billing.invoices (next_attempt_at) WHERE managed_by = 'local' AND status = 'open';
 
+-- A draft of our own that waited for usage and got none is nothing.
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.invoices
-	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Invoices are kept; void it at the provider.');
+	FOR EACH ROW WHEN (OLD.managed_by <> 'local' OR OLD.status <> 'draft' OR OLD.marked_at IS NOT NULL)
+	EXECUTE FUNCTION billing.refuse_delete('Invoices are kept. Use billing.void_invoice().');
 
 SELECT pg_extension_config_dump('billing.subscriptions', '');
+SELECT pg_extension_config_dump('billing.subscription_items', '');
 SELECT pg_extension_config_dump('billing.subscription_statuses', '');
 SELECT pg_extension_config_dump('billing.invoices', '');
 
@@ -193,8 +309,11 @@ COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, u
 	'trial_days: default the plan''s, once per organisation and plan group. price or amount (minor units per interval and unit): for a '
 	'plan with a custom price. trial_end_behavior: cancel (default), pause or create_invoice when the trial ends without a payment '
 	'method. collection_method: charge_automatically or send_invoice (with days_until_due). coupon: the provider''s id of a coupon or '
-	'discount. automatic_tax: the provider computes the tax. billing_anchor: when the first whole period begins. success_url (and '
-	'cancel_url): where the provider sells by checkout only, the subscription is made in a checkout whose url client_config() tells. A new subscription is incomplete until the '
+	'discount; of a subscription that we bill, the code of one of billing.coupons. automatic_tax: the provider computes the tax. billing_anchor: when the first whole period begins. success_url (and '
+	'cancel_url): where the provider sells by checkout only, the subscription is made in a checkout whose url client_config() tells. managed_by: provider or local (this database bills: the subscription is trialing, '
+	'active, or incomplete for 23 hours until its first invoice is paid, when the call returns; quantity counts seats where the plan has them; success_url, '
+	'cancel_url and automatic_tax are refused, off_session says nothing: the first payment is one with the customer present). Default: stripe and polar provider; conekta provider for '
+	'one amount by card without coupon, tax or quantity, else local; sandbox local, or as the provider that it behaves as; local wherever usage, tiers or several components are billed. Else a new subscription is incomplete until the '
 	'provider confirms; a free one is active at once. Errors: JB005 no customer, unknown plan or token, JB008 the organisation has a '
 	'live subscription in the group, JB004 not supported by the provider, 22023 bad value, JB007 idempotency key reused.';
 
@@ -210,16 +329,24 @@ CREATE FUNCTION billing.update_subscription(
 	trial_end timestamptz DEFAULT NULL,
 	cancel_at timestamptz DEFAULT NULL,
 	effective text DEFAULT 'now',
-	coupon text DEFAULT NULL)
+	coupon text DEFAULT NULL,
+	items jsonb DEFAULT NULL)
 RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_update_subscription';
 COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, bigint, text, timestamptz, timestamptz, timestamptz,
-	text, text) IS
-	'Asks the provider to change plan, quantity, payment method, coupon, end of trial or end; the row changes when it confirms. '
-	'payment_method: as in subscribe(). proration_behavior: create_prorations, none or always_invoice. effective: now, or period_end where the provider can wait. Errors: JB005 unknown subscription or plan, JB008 it has ended or '
-	'the state does not allow it, JB004 not supported by the provider, 22023 nothing to change or a bad value.';
+	text, text, jsonb) IS
+	'Changes plan, price, quantity, payment method (as in subscribe()), coupon, end of trial or end. Where the provider bills, it is asked, '
+	'and the row changes when it confirms. A local subscription changes at once: what was billed for the rest of the period is given back '
+	'as it was billed (no more than was paid), the rest is billed anew by second or by day (setting proration_unit). proration_behavior: '
+	'create_prorations (lines for the next invoice), always_invoice (an invoice now), none. Another interval, or the first price above 0, '
+	'ends the period and begins one with a new anchor. In a trial nothing is prorated. effective: now, or period_end, of a local one a row '
+	'of list_scheduled_changes(), which a later change of plan takes the place of. items, of local ones: quantity and price by component, '
+	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, {"calls": {}} adds what the plan sells, null removes one; quantity is that of the component seats, else of base. '
+	'proration_date: what preview_update() told, so that exactly those lines are billed. Errors: JB005 unknown subscription, plan, price or '
+	'component, JB008 it has ended (subscribe again), is incomplete, has no trial, or the group of the plan has another subscription, '
+	'JB004 not supported by the provider, 22023 nothing to change, a bad value, another currency or interval.';
 
 CREATE FUNCTION billing.cancel_subscription(
 	subscription_id uuid,
@@ -235,7 +362,10 @@ AS 'MODULE_PATHNAME', 'billing_cancel_subscription';
 COMMENT ON FUNCTION billing.cancel_subscription(uuid, boolean, boolean, boolean, text, text) IS
 	'Cancels at the end of the period (of the trial while trialing), or now. From past_due, unpaid, paused and incomplete it always '
 	'ends at once. Where the provider cannot wait for the period''s end, we do: it is canceled there the setting cancel_margin ahead, and '
-	'gives access until the end. prorate, invoice_now: only with at_period_end => false (22023 else). Cancelling what is cancelled is harmless. reason: '
+	'gives access until the end. A local one has a row of list_scheduled_changes() until then. prorate, invoice_now: only with '
+	'at_period_end => false (22023 else); of a local one prorate => true gives back what was billed for the time that is left, as '
+	'balance where it is more than is due, and invoice_now => false leaves out the usage since the last invoice; what waits for the next '
+	'invoice is on the last one. Cancelling what is cancelled is harmless. reason: '
 	'too_expensive, missing_features, switched_service, unused, customer_service, too_complex, low_quality or other, as providers know '
 	'them, or any text. Errors: JB005 unknown subscription, JB009 a card number in reason or comment.';
 
@@ -244,7 +374,8 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_resume_subscription';
 COMMENT ON FUNCTION billing.resume_subscription(uuid) IS
-	'Takes back a cancellation at the period''s end, or lets a paused subscription run again. Errors: JB005 unknown subscription, JB008 '
+	'Takes back a cancellation or a pause that is planned, or lets a paused subscription run again: a local one goes on in the period that was billed; '
+	'after its end a new period with a new anchor begins. Errors: JB005 unknown subscription, JB008 '
 	'it has ended (subscribe again) or there is nothing to resume.';
 
 CREATE FUNCTION billing.pause_subscription(
@@ -257,9 +388,11 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_pause_subscription';
 COMMENT ON FUNCTION billing.pause_subscription(uuid, boolean, timestamptz, text) IS
-	'Pauses a subscription, at once or at the end of its period, as the provider can; resume_subscription() ends the pause, or the provider '
-	'does at resumes_at. behavior: void, keep_as_draft or mark_uncollectible, what becomes of invoices meanwhile where the provider asks. '
-	'Errors: JB005 unknown subscription, JB008 it is not active, trialing or past due, JB004 the provider cannot pause it so, 22023 '
+	'Pauses a subscription, at once or at the end of its period, as the provider can; resume_subscription() ends the pause, or resumes_at does. '
+	'A local one is not billed while it is paused; when it pauses at the period''s end and when it resumes are rows of '
+	'list_scheduled_changes(). behavior: void, keep_as_draft or mark_uncollectible, what becomes of invoices meanwhile where the provider asks '
+	'(of a local one only void: there are none). '
+	'Errors: JB005 unknown subscription, JB008 it is not active, trialing or past due, JB004 it cannot be paused so, 22023 '
 	'resumes_at is past.';
 
 CREATE FUNCTION billing.retry_payment(subscription_id uuid) RETURNS void

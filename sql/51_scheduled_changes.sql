@@ -1,28 +1,33 @@
--- What we do later in a provider's stead: today, ending a subscription with its
--- period where the provider can only end it at once.
+-- What will be done to subscriptions: to local ones all that has a date, to those
+-- of providers what we do in the provider's stead (ending one with its period
+-- where the provider can only end it at once).
 
 CREATE TABLE billing.scheduled_changes
 (
 	id uuid PRIMARY KEY DEFAULT billing.new_id(),
 	subscription_id uuid NOT NULL REFERENCES billing.subscriptions (id),
 	organization_id text NOT NULL,
-	kind text NOT NULL CHECK (kind IN ('cancel')),
+	kind text NOT NULL CHECK (kind IN ('cancel', 'pause', 'resume', 'change')),
 	state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'canceled', 'failed')),
 	due_at timestamptz NOT NULL,
 	effective_at timestamptz NOT NULL,
+	terms jsonb CHECK (jsonb_typeof(terms) = 'object'),
 	reason text,
 	comment bytea,
 	error_code text,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	finished_at timestamptz,
 	CHECK (due_at <= effective_at),
+	CHECK ((kind = 'change') = (terms IS NOT NULL)),
 	CHECK ((state = 'pending') = (finished_at IS NULL))
 );
 COMMENT ON TABLE billing.scheduled_changes IS
-	'Changes of subscriptions that we carry out when they are due, because the provider does not.';
+	'Changes of subscriptions that we carry out when they are due: of local ones all, of others what the provider does not.';
 COMMENT ON COLUMN billing.scheduled_changes.due_at IS
-	'When the provider hears of it: the setting cancel_margin before effective_at, so that it does not renew.';
-COMMENT ON COLUMN billing.scheduled_changes.effective_at IS 'The end of the period: access stays until then.';
+	'When it is done. Where the provider has to hear of it: the setting cancel_margin before effective_at, so that it does not renew.';
+COMMENT ON COLUMN billing.scheduled_changes.effective_at IS 'When it counts: of a cancellation, access stays until then.';
+COMMENT ON COLUMN billing.scheduled_changes.terms IS
+	'Of kind change: prices and quantities by component, as far as they will differ (a price of null: the component goes), and the plan.';
 COMMENT ON COLUMN billing.scheduled_changes.comment IS 'Encrypted: what somebody wrote about the cancellation.';
 CREATE UNIQUE INDEX scheduled_changes_one_pending ON billing.scheduled_changes (subscription_id, kind) WHERE state = 'pending';
 CREATE INDEX scheduled_changes_due ON billing.scheduled_changes (due_at) WHERE state = 'pending';
@@ -38,7 +43,7 @@ INSERT INTO billing.settings (name, value, kind, description, builtin) VALUES
 
 CREATE VIEW billing.scheduled_change_details WITH (security_invoker = true) AS
 	SELECT c.id, c.subscription_id, c.organization_id, c.kind, c.state, c.due_at, c.effective_at, c.reason, c.error_code,
-		   c.created_at, c.finished_at
+		   c.created_at, c.finished_at, c.terms
 	FROM billing.scheduled_changes AS c;
 COMMENT ON VIEW billing.scheduled_change_details IS 'Scheduled changes, without what somebody wrote about them.';
 
@@ -51,11 +56,11 @@ BEGIN ATOMIC
 	ORDER BY d.due_at, d.id;
 END;
 COMMENT ON FUNCTION billing.list_scheduled_changes(text) IS
-	'What will be changed, and was, for an organisation because its provider cannot wait by itself; by time.';
+	'What is planned for the subscriptions of an organisation, and was: all of local ones, of others what the provider cannot wait for by itself; by time.';
 
 CREATE FUNCTION billing.cancel_scheduled_change(id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_cancel_scheduled_change';
 COMMENT ON FUNCTION billing.cancel_scheduled_change(uuid) IS
-	'Takes a scheduled change back. Errors: JB005 unknown change, JB008 it is done or cancelled.';
+	'Takes a scheduled change back: the subscription goes on as it is. Errors: JB005 unknown change, JB008 it is done or cancelled.';

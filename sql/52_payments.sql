@@ -50,6 +50,7 @@ CREATE TABLE billing.payment_intents
 	invoice_id uuid REFERENCES billing.invoices (id),
 	subscription_id uuid REFERENCES billing.subscriptions (id),
 	checkout_session_id uuid,
+	unasked boolean NOT NULL DEFAULT false,
 	client_secret bytea,
 	next_action bytea,
 	terms bytea,
@@ -76,6 +77,8 @@ CREATE TABLE billing.payment_intents
 );
 COMMENT ON TABLE billing.payment_intents IS
 	'Payments as the provider last told them. Amounts are minor units of the currency; refunds and disputes have tables of their own.';
+COMMENT ON COLUMN billing.payment_intents.unasked IS
+	'It came into being at the provider, and not by a call: by a reference that the customer keeps, a subscription there, its dashboard.';
 COMMENT ON COLUMN billing.payment_intents.provider_status IS 'The provider''s word where it differs from ours.';
 COMMENT ON COLUMN billing.payment_intents.amount_capturable IS 'Authorised and not yet taken.';
 COMMENT ON COLUMN billing.payment_intents.amount_refunded IS
@@ -305,9 +308,9 @@ LANGUAGE c STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_client_config';
 COMMENT ON FUNCTION billing.client_config(uuid) IS
-	'What the browser needs for a payment intent, setup intent, incomplete subscription, checkout session, payment link or portal '
-	'session: {provider, account, publishable_key, client_secret, next_action, url, expires_at (unix seconds), status}, what there is of '
-	'it. The only place that shows client secrets and the urls of sessions. Errors: JB005 unknown object.';
+	'What the browser needs for a payment intent, setup intent, incomplete subscription, invoice of ours, checkout session, payment link or '
+	'portal session: {provider, account, publishable_key, client_secret, next_action, url, expires_at (unix seconds), status}, what there is of '
+	'it. Where this database bills, a subscription or invoice leads to the payment that is open, and payment_intent names it. The only place that shows client secrets and the urls of sessions. Errors: JB005 unknown object.';
 
 CREATE FUNCTION billing.refresh(id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER

@@ -76,6 +76,7 @@ CREATE TABLE billing.refunds
 	reason text,
 	description bytea,
 	dispute_id uuid REFERENCES billing.disputes (id),
+	credit_note_id uuid,
 	error_code text,
 	failed_at timestamptz,
 	provider_created_at timestamptz,
@@ -89,6 +90,7 @@ COMMENT ON COLUMN billing.refunds.requires_action IS 'The customer has to do som
 COMMENT ON COLUMN billing.refunds.amount IS 'What the customer gets back, tax included; minor units of the currency.';
 COMMENT ON COLUMN billing.refunds.description IS 'Encrypted.';
 COMMENT ON COLUMN billing.refunds.dispute_id IS 'Paid back because of this dispute.';
+COMMENT ON COLUMN billing.refunds.credit_note_id IS 'The credit note that it pays out; NULL: it was asked for by itself.';
 COMMENT ON COLUMN billing.refunds.error_code IS 'Why the provider refused it, or why it failed later.';
 COMMENT ON COLUMN billing.refunds.failed_at IS 'When the provider said that it failed or was canceled.';
 COMMENT ON COLUMN billing.refunds.provider_created_at IS 'When it was made, by the provider''s clock.';
@@ -144,7 +146,7 @@ AS 'MODULE_PATHNAME', 'billing_create_refund';
 COMMENT ON FUNCTION billing.create_refund(uuid, bigint, text, text, jsonb, text) IS
 	'Gives a payment back and returns the refund''s id. amount: minor units, tax included; default all that is left. reason: '
 	'requested_by_customer, duplicate, fraudulent, service_disruption, satisfaction_guarantee or other. What is pending counts as given '
-	'back, so that two sessions together never refund more than was paid. Errors: JB005 unknown payment intent, JB008 it is not paid or '
+	'back, and so does what credit notes of its invoice gave to the balance, so that never more than was paid goes back. Errors: JB005 unknown payment intent, JB008 it is not paid or '
 	'nothing is left of it, 22023 more than is left or an amount that the provider does not take, JB004 its method cannot be refunded '
 	'like that, JB009 a card number, JB007 idempotency key reused.';
 

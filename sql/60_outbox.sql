@@ -111,7 +111,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_await';
 COMMENT ON FUNCTION billing.await(uuid, interval) IS
 	'Waits until no request about the object (a customer, payment method, subscription, price, ...) is unfinished or the time is over, and '
-	'returns the object''s state. Errors: JB008 the request belongs to the open transaction (commit first), 25001 in a transaction of '
+	'returns the object''s state. Of a subscription or invoice that we bill, also until its number is given and its payment asked for. Errors: JB008 the request belongs to the open transaction (commit first), 25001 in a transaction of '
 	'isolation REPEATABLE READ or stricter, JB005 unknown object.';
 
 CREATE FUNCTION billing.retry_request(id uuid) RETURNS void

@@ -17,6 +17,7 @@ CREATE TABLE billing.meters
 	CHECK ((aggregation = 'unique') = (property IS NOT NULL)),
 	CHECK (aggregation <> 'weighted' OR dimensions = '{}')
 );
+ALTER TABLE billing.prices ADD FOREIGN KEY (metric) REFERENCES billing.meters (metric);
 COMMENT ON TABLE billing.meters IS 'What is counted. A metric''s limit is the feature of the same name; a boolean one that is off is a limit of 0.';
 COMMENT ON COLUMN billing.meters.aggregation IS
 	'sum of the quantities, count of the events, their max, the latest quantity (of two at the same moment the one that was recorded later), '

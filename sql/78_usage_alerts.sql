@@ -86,8 +86,13 @@ CREATE FUNCTION billing.mark_changed_limits() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	changed text := CASE WHEN TG_OP = 'DELETE' THEN OLD.organization_id ELSE NEW.organization_id END;
 BEGIN
-	PERFORM billing.mark_usage(CASE WHEN TG_OP = 'DELETE' THEN OLD.organization_id ELSE NEW.organization_id END);
+	-- most have no usage, and many subscriptions are renewed in one statement
+	IF EXISTS (SELECT FROM billing.usage_organizations AS o WHERE o.organization_id = changed) THEN
+		PERFORM billing.mark_usage(changed);
+	END IF;
 	RETURN NULL;
 END
 $$;

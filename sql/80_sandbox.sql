@@ -48,13 +48,6 @@ CREATE INDEX sandbox_deliveries_event ON billing.sandbox_deliveries (event_id);
 SELECT pg_extension_config_dump('billing.sandbox_state', '');
 SELECT pg_extension_config_dump('billing.sandbox_clocks', '');
 
-CREATE FUNCTION billing.now(organization_id text) RETURNS timestamptz
-LANGUAGE c STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'billing_now';
-COMMENT ON FUNCTION billing.now(text) IS
-	'The time for this organisation: its test clock where it has one, else the time of the transaction.';
-
 CREATE PROCEDURE billing.advance_clock(organization_id text, by interval)
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'billing_advance_clock';
@@ -89,7 +82,7 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_sandbox_authenticate';
 COMMENT ON FUNCTION billing.sandbox_authenticate(uuid, boolean) IS
-	'Plays the buyer in front of 3-D Secure. id: a payment intent, a setup intent, or a subscription with an open payment. Errors: JB005 '
+	'Plays the buyer in front of 3-D Secure. id: a payment intent, a setup intent, or a subscription or invoice with an open payment. Errors: JB005 '
 	'unknown object, JB008 nothing waits for it or it is not in the sandbox.';
 
 CREATE FUNCTION billing.sandbox_settle(id uuid, outcome text DEFAULT 'succeeded') RETURNS void
@@ -97,7 +90,7 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_sandbox_settle';
 COMMENT ON FUNCTION billing.sandbox_settle(uuid, text) IS
-	'Settles now what takes its time: the bank debit of a payment intent or subscription, or a refund. outcome: succeeded or failed; a '
+	'Settles now what takes its time: the bank debit of a payment intent, subscription or invoice, or a refund. outcome: succeeded or failed; a '
 	'refund that has succeeded can still fail. Errors: JB005 unknown object, JB008 nothing is on its way, 22023 unknown outcome.';
 
 CREATE FUNCTION billing.sandbox_complete_checkout(session_id uuid, payment_method text DEFAULT 'pm_card_visa') RETURNS void
@@ -121,7 +114,7 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_sandbox_expire';
 COMMENT ON FUNCTION billing.sandbox_expire(uuid) IS
-	'Ends the waiting now: of an open checkout session, of a payment intent that the buyer has to act for, of an incomplete subscription. '
+	'Ends the waiting now (where this database bills, that of the newest payment): of an open checkout session, of a payment intent that the buyer has to act for (or that of an invoice), of an incomplete subscription. '
 	'Errors: JB005 unknown object, JB008 nothing of it can expire.';
 
 CREATE FUNCTION billing.sandbox_dispute(payment_intent_id uuid, amount bigint DEFAULT NULL, reason text DEFAULT 'fraudulent') RETURNS void

@@ -165,6 +165,7 @@ CREATE TABLE billing.organization_add_ons
 	CHECK (until > since)
 );
 COMMENT ON TABLE billing.organization_add_ons IS 'Which add-ons an organisation has, and how many units, from since (inclusive) to until (exclusive).';
+ALTER TABLE billing.prices ADD FOREIGN KEY (add_on) REFERENCES billing.add_ons (add_on);
 COMMENT ON COLUMN billing.organization_add_ons.until IS 'NULL: until it is removed.';
 
 SELECT pg_extension_config_dump('billing.feature_overrides', '');
@@ -197,6 +198,29 @@ COMMENT ON FUNCTION billing.create_add_on(text, text, jsonb, text) IS
 	'switches on. Errors: 23505 the code is taken, JB005 unknown feature, 22023 a bad code or value, or a feature that is a text, JB009 a '
 	'card number.';
 
+CREATE FUNCTION billing.set_add_on_price(
+	add_on text,
+	amount bigint DEFAULT NULL,
+	currency text DEFAULT NULL,
+	"interval" text DEFAULT 'month',
+	interval_count integer DEFAULT 1,
+	model text DEFAULT 'per_unit',
+	unit_amount numeric DEFAULT NULL,
+	tiers jsonb DEFAULT NULL,
+	tax_behavior text DEFAULT NULL,
+	description text DEFAULT NULL,
+	effective_at timestamptz DEFAULT NULL,
+	existing text DEFAULT 'stay')
+RETURNS uuid
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_set_add_on_price';
+COMMENT ON FUNCTION billing.set_add_on_price(text, bigint, text, text, integer, text, numeric, jsonb, text, text, timestamptz, text) IS
+	'Makes a price of an add-on for a currency and an interval, as create_price() does for a plan; it takes the place of the one before. A local '
+	'subscription is billed for the add-ons of its organisation that have a price, as component addon.<code>. Errors: JB005 unknown add-on, '
+	'JB008 it is retired, 22023 a bad or superfluous argument, 23502 one is missing, 23505 there is a version from that moment on, JB009 a card '
+	'number.';
+
 CREATE FUNCTION billing.set_add_on(
 	organization_id text,
 	add_on text,
@@ -208,8 +232,10 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_set_add_on';
 COMMENT ON FUNCTION billing.set_add_on(text, text, bigint, timestamptz) IS
 	'Says how many units of an add-on an organisation has from now on, until the moment until (exclusive; NULL: for good), by its clock. '
-	'quantity 0 removes it. Nothing is charged for it. Errors: JB005 unknown add-on, JB008 it is retired and the organisation does not '
-	'have it, 22023 quantity below 0, or until is not to come.';
+	'quantity 0 removes it. One with a price (set_add_on_price) is billed with the local subscription of the organisation, from now on in '
+	'proportion; without a subscription with the next one that is made. Errors: JB005 unknown add-on, JB008 it is retired and the organisation '
+	'does not have it, or its subscription cannot be changed, 22023 quantity below 0, until is not to come, or it has no price in the currency '
+	'and interval of the subscription, JB004 it has a price and until is given, or a provider bills the subscription.';
 
 CREATE TRIGGER forget_limits AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON billing.access_rules
 	FOR EACH STATEMENT EXECUTE FUNCTION billing.forget_limits();

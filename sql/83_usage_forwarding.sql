@@ -211,7 +211,8 @@ $$;
 COMMENT ON FUNCTION billing.usage_period_changed() IS 'Trigger of subscriptions: a period begins or ends. Not while a dump is restored, by whose settings it is known.';
 CREATE TRIGGER usage_period_changed
 	AFTER INSERT OR UPDATE OF status, current_period_start, current_period_end, ended_at ON billing.subscriptions
-	FOR EACH ROW EXECUTE FUNCTION billing.usage_period_changed();
+	FOR EACH ROW WHEN (NEW.managed_by = 'provider')
+	EXECUTE FUNCTION billing.usage_period_changed();
 
 CREATE FUNCTION billing.forward_usage(
 	metric text,

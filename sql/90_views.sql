@@ -217,13 +217,42 @@ UNION ALL
 	JOIN billing.plans AS p ON p.id = s.plan_id
 	WHERE s.conflict AND s.status NOT IN ('incomplete', 'canceled', 'incomplete_expired')
 UNION ALL
-	SELECT s.updated_at, CASE s.status WHEN 'unpaid' THEN 'error' ELSE 'warning' END, 'subscription is ' || s.status,
+	SELECT coalesce(s.status_since, s.updated_at), CASE s.status WHEN 'unpaid' THEN 'error' ELSE 'warning' END, 'subscription is ' || s.status,
 		   'subscription', s.id, s.organization_id,
 		   concat_ws(': ', format('plan %s at %s', p.plan, s.provider), s.error_code),
 		   'the customer has to pay or to give another payment method'
 	FROM billing.subscriptions AS s
 	JOIN billing.plans AS p ON p.id = s.plan_id
 	WHERE s.status IN ('past_due', 'unpaid')
+UNION ALL
+	SELECT s.updated_at, 'error', 'subscription cannot be billed', 'subscription', s.id, s.organization_id,
+		   format('%s times, next at %s: %s', s.due_failures, s.next_due_at, s.due_error),
+		   'put right what it says; the engine tries again by itself'
+	FROM billing.subscriptions AS s
+	WHERE s.due_failures > 0
+UNION ALL
+	SELECT i.updated_at, 'error', 'invoice cannot be made final', 'invoice', i.id, i.organization_id,
+		   format('%s times, next at %s: %s', i.due_failures, i.finalize_at, i.due_error),
+		   'put right what it says; the engine tries again by itself'
+	FROM billing.invoices AS i
+	WHERE i.due_failures > 0 AND i.status = 'draft' AND i.marked_at IS NULL
+UNION ALL
+	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
+		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, i.number), i.error_code),
+		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)
+	FROM (SELECT o.id, o.organization_id, o.amount_remaining, o.currency, o.number, o.error_code, coalesce(o.due_at, o.issued_at) AS due_at
+		  FROM billing.invoices AS o
+		  WHERE o.managed_by = 'local' AND o.status = 'open' AND o.next_attempt_at IS NULL) AS i
+	WHERE i.due_at < coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id), now())
+		AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state IN ('planned', 'running'))
+		AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id)
+UNION ALL
+	SELECT k.updated_at, 'warning', 'payment pays nothing', 'payment_intent', k.payment_intent_id, p.organization_id,
+		   format('%s %s came too late or were too much, and are in the balance of the customer', k.credited - k.withdrawn, p.currency),
+		   format('leave it there, or give it back by billing.create_refund(%L, %s)', p.id, k.credited - k.withdrawn)
+	FROM billing.invoice_payments AS k
+	JOIN billing.payment_intents AS p ON p.id = k.payment_intent_id
+	WHERE k.credited > k.withdrawn AND k.updated_at > now() - interval '30 days'
 UNION ALL
 	SELECT p.paid_at, 'error', 'payment differs from what was asked for', 'payment_intent', p.id, p.organization_id,
 		   format('%s %s were asked for at %s, %s %s were paid', p.asked_amount, p.asked_currency, p.provider, p.amount_received,
@@ -242,7 +271,8 @@ UNION ALL
 	SELECT c.finished_at, 'error', CASE c.state WHEN 'failed' THEN 'scheduled change failed' ELSE 'subscription was renewed although it was canceled' END,
 		   'subscription', c.subscription_id, c.organization_id,
 		   format('%s was due at %s: %s', c.kind, c.due_at, c.error_code),
-		   CASE c.state WHEN 'failed' THEN 'billing.cancel_subscription(..., at_period_end => false)'
+		   CASE WHEN c.kind = 'change' THEN 'it was billed as it is; billing.update_subscription() changes it'
+						WHEN c.state = 'failed' THEN 'billing.cancel_subscription(..., at_period_end => false)'
 						ELSE 'look for a charge after the end of the period, and refund it' END
 	FROM billing.scheduled_changes AS c
 	WHERE c.error_code IS NOT NULL AND c.finished_at > now() - interval '30 days'
@@ -270,6 +300,7 @@ COMMENT ON COLUMN billing.attention.hint IS 'What to do.';
 
 CREATE VIEW billing.subscription_details WITH (security_invoker = true) AS
 	SELECT s.id, s.organization_id, s.customer_id, p.plan, p.name AS plan_name, s.plan_group, s.quantity,
+		   (SELECT jsonb_object_agg(n.component, n.quantity) FROM billing.subscription_items AS n WHERE n.subscription_id = s.id) AS items,
 		   r.amount, r.currency, r."interval", r.interval_count, s.status, s.managed_by, s.provider, s.account, s.livemode,
 		   s.provider_status, s.status_since, f.provider_id AS provider_subscription_id, s.payment_method_id, s.trial_start, s.trial_end,
 		   s.current_period_start, s.current_period_end, s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at,
@@ -282,6 +313,8 @@ CREATE VIEW billing.subscription_details WITH (security_invoker = true) AS
 	LEFT JOIN billing.provider_refs AS f
 		ON f.object_id = s.id AND f.object_type = 'subscription' AND f.provider = s.provider AND f.account = s.account;
 COMMENT ON VIEW billing.subscription_details IS 'Subscriptions with plan, price and what is still to be confirmed by the provider.';
+COMMENT ON COLUMN billing.subscription_details.items IS
+	'Quantity by component, of one that we bill, as update_subscription() takes them; of a metered component it says nothing.';
 COMMENT ON COLUMN billing.subscription_details.amount IS 'Minor units of the currency, for one unit of quantity and one interval.';
 COMMENT ON COLUMN billing.subscription_details.provider_subscription_id IS
 	'The provider''s id, such as sub_...; NULL until it confirms, and for a free plan.';
@@ -307,20 +340,24 @@ END;
 COMMENT ON FUNCTION billing.list_subscriptions(text) IS 'Subscriptions of an organisation, ended ones too, newest first.';
 
 CREATE VIEW billing.invoice_details WITH (security_invoker = true) AS
-	SELECT i.id, i.organization_id, i.customer_id, i.subscription_id, p.plan, i.status, i.provider, i.account, i.livemode,
-		   i.provider_number, f.provider_id AS provider_invoice_id, i.billing_reason, i.currency, c.exponent AS currency_exponent,
-		   i.total, i.tax, i.amount_due, i.amount_paid, i.amount_remaining, i.attempt_count, i.next_attempt_at,
-		   i.period_start, i.period_end, i.issued_at, i.due_at, i.paid_at, i.created_at, i.updated_at
+	SELECT i.id, i.organization_id, i.number, i.status, i.billing_reason, i.period_start, i.period_end, i.issued_at, i.due_at,
+		   i.subtotal, i.discount, i.tax, i.total, i.credit_used, i.balance_used, i.amount_due, i.amount_paid, i.amount_credited,
+		   i.amount_remaining, i.currency, c.exponent AS currency_exponent, i.collection_method, i.attempt_count, i.next_attempt_at,
+		   i.finalize_at, i.marked_at, i.paid_at, i.voided_at, i.customer_id, i.subscription_id, p.plan, i.managed_by, i.provider, i.account,
+		   i.livemode, i.provider_number, f.provider_id AS provider_invoice_id, i.seller, i.memo, i.metadata, i.created_at, i.updated_at
 	FROM billing.invoices AS i
 	JOIN billing.currencies AS c ON c.code = i.currency
 	LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id
 	LEFT JOIN billing.plans AS p ON p.id = s.plan_id
 	LEFT JOIN billing.provider_refs AS f
 		ON f.object_id = i.id AND f.object_type = 'invoice' AND f.provider = i.provider AND f.account = i.account;
-COMMENT ON VIEW billing.invoice_details IS 'Invoices of providers. Amounts are minor units of the currency.';
+COMMENT ON VIEW billing.invoice_details IS 'Invoices: our own (managed_by local) and those of providers. Amounts are minor units of the currency.';
 COMMENT ON COLUMN billing.invoice_details.plan IS 'The plan that the subscription has now.';
 COMMENT ON COLUMN billing.invoice_details.currency_exponent IS 'An amount divided by 10 to the power of it is in units of the currency.';
-COMMENT ON COLUMN billing.invoice_details.provider_number IS 'The number that is printed on it.';
+COMMENT ON COLUMN billing.invoice_details.provider_number IS 'The number that the provider has printed on it.';
+COMMENT ON COLUMN billing.invoice_details.number IS 'The number of our own.';
+COMMENT ON COLUMN billing.invoice_details.amount_due IS
+	'What is to be paid: of our own, the total less credit_used and balance_used. amount_remaining is what of it is not paid yet.';
 
 CREATE FUNCTION billing.get_invoice(invoice_id uuid) RETURNS SETOF billing.invoice_details
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 1
@@ -328,7 +365,7 @@ SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT d.* FROM billing.invoice_details AS d WHERE d.id = get_invoice.invoice_id;
 END;
-COMMENT ON FUNCTION billing.get_invoice(uuid) IS 'The invoice as the provider last told it; no row when there is none.';
+COMMENT ON FUNCTION billing.get_invoice(uuid) IS 'The invoice: our own, or as its provider last told it; no row when there is none.';
 
 CREATE FUNCTION billing.list_invoices(organization_id text) RETURNS SETOF billing.invoice_details
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
@@ -339,6 +376,26 @@ BEGIN ATOMIC
 	ORDER BY d.issued_at DESC, d.id DESC;
 END;
 COMMENT ON FUNCTION billing.list_invoices(text) IS 'Invoices of an organisation, newest first.';
+
+CREATE VIEW billing.invoice_line_details WITH (security_invoker = true) AS
+	SELECT i.organization_id, i.number, l.position, l.kind, l.description, trim_scale(l.quantity) AS quantity,
+		   trim_scale(l.unit_amount) AS unit_amount, l.amount, l.discount, l.tax, l.tax_inclusive, i.currency, c.exponent AS currency_exponent,
+		   l.component, l.metric, l.tier, l.period_start, l.period_end, l.id, l.invoice_id, l.subscription_id, l.price_id, l.tax_rate_id,
+		   l.coupon_id, l.grant_id, l.reverses
+	FROM billing.invoice_lines AS l
+	JOIN billing.invoices AS i ON i.id = l.invoice_id
+	JOIN billing.currencies AS c ON c.code = i.currency;
+COMMENT ON VIEW billing.invoice_line_details IS
+	'The lines of our own invoices. Those of all kinds but credit and balance add up to the total, all of them to amount_due. What waits for '
+	'its invoice is in invoice_lines.';
+
+CREATE FUNCTION billing.invoice_lines_of(invoice_id uuid) RETURNS SETOF billing.invoice_line_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.invoice_line_details AS d WHERE d.invoice_id = invoice_lines_of.invoice_id ORDER BY d.position;
+END;
+COMMENT ON FUNCTION billing.invoice_lines_of(uuid) IS 'The lines of an invoice of our own, in their order; none of a provider''s.';
 
 -- Checkout sessions and payment links: without their urls, which client_config() shows.
 

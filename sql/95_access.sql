@@ -51,10 +51,11 @@ DECLARE
 	protected text;
 BEGIN
 	-- with a column of its own that says whose a row is
-	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'payment_intents', 'setup_intents',
-									 'refunds', 'disputes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
+	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'dunning_attempts', 'payment_intents', 'setup_intents',
+									 'refunds', 'disputes', 'ledger', 'credit_notes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
 									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
 									 'idempotency_keys',
+									 'applied_coupons', 'customer_balances', 'customer_balance_entries', 'credit_grants', 'credit_grant_entries',
 									 'events', 'audit_log', 'sandbox_clocks']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
@@ -90,11 +91,32 @@ CREATE POLICY organization ON billing.provider_refs
 		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = provider_refs.object_id)
 		   OR EXISTS (SELECT FROM billing.refunds AS f WHERE f.id = provider_refs.object_id)
 		   OR EXISTS (SELECT FROM billing.disputes AS d WHERE d.id = provider_refs.object_id));
+ALTER TABLE billing.subscription_items ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.subscription_items
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = subscription_items.subscription_id));
+ALTER TABLE billing.invoice_lines ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.invoice_lines
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = invoice_lines.invoice_id)
+		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = invoice_lines.subscription_id));
+ALTER TABLE billing.invoice_payments ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.invoice_payments
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.payment_intents AS p WHERE p.id = invoice_payments.payment_intent_id));
+ALTER TABLE billing.credit_note_lines ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.credit_note_lines
+	USING (billing.sees_all_organizations()
+		   OR EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.id = credit_note_lines.credit_note_id));
 -- The list prices are for everybody, an agreed one for the organisation that has it.
 ALTER TABLE billing.prices ENABLE ROW LEVEL SECURITY;
 CREATE POLICY organization ON billing.prices
 	USING (billing.sees_all_organizations() OR customer_id IS NULL
-		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.price_id = prices.id));
+		   OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.price_id = prices.id)
+		   OR EXISTS (SELECT FROM billing.subscription_items AS i WHERE i.price_id = prices.id));
+ALTER TABLE billing.price_tiers ENABLE ROW LEVEL SECURITY;
+CREATE POLICY organization ON billing.price_tiers
+	USING (billing.sees_all_organizations() OR EXISTS (SELECT FROM billing.prices AS r WHERE r.id = price_tiers.price_id));
 
 CREATE FUNCTION billing.grant_level(role name, level text) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -251,17 +273,19 @@ FROM (VALUES
 	('{app}',
 	 'create_customer update_customer delete_customer find_customer find_customers_by_email get_customer decrypt '
 	 'attach_payment_method detach_payment_method set_default_payment_method list_payment_methods refresh_payment_methods '
-	 'subscribe update_subscription cancel_subscription pause_subscription resume_subscription retry_payment client_config '
+	 'subscribe update_subscription preview_update preview_invoice simulate cancel_subscription pause_subscription resume_subscription retry_payment client_config '
 	 'list_scheduled_changes cancel_scheduled_change '
-	 'get_subscription list_subscriptions get_invoice list_invoices invoice_links refresh_invoices fetch_invoice_document '
+	 'get_subscription list_subscriptions get_invoice list_invoices invoice_lines_of create_invoice invoice_links refresh_invoices fetch_invoice_document '
 	 'create_checkout_session expire_checkout_session refresh_checkout_session get_checkout_session '
 	 'list_checkout_sessions '
 	 'create_payment_link cancel_payment_link list_payment_links create_portal_session '
-	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible '
+	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible mark_invoice_paid collect_by list_dunning_attempts '
+	 'invoice_html create_credit_note get_credit_note list_credit_notes credit_note_html '
 	 'create_payment_intent confirm_payment_intent capture_payment_intent cancel_payment_intent verify_microdeposits '
 	 'get_payment_intent list_payment_intents create_setup_intent cancel_setup_intent get_setup_intent list_setup_intents '
 	 'create_refund cancel_refund get_refund list_refunds '
 	 'get_dispute list_disputes submit_dispute_evidence accept_dispute fetch_disputes refresh '
+	 'apply_coupon remove_coupon list_coupons adjust_balance grant_credit void_credit_grant '
 	 'set_override set_add_on record_usage record_usage_batch skipped_usage void_usage correct_usage close_usage_period '
 	 'consume reserve_usage commit_reservation release_reservation await run_worker attach_organizations detach_organizations organization_changed '
 	 'advance_clock set_clock sandbox_fail_next sandbox_redeliver sandbox_authenticate sandbox_settle '
@@ -270,15 +294,16 @@ FROM (VALUES
 	('{app,report,tenant}', 'has_feature feature_limit feature_value'),
 	('{app,report,tenant}', 'usage_summary usage_quantity usage_by_dimension usage_series usage_report_of usage_tail_start in_usage_tail'),
 	('{app,report}', 'check_quota preview_usage_period late_usage now database_binding'),
-	('{app,report}', 'select_provider provider_capabilities check_provider'),
+	('{app,report}', 'quote_price credit_balance'),
+	('{app,report}', 'select_provider provider_capabilities check_provider explain'),
 	('{app,report}', 'usage_hour_range forwarded_quantity'),
 	('{}', 'forward_usage stop_forwarding'),
 	('{}', 'register_webhook update_webhook refresh_webhooks rotate_webhook_secret revoke_webhook_secret delete_webhook list_webhooks'),
 	('{app,report,tenant}', 'get_plans'),
 	('{app,webhook,report,tenant}', 'sees_all_organizations'),
 	('{}',
-	 'configure_provider adopt_database create_add_on create_plan create_price create_meter set_plan_feature link_price import_plans '
-	 'set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
+	 'configure_provider adopt_database create_add_on set_add_on_price create_plan create_price create_coupon set_tax_rate create_meter set_plan_feature link_price import_plans '
+	 'set_seller set_usage_thresholds distribute_usage retry_request cancel_request replay_webhook grant_access revoke_access new_id email_hash')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(array_append(v.levels::text[], 'admin')) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -289,16 +314,19 @@ FROM (VALUES
 	('{app}', 'feature_overrides customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}', 'routing_rules optional_methods'),
 	('{report}', 'webhook_endpoints provider_circuits'),
-	('{app,report}', 'usage_top'),
+	('{report}', 'ledger ledger_accounts ledger_entries ledger_balances ledger_revenue ledger_sides ledger_imbalance ledger_provider_differences'),
+	('{app,report}', 'usage_top sellers invoice_series'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements usage_subscriptions events outbox_status webhook_status '
 	 'subscriptions access_rules organization_add_ons'),
+	('{app,report}', 'coupons tax_rates'),
+	('{app,report,tenant}', 'applied_coupons customer_balances credit_grants credit_grant_entries'),
 	('{app,report}', 'usage_late usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
-	('{app,report,tenant}', 'plans prices plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
+	('{app,report,tenant}', 'plans prices price_tiers plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
 	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
-	 'usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details '
-	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules')
+	 'subscription_items invoice_lines credit_note_lines credit_note_details dunning_attempts invoice_payments usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details invoice_line_details '
+	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules decline_rules attempt_limits')
 ) AS v (levels, objects)
 CROSS JOIN LATERAL unnest(v.levels::text[]) AS l (level)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
@@ -312,6 +340,13 @@ INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VAL
 	 '{id,organization_id,provider,account,livemode,country,currency,locale,timezone,tax_exempt,needs_data,deleted_at,created_at,updated_at}'),
 	('report', 'table', 'payment_methods', 'SELECT',
 	 '{id,customer_id,provider,account,livemode,state,is_default,type,brand,exp_month,exp_year,wallet,error_code,created_at,updated_at}'),
+	-- what a person wrote is not for everybody
+	('app', 'table', 'customer_balance_entries', 'SELECT', NULL),
+	('report', 'table', 'customer_balance_entries', 'SELECT',
+	 '{id,customer_id,organization_id,currency,amount,balance_after,reason,source_type,source_id,occurred_at,created_at}'),
+	('tenant', 'table', 'customer_balance_entries', 'SELECT',
+	 '{id,customer_id,organization_id,currency,amount,balance_after,reason,source_type,source_id,occurred_at,created_at}'),
+	('admin', 'table', 'coupons', 'UPDATE', '{name,redeem_by,max_redemptions,retired_at,metadata}'),
 	('report', 'table', 'feature_overrides', 'SELECT', '{organization_id,feature,value,until,created_at}'),
 	-- what their views show of tables that are not theirs
 	('tenant', 'table', 'currencies', 'SELECT', '{code,exponent}'),
@@ -342,7 +377,7 @@ SELECT l.level, 'table', t.name, 'SELECT',
 FROM (VALUES
 	('{tenant}', 'subscriptions'), ('{report,tenant}', 'invoices'), ('{app,report,tenant}', 'scheduled_changes'),
 	('{app,report,tenant}', 'checkout_sessions'), ('{app,report,tenant}', 'payment_intents'),
-	('{app,report,tenant}', 'setup_intents'), ('{app,report,tenant}', 'refunds'), ('{app,report,tenant}', 'disputes')) AS t (levels, name)
+	('{app,report,tenant}', 'setup_intents'), ('{app,report,tenant}', 'refunds'), ('{app,report,tenant}', 'disputes'), ('{app,report,tenant}', 'credit_notes')) AS t (levels, name)
 CROSS JOIN LATERAL unnest(t.levels::text[]) AS l (level);
 
 INSERT INTO billing.access_levels (level, kind, object, privileges)
@@ -350,7 +385,7 @@ SELECT 'admin', 'table', r.object, v.privileges
 FROM (VALUES
 	('UPDATE', 'settings providers prices access_rules'),
 	('INSERT, UPDATE', 'routing_rules optional_methods usage_thresholds'),
-	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features add_ons add_on_features meters installment_terms refund_rules')
+	('INSERT, UPDATE', 'currencies countries provider_currencies features plans plan_features add_ons add_on_features meters installment_terms refund_rules decline_rules attempt_limits')
 ) AS v (privileges, objects)
 CROSS JOIN LATERAL string_to_table(v.objects, ' ') AS r (object);
 

@@ -249,6 +249,14 @@ account_supports(const Account *account, Operation operation, const Jsonb *argum
 	return account->module->supports(operation, arguments, account_public(account), alternative);
 }
 
+ProviderBilling
+account_billing(const Account *account)
+{
+	if (account->module->billing_of == NULL)
+		return account->module->billing;
+	return account->module->billing_of(account_public(account));
+}
+
 /*
  * Is it only the token that the provider does not know?  Then it can do the
  * operation without arguments, but not with nothing but the token.

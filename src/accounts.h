@@ -86,6 +86,9 @@ extern void account_keep_webhook_secret(const char *provider, const char *accoun
 /* "<system identifier>:<database oid>" of this database. */
 extern char *database_binding(void);
 
+/* What the provider bills by itself, at this account. */
+extern ProviderBilling account_billing(const Account *account);
+
 /* Can the provider do it, or do we in its stead?  alternative: what else to do; NULL: not told. */
 extern Support account_supports(const Account *account, Operation operation, const Jsonb *arguments,
 								const char **alternative);

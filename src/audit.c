@@ -346,7 +346,7 @@ arg_organization(const Change *change)
 	return arg_text(organization);
 }
 
-/* "stripe/default": what a person calls it. */
+/* "stripe/default": what a person calls it; a part that is null has no name. */
 static Arg
 arg_key(const Change *change)
 {
@@ -366,13 +366,16 @@ arg_key(const Change *change)
 		if (i < 0)
 			elog(ERROR, "the audit of %s names a column that is not there: %s", change->table,
 				 names);
-		getTypeOutputInfo(TupleDescAttr(change->columns, i)->atttypid, &output, &varlena);
-		if (key.len > 0)
-			appendStringInfoChar(&key, '/');
-		appendStringInfoString(&key, OidOutputFunctionCall(output, change->row->tts_values[i]));
+		if (!change->row->tts_isnull[i])
+		{
+			getTypeOutputInfo(TupleDescAttr(change->columns, i)->atttypid, &output, &varlena);
+			if (key.len > 0)
+				appendStringInfoChar(&key, '/');
+			appendStringInfoString(&key, OidOutputFunctionCall(output, change->row->tts_values[i]));
+		}
 		names += length + (names[length] == ',' ? 1 : 0);
 	}
-	return arg_text(key.data);
+	return arg_text(key.len > 0 ? key.data : NULL);
 }
 
 /* The worker logs in as nobody: it is the owner. */
@@ -537,7 +540,7 @@ audit(const TriggerData *trigger)
 	slot_getallattrs(trigger->tg_trigslot);
 	slot_getallattrs(change.row);
 	id = column_index(&change, change.trigger->tgargs[ARGUMENT_ID]);
-	if (id >= 0)
+	if (id >= 0 && !change.row->tts_isnull[id])
 		change.id = DatumGetUUIDP(change.row->tts_values[id]);
 	count = choose_columns(&change, chosen);
 	if (count > 0)

@@ -1,18 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * catalog.c
- *	  What is sold: plans, their features and their prices.
+ *	  What is sold: plans, their features, and which price is chosen.
  *
- * The SQL functions with which the catalogue is made, and price_choose(), with
- * which a subscription finds its price.  Nothing here talks to a provider: a
+ * The SQL functions with which plans are made, and price_choose(), with which a
+ * subscription finds the price of its base; prices.c makes prices, components.c
+ * finds what else a plan is billed for.  Nothing here talks to a provider: a
  * plan goes there when it is first sold (catalog_sync.c).
  *
- * Terms of a price never change.  A new price takes the place of the default
- * one; an amount agreed with one customer is a price of that customer.
+ * Terms of a price never change.  Sold is of each price the version whose time
+ * has come last; an amount agreed with one customer is a price of that customer.
  *
  *-------------------------------------------------------------------------
  */
-#include "subjects.h"
+#include "prices.h"
 
 #include <ctype.h>
 
@@ -20,18 +21,24 @@
 #include "errors.h"
 #include "json.h"
 
-#define CODE_MAX           63
-#define TRIAL_DAYS_MAX     730
-#define INTERVAL_COUNT_MAX 52
+#define CODE_MAX       63
+#define TRIAL_DAYS_MAX 730
 
 #define PLAN_LIST \
 	"SELECT plan FROM billing.plans WHERE retired_at IS NULL ORDER BY sort_order, plan"
 
-#define PRICE_COLUMNS \
-	"r.id, p.id, p.plan, p.plan_group, p.trial_days, r.amount, r.currency, r.interval, r.interval_count"
-#define PRICE_TABLES "billing.prices AS r JOIN billing.plans AS p ON p.id = r.plan_id"
+/* plain: amount times quantity in each interval says all of it. */
+#define PRICE_COLUMNS                                                                                                \
+	"r.id, p.id, p.plan, p.plan_group, p.trial_days, r.amount, r.currency, r.interval, r.interval_count, "           \
+	"r.model, r.unit_amount IS NULL AND r.model IN ('flat', 'per_unit') AND r.free_units = 0 AND r.commitment = 0, " \
+	"r.customer_id IS NOT NULL"
+#define PRICE_COLUMN_COUNT 12
+#define PRICE_TABLES       "billing.prices AS r JOIN billing.plans AS p ON p.id = r.plan_id"
 
-static const char *const intervals[] = {"day", "week", "month", "year", "one_time", NULL};
+/* A version whose time has come before $n took its place. */
+#define SUPERSEDED(n)                                                            \
+	"EXISTS (SELECT FROM billing.prices AS n WHERE n.version_of = r.version_of " \
+	"AND n.retired_at IS NULL AND n.effective_at > r.effective_at AND n.effective_at <= " n ")"
 
 typedef struct SoldPlan
 {
@@ -40,22 +47,13 @@ typedef struct SoldPlan
 	bool custom_price;
 } SoldPlan;
 
-/* What a price says. */
-typedef struct PriceTerms
-{
-	int64 amount;
-	const char *currency;
-	const char *interval;
-	int interval_count;
-} PriceTerms;
-
 /* ------------------------------------------------------------------------
  * Checks
  * ------------------------------------------------------------------------
  */
 
 /* The pattern of the table's constraint, so that the error says what to do. */
-static void
+void
 check_code(const char *argument, const char *code, bool upper_case)
 {
 	size_t length = strlen(code);
@@ -77,34 +75,6 @@ check_code(const char *argument, const char *code, bool upper_case)
 				 "A code has up to %d characters: %sletters, digits, hyphens, dots and underscores, %s first.",
 				 CODE_MAX, upper_case ? "" : "small ",
 				 upper_case ? "a letter or digit" : "a letter")));
-}
-
-static void
-check_price_terms(const PriceTerms *terms)
-{
-	check_word("interval", terms->interval, intervals);
-	if (terms->amount < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("amount is negative"),
-				 errdetail("amount is " INT64_FORMAT ".", terms->amount),
-				 errhint("Pass minor units of the currency: 2900 is 29.00 USD; 0 is free.")));
-	if (terms->interval_count < 1 || terms->interval_count > INTERVAL_COUNT_MAX ||
-		(strcmp(terms->interval, "one_time") == 0 && terms->interval_count != 1))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("interval_count %d does not fit the interval \"%s\"",
-							   terms->interval_count, terms->interval),
-						errhint("It is 1 to %d, and 1 for one_time.", INTERVAL_COUNT_MAX)));
-}
-
-static char *
-currency_or_default(const char *currency)
-{
-	char *checked = check_currency(currency != NULL ? currency : setting_text("default_currency"));
-
-	if (checked == NULL)
-		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("currency must be given"),
-						errdetail("The setting default_currency has no value.")));
-	return checked;
 }
 
 static void
@@ -228,7 +198,7 @@ SQL_FUNCTION(billing_set_plan_feature)
 }
 
 /* ------------------------------------------------------------------------
- * Making plans and prices
+ * Making plans
  * ------------------------------------------------------------------------
  */
 QUERY(
@@ -236,23 +206,6 @@ QUERY(
 	"INSERT INTO billing.plans (id, plan, name, description, plan_group, custom_price, trial_days, metadata) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, '{}')) ON CONFLICT (plan) DO NOTHING",
 	UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT4OID, JSONBOID);
-QUERY(
-	insert_price,
-	"INSERT INTO billing.prices (id, plan_id, customer_id, currency, amount, \"interval\", interval_count, is_default) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $3 IS NULL AND $8)",
-	UUIDOID, UUIDOID, UUIDOID, TEXTOID, INT8OID, TEXTOID, INT4OID, BOOLOID);
-
-static pg_uuid_t *
-price_insert(const pg_uuid_t *plan_id, const PriceTerms *terms)
-{
-	pg_uuid_t *id = new_id();
-
-	RUN(insert_price, arg_uuid(id), arg_uuid(plan_id), arg_null(), arg_text(terms->currency),
-		arg_int(terms->amount), arg_text(terms->interval), arg_int4(terms->interval_count),
-		arg_bool(true));
-	return id;
-}
-
 static void
 check_plan_terms(const char *plan, const char *name, const char *plan_group, int trial_days,
 				 const Jsonb *features)
@@ -279,13 +232,19 @@ SQL_FUNCTION(billing_create_plan)
 	char *plan = ARG_TEXT(0);
 	char *name = ARG_TEXT(1);
 	bool priced = !PG_ARGISNULL(2);
-	PriceTerms terms = {ARG_INT(2, 0), ARG_TEXT(3), ARG_TEXT(4), ARG_INT4(5, 1)};
+	PriceTerms terms = {.plan_id = new_id(),
+						.amount = ARG_INT(2, 0),
+						.currency = ARG_TEXT(3),
+						.interval = ARG_TEXT(4),
+						.interval_count = ARG_INT4(5, 1),
+						.minimum = NO_AMOUNT,
+						.maximum = NO_AMOUNT};
 	char *description = ARG_TEXT(6);
 	Jsonb *features = ARG_JSON(7);
 	char *plan_group = PG_ARGISNULL(8) ? "default" : ARG_TEXT(8);
 	int trial_days = ARG_INT4(9, 0);
 	Jsonb *metadata = ARG_JSON(10);
-	pg_uuid_t *id = new_id();
+	const pg_uuid_t *id = terms.plan_id;
 
 	/* before all else: any other error would put the statement into the log */
 	check_no_card("name", name);
@@ -297,11 +256,7 @@ SQL_FUNCTION(billing_create_plan)
 	check_metadata(metadata);
 
 	db_open();
-	if (terms.interval == NULL)
-		terms.interval = "month";
-	check_price_terms(&terms);
-	if (priced)
-		terms.currency = currency_or_default(terms.currency);
+	price_terms_check(&terms);
 	if (RUN(insert_plan, arg_uuid(id), arg_text(plan), arg_text(name), arg_text(description),
 			arg_text(plan_group), arg_bool(!priced), arg_int4(trial_days), arg_json(metadata)) == 0)
 		ereport(
@@ -310,46 +265,10 @@ SQL_FUNCTION(billing_create_plan)
 			 errhint(
 				 "Use billing.create_price() for a new price and billing.set_plan_feature() for what it entitles to.")));
 	if (priced)
-		(void) price_insert(id, &terms);
+		(void) price_insert(&terms, true);
 	if (features != NULL)
-		json_visit(features, set_feature_member, id);
+		json_visit(features, set_feature_member, (void *) id);
 	return db_close_uuid(id);
-}
-
-QUERY(lock_plan,
-	  "SELECT id, retired_at IS NOT NULL FROM billing.plans WHERE plan = $1 FOR NO KEY UPDATE",
-	  TEXTOID);
-
-/* One with the same interval is replaced for good; another can still be chosen by its interval. */
-QUERY(replace_price,
-	  "UPDATE billing.prices SET is_default = false, "
-	  "retired_at = CASE WHEN \"interval\" = $3 AND interval_count = $4 THEN now() END "
-	  "WHERE plan_id = $1 AND currency = $2 AND is_default AND retired_at IS NULL",
-	  UUIDOID, TEXTOID, TEXTOID, INT4OID);
-
-SQL_FUNCTION(billing_create_price)
-{
-	char *plan = ARG_TEXT(0);
-	PriceTerms terms = {ARG_INT(1, 0), ARG_TEXT(2), ARG_TEXT(3), ARG_INT4(4, 1)};
-	pg_uuid_t *plan_id;
-
-	check_given("plan", plan != NULL);
-	check_given("amount", !PG_ARGISNULL(1));
-	db_open();
-	if (terms.interval == NULL)
-		terms.interval = "month";
-	check_price_terms(&terms);
-	terms.currency = currency_or_default(terms.currency);
-	if (RUN(lock_plan, arg_text(plan)) == 0)
-		unknown_plan(plan);
-	if (row_bool(0, 2))
-		ereport(ERROR,
-				(errcode(ERRCODE_JB_STATE), errmsg("plan \"%s\" is retired", plan),
-				 errhint("UPDATE billing.plans SET retired_at = NULL WHERE plan = '%s';", plan)));
-	plan_id = row_uuid(0, 1);
-	RUN(replace_price, arg_uuid(plan_id), arg_text(terms.currency), arg_text(terms.interval),
-		arg_int4(terms.interval_count));
-	return db_close_uuid(price_insert(plan_id, &terms));
 }
 
 /* ------------------------------------------------------------------------
@@ -372,16 +291,38 @@ price_read(int64 row)
 	price->currency = row_text(row, 7);
 	price->interval = row_text(row, 8);
 	price->interval_count = row_int4(row, 9);
+	price->model = row_text(row, 10);
+	price->plain = row_bool(row, 11);
+	price->agreed = row_bool(row, 12);
 	return price;
 }
 
 QUERY(load_price, "SELECT " PRICE_COLUMNS " FROM " PRICE_TABLES " WHERE r.id = $1", UUIDOID);
 
-/* NULL when there is none. */
+bool
+price_is_free(const Price *price)
+{
+	return price->plain ? price->amount == 0 : component_price_is_free(component_price(price->id));
+}
+
+/* NULL when there is none; also that of an add-on, which no subscription is made with. */
 Price *
 price_load(const pg_uuid_t *id)
 {
 	return RUN(load_price, arg_uuid(id)) == 0 ? NULL : price_read(0);
+}
+
+QUERY(customer_organization, "SELECT organization_id FROM billing.customers WHERE id = $1",
+	  UUIDOID);
+
+/* By the organisation's clock, so that a version to come can be tried out with a test clock. */
+static TimestampTz
+choice_moment(const PriceChoice *choice)
+{
+	if (choice->customer_id == NULL ||
+		RUN(customer_organization, arg_uuid(choice->customer_id)) == 0)
+		return GetCurrentTransactionStartTimestamp();
+	return sale_moment(clock_now(row_text(0, 1)));
 }
 
 static void
@@ -409,25 +350,45 @@ sold_plan(const char *code)
 }
 
 QUERY(find_named_price,
-	  "SELECT " PRICE_COLUMNS ", r.retired_at IS NOT NULL, p.retired_at IS NOT NULL "
-	  "FROM " PRICE_TABLES " WHERE r.id = $1 AND (r.customer_id IS NULL OR r.customer_id = $2)",
-	  UUIDOID, UUIDOID);
+	  "SELECT " PRICE_COLUMNS ", r.retired_at IS NOT NULL OR " SUPERSEDED(
+		  "$3") ", p.retired_at IS NOT NULL, r.effective_at > $3, r.component "
+				"FROM " PRICE_TABLES
+				" WHERE r.id = $1 AND (r.customer_id IS NULL OR r.customer_id = $2)",
+	  UUIDOID, UUIDOID, TIMESTAMPTZOID);
+
+static void
+price_is_not_sold(const Price *price, bool is_to_come)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					is_to_come ? errmsg("price %s is not sold yet", uuid_text(price->id))
+							   : errmsg("price %s is no longer sold", uuid_text(price->id)),
+					errhint("Leave price out to take the present price of the plan.")));
+}
 
 /* A price agreed with another customer is as unknown as one that never was. */
 static Price *
 named_price(const PriceChoice *choice)
 {
 	Price *price;
+	char *component;
 
-	if (RUN(find_named_price, arg_uuid(choice->price), arg_uuid(choice->customer_id)) == 0)
+	if (RUN(find_named_price, arg_uuid(choice->price), arg_uuid(choice->customer_id),
+			arg_time(choice_moment(choice))) == 0)
 		unknown_object("price", uuid_text(choice->price), "billing.prices lists them.");
 	price = price_read(0);
-	if (row_bool(0, 10))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("price %s is no longer sold", uuid_text(price->id)),
-						errhint("Leave price out to take the present price of the plan.")));
-	if (row_bool(0, 11))
+	if (row_bool(0, PRICE_COLUMN_COUNT + 1) || row_bool(0, PRICE_COLUMN_COUNT + 3))
+		price_is_not_sold(price, row_bool(0, PRICE_COLUMN_COUNT + 3));
+	if (row_bool(0, PRICE_COLUMN_COUNT + 2))
 		plan_is_retired(price->plan);
+	component = row_text(0, PRICE_COLUMN_COUNT + 4);
+	if (strcmp(component, "base") != 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("price %s is not the price of a plan but of its component \"%s\"",
+					uuid_text(price->id), component),
+			 errhint("Leave it out: a subscription to plan \"%s\" has it beside the base price.",
+					 price->plan)));
 	if (choice->plan != NULL && strcmp(choice->plan, price->plan) != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("price %s belongs to plan \"%s\", not to plan \"%s\"",
@@ -441,20 +402,34 @@ named_price(const PriceChoice *choice)
 	return price;
 }
 
-/* The default one, or the best of an interval: the default, then the newest. */
-QUERY(find_offered_price,
-	  "SELECT " PRICE_COLUMNS " FROM " PRICE_TABLES " "
-	  "WHERE r.plan_id = $1 AND r.currency = $2 AND r.retired_at IS NULL AND r.customer_id IS NULL "
-	  "AND CASE WHEN $3 IS NULL THEN r.is_default ELSE r.interval = $3 END "
-	  "ORDER BY r.is_default DESC, r.created_at DESC, r.id DESC LIMIT 1",
-	  UUIDOID, TEXTOID, TEXTOID);
+/* The default one, or the best of an interval: the customer's own, the default, then the newest. */
+QUERY(
+	find_offered_price,
+	"SELECT " PRICE_COLUMNS " FROM " PRICE_TABLES " "
+	"WHERE r.plan_id = $1 AND r.currency = $2 AND r.component = 'base' AND r.retired_at IS NULL "
+	"AND r.effective_at <= $5 AND r.version_of IS NOT NULL AND NOT " SUPERSEDED(
+		"$5") " AND (r.customer_id IS NULL OR r.customer_id = $4) "
+			  "AND CASE WHEN $3 IS NULL THEN r.is_default ELSE r.interval = $3 END "
+			  "ORDER BY r.customer_id NULLS LAST, r.is_default DESC, r.effective_at DESC, r.created_at DESC, "
+			  "r.id DESC LIMIT 1",
+	UUIDOID, TEXTOID, TEXTOID, UUIDOID, TIMESTAMPTZOID);
+
+static Price *
+offered_to(const SoldPlan *plan, const char *currency, const char *interval,
+		   const PriceChoice *choice)
+{
+	if (RUN(find_offered_price, arg_uuid(plan->id), arg_text(currency), arg_text(interval),
+			arg_uuid(choice->customer_id), arg_time(choice_moment(choice))) == 0)
+		return NULL;
+	return price_read(0);
+}
 
 static char *
 offer_hint(const SoldPlan *plan)
 {
 	const char *condition = psprintf(
-		"FROM billing.prices WHERE plan_id = '%s' AND retired_at IS NULL "
-		"AND customer_id IS NULL",
+		"FROM billing.prices WHERE plan_id = '%s' AND component = 'base' AND retired_at IS NULL "
+		"AND effective_at <= now() AND customer_id IS NULL",
 		uuid_text(plan->id));
 	char *currencies = hint_list(psprintf("SELECT DISTINCT currency %s ORDER BY 1", condition));
 
@@ -466,55 +441,58 @@ offer_hint(const SoldPlan *plan)
 }
 
 static Price *
-offered_price(const SoldPlan *plan, const char *currency, const char *interval)
+offered_price(const SoldPlan *plan, const char *currency, const PriceChoice *choice)
 {
-	if (plan->custom_price)
+	const char *interval = choice->interval;
+	Price *price = offered_to(plan, currency, interval, choice);
+
+	if (plan->custom_price && (price == NULL || !price->agreed))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("plan \"%s\" is sold at a price agreed with each customer", plan->plan),
 				 errhint("Pass amount (minor units per interval) or price.")));
-	if (RUN(find_offered_price, arg_uuid(plan->id), arg_text(currency), arg_text(interval)) == 0)
+	if (price == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("plan \"%s\" has no price in %s%s%s", plan->plan, currency,
 							   interval == NULL ? "" : " per ", interval == NULL ? "" : interval),
 						errhint("%s", offer_hint(plan))));
-	return price_read(0);
+	return price;
 }
 
-QUERY(find_agreed_price,
-	  "SELECT " PRICE_COLUMNS " FROM " PRICE_TABLES " "
-	  "WHERE r.plan_id = $1 AND r.customer_id = $2 AND r.currency = $3 AND r.amount = $4 "
-	  "AND r.interval = $5 AND r.interval_count = $6 AND r.retired_at IS NULL "
-	  "ORDER BY r.created_at LIMIT 1",
-	  UUIDOID, UUIDOID, TEXTOID, INT8OID, TEXTOID, INT4OID);
+QUERY(
+	find_agreed_price,
+	"SELECT " PRICE_COLUMNS " FROM " PRICE_TABLES " "
+	"WHERE r.plan_id = $1 AND r.customer_id = $2 AND r.currency = $3 AND r.amount = $4 "
+	"AND r.interval = $5 AND r.interval_count = $6 AND r.retired_at IS NULL AND r.version_of IS NULL "
+	"ORDER BY r.created_at LIMIT 1",
+	UUIDOID, UUIDOID, TEXTOID, INT8OID, TEXTOID, INT4OID);
 
 /* Unless the call says it, an agreed amount is for the interval of the plan's price. */
 static Price *
 agreed_price(const SoldPlan *plan, const char *currency, const PriceChoice *choice)
 {
-	PriceTerms terms = {choice->amount, currency, choice->interval, 1};
-	pg_uuid_t *id;
+	PriceTerms terms = {.plan_id = plan->id,
+						.customer_id = choice->customer_id,
+						.amount = choice->amount,
+						.currency = currency,
+						.interval = choice->interval,
+						.interval_count = 1,
+						.minimum = NO_AMOUNT,
+						.maximum = NO_AMOUNT};
+	Price *offered = terms.interval == NULL ? offered_to(plan, currency, NULL, choice) : NULL;
 
-	if (terms.interval == NULL &&
-		RUN(find_offered_price, arg_uuid(plan->id), arg_text(currency), arg_null()) > 0)
+	if (offered != NULL)
 	{
-		terms.interval = row_text(0, 8);
-		terms.interval_count = row_int4(0, 9);
+		terms.interval = offered->interval;
+		terms.interval_count = offered->interval_count;
 	}
-	if (terms.interval == NULL)
-		terms.interval = "month";
-	check_price_terms(&terms);
+	price_terms_check(&terms);
 
 	if (RUN(find_agreed_price, arg_uuid(plan->id), arg_uuid(choice->customer_id),
 			arg_text(currency), arg_int(terms.amount), arg_text(terms.interval),
 			arg_int4(terms.interval_count)) > 0)
 		return price_read(0);
-
-	id = new_id();
-	RUN(insert_price, arg_uuid(id), arg_uuid(plan->id), arg_uuid(choice->customer_id),
-		arg_text(currency), arg_int(terms.amount), arg_text(terms.interval),
-		arg_int4(terms.interval_count), arg_bool(false));
-	return price_load(id);
+	return price_load(price_insert(&terms, false));
 }
 
 QUERY(customer_currency, "SELECT currency FROM billing.customers WHERE id = $1", UUIDOID);
@@ -527,7 +505,7 @@ chosen_currency(const PriceChoice *choice)
 	if (currency == NULL && choice->customer_id != NULL &&
 		RUN(customer_currency, arg_uuid(choice->customer_id)) > 0)
 		currency = row_text(0, 1);
-	return currency_or_default(currency);
+	return price_currency(currency);
 }
 
 Price *
@@ -536,7 +514,7 @@ price_choose(const PriceChoice *choice)
 	SoldPlan plan;
 	char *currency;
 
-	check_word("interval", choice->interval, intervals);
+	check_word("interval", choice->interval, price_intervals);
 	if (choice->price != NULL && choice->amount != NO_AMOUNT)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("price and amount are both given"),
@@ -548,5 +526,5 @@ price_choose(const PriceChoice *choice)
 	currency = chosen_currency(choice);
 	if (choice->amount != NO_AMOUNT)
 		return agreed_price(&plan, currency, choice);
-	return offered_price(&plan, currency, choice->interval);
+	return offered_price(&plan, currency, choice);
 }

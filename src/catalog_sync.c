@@ -22,6 +22,7 @@
 #include "check.h"
 #include "errors.h"
 #include "json.h"
+#include "managers.h"
 #include "wire_amounts.h"
 
 /* Of this account: outbox_pending() would also find a push to another one. */
@@ -55,9 +56,19 @@ price_arguments(const Price *price, const char *provider)
 	json_open(&builder);
 	json_add_int(&builder, "amount", wire_price(provider, price->currency, price->amount));
 	json_add_text(&builder, "currency", price->currency);
-	json_add_text(&builder, "interval", price->interval);
-	json_add_int(&builder, "interval_count", price->interval_count);
+	price_add_interval(&builder, price);
 	return json_close(&builder);
+}
+
+/* No provider has quarters. */
+void
+price_add_interval(JsonBuilder *builder, const Price *price)
+{
+	bool quarter = strcmp(price->interval, "quarter") == 0;
+
+	json_add_text(builder, "interval", quarter ? "month" : price->interval);
+	json_add_int(builder, "interval_count",
+				 quarter ? price->interval_count * 3 : price->interval_count);
 }
 
 bool
@@ -65,7 +76,8 @@ price_can_be_at(const Price *price, const Account *account)
 {
 	const char *alternative;
 
-	return account_supports(account, OPERATION_PRICE_CREATE,
+	return manager_provider_can(price, 1) &&
+		   account_supports(account, OPERATION_PRICE_CREATE,
 							price_arguments(price, account->provider), &alternative) == SUPPORTED;
 }
 
@@ -81,6 +93,7 @@ price_ensure_at(const Price *price, const Account *account)
 	const char *provider = account->provider;
 	pg_uuid_t *pending;
 
+	manager_check_provider(price, 1);
 	provider_require_currency(provider, price->currency);
 	(void) wire_price(provider, price->currency, price->amount);
 	if (account->module->catalogue == CATALOGUE_NONE ||
@@ -181,8 +194,7 @@ describe_price_create(const OutboxRow *row, const Price *price)
 	json_add_json(&builder, "metadata", row_json(0, 3));
 	json_add_int(&builder, "amount", wire_price(row->provider, price->currency, price->amount));
 	json_add_text(&builder, "currency", price->currency);
-	json_add_text(&builder, "interval", price->interval);
-	json_add_int(&builder, "interval_count", price->interval_count);
+	price_add_interval(&builder, price);
 	json_add_text(&builder, "nickname", price->plan);
 	return (Description){READY, json_close(&builder), NULL};
 }

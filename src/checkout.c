@@ -422,7 +422,7 @@ can_become_paid(const Subscription *s, const Account *account)
 {
 	return strcmp(s->status, "active") == 0 && s->provider_id == NULL && !outbox_busy(s->id) &&
 		   strcmp(s->provider, account->provider) == 0 &&
-		   strcmp(s->account, account->account) == 0 && price_load(s->price_id)->amount == 0;
+		   strcmp(s->account, account->account) == 0 && price_is_free(price_load(s->price_id));
 }
 
 static pg_uuid_t *

@@ -15,6 +15,7 @@
 
 #include "check.h"
 #include "errors.h"
+#include "managers.h"
 #include "mb/pg_wchar.h"
 #include "wire_amounts.h"
 
@@ -267,6 +268,8 @@ checkout_lines_ensure_at(const CheckoutLines *lines, const Account *account)
 		CheckoutLine *line = lfirst(cell);
 		pg_uuid_t *push;
 
+		if (line->price != NULL)
+			manager_check_provider(line->price, line->quantity);
 		(void) wire_price(account->provider, line->currency, line->amount);
 		if (line->price == NULL || (!is_recurring(line) && !price_can_be_at(line->price, account)))
 			continue;
@@ -290,10 +293,7 @@ line_json(const CheckoutLine *line, const char *price_member, int64 amount)
 	json_add_int(&b, "amount", amount);
 	json_add_text(&b, "currency", line->currency);
 	if (is_recurring(line))
-	{
-		json_add_text(&b, "interval", line->price->interval);
-		json_add_int(&b, "interval_count", line->price->interval_count);
-	}
+		price_add_interval(&b, line->price);
 	json_add_int(&b, "quantity", line->quantity);
 	return json_close(&b);
 }

@@ -4,7 +4,8 @@
  *	  What a browser needs: the only place that shows client secrets.
  *
  * One query for each type of object that a browser deals with; a new type is a
- * new query in the table.
+ * new query in the table.  What this database bills itself is paid by payment
+ * intents of ours: a subscription or an invoice leads to the one that is open.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,6 +48,8 @@ QUERY(setup_intent_config,
 QUERY(subscription_config,
 	  CONFIG_OF("subscriptions", "o.client_secret, NULL::bytea, NULL::bytea, NULL::timestamptz"),
 	  UUIDOID);
+QUERY(invoice_config,
+	  CONFIG_OF("invoices", "NULL::bytea, NULL::bytea, NULL::bytea, NULL::timestamptz"), UUIDOID);
 QUERY(checkout_config,
 	  CONFIG_OF(
 		  "checkout_sessions",
@@ -70,6 +73,7 @@ static const ConfigSource sources[] = {
 	{&payment_intent_config, "payment_intents.client_secret", "payment_intents.next_action", NULL},
 	{&setup_intent_config, "setup_intents.client_secret", "setup_intents.next_action", NULL},
 	{&subscription_config, "subscriptions.client_secret", NULL, NULL},
+	{&invoice_config, NULL, NULL, NULL},
 	{&checkout_config, "checkout_sessions.client_secret", NULL, "checkout_sessions.url"},
 	{&portal_config, "portal_sessions.token", NULL, "portal_sessions.url"},
 };
@@ -82,33 +86,67 @@ QUERY(page_of,
 				 "ORDER BY o.created_at DESC LIMIT 1",
 	  UUIDOID);
 
+/* The payment that a subscription or an invoice of ours waits for, the newest one. */
+QUERY(
+	payment_of,
+	"SELECT p.id, p.client_secret, p.next_action, p.expires_at FROM billing.payment_intents AS p "
+	"JOIN billing.invoices AS i ON i.id = p.invoice_id "
+	"WHERE (i.subscription_id = $1 OR i.id = $1) AND i.managed_by = 'local' AND i.status = 'open' "
+	"AND p.status IN ('pending', 'requires_action', 'processing', 'requires_capture') "
+	"ORDER BY p.id DESC LIMIT 1",
+	UUIDOID);
+
 static char *
 opened(const char *column, const pg_uuid_t *id, int position)
 {
 	return column == NULL ? NULL : unseal_text(column, id, row_bytes(0, position));
 }
 
+static void
+add_action(JsonBuilder *b, const char *action)
+{
+	const char *reason;
+
+	if (action != NULL)
+		json_add_json(b, "next_action", json_parse(action, strlen(action), &reason));
+}
+
+/* Whose page is to be shown: that of the payment, if there is one. */
+static const pg_uuid_t *
+add_payment(JsonBuilder *b, const pg_uuid_t *id)
+{
+	pg_uuid_t *payment;
+
+	if (READ(payment_of, arg_uuid(id)) == 0)
+		return id;
+	payment = row_uuid(0, 1);
+	json_add_text(b, "payment_intent", uuid_text(payment));
+	json_add_text(b, "client_secret", opened("payment_intents.client_secret", payment, 2));
+	add_action(b, opened("payment_intents.next_action", payment, 3));
+	json_add_time(b, "expires_at", row_time(0, 4));
+	return payment;
+}
+
 static Jsonb *
 config_of(const ConfigSource *source, const pg_uuid_t *id)
 {
-	const char *reason;
-	char *action;
+	const pg_uuid_t *paid = id;
 	JsonBuilder b;
 
 	if (query_read(source->query, (const Arg[]){arg_uuid(id)}) == 0)
 		return NULL;
-	action = opened(source->next_action, id, NEXT_ACTION);
 	json_open(&b);
 	json_add_text(&b, "provider", row_text(0, PROVIDER));
 	json_add_text(&b, "account", row_text(0, ACCOUNT));
 	json_add_text(&b, "publishable_key", row_text(0, PUBLISHABLE_KEY));
 	json_add_text(&b, "status", row_text(0, STATUS));
 	json_add_text(&b, "client_secret", opened(source->client_secret, id, CLIENT_SECRET));
-	if (action != NULL)
-		json_add_json(&b, "next_action", json_parse(action, strlen(action), &reason));
+	add_action(&b, opened(source->next_action, id, NEXT_ACTION));
 	json_add_text(&b, "url", opened(source->url, id, URL));
 	json_add_time(&b, "expires_at", row_time(0, EXPIRES_AT));
-	if (source->url == NULL && READ(page_of, arg_uuid(id)) > 0)
+	if (source->query == &subscription_config || source->query == &invoice_config)
+		paid = add_payment(&b, id);
+	if (source->url == NULL && READ(page_of, arg_uuid(paid)) > 0)
 	{
 		json_add_text(&b, "url", opened("checkout_sessions.url", row_uuid(0, 1), 2));
 		json_add_time(&b, "expires_at", row_time(0, 3));
@@ -126,8 +164,9 @@ SQL_FUNCTION(billing_client_config)
 	for (size_t i = 0; i < lengthof(sources) && config == NULL; i++)
 		config = config_of(&sources[i], id);
 	if (config == NULL)
-		unknown_object("object", uuid_text(id),
-					   "Pass the id of a payment intent, setup intent, subscription, checkout "
-					   "session, payment link or portal session.");
+		unknown_object(
+			"object", uuid_text(id),
+			"Pass the id of a payment intent, setup intent, subscription, invoice, checkout "
+			"session, payment link or portal session.");
 	PG_RETURN_DATUM(db_close_json(config));
 }

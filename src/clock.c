@@ -12,6 +12,7 @@
 #include "subjects.h"
 
 #include "check.h"
+#include "credits.h"
 #include "drive.h"
 #include "embedded.h"
 #include "errors.h"
@@ -65,9 +66,24 @@ QUERY(due_until,
 	  "JOIN billing.customers AS c ON c.id = s.customer_id "
 	  "WHERE c.organization_id = $1 AND s.next_due <= $2 "
 	  "UNION ALL SELECT NULL, h.due_at FROM billing.scheduled_changes AS h "
+	  "JOIN billing.subscriptions AS m ON m.id = h.subscription_id AND m.managed_by = 'provider' "
 	  "WHERE h.organization_id = $1 AND h.state = 'pending' AND h.due_at <= $2 "
+	  "UNION ALL SELECT NULL, b.next_due_at FROM billing.subscriptions AS b "
+	  "WHERE b.organization_id = $1 AND b.next_due_at <= $2 "
+	  "UNION ALL SELECT NULL, i.finalize_at FROM billing.invoices AS i "
+	  "WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'draft' "
+	  "AND i.marked_at IS NULL AND i.finalize_at <= $2 "
+	  "UNION ALL SELECT NULL, g.expires_at FROM billing.credit_grants AS g "
+	  "JOIN billing.customers AS c ON c.id = g.customer_id WHERE c.organization_id = $1 "
+	  "AND g.remaining > 0 AND g.expires_at <= $2 AND NOT " GRANT_IS_STILL_WANTED " "
+	  "UNION ALL SELECT NULL, i.next_attempt_at FROM billing.invoices AS i "
+	  "WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'open' "
+	  "AND i.next_attempt_at <= $2 "
 	  "ORDER BY due LIMIT 1",
 	  TEXTOID, TIMESTAMPTZOID);
+
+/* More than this at one moment is the same thing that is due again and again. */
+#define ROUNDS_MOST 50
 
 static void
 begin_unit_or_leave(void)
@@ -84,7 +100,7 @@ begin_unit_or_leave(void)
  * until then.
  */
 static bool
-play_next(const char *organization_id, TimestampTz target)
+play_next(const char *organization_id, TimestampTz target, TimestampTz *at)
 {
 	pg_uuid_t *customer_id;
 	TimestampTz due;
@@ -99,6 +115,7 @@ play_next(const char *organization_id, TimestampTz target)
 	}
 	customer_id = row_uuid(0, 1);
 	due = Max(row_time(0, 2), now);
+	*at = due;
 	RUN(put_clock, arg_text(organization_id), arg_time(due));
 	if (customer_id != NULL)
 		embedded_elapse_customer(customer_id, due);
@@ -139,12 +156,25 @@ checked_target(const char *organization_id, TimestampTz target, const Interval *
 static void
 move_clock(const char *organization_id, TimestampTz target, const Interval *by)
 {
+	TimestampTz now = 0;
+	TimestampTz stands_at = 0;
+	int rounds = 0;
+
 	target = checked_target(organization_id, target, by);
 	drive_until_idle();
-	while (play_next(organization_id, target))
+	while (play_next(organization_id, target, &now))
 	{
 		CHECK_FOR_INTERRUPTS();
 		drive_until_idle();
+		rounds = now == stands_at ? rounds + 1 : 0;
+		stands_at = now;
+		if (rounds > ROUNDS_MOST)
+			ereport(ERROR,
+					(errcode(ERRCODE_JB_STATE),
+					 errmsg("the clock of organization \"%s\" cannot be moved on", organization_id),
+					 errdetail("It stands at %s: something that is due then cannot be carried out.",
+							   timestamptz_to_str(now)),
+					 errhint("billing.attention or the server's log says what.")));
 	}
 	begin_unit_or_leave();
 	RUN(put_clock, arg_text(organization_id), arg_time(target));

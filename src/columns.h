@@ -34,9 +34,12 @@ column_new(uint32 count, Oid type, int16 length, bool by_value, char alignment)
 #define COLUMN_TEXT(count)   column_new(count, TEXTOID, -1, false, TYPALIGN_INT)
 #define COLUMN_TIME(count)   column_new(count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)
 #define COLUMN_JSON(count)   column_new(count, JSONBOID, -1, false, TYPALIGN_INT)
+#define COLUMN_BYTES(count)  column_new(count, BYTEAOID, -1, false, TYPALIGN_INT)
 #define COLUMN_NUMBER(count) column_new(count, NUMERICOID, -1, false, TYPALIGN_INT)
 #define COLUMN_INT(count)    column_new(count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)
 #define COLUMN_UUID(count)   column_new(count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)
+
+#define COLUMN_BOOL(count) column_new(count, BOOLOID, 1, true, TYPALIGN_CHAR)
 
 /* SQL NULL for NULL. */
 static inline void
@@ -44,6 +47,21 @@ column_pointer(Column *column, uint32 row, const void *value)
 {
 	column->nulls[row] = value == NULL;
 	column->values[row] = PointerGetDatum(value);
+}
+
+/* SQL NULL for NULL, and for 0 in place of a time. */
+static inline void
+column_text(Column *column, uint32 row, const char *value)
+{
+	column->nulls[row] = value == NULL;
+	column->values[row] = value == NULL ? (Datum) 0 : CStringGetTextDatum(value);
+}
+
+static inline void
+column_time(Column *column, uint32 row, TimestampTz value)
+{
+	column->nulls[row] = value == 0;
+	column->values[row] = TimestampTzGetDatum(value);
 }
 
 static inline Arg

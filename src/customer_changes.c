@@ -365,7 +365,7 @@ customer_mark_deleted(const pg_uuid_t *id)
  * order of this customer's requests.
  */
 void
-customer_delete(const pg_uuid_t *id)
+customer_delete(const pg_uuid_t *id, bool final_invoice)
 {
 	Customer *customer = customer_load(id, true);
 	JsonBuilder b;
@@ -374,7 +374,7 @@ customer_delete(const pg_uuid_t *id)
 		unknown_object("customer", uuid_text(id), NULL);
 	if (customer->deleted)
 		return;
-	subscription_cancel_all(id);
+	subscription_cancel_all(id, final_invoice);
 	customer_mark_deleted(id);
 	json_open(&b);
 	enqueue_everywhere(id, OPERATION_CUSTOMER_DELETE, json_close(&b));
@@ -386,7 +386,8 @@ SQL_FUNCTION(billing_delete_customer)
 
 	db_open();
 	check_given("customer_id", id != NULL);
-	customer_delete(id);
+	check_given("final_invoice", !PG_ARGISNULL(1));
+	customer_delete(id, PG_GETARG_BOOL(1));
 	db_close();
 	PG_RETURN_VOID();
 }

@@ -8,6 +8,7 @@
  */
 #include "subjects.h"
 
+#include "engine.h"
 #include "json.h"
 #include "keys.h"
 #include "links.h"
@@ -213,8 +214,8 @@ mirror_default(const pg_uuid_t *id, const CustomerSnapshot *told, const News *ne
 		return;
 	RUN(clear_default, arg_uuid(id), arg_uuid(method), arg_text(news->provider),
 		arg_text(news->account));
-	if (method != NULL)
-		RUN(make_default, arg_uuid(id), arg_uuid(method));
+	if (method != NULL && RUN(make_default, arg_uuid(id), arg_uuid(method)) > 0)
+		collection_method_arrived(id);
 }
 
 Applied

@@ -29,7 +29,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#define QUERY_MAX_ARGS 32
+#define QUERY_MAX_ARGS 48
 
 typedef struct SqlQuery
 {

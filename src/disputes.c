@@ -13,6 +13,7 @@
 #include "payments.h"
 
 #include "check.h"
+#include "collection.h"
 #include "errors.h"
 #include "keys.h"
 #include "wire_amounts.h"
@@ -20,6 +21,7 @@
 typedef struct Dispute
 {
 	pg_uuid_t *id;
+	pg_uuid_t *payment_intent_id;
 	pg_uuid_t *customer_id;
 	char *organization_id;
 	char *provider;
@@ -36,7 +38,7 @@ typedef struct Dispute
 QUERY(
 	load_dispute,
 	"SELECT d.id, d.customer_id, d.organization_id, d.provider, d.account, d.status, d.currency, d.evidence, "
-	"d.evidence_due_by, d.funds_withdrawn_at, d.funds_reinstated_at, r.provider_id FROM billing.disputes AS d "
+	"d.evidence_due_by, d.funds_withdrawn_at, d.funds_reinstated_at, r.provider_id, d.payment_intent_id FROM billing.disputes AS d "
 	"LEFT JOIN billing.provider_refs AS r ON r.object_id = d.id AND r.object_type = 'dispute' "
 	"AND r.provider = d.provider AND r.account = d.account WHERE d.id = $1",
 	UUIDOID);
@@ -61,6 +63,7 @@ dispute_load(const pg_uuid_t *id)
 	d->withdrawn_at = row_time(0, 10);
 	d->reinstated_at = row_time(0, 11);
 	d->provider_id = row_text(0, 12);
+	d->payment_intent_id = row_uuid(0, 13);
 	return d;
 }
 
@@ -384,13 +387,31 @@ stage_of(const char *status)
 	return STAGE(0, 0);
 }
 
+/* False: it is older than what is known. */
+static bool
+advance(const Dispute *d, const ProviderSnapshot *snapshot, const News *news)
+{
+	const DisputeSnapshot *told = &snapshot->dispute;
+	const char *status = told->status != NULL ? told->status : d->status;
+
+	if ((strcmp(status, d->status) != 0 &&
+		 RUN(transition_allowed, arg_text(d->status), arg_text(status)) == 0) ||
+		!ref_advance(snapshot, d->id, news, stage_of(status)))
+		return false;
+	mirror(d, told, news, status);
+	if (strcmp(d->status, status) != 0)
+		event_record(psprintf("dispute.%s", status), "dispute", d->id, d->organization_id,
+					 d->status, status);
+	return true;
+}
+
 Applied
 dispute_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
 	const DisputeSnapshot *told = &snapshot->dispute;
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 	Dispute *d = dispute_load(id);
-	const char *status;
+	bool newer;
 
 	if (d != NULL && news_lock_customer(news, d->customer_id))
 		d = dispute_load(id);
@@ -398,18 +419,11 @@ dispute_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 		d = adopt(snapshot, news, waiting_for);
 	if (d == NULL)
 		return SNAPSHOT_UNKNOWN;
-	status = told->status != NULL ? told->status : d->status;
 	record_funds(d, told);
 	/* that money has moved stays true, however late it is told */
 	RUN(note_past, arg_uuid(d->id), arg_bool(told->evidence_submitted),
 		arg_bool(told->funds_withdrawn), arg_bool(told->funds_reinstated), arg_time(news->as_of));
-	if ((strcmp(status, d->status) != 0 &&
-		 RUN(transition_allowed, arg_text(d->status), arg_text(status)) == 0) ||
-		!ref_advance(snapshot, d->id, news, stage_of(status)))
-		return SNAPSHOT_STALE;
-	mirror(d, told, news, status);
-	if (strcmp(d->status, status) != 0)
-		event_record(psprintf("dispute.%s", status), "dispute", d->id, d->organization_id,
-					 d->status, status);
-	return SNAPSHOT_APPLIED;
+	newer = advance(d, snapshot, news);
+	collection_payment_changed(d->payment_intent_id);
+	return newer ? SNAPSHOT_APPLIED : SNAPSHOT_STALE;
 }

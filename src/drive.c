@@ -6,10 +6,11 @@
  * The duties: deliver what is in the outbox (delivery.c), play embedded
  * providers (embedded.c), try webhooks again (webhooks.c), announce events
  * and remove what is old (housekeeping.c), do what providers do not
- * (scheduled_changes.c), add usage up
+ * (scheduled_changes.c), bill what we bill ourselves (engine.c), number and
+ * collect invoices (invoice_numbers.c, collection.c), add usage up
  * (usage_rollup.c), compare it with limits (usage_alerts.c) and tell providers
- * of it (usage_forward.c), end reservations (quota_reservations.c), and end
- * what processes left behind: leases, races.
+ * of it (usage_forward.c), end reservations (quota_reservations.c) and prepaid
+ * credits (credit_grants.c), and end what processes left behind: leases, races.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +19,7 @@
 #include "accounts.h"
 #include "delivery.h"
 #include "embedded.h"
+#include "engine.h"
 #include "housekeeping.h"
 #include "http.h"
 #include "keys.h"
@@ -37,6 +39,12 @@
 #define LOOK_AROUND_MS 10
 /* Somebody else's process is at work on what we wait for. */
 #define OTHERS_PAUSE_MS 20
+
+/*
+ * So many of them for what is to be billed: then nobody is at it, but something
+ * keeps it from being done (a customer's data that no key here opens).
+ */
+#define BILLING_WAITS_MOST 250
 
 static MemoryContext drive_memory = NULL;
 
@@ -73,6 +81,34 @@ not_at_once(long due)
 	return due < 0 ? due : Max(due, OTHERS_PAUSE_MS);
 }
 
+/* The last batch of the engine was not empty: there may be another one. */
+static bool more_is_due = false;
+
+/* In this order: what one makes the next one takes up in the same pass. */
+static int
+bill_what_is_due(void)
+{
+	int work = engine_pass();
+
+	more_is_due = work > 0;
+	work += drafts_finalize_due();
+	work += invoices_number();
+	return work + collection_pass();
+}
+
+/* An invoice has its number, and goes out, as soon as the commit that made it final is seen. */
+static int
+bill_what_was_marked(void)
+{
+	int numbered;
+
+	/* one batch each time, and what others wait for in between */
+	if (more_is_due)
+		return bill_what_is_due();
+	numbered = invoices_number();
+	return numbered == 0 ? 0 : numbered + collection_pass();
+}
+
 /*
  * What only a commit (of a session, or our own) can have brought.  These units
  * mostly find nothing; after every commit of a busy application they would
@@ -88,6 +124,8 @@ look_around(PassKind kind, int *work)
 	if (kind == PASS_WOKEN && !TimestampDifferenceExceeds(last, now, LOOK_AROUND_MS))
 		return false;
 	more = embedded_elapse() + embedded_deliver() + webhooks_retry();
+	if (kind != PASS_EVERYTHING)
+		more += bill_what_was_marked();
 	*work += more + events_announce();
 	/* what they did may be followed by more of it at once */
 	last = more > 0 ? 0 : now;
@@ -112,9 +150,11 @@ drive_pass(PassKind kind)
 		work += scheduled_changes_run();
 	}
 	work += usage_rollup(kind == PASS_EVERYTHING);
+	if (kind == PASS_EVERYTHING)
+		work += bill_what_is_due();
 	work += usage_alerts_raise(kind == PASS_EVERYTHING);
 	if (kind == PASS_EVERYTHING)
-		work += usage_forward();
+		work += usage_forward() + credits_expire();
 	settled = delivery_complete();
 	work += delivery_apply_stored();
 	if (settled > 0 || kind != PASS_NETWORK)
@@ -149,7 +189,25 @@ QUERY(
 	"EXISTS (SELECT FROM billing.outbox AS o JOIN billing.provider_accounts AS a "
 	"ON a.provider = o.provider AND a.account = o.account JOIN billing.providers AS p ON p.name = a.provider "
 	"WHERE o.state IN ('queued', 'unknown') AND o.next_attempt_at <= clock_timestamp() "
-	"AND a.stopped_at IS NULL AND (p.embedded OR a.secret_key IS NOT NULL AND a.bound_to = $1))",
+	"AND a.stopped_at IS NULL AND (p.embedded OR a.secret_key IS NOT NULL AND a.bound_to = $1)), "
+	"EXISTS (SELECT FROM billing.subscriptions AS s JOIN billing.providers AS p ON p.name = s.provider "
+	"JOIN billing.provider_accounts AS a ON a.provider = s.provider AND a.account = s.account "
+	"WHERE s.next_due_at <= now() AND (p.embedded OR a.bound_to = $1) "
+	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = s.organization_id)) "
+	"OR EXISTS (SELECT FROM billing.sandbox_clocks AS k "
+	"JOIN billing.subscriptions AS s ON s.organization_id = k.organization_id AND s.next_due_at <= k.now) "
+	"OR EXISTS (SELECT FROM billing.invoices AS i JOIN billing.providers AS p ON p.name = i.provider "
+	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
+	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL "
+	"AND (p.embedded OR a.bound_to = $1)) "
+	"OR EXISTS (SELECT FROM billing.invoices AS i JOIN billing.providers AS p ON p.name = i.provider "
+	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
+	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= (SELECT clock_timestamp()) "
+	"AND (p.embedded OR (a.bound_to = $1 AND a.stopped_at IS NULL)) "
+	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id)) "
+	"OR EXISTS (SELECT FROM billing.sandbox_clocks AS k JOIN billing.invoices AS i ON i.organization_id = k.organization_id "
+	"JOIN billing.providers AS p ON p.name = i.provider AND p.embedded "
+	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= k.now)",
 	TEXTOID);
 
 /*
@@ -159,14 +217,14 @@ QUERY(
  * account pauses: what is queued for it stays.
  */
 static bool
-others_busy(bool queue_counts)
+others_busy(bool queue_counts, bool billing_counts)
 {
 	bool busy;
 
 	if (!unit_begin())
 		return false;
 	RUN(others_at_work, arg_text(database_binding()));
-	busy = row_bool(0, 1) || (queue_counts && row_bool(0, 2));
+	busy = row_bool(0, 1) || (queue_counts && row_bool(0, 2)) || (billing_counts && row_bool(0, 3));
 	unit_commit();
 	return busy;
 }
@@ -174,6 +232,8 @@ others_busy(bool queue_counts)
 void
 drive_until_idle(void)
 {
+	int waits = 0;
+
 	for (;;)
 	{
 		long due;
@@ -181,13 +241,19 @@ drive_until_idle(void)
 		CHECK_FOR_INTERRUPTS();
 		due = drive_pass(PASS_EVERYTHING);
 		if (due == 0)
+		{
+			waits = 0;
 			continue;
+		}
 		if (delivery_in_flight() > 0)
 			http_wait(due > 0 ? Min(due, 1000) : 1000, PG_WAIT_EXTENSION);
 		else if (due > 0 && (due <= LOCKED_ROW_PAUSE_MS || delivery_filling()))
 			http_wait(due, PG_WAIT_EXTENSION);
-		else if (others_busy(!delivery_held()))
+		else if (others_busy(!delivery_held(), waits < BILLING_WAITS_MOST))
+		{
+			waits++;
 			http_wait(OTHERS_PAUSE_MS, PG_WAIT_EXTENSION);
+		}
 		else
 			return;
 	}

@@ -18,6 +18,22 @@
 
 /* ---- whose it is ---- */
 
+/*
+ * What this database bills is no subscription and no invoice of the provider:
+ * the buyer acts on its payment, the newest one.
+ */
+QUERY(
+	payment_of_ours,
+	"SELECT p.id FROM billing.payment_intents AS p JOIN billing.invoices AS i ON i.id = p.invoice_id "
+	"WHERE (i.subscription_id = $1 OR i.id = $1) AND i.managed_by = 'local' ORDER BY p.id DESC LIMIT 1",
+	UUIDOID);
+
+static const pg_uuid_t *
+acted_on(const pg_uuid_t *id)
+{
+	return RUN(payment_of_ours, arg_uuid(id)) == 0 ? id : row_uuid(0, 1);
+}
+
 QUERY(find_buyer,
 	  "SELECT 'subscription', customer_id, organization_id, provider, account "
 	  "FROM billing.subscriptions WHERE id = $1 "
@@ -80,7 +96,7 @@ act(const pg_uuid_t *id, const Target *target, const char *action, const Jsonb *
 	Buyer buyer;
 
 	check_given("id", id != NULL);
-	buyer = buyer_of(id, target, &reference);
+	buyer = buyer_of(acted_on(id), target, &reference);
 	refused = embedded_act(&buyer, action, reference, arguments);
 	if (refused != NULL)
 		ereport(ERROR,

@@ -11,9 +11,11 @@
 #include "subjects.h"
 
 #include "check.h"
+#include "collection.h"
 #include "errors.h"
 #include "json.h"
 #include "keys.h"
+#include "own_invoices.h"
 #include "wire_amounts.h"
 
 /* ---- what callers ask for ---- */
@@ -114,6 +116,8 @@ SQL_FUNCTION(billing_finalize_invoice)
 	static const InvoiceVerb verb = {OPERATION_INVOICE_FINALIZE, "draft", false,
 									 "Only a draft is made final."};
 
+	if (own_invoice_finalize(ARG_UUID(0)))
+		PG_RETURN_VOID();
 	ask(&verb, ARG_UUID(0), NULL);
 	PG_RETURN_VOID();
 }
@@ -123,6 +127,8 @@ SQL_FUNCTION(billing_pay_invoice)
 	static const InvoiceVerb verb = {OPERATION_INVOICE_PAY, "open uncollectible", false,
 									 "A draft is made final by billing.finalize_invoice() first."};
 
+	if (own_invoice_pay(ARG_UUID(0), ARG_UUID(1), ARG_TEXT(2)))
+		PG_RETURN_VOID();
 	ask(&verb, ARG_UUID(0), ARG_UUID(1));
 	PG_RETURN_VOID();
 }
@@ -132,6 +138,8 @@ SQL_FUNCTION(billing_void_invoice)
 	static const InvoiceVerb verb = {OPERATION_INVOICE_VOID, "open uncollectible", true,
 									 "What was paid is given back by billing.create_refund()."};
 
+	if (own_invoice_void(ARG_UUID(0)))
+		PG_RETURN_VOID();
 	ask(&verb, ARG_UUID(0), NULL);
 	PG_RETURN_VOID();
 }
@@ -141,6 +149,8 @@ SQL_FUNCTION(billing_send_invoice)
 	static const InvoiceVerb verb = {OPERATION_INVOICE_SEND, "open", false,
 									 "A draft is made final by billing.finalize_invoice() first."};
 
+	if (own_invoice_send(ARG_UUID(0)))
+		PG_RETURN_VOID();
 	ask(&verb, ARG_UUID(0), NULL);
 	PG_RETURN_VOID();
 }
@@ -150,6 +160,8 @@ SQL_FUNCTION(billing_mark_invoice_uncollectible)
 	static const InvoiceVerb verb = {OPERATION_INVOICE_MARK_UNCOLLECTIBLE, "open", false,
 									 "Only what is open can be given up."};
 
+	if (own_invoice_give_up(ARG_UUID(0)))
+		PG_RETURN_VOID();
 	ask(&verb, ARG_UUID(0), NULL);
 	PG_RETURN_VOID();
 }

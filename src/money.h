@@ -26,7 +26,9 @@
 /* the longest formatted amount or fraction, with its NUL */
 #define MONEY_TEXT_SIZE 48
 
-typedef __int128 MoneyInt128;
+/* palloc() aligns to 8 bytes, and the compiler would count on 16. */
+typedef __int128 MoneyInt128 __attribute__((aligned(8)));
+typedef unsigned __int128 MoneyUnsigned128 __attribute__((aligned(8)));
 
 /* units * 10^12; of minor units where it is a price, of pieces where a quantity */
 typedef struct MoneyFraction

@@ -156,6 +156,7 @@ data_is_missing(const pg_uuid_t *id)
 QUERY(plan_on_offer,
 	  "SELECT FROM billing.plans AS p JOIN billing.prices AS r ON r.plan_id = p.id "
 	  "WHERE p.plan = $1 AND p.retired_at IS NULL AND r.is_default AND r.retired_at IS NULL "
+	  "AND r.component = 'base' AND r.effective_at <= now() "
 	  "AND r.customer_id IS NULL AND r.currency = coalesce($2, "
 	  "(SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_currency'))",
 	  TEXTOID, TEXTOID);
@@ -287,13 +288,13 @@ organization_update(const Attachment *attachment, const Organization *before,
 static void
 cancel_customer(Change *change)
 {
-	subscription_cancel_all(change->customer);
+	subscription_cancel_all(change->customer, true);
 }
 
 static void
 delete_customer(Change *change)
 {
-	customer_delete(change->customer);
+	customer_delete(change->customer, true);
 }
 
 static void

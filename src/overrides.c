@@ -211,6 +211,7 @@ SQL_FUNCTION(billing_set_add_on)
 	db_open();
 	check_offered(organization_id, add_on);
 	now = clock_now(organization_id);
+	add_on_is_set(organization_id, add_on, quantity, !until.isnull);
 	if (quantity == 0)
 		RUN(remove_add_on, arg_text(organization_id), arg_text(add_on));
 	else

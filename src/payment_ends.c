@@ -9,6 +9,7 @@
 #include "payments.h"
 
 #include "check.h"
+#include "collection.h"
 #include "errors.h"
 #include "wire_amounts.h"
 
@@ -63,6 +64,7 @@ end_here(const PaymentIntent *p, const char *reason)
 	RUN(cancel_here, arg_uuid(p->id), arg_text(reason));
 	event_record("payment_intent.canceled", "payment_intent", p->id, p->organization_id, p->status,
 				 "canceled");
+	collection_payment_changed(p->id);
 }
 
 static void
@@ -81,12 +83,59 @@ refuse_cancel(const PaymentIntent *p)
 				 errhint("Let the session expire: then it cannot be paid.")));
 }
 
+/* Never sent, given up or refused: there is nothing that could be cancelled there. */
+static bool
+withdraw(const PaymentIntent *p, const char *reason)
+{
+	if (p->provider_id != NULL || !outbox_withdraw_creation(p->id, OPERATION_PAYMENT_INTENT_CREATE))
+		return false;
+	end_here(p, reason);
+	outbox_promote(uuid_array(&unconstify(PaymentIntent *, p)->customer_id, 1));
+	worker_wake_at_commit();
+	return true;
+}
+
+void
+payment_intent_withdraw(const pg_uuid_t *id)
+{
+	PaymentIntent *p = payment_intent_load(id);
+
+	if (p->checkout_session_id == NULL)
+		(void) withdraw(p, "abandoned");
+}
+
+static void
+give_up(const PaymentIntent *p, const char *reason)
+{
+	JsonBuilder b;
+
+	if (withdraw(p, reason))
+		return;
+	json_open(&b);
+	json_add_text(&b, "reason", reason);
+	outbox_enqueue(payment_intent_account(p), OPERATION_PAYMENT_INTENT_CANCEL, p->id,
+				   p->customer_id, json_close(&b), NULL);
+}
+
+void
+payment_intent_call_off(const pg_uuid_t *id)
+{
+	PaymentIntent *p = payment_intent_load(id);
+	Account *account = payment_intent_account(p);
+	const char *alternative;
+
+	if (p->provider_id != NULL && p->checkout_session_id == NULL &&
+		!outbox_under_way(id, OPERATION_PAYMENT_INTENT_CANCEL) &&
+		account_supports(account, OPERATION_PAYMENT_INTENT_CANCEL, json_empty(), &alternative) ==
+			SUPPORTED)
+		give_up(p, "abandoned");
+}
+
 SQL_FUNCTION(billing_cancel_payment_intent)
 {
 	pg_uuid_t *id = ARG_UUID(0);
 	char *reason = ARG_TEXT(1);
 	PaymentIntent *p;
-	JsonBuilder b;
 
 	db_open();
 	check_no_card("reason", reason);
@@ -95,22 +144,7 @@ SQL_FUNCTION(billing_cancel_payment_intent)
 	refuse_cancel(p);
 	if (strcmp(p->status, "canceled") != 0 &&
 		!outbox_under_way(id, OPERATION_PAYMENT_INTENT_CANCEL))
-	{
-		/* never sent, given up or refused: there is nothing that could be cancelled there */
-		if (p->provider_id == NULL && outbox_withdraw_creation(id, OPERATION_PAYMENT_INTENT_CREATE))
-		{
-			end_here(p, reason);
-			outbox_promote(uuid_array(&p->customer_id, 1));
-			worker_wake_at_commit();
-		}
-		else
-		{
-			json_open(&b);
-			json_add_text(&b, "reason", reason);
-			outbox_enqueue(payment_intent_account(p), OPERATION_PAYMENT_INTENT_CANCEL, id,
-						   p->customer_id, json_close(&b), NULL);
-		}
-	}
+		give_up(p, reason);
 	db_close();
 	PG_RETURN_VOID();
 }

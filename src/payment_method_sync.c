@@ -11,6 +11,7 @@
  */
 #include "payment_methods.h"
 
+#include "engine.h"
 #include "json.h"
 #include "keys.h"
 
@@ -99,9 +100,11 @@ payment_method_refused(const OutboxRow *row, const CallResult *result)
 	if (RUN(method_failed, arg_uuid(row->object_id),
 			arg_text(result->error_code != NULL ? result->error_code : result->error_type)) == 0)
 		return;
-	if (payment_method_load(row->object_id, &method))
-		event_record("payment_method.failed", "payment_method", row->object_id,
-					 method.organization_id, "pending", "failed");
+	if (!payment_method_load(row->object_id, &method))
+		return;
+	event_record("payment_method.failed", "payment_method", row->object_id, method.organization_id,
+				 "pending", "failed");
+	collection_method_settled(method.customer_id);
 }
 
 QUERY(
@@ -123,7 +126,8 @@ static void
 make_default(const pg_uuid_t *customer_id, const pg_uuid_t *id)
 {
 	RUN(clear_default, arg_uuid(customer_id), arg_uuid(id));
-	RUN(set_default_row, arg_uuid(id));
+	if (RUN(set_default_row, arg_uuid(id)) > 0)
+		collection_method_arrived(customer_id);
 }
 
 static void
@@ -370,5 +374,8 @@ payment_method_apply(const ProviderSnapshot *snapshot, const News *news, const c
 					 "payment_method", id, method.organization_id, method.state, state);
 	if (told->is_default)
 		make_default(method.customer_id, id);
+	/* its customer may have been told before it */
+	if (strcmp(method.state, state) != 0)
+		collection_method_arrived(method.customer_id);
 	return SNAPSHOT_APPLIED;
 }

@@ -13,6 +13,7 @@
  */
 #include "payments.h"
 
+#include "collection.h"
 #include "keys.h"
 #include "links.h"
 #include "wire_amounts.h"
@@ -56,6 +57,7 @@ give_up(const PaymentIntent *p, const char *code, const char *reason)
 	if (RUN(fail_payment, arg_uuid(p->id), arg_text(code)) > 0)
 		event_record("payment_intent.failed", "payment_intent", p->id, p->organization_id,
 					 p->status, "failed");
+	collection_look_again(p->id);
 	return (Description){OBSOLETE, NULL, reason};
 }
 
@@ -226,6 +228,7 @@ payment_intent_refused(const OutboxRow *row, const CallResult *result)
 		if (RUN(withdraw_payment, arg_uuid(p->id)) > 0)
 			event_record("payment_intent.canceled", "payment_intent", p->id, p->organization_id,
 						 p->status, "canceled");
+		collection_payment_changed(p->id);
 		return;
 	}
 	if (!creation && result->outcome != OUTCOME_DECLINED)
@@ -238,6 +241,7 @@ payment_intent_refused(const OutboxRow *row, const CallResult *result)
 	if (RUN(fail_payment, arg_uuid(p->id), arg_text(code)) > 0)
 		event_record("payment_intent.failed", "payment_intent", p->id, p->organization_id,
 					 p->status, "failed");
+	collection_payment_changed(p->id);
 }
 
 /* ---- from the provider ---- */
@@ -265,10 +269,24 @@ payment_intent_told(const char *payment_intent, const char *charge, const News *
 QUERY(
 	adopt_payment,
 	"INSERT INTO billing.payment_intents (id, customer_id, organization_id, provider, account, livemode, amount, "
-	"currency, created_at) "
-	"SELECT $1, c.id, c.organization_id, $3, $4, $5, $6, $7, coalesce($8, now()) FROM billing.customers AS c "
+	"currency, unasked, created_at) "
+	"SELECT $1, c.id, c.organization_id, $3, $4, $5, $6, $7, true, coalesce($8, now()) FROM billing.customers AS c "
 	"WHERE c.id = $2",
 	UUIDOID, UUIDOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, TEXTOID, TIMESTAMPTZOID);
+
+QUERY(customer_of_method, "SELECT customer_id FROM billing.payment_methods WHERE id = $1", UUIDOID);
+
+/* Whose method it was paid with, or who is named. */
+static pg_uuid_t *
+payer(const PaymentIntentSnapshot *told, const News *news)
+{
+	pg_uuid_t *method = ref_object("payment_method", told->payment_method, news->provider,
+								   news->account);
+
+	if (method != NULL && RUN(customer_of_method, arg_uuid(method)) > 0)
+		return row_uuid(0, 1);
+	return ref_object("customer", told->customer, news->provider, news->account);
+}
 
 /*
  * A payment that came into being at the provider: of a subscription, by its
@@ -279,7 +297,7 @@ static PaymentIntent *
 adopt(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
 {
 	const PaymentIntentSnapshot *told = &snapshot->payment_intent;
-	pg_uuid_t *customer = ref_object("customer", told->customer, news->provider, news->account);
+	pg_uuid_t *customer = payer(told, news);
 	pg_uuid_t *id;
 
 	if (customer == NULL || told->status == NULL || told->currency == NULL ||
@@ -592,6 +610,8 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	if (strcmp(p->status, status) != 0)
 		event_record(psprintf("payment_intent.%s", status), "payment_intent", p->id,
 					 p->organization_id, p->status, status);
+	/* it arrived before a part of it went back, also where both are told at once */
+	collection_payment_changed(p->id);
 	if (payment_arrived(status))
 		take_refunded(p, told, news);
 	return SNAPSHOT_APPLIED;

@@ -14,6 +14,7 @@
 
 #include "check.h"
 #include "errors.h"
+#include "managers.h"
 #include "money.h"
 #include "wire_amounts.h"
 
@@ -311,6 +312,7 @@ line_price(LineSum *sum, const Jsonb *line, int index)
 		refuse_line("line_items", index, "has a price that is paid again and again");
 	if (strcmp(price->currency, sum->currency) != 0)
 		refuse_line("line_items", index, psprintf("has a price in %s", price->currency));
+	manager_check_provider(price, 1);
 	if (sum->account->module->catalogue != CATALOGUE_NONE)
 	{
 		request = price_ensure_at(price, sum->account);

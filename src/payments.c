@@ -14,6 +14,7 @@
 #include "payments.h"
 
 #include "check.h"
+#include "collection.h"
 #include "errors.h"
 #include "keys.h"
 #include "wire_amounts.h"
@@ -122,6 +123,12 @@ QUERY(
 	"AND (o.state <> 'dead' OR o.request IS NOT NULL)))) LIMIT 1",
 	UUIDOID, UUIDOID);
 
+bool
+payment_in_flight(const pg_uuid_t *invoice_id)
+{
+	return RUN(attempt_in_flight, arg_uuid(invoice_id), arg_null()) > 0;
+}
+
 /* The customer is locked: two sessions cannot both find nothing. */
 static void
 refuse_second_attempt(const pg_uuid_t *invoice_id, const pg_uuid_t *own_id)
@@ -135,13 +142,16 @@ refuse_second_attempt(const pg_uuid_t *invoice_id, const pg_uuid_t *own_id)
 							"billing.cancel_payment_intent().")));
 }
 
-QUERY(invoice_status, "SELECT status FROM billing.invoices WHERE id = $1", UUIDOID);
+/* One of ours that was given up can still be paid. */
+QUERY(invoice_status,
+	  "SELECT status, status = 'open' OR (status = 'uncollectible' AND managed_by = 'local') "
+	  "FROM billing.invoices WHERE id = $1",
+	  UUIDOID);
 
 static void
 require_open(const pg_uuid_t *invoice_id)
 {
-	if (invoice_id == NULL || RUN(invoice_status, arg_uuid(invoice_id)) == 0 ||
-		strcmp(row_text(0, 1), "open") == 0)
+	if (invoice_id == NULL || RUN(invoice_status, arg_uuid(invoice_id)) == 0 || row_bool(0, 2))
 		return;
 	ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 					errmsg("invoice \"%s\" is %s and cannot be paid", uuid_text(invoice_id),
@@ -482,6 +492,39 @@ SQL_FUNCTION(billing_create_payment_intent)
 }
 
 QUERY(
+	note_subscription,
+	"UPDATE billing.payment_intents AS p SET subscription_id = i.subscription_id FROM billing.invoices AS i "
+	"WHERE p.id = $1 AND i.id = p.invoice_id",
+	UUIDOID);
+
+pg_uuid_t *
+payment_intent_for_invoice(const Customer *customer, const InvoiceCharge *charge)
+{
+	PaymentTerms terms = {
+		.amount = charge->amount,
+		.currency = charge->currency,
+		.method = charge->method,
+		.payment_method = charge->payment_method_id == NULL ? NULL
+															: uuid_text(charge->payment_method_id),
+		.confirm = UNSAID,
+		.off_session = charge->payment_method_id != NULL && !charge->customer_present,
+		.capture_method = "automatic",
+		.expires_at = charge->expires_at,
+		.description = charge->description,
+		.invoice_id = charge->invoice_id,
+		.metadata = charge->metadata,
+		.provider = charge->provider,
+		.account = charge->account,
+	};
+	pg_uuid_t *id;
+
+	check_terms(&terms);
+	id = payment_intent_create(&terms, customer);
+	RUN(note_subscription, arg_uuid(id));
+	return id;
+}
+
+QUERY(
 	insert_for_checkout,
 	"INSERT INTO billing.payment_intents (id, customer_id, organization_id, provider, account, livemode, amount, "
 	"currency, checkout_session_id, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, '{}'))",
@@ -517,6 +560,7 @@ payment_intent_abandon(const pg_uuid_t *id, const char *reason)
 	if (RUN(abandon, arg_uuid(id), arg_text(reason)) > 0)
 		event_record("payment_intent.canceled", "payment_intent", id, row_text(0, 1), "pending",
 					 "canceled");
+	collection_payment_changed(id);
 }
 
 /* ---- confirm ---- */

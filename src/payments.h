@@ -53,6 +53,37 @@ extern bool payment_arrived(const char *status);
 /* pending, requires_action or failed: nothing of it is on its way. */
 extern bool payment_confirmable(const char *status);
 
+/* Is an attempt to pay this invoice on its way, or its outcome unknown? */
+extern bool payment_in_flight(const pg_uuid_t *invoice_id);
+
+/* What an invoice of ours is charged to: a method that is attached, or a reference that is made. */
+typedef struct InvoiceCharge
+{
+	const pg_uuid_t *invoice_id;
+	int64 amount; /* minor units */
+	const char *currency;
+	const char *description;
+	const pg_uuid_t *payment_method_id;
+	const char *method;     /* oxxo, spei; NULL: the method is charged */
+	bool customer_present;  /* and can answer his bank */
+	TimestampTz expires_at; /* of a reference */
+	const Jsonb *metadata;
+	const char *provider;
+	const char *account;
+} InvoiceCharge;
+
+/*
+ * A payment of an invoice, as a rule without the customer: the same checks and errors as
+ * create_payment_intent().  The caller holds the customer.
+ */
+extern pg_uuid_t *payment_intent_for_invoice(const Customer *customer, const InvoiceCharge *charge);
+
+/* payment_ends.c: a payment that no provider has heard of is not wanted any more; one that was sent goes on. */
+extern void payment_intent_withdraw(const pg_uuid_t *id);
+
+/* payment_ends.c: a payment that waits for the customer is not wanted any more; done where the provider can. */
+extern void payment_intent_call_off(const pg_uuid_t *id);
+
 /* ---- payment_terms.c: arguments that payments and setup intents have in common ---- */
 
 /* What the caller pays with: at most one of the two is set. */
@@ -174,6 +205,16 @@ extern bool refunds_told(const pg_uuid_t *payment_intent_id, int64 amount, Times
  * to be called after any of them has changed.  Records the event.
  */
 extern void refunds_settle(const pg_uuid_t *payment_intent_id);
+
+/*
+ * What could be given back of a payment, minor units; 0 while it is not paid.
+ * Locks its row; the caller has locked the customer.
+ */
+extern int64 refund_left(const pg_uuid_t *payment_intent_id);
+
+/* As create_refund(), for a credit note: the caller has locked the customer and inserted the note. */
+extern pg_uuid_t *refund_for_credit_note(const pg_uuid_t *payment_intent_id, int64 amount,
+										 const char *reason, const pg_uuid_t *credit_note_id);
 
 /* Where it is made. */
 extern Account *payment_intent_account(const PaymentIntent *payment);

@@ -67,13 +67,13 @@ round_product(MoneyFraction units, MoneyFraction price, int64_t *amount)
 /* ---- preparing a price ---- */
 
 static bool
-has_tiers(const Price *price)
+has_tiers(const RatedPrice *price)
 {
 	return price->model == PRICE_GRADUATED || price->model == PRICE_VOLUME;
 }
 
 static RatingStatus
-check_tiers(const Price *price)
+check_tiers(const RatedPrice *price)
 {
 	MoneyInt128 above = 0;
 
@@ -95,7 +95,7 @@ check_tiers(const Price *price)
 }
 
 static RatingStatus
-check_limits(const Price *price)
+check_limits(const RatedPrice *price)
 {
 	if ((price->has_minimum || price->has_maximum) && price->model != PRICE_PERCENTAGE)
 		return RATING_BAD_LIMITS;
@@ -109,7 +109,7 @@ check_limits(const Price *price)
 }
 
 static RatingStatus
-check_price(const Price *price)
+check_price(const RatedPrice *price)
 {
 	RatingStatus status = RATING_OK;
 
@@ -129,7 +129,7 @@ check_price(const Price *price)
 
 /* Adds up the tiers below each tier, and what of it fits the short way. */
 static RatingStatus
-add_up_tiers(Price *price)
+add_up_tiers(RatedPrice *price)
 {
 	MoneyFraction above = no_fraction();
 	MoneyExact before = {0, 0};
@@ -167,7 +167,7 @@ add_up_tiers(Price *price)
 }
 
 RatingStatus
-price_prepare(Price *price)
+price_prepare(RatedPrice *price)
 {
 	RatingStatus status = check_price(price);
 
@@ -183,7 +183,7 @@ price_prepare(Price *price)
 /* ---- the exact way ---- */
 
 static RatingStatus
-check_call(const Price *price, MoneyFraction quantity)
+check_call(const RatedPrice *price, MoneyFraction quantity)
 {
 	if (!price->prepared)
 		return RATING_BAD_MODEL;
@@ -191,7 +191,7 @@ check_call(const Price *price, MoneyFraction quantity)
 }
 
 static MoneyFraction
-without_free_units(const Price *price, MoneyFraction quantity)
+without_free_units(const RatedPrice *price, MoneyFraction quantity)
 {
 	if (quantity.scaled <= price->free_units.scaled)
 		return no_fraction();
@@ -199,7 +199,7 @@ without_free_units(const Price *price, MoneyFraction quantity)
 }
 
 static int
-tier_of(const Price *price, MoneyFraction quantity)
+tier_of(const RatedPrice *price, MoneyFraction quantity)
 {
 	int i = 0;
 
@@ -210,7 +210,7 @@ tier_of(const Price *price, MoneyFraction quantity)
 
 /* A package that is begun counts. */
 static RatingStatus
-count_packages(const Price *price, MoneyFraction quantity, MoneyFraction *packages)
+count_packages(const RatedPrice *price, MoneyFraction quantity, MoneyFraction *packages)
 {
 	MoneyInt128 size = price->package_size.scaled;
 	MoneyInt128 count = quantity.scaled / size + (quantity.scaled % size > 0);
@@ -219,7 +219,7 @@ count_packages(const Price *price, MoneyFraction quantity, MoneyFraction *packag
 }
 
 static RatingStatus
-add_up(const Price *price, MoneyFraction quantity, RatedSum *sum)
+add_up(const RatedPrice *price, MoneyFraction quantity, RatedSum *sum)
 {
 	MoneyFraction each = price->unit_price;
 	MoneyFraction units = without_free_units(price, quantity);
@@ -268,7 +268,7 @@ round_units(const RatedSum *sum, int64_t *amount)
 }
 
 static RatingStatus
-exact_amount(const Price *price, MoneyFraction quantity, int64_t *amount)
+exact_amount(const RatedPrice *price, MoneyFraction quantity, int64_t *amount)
 {
 	RatedSum sum;
 	RatingStatus status = add_up(price, quantity, &sum);
@@ -281,7 +281,7 @@ exact_amount(const Price *price, MoneyFraction quantity, int64_t *amount)
 }
 
 RatingStatus
-price_exact(const Price *price, MoneyFraction quantity, MoneyFraction *exact)
+price_exact(const RatedPrice *price, MoneyFraction quantity, MoneyFraction *exact)
 {
 	RatedSum sum;
 	MoneyFraction fees;
@@ -304,7 +304,7 @@ price_exact(const Price *price, MoneyFraction quantity, MoneyFraction *exact)
  * that there is none.
  */
 static inline bool
-fast_amount(const Price *price, MoneyFraction quantity, int64_t *amount)
+fast_amount(const RatedPrice *price, MoneyFraction quantity, int64_t *amount)
 {
 	uint64_t units;
 	Unsigned128 sum;
@@ -339,7 +339,7 @@ fast_amount(const Price *price, MoneyFraction quantity, int64_t *amount)
 
 /* What minimum and maximum make of an amount. */
 static int64_t
-within_limits(const Price *price, int64_t amount, bool used)
+within_limits(const RatedPrice *price, int64_t amount, bool used)
 {
 	if (price->has_minimum && used && amount < price->minimum)
 		return price->minimum;
@@ -349,7 +349,7 @@ within_limits(const Price *price, int64_t amount, bool used)
 }
 
 RatingStatus
-price_amount(const Price *price, MoneyFraction quantity, int64_t *amount)
+price_amount(const RatedPrice *price, MoneyFraction quantity, int64_t *amount)
 {
 	int64_t rated;
 	RatingStatus status = check_call(price, quantity);
@@ -425,7 +425,7 @@ add_units(LineList *list, const PriceTier *tier, RatedLine line, bool last, int6
 }
 
 static RatingStatus
-add_graduated(LineList *list, const Price *price, const RatedSum *sum, int64_t amount)
+add_graduated(LineList *list, const RatedPrice *price, const RatedSum *sum, int64_t amount)
 {
 	RatingStatus status = RATING_OK;
 
@@ -444,7 +444,7 @@ add_graduated(LineList *list, const Price *price, const RatedSum *sum, int64_t a
 
 /* amount: of the units, rounded, without fees */
 static RatingStatus
-add_model_lines(LineList *list, const Price *price, const RatedSum *sum, int64_t amount)
+add_model_lines(LineList *list, const RatedPrice *price, const RatedSum *sum, int64_t amount)
 {
 	RatedLine line = {RATED_UNITS, -1, sum->billable, price->unit_price, amount};
 	RatingStatus status = RATING_OK;
@@ -475,7 +475,7 @@ add_model_lines(LineList *list, const Price *price, const RatedSum *sum, int64_t
 }
 
 static RatingStatus
-add_corrections(LineList *list, const Price *price, bool used)
+add_corrections(LineList *list, const RatedPrice *price, bool used)
 {
 	RatingStatus status = RATING_OK;
 
@@ -492,7 +492,7 @@ add_corrections(LineList *list, const Price *price, bool used)
 }
 
 RatingStatus
-price_lines(const Price *price, MoneyFraction quantity, RatedLine *lines, int room, int *count,
+price_lines(const RatedPrice *price, MoneyFraction quantity, RatedLine *lines, int room, int *count,
 			int64_t *amount)
 {
 	LineList list = {lines, room, 0, 0};

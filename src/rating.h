@@ -78,14 +78,14 @@ typedef struct PriceTier
 	uint64_t fast_up_to;
 	uint64_t fast_above;
 	uint64_t fast_price;
-	unsigned __int128 fast_before;
+	MoneyUnsigned128 fast_before;
 } PriceTier;
 
 /*
  * A price is filled in by its owner, with 0 for what its model does not use,
  * prepared once, and then used for any number of quantities.
  */
-typedef struct Price
+typedef struct RatedPrice
 {
 	PriceModel model;
 	int64_t flat_fee;           /* flat */
@@ -104,7 +104,7 @@ typedef struct Price
 
 	bool prepared; /* set by price_prepare() */
 	bool fast;
-} Price;
+} RatedPrice;
 
 typedef enum RatedKind
 {
@@ -129,16 +129,16 @@ typedef struct RatedLine
 } RatedLine;
 
 /* Checks a price and adds up its tiers.  What is wrong is told once, here. */
-extern RatingStatus price_prepare(Price *price);
+extern RatingStatus price_prepare(RatedPrice *price);
 
 /* What the quantity costs, in minor units. */
-extern RatingStatus price_amount(const Price *price, MoneyFraction quantity, int64_t *amount);
+extern RatingStatus price_amount(const RatedPrice *price, MoneyFraction quantity, int64_t *amount);
 
 /*
  * The same with its lines, at least one; RATING_LINES(tier_count) are always
  * room enough.  They add up to the amount.
  */
-extern RatingStatus price_lines(const Price *price, MoneyFraction quantity, RatedLine *lines,
+extern RatingStatus price_lines(const RatedPrice *price, MoneyFraction quantity, RatedLine *lines,
 								int room, int *count, int64_t *amount);
 
 /*
@@ -146,6 +146,7 @@ extern RatingStatus price_lines(const Price *price, MoneyFraction quantity, Rate
  * Decimals past the twelfth are cut off.  Without minimum, maximum and
  * commitment, which are whole amounts of a whole period.
  */
-extern RatingStatus price_exact(const Price *price, MoneyFraction quantity, MoneyFraction *exact);
+extern RatingStatus price_exact(const RatedPrice *price, MoneyFraction quantity,
+								MoneyFraction *exact);
 
 #endif /* JANUA_BILLING_RATING_H */

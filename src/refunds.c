@@ -16,6 +16,7 @@
 #include "payments.h"
 
 #include "check.h"
+#include "collection.h"
 #include "errors.h"
 #include "keys.h"
 #include "wire_amounts.h"
@@ -96,6 +97,7 @@ typedef struct Rest
 {
 	int64 given_back; /* or about to be */
 	int64 disputed;
+	int64 credited; /* of what is left, to the balance by credit notes */
 	int64 left;
 } Rest;
 
@@ -103,7 +105,7 @@ typedef struct Rest
 static Rest
 what_is_left(const PaymentIntent *p)
 {
-	Rest rest;
+	Rest rest = {0};
 
 	RUN(spoken_for, arg_uuid(p->id));
 	rest.given_back = row_int(0, 1) + p->refunded_elsewhere;
@@ -162,12 +164,39 @@ QUERY(
 	"RETURNING s.status, p.status, s.organization_id",
 	UUIDOID);
 
+/*
+ * What a credit note wanted to pay back and a refund did not is in the balance,
+ * until the refund succeeds after all.
+ */
+QUERY(
+	not_paid_back,
+	"SELECT f.id, f.customer_id, f.currency, (n.amount - b.amount)::bigint FROM billing.refunds AS f "
+	"CROSS JOIN LATERAL (SELECT CASE WHEN f.status IN ('failed', 'canceled') THEN f.amount ELSE 0 END AS amount) AS n "
+	"CROSS JOIN LATERAL (SELECT coalesce(sum(e.amount), 0) AS amount FROM billing.customer_balance_entries AS e "
+	"WHERE e.customer_id = f.customer_id AND e.source_type = 'refund' AND e.source_id = f.id) AS b "
+	"WHERE f.payment_intent_id = $1 AND f.credit_note_id IS NOT NULL AND n.amount <> b.amount ORDER BY f.id",
+	UUIDOID);
+
+static void
+keep_what_failed(const pg_uuid_t *payment_intent_id)
+{
+	Rows rows;
+
+	if (RUN(not_paid_back, arg_uuid(payment_intent_id)) == 0)
+		return;
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+		balance_add(rows_uuid(rows, i, 2), rows_text(rows, i, 3), rows_int(rows, i, 4),
+					"credit_note", "refund", rows_uuid(rows, i, 1));
+}
+
 void
 refunds_settle(const pg_uuid_t *payment_intent_id)
 {
 	char *before;
 	char *after;
 
+	keep_what_failed(payment_intent_id);
 	RUN(count_elsewhere, arg_uuid(payment_intent_id));
 	if (RUN(settle_payment, arg_uuid(payment_intent_id)) == 0)
 		return;
@@ -176,6 +205,7 @@ refunds_settle(const pg_uuid_t *payment_intent_id)
 	if (strcmp(before, after) != 0)
 		event_record(psprintf("payment_intent.%s", after), "payment_intent", payment_intent_id,
 					 row_text(0, 3), before, after);
+	collection_payment_changed(payment_intent_id);
 }
 
 /* ---- create ---- */
@@ -216,20 +246,39 @@ check_rule(const PaymentIntent *p, int64 amount)
 						errhint("Pay the customer back by a transfer of your own.")));
 }
 
+/* What credit notes of its invoice have put into the balance is not paid back besides. */
+static Rest
+what_may_go_back(const PaymentIntent *p)
+{
+	Rest rest = what_is_left(p);
+
+	if (p->invoice_id == NULL)
+		return rest;
+	rest.credited = Max(rest.left - credit_notes_leave(p->invoice_id), 0);
+	rest.left -= rest.credited;
+	return rest;
+}
+
 /* The amount to give back: what is named, or all that is left. */
 static int64
 refund_amount(const PaymentIntent *p, int64 amount)
 {
-	Rest rest = what_is_left(p);
+	Rest rest = what_may_go_back(p);
+	const char *hint = rest.credited > 0
+						   ? "What credit notes have given to the balance pays the next invoices."
+						   : NULL;
 
 	if (rest.left == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_STATE),
 				 errmsg("nothing is left to refund of payment intent \"%s\"", uuid_text(p->id)),
 				 errdetail("Received " INT64_FORMAT ", refunded or about to be " INT64_FORMAT
-						   ", disputed " INT64_FORMAT ".",
-						   p->amount_received, rest.given_back, rest.disputed),
-				 errhint("billing.list_refunds() and billing.list_disputes() show them.")));
+						   ", disputed " INT64_FORMAT
+						   ", given to the balance by credit notes " INT64_FORMAT ".",
+						   p->amount_received, rest.given_back, rest.disputed, rest.credited),
+				 errhint("%s", hint != NULL ? hint
+											: "billing.list_refunds() and billing.list_disputes() "
+											  "show them.")));
 	if (amount == NO_AMOUNT)
 		return rest.left;
 	if (amount <= 0 || amount > rest.left)
@@ -237,9 +286,12 @@ refund_amount(const PaymentIntent *p, int64 amount)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("amount must be from 1 to what is left of the payment"),
 				 errdetail("Amount is " INT64_FORMAT ", left are " INT64_FORMAT " of " INT64_FORMAT
-						   ": refunded or about to be " INT64_FORMAT ", disputed " INT64_FORMAT ".",
-						   amount, rest.left, p->amount_received, rest.given_back, rest.disputed),
-				 errhint("Leave amount out to refund all that is left.")));
+						   ": refunded or about to be " INT64_FORMAT ", disputed " INT64_FORMAT
+						   ", given to the balance by credit notes " INT64_FORMAT ".",
+						   amount, rest.left, p->amount_received, rest.given_back, rest.disputed,
+						   rest.credited),
+				 errhint("Leave amount out to refund all that is left.%s%s",
+						 hint != NULL ? " " : "", hint != NULL ? hint : "")));
 	(void) wire_price(p->provider, p->currency, amount);
 	return amount;
 }
@@ -247,15 +299,15 @@ refund_amount(const PaymentIntent *p, int64 amount)
 QUERY(
 	insert_refund,
 	"INSERT INTO billing.refunds (id, payment_intent_id, customer_id, organization_id, provider, account, livemode, "
-	"amount, currency, reason, description, metadata) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, '{}'))",
+	"amount, currency, reason, description, metadata, credit_note_id) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, '{}'), $13)",
 	UUIDOID, UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, TEXTOID, TEXTOID,
-	BYTEAOID, JSONBOID);
+	BYTEAOID, JSONBOID, UUIDOID);
 
 /* The customer is locked, then the payment: also against who changes that row by other ways. */
 static pg_uuid_t *
 refund_create(const pg_uuid_t *payment_intent_id, int64 amount, const char *reason,
-			  const char *description, const Jsonb *metadata)
+			  const char *description, const Jsonb *metadata, const pg_uuid_t *credit_note_id)
 {
 	PaymentIntent *p;
 	pg_uuid_t *id = new_id();
@@ -274,7 +326,8 @@ refund_create(const pg_uuid_t *payment_intent_id, int64 amount, const char *reas
 	RUN(insert_refund, arg_uuid(id), arg_uuid(p->id), arg_uuid(p->customer_id),
 		arg_text(p->organization_id), arg_text(p->provider), arg_text(p->account),
 		arg_bool(p->livemode), arg_int(amount), arg_text(p->currency), arg_text(reason),
-		arg_bytes(seal_text("refunds.description", id, description)), arg_json(metadata));
+		arg_bytes(seal_text("refunds.description", id, description)), arg_json(metadata),
+		arg_uuid(credit_note_id));
 	event_record("refund.created", "refund", id, p->organization_id, NULL, "pending");
 	json_open(&b);
 	json_add_text(&b, "reason", reason);
@@ -283,6 +336,23 @@ refund_create(const pg_uuid_t *payment_intent_id, int64 amount, const char *reas
 	outbox_enqueue(account_get(p->provider, p->account), OPERATION_REFUND_CREATE, id,
 				   p->customer_id, json_close(&b), NULL);
 	return id;
+}
+
+pg_uuid_t *
+refund_for_credit_note(const pg_uuid_t *payment_intent_id, int64 amount, const char *reason,
+					   const pg_uuid_t *credit_note_id)
+{
+	return refund_create(payment_intent_id, amount, reason, NULL, NULL, credit_note_id);
+}
+
+int64
+refund_left(const pg_uuid_t *payment_intent_id)
+{
+	PaymentIntent *p;
+
+	RUN(lock_payment, arg_uuid(payment_intent_id));
+	p = payment_intent_load(payment_intent_id);
+	return payment_arrived(p->status) ? what_is_left(p).left : 0;
 }
 
 SQL_FUNCTION(billing_create_refund)
@@ -313,7 +383,7 @@ SQL_FUNCTION(billing_create_refund)
 	id = idempotency_find("create_refund", p->organization_id, key, arguments, lengthof(arguments));
 	if (id == NULL)
 	{
-		id = refund_create(p->id, amount, reason, description, metadata);
+		id = refund_create(p->id, amount, reason, description, metadata, NULL);
 		idempotency_store("create_refund", p->organization_id, key, id);
 	}
 	PG_RETURN_DATUM(db_close_uuid(id));

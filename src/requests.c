@@ -21,7 +21,20 @@
 
 /* ---- await ---- */
 
-QUERY(unfinished, "SELECT FROM billing.outbox WHERE object_id = $1 AND state <> 'dead' LIMIT 1",
+/* Of what we bill also: its method, the number of its invoice, and a charge that is due or under way. */
+QUERY(
+	unfinished,
+	"SELECT 1 FROM billing.outbox WHERE object_id = $1 AND state <> 'dead' "
+	"UNION ALL SELECT 1 FROM billing.subscriptions AS s JOIN billing.outbox AS o ON o.object_id = s.payment_method_id "
+	"WHERE s.id = $1 AND s.managed_by = 'local' AND o.state <> 'dead' "
+	"UNION ALL SELECT 1 FROM billing.invoices AS i LEFT JOIN billing.sandbox_clocks AS k ON k.organization_id = i.organization_id "
+	"WHERE (i.id = $1 OR i.subscription_id = $1) AND i.managed_by = 'local' AND (i.status = 'draft' AND i.marked_at IS NOT NULL "
+	"OR i.status = 'open' AND (i.next_attempt_at <= coalesce(k.now, clock_timestamp()) OR EXISTS (SELECT FROM billing.payment_intents AS p "
+	"JOIN billing.outbox AS o ON o.object_id = p.id WHERE p.invoice_id = i.id AND o.state <> 'dead'))) LIMIT 1",
+	UUIDOID);
+QUERY(made_here,
+	  "SELECT i.xmin FROM billing.invoices AS i WHERE (i.id = $1 OR i.subscription_id = $1) "
+	  "AND i.managed_by = 'local' AND i.status = 'draft' ORDER BY i.created_at DESC LIMIT 1",
 	  UUIDOID);
 QUERY(newest_request,
 	  "SELECT xmin FROM billing.outbox WHERE object_id = $1 AND state <> 'dead' "
@@ -56,7 +69,7 @@ check_committed(const pg_uuid_t *id)
 	bool isnull;
 	TransactionId xmin;
 
-	if (RUN(newest_request, arg_uuid(id)) == 0)
+	if (RUN(newest_request, arg_uuid(id)) == 0 && RUN(made_here, arg_uuid(id)) == 0)
 		return;
 	xmin = DatumGetTransactionId(rows_datum(rows_keep(), 0, 1, &isnull));
 	if (TransactionIdIsCurrentTransactionId(xmin))

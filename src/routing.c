@@ -93,7 +93,8 @@ QUERY(
 	plan_at_provider,
 	"SELECT l.custom_price OR EXISTS (SELECT FROM billing.prices AS r "
 	"LEFT JOIN billing.provider_currencies AS c ON c.provider = p.name AND c.currency = r.currency "
-	"WHERE r.plan_id = l.id AND r.customer_id IS NULL AND r.retired_at IS NULL "
+	"WHERE r.plan_id = l.id AND r.component = 'base' AND r.customer_id IS NULL AND r.retired_at IS NULL "
+	"AND r.effective_at <= now() "
 	"AND ($3 IS NULL OR r.currency = $3) AND coalesce(" TAKEN ", NOT p.currencies_listed)), "
 	"coalesce($3, (SELECT CASE WHEN count(*) = 1 THEN min(c.currency) END "
 	"FROM billing.provider_currencies AS c WHERE c.provider = p.name AND p.currencies_listed AND " TAKEN

@@ -144,7 +144,10 @@ SQL_FUNCTION(billing_cancel_scheduled_change)
 	if (strcmp(row_text(0, 2), "pending") != 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("scheduled change \"%s\" is %s", uuid_text(id), row_text(0, 2))));
-	keep_running(s, NULL, NULL);
+	if (s->local)
+		local_unplan(s, id);
+	else
+		keep_running(s, NULL, NULL);
 	db_close();
 	PG_RETURN_VOID();
 }
@@ -164,7 +167,7 @@ QUERY_IN_ORDER(
 	"JOIN billing.providers AS p ON p.name = s.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = s.provider AND a.account = s.account "
 	"LEFT JOIN billing.sandbox_clocks AS k ON k.organization_id = c.organization_id "
-	"WHERE c.state = 'pending' AND a.stopped_at IS NULL AND (p.embedded OR a.bound_to = $2) AND c.due_at <= coalesce(k.now, clock_timestamp()) "
+	"WHERE c.state = 'pending' AND s.managed_by = 'provider' AND a.stopped_at IS NULL AND (p.embedded OR a.bound_to = $2) AND c.due_at <= coalesce(k.now, clock_timestamp()) "
 	"ORDER BY c.due_at LIMIT $1 FOR NO KEY UPDATE OF u, c SKIP LOCKED",
 	INT8OID, TEXTOID);
 QUERY(finish_change,

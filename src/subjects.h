@@ -10,6 +10,7 @@
 #ifndef JANUA_SUBJECTS_H
 #define JANUA_SUBJECTS_H
 
+#include "json.h"
 #include "operations.h"
 
 /* janua_billing.c: the setting restoring; triggers on tables of the application do nothing. */
@@ -61,7 +62,7 @@ typedef struct CustomerTerms
 } CustomerTerms;
 extern pg_uuid_t *customer_create(const CustomerTerms *terms);
 extern void customer_update(const pg_uuid_t *id, const Jsonb *changes, bool lenient);
-extern void customer_delete(const pg_uuid_t *id);
+extern void customer_delete(const pg_uuid_t *id, bool final_invoice);
 extern void customer_mark_deleted(const pg_uuid_t *id);
 /* The customer as it stands, opened; needs_data may be NULL. */
 extern CustomerTerms customer_terms(const pg_uuid_t *id, char **needs_data);
@@ -101,6 +102,9 @@ typedef struct Price
 	char *currency;
 	char *interval;
 	int interval_count;
+	char *model;
+	bool plain;  /* amount times quantity in each interval says all of it */
+	bool agreed; /* with one customer */
 } Price;
 
 /* The plan's offer: plan by code (JB005), price by id, by amount (custom), or the default in the currency. */
@@ -116,11 +120,21 @@ typedef struct PriceChoice
 extern Price *price_choose(const PriceChoice *choice);
 extern Price *price_load(const pg_uuid_t *id);
 
+/* Is nothing ever due by it? */
+extern bool price_is_free(const Price *price);
+
 /*
  * The price must exist at this account: enqueues product and price if needed
  * and returns the request to be blocked by, NULL when all is there.
  */
 extern pg_uuid_t *price_ensure_at(const Price *price, const Account *account);
+
+/* interval and interval_count as providers know them. */
+extern void price_add_interval(JsonBuilder *builder, const Price *price);
+
+/* add_on_prices.c: an organisation has so many units from now on; JB004 when they cannot be billed. */
+extern void add_on_is_set(const char *organization_id, const char *add_on, int64 quantity,
+						  bool has_until);
 
 /* Does the provider keep prices like this one?  Not where it has no catalogue. */
 extern bool price_can_be_at(const Price *price, const Account *account);
@@ -132,7 +146,7 @@ extern Applied price_apply(const ProviderSnapshot *snapshot, const News *news,
 						   const char **waiting_for);
 
 /* subscribe.c, subscriptions.c, subscription_sync.c */
-extern void subscription_cancel_all(const pg_uuid_t *customer_id);
+extern void subscription_cancel_all(const pg_uuid_t *customer_id, bool bill_usage);
 
 /*
  * The row of a subscription that a checkout makes: incomplete, not known to the

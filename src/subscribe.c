@@ -15,42 +15,17 @@
 #include "check.h"
 #include "errors.h"
 #include "json.h"
+#include "managers.h"
 #include "routing.h"
 
 static const char *const collection_words[] = {"charge_automatically", "send_invoice", NULL};
 static const char *const trial_end_words[] = {"cancel", "pause", "create_invoice", NULL};
-static const char *const managed_words[] = {"provider", "local", NULL};
-
-/* An integer that the call leaves out; no value that a caller could mean. */
-#define NOT_NAMED PG_INT32_MIN
-
-typedef struct SubscribeTerms
-{
-	const char *plan;
-	const char *payment_method;
-	int trial_days; /* NOT_NAMED: the plan's, once */
-	int64 quantity;
-	const char *currency;
-	const pg_uuid_t *price;
-	int64 amount; /* NO_AMOUNT: not named */
-	const char *interval;
-	const char *collection_method;
-	int days_until_due; /* NOT_NAMED: none */
-	TimestampTz cancel_at;
-	const char *trial_end_behavior;
-	int off_session; /* NOT_NAMED: the provider decides */
-	const char *coupon;
-	int automatic_tax;          /* NOT_NAMED: the provider decides */
-	TimestampTz billing_anchor; /* 0: now */
-	const char *success_url;    /* a checkout may take its place */
-	const char *cancel_url;
-	const Jsonb *metadata;
-} SubscribeTerms;
 
 /* What a call without any of the optional arguments asks for. */
-#define PLAIN_TERMS                                                                           \
-	.trial_days = NOT_NAMED, .quantity = 1, .amount = NO_AMOUNT, .days_until_due = NOT_NAMED, \
-	.off_session = NOT_NAMED, .automatic_tax = NOT_NAMED
+#define PLAIN_TERMS                                                            \
+	.trial_days = SUBSCRIBE_NOT_NAMED, .quantity = 1, .amount = NO_AMOUNT,     \
+	.days_until_due = SUBSCRIBE_NOT_NAMED, .off_session = SUBSCRIBE_NOT_NAMED, \
+	.automatic_tax = SUBSCRIBE_NOT_NAMED
 
 static void
 check_subscribe_terms(const SubscribeTerms *terms)
@@ -63,17 +38,18 @@ check_subscribe_terms(const SubscribeTerms *terms)
 	if (terms->quantity <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
-	if (terms->trial_days != NOT_NAMED && (terms->trial_days < 0 || terms->trial_days > 730))
+	if (terms->trial_days != SUBSCRIBE_NOT_NAMED &&
+		(terms->trial_days < 0 || terms->trial_days > 730))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("trial_days must be from 0 to 730")));
-	if (terms->days_until_due != NOT_NAMED && terms->days_until_due < 0)
+	if (terms->days_until_due != SUBSCRIBE_NOT_NAMED && terms->days_until_due < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("days_until_due must not be negative")));
 	check_word("collection_method", terms->collection_method, collection_words);
 	check_word("trial_end_behavior", terms->trial_end_behavior, trial_end_words);
 	check_metadata(terms->metadata);
 	if (terms->collection_method != NULL && strcmp(terms->collection_method, "send_invoice") == 0 &&
-		terms->days_until_due == NOT_NAMED)
+		terms->days_until_due == SUBSCRIBE_NOT_NAMED)
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_NULL_VIOLATION),
 				 errmsg("days_until_due must be given with collection_method send_invoice")));
@@ -85,10 +61,10 @@ QUERY(
 	TEXTOID, TEXTOID);
 
 /* The days of trial: as named; else the plan's, once per organisation and group. */
-static int
-trial_days_for(const SubscribeTerms *terms, const Customer *customer, const Price *price)
+int
+subscribe_trial_days(const SubscribeTerms *terms, const Customer *customer, const Price *price)
 {
-	if (terms->trial_days != NOT_NAMED)
+	if (terms->trial_days != SUBSCRIBE_NOT_NAMED)
 		return terms->trial_days;
 	if (price->plan_trial_days > 0 &&
 		RUN(had_trial, arg_text(customer->organization_id), arg_text(price->plan_group)) > 0)
@@ -105,21 +81,20 @@ create_arguments(const SubscribeTerms *terms, const Price *price, int trial_days
 	json_open(&b);
 	json_add_int(&b, "amount", price->amount);
 	json_add_text(&b, "currency", price->currency);
-	json_add_text(&b, "interval", price->interval);
-	json_add_int(&b, "interval_count", price->interval_count);
+	price_add_interval(&b, price);
 	json_add_int(&b, "quantity", terms->quantity);
 	json_add_text(&b, "coupon", terms->coupon);
-	if (terms->automatic_tax != NOT_NAMED)
+	if (terms->automatic_tax != SUBSCRIBE_NOT_NAMED)
 		json_add_bool(&b, "automatic_tax", terms->automatic_tax != 0);
 	json_add_time(&b, "billing_anchor", terms->billing_anchor);
 	if (trial_days > 0)
 		json_add_int(&b, "trial_days", trial_days);
 	json_add_text(&b, "collection_method", terms->collection_method);
-	if (terms->days_until_due != NOT_NAMED)
+	if (terms->days_until_due != SUBSCRIBE_NOT_NAMED)
 		json_add_int(&b, "days_until_due", terms->days_until_due);
 	json_add_time(&b, "cancel_at", terms->cancel_at);
 	json_add_text(&b, "trial_end_behavior", terms->trial_end_behavior);
-	if (terms->off_session != NOT_NAMED)
+	if (terms->off_session != SUBSCRIBE_NOT_NAMED)
 		json_add_bool(&b, "off_session", terms->off_session != 0);
 	return json_close(&b);
 }
@@ -133,7 +108,7 @@ QUERY(supersede,
  * its first payment gives way, but not while the provider has not said what
  * became of it: two clicks are one subscription.
  */
-static Subscription *
+Subscription *
 subscription_in_the_way(const Customer *customer, const Price *price)
 {
 	Subscription *live;
@@ -192,6 +167,8 @@ subscription_give_way(const Subscription *old, const pg_uuid_t *successor)
 	JsonBuilder b;
 
 	RUN(supersede, arg_uuid(old->id), arg_uuid(successor));
+	if (engine_give_way(old->id))
+		return;
 	if (old->provider_id == NULL)
 	{
 		subscription_end_here(old);
@@ -203,8 +180,8 @@ subscription_give_way(const Subscription *old, const pg_uuid_t *successor)
 				   old->customer_id, json_close(&b), NULL);
 }
 
-static void
-refuse_one_time(const Price *price)
+void
+subscribe_refuse_one_time(const Price *price)
 {
 	if (strcmp(price->interval, "one_time") == 0)
 		ereport(
@@ -230,7 +207,7 @@ open_row(const SubscribeTerms *terms, const Customer *customer, const Account *a
 	/* out of the index before the successor is in it; behind one another may wait */
 	for (; old != NULL; old = subscription_in_the_way(customer, price))
 		subscription_give_way(old, id);
-	insert_row(id, terms, customer, account, price, payment_method_id, price->amount == 0);
+	insert_row(id, terms, customer, account, price, payment_method_id, price_is_free(price));
 	return id;
 }
 
@@ -264,7 +241,7 @@ sell_by_checkout(const SubscribeTerms *terms, const Customer *customer, const Ac
 				 const Price *price, int trial_days)
 {
 	if (terms->payment_method != NULL || terms->cancel_at != 0 || terms->billing_anchor != 0 ||
-		terms->collection_method != NULL || terms->days_until_due != NOT_NAMED ||
+		terms->collection_method != NULL || terms->days_until_due != SUBSCRIBE_NOT_NAMED ||
 		terms->trial_end_behavior != NULL || terms->off_session > 0)
 		ereport(
 			ERROR,
@@ -273,33 +250,51 @@ sell_by_checkout(const SubscribeTerms *terms, const Customer *customer, const Ac
 			 errhint(
 				 "Leave payment_method, collection_method, days_until_due, cancel_at, billing_anchor, "
 				 "trial_end_behavior and off_session out: the buyer pays in the checkout.")));
-	return checkout_subscribe(customer, account,
-							  &(CheckoutSale){.price = price,
-											  .quantity = terms->quantity,
-											  .trial_days = trial_days,
-											  .success_url = terms->success_url,
-											  .cancel_url = terms->cancel_url,
-											  .coupon = terms->coupon,
-											  .automatic_tax = terms->automatic_tax == NOT_NAMED
-																   ? -1
-																   : terms->automatic_tax,
-											  .metadata = terms->metadata});
+	return checkout_subscribe(
+		customer, account,
+		&(CheckoutSale){.price = price,
+						.quantity = terms->quantity,
+						.trial_days = trial_days,
+						.success_url = terms->success_url,
+						.cancel_url = terms->cancel_url,
+						.coupon = terms->coupon,
+						.automatic_tax = terms->automatic_tax == SUBSCRIBE_NOT_NAMED
+											 ? -1
+											 : terms->automatic_tax,
+						.metadata = terms->metadata});
+}
+
+static bool
+is_run_here(const SubscribeTerms *terms, const Customer *customer, const Account *account,
+			const Price *price)
+{
+	return manager_choose(&(ManagerCase){.customer = customer,
+										 .account = account,
+										 .price = price,
+										 .quantity = terms->quantity,
+										 .coupon = terms->coupon,
+										 .automatic_tax = terms->automatic_tax == true,
+										 .collection_method = terms->collection_method,
+										 .payment_method_id = uuid_parse(terms->payment_method),
+										 .managed_by = terms->managed_by});
 }
 
 static pg_uuid_t *
 subscription_create(const SubscribeTerms *terms, const Customer *customer, const Account *account)
 {
 	Price *price = price_of_terms(terms, customer);
-	bool free = price->amount == 0;
-	int trial_days = trial_days_for(terms, customer, price);
+	bool free = price_is_free(price);
+	int trial_days = subscribe_trial_days(terms, customer, price);
 	Jsonb *arguments = create_arguments(terms, price, trial_days);
 	pg_uuid_t *method = NULL;
 	pg_uuid_t *id;
 
+	if (is_run_here(terms, customer, account, price))
+		return engine_subscribe(terms, customer, account, price);
 	subscription_check_cancel_at(customer->organization_id, terms->cancel_at);
 	if (free)
 		subscription_refuse_dates_of_free(0, terms->cancel_at);
-	refuse_one_time(price);
+	subscribe_refuse_one_time(price);
 	if (!free && sold_by_checkout(terms, account, arguments))
 		return sell_by_checkout(terms, customer, account, price, trial_days);
 	(void) subscription_in_the_way(customer, price);
@@ -326,8 +321,8 @@ subscription_for_checkout(const Customer *customer, const Account *account, cons
 	SubscribeTerms terms = {PLAIN_TERMS, .metadata = metadata};
 
 	terms.quantity = quantity;
-	refuse_one_time(price);
-	if (price->amount == 0)
+	subscribe_refuse_one_time(price);
+	if (price_is_free(price))
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_NOT_SUPPORTED),
 				 errmsg("plan \"%s\" costs nothing: there is nothing to check out", price->plan),
@@ -342,7 +337,7 @@ subscription_trial_days(const Customer *customer, const Price *price, int named)
 
 	if (named >= 0)
 		terms.trial_days = named;
-	return trial_days_for(&terms, customer, price);
+	return subscribe_trial_days(&terms, customer, price);
 }
 
 /* From a trigger of the application's table: the plan that every new customer gets. */
@@ -355,41 +350,31 @@ subscription_create_default(const Customer *customer, const char *plan)
 							   account_get(customer->provider, customer->account));
 }
 
-static void
-refuse_local(const char *managed_by)
-{
-	check_word("managed_by", managed_by, managed_words);
-	if (managed_by != NULL && strcmp(managed_by, "local") == 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
-						errmsg("subscriptions that are billed by this database are not supported"),
-						errhint("Leave managed_by out: the provider bills.")));
-}
-
 SQL_FUNCTION(billing_subscribe)
 {
 	char *organization_id = ARG_TEXT(0);
 	SubscribeTerms terms = {
 		.plan = ARG_TEXT(1),
 		.payment_method = ARG_TEXT(2),
-		.trial_days = ARG_INT4(3, NOT_NAMED),
+		.trial_days = ARG_INT4(3, SUBSCRIBE_NOT_NAMED),
 		.quantity = ARG_INT(4, 1),
 		.currency = ARG_TEXT(5),
 		.price = ARG_UUID(6),
 		.amount = ARG_INT(7, NO_AMOUNT),
 		.interval = ARG_TEXT(8),
 		.collection_method = ARG_TEXT(9),
-		.days_until_due = ARG_INT4(10, NOT_NAMED),
+		.days_until_due = ARG_INT4(10, SUBSCRIBE_NOT_NAMED),
 		.cancel_at = ARG_TIME(11),
 		.trial_end_behavior = ARG_TEXT(12),
-		.off_session = PG_ARGISNULL(13) ? NOT_NAMED : PG_GETARG_BOOL(13),
+		.off_session = PG_ARGISNULL(13) ? SUBSCRIBE_NOT_NAMED : PG_GETARG_BOOL(13),
 		.coupon = ARG_TEXT(14),
-		.automatic_tax = PG_ARGISNULL(15) ? NOT_NAMED : PG_GETARG_BOOL(15),
+		.automatic_tax = PG_ARGISNULL(15) ? SUBSCRIBE_NOT_NAMED : PG_GETARG_BOOL(15),
 		.billing_anchor = ARG_TIME(16),
 		.success_url = ARG_TEXT(17),
 		.cancel_url = ARG_TEXT(18),
+		.managed_by = ARG_TEXT(19),
 		.metadata = ARG_JSON(20),
 	};
-	char *managed_by = ARG_TEXT(19);
 	char *provider = ARG_TEXT(21);
 	char *account_name = ARG_TEXT(22);
 	char *key = ARG_TEXT(23);
@@ -412,7 +397,7 @@ SQL_FUNCTION(billing_subscribe)
 		{"billing_anchor", psprintf(INT64_FORMAT, terms.billing_anchor)},
 		{"success_url", terms.success_url},
 		{"cancel_url", terms.cancel_url},
-		{"managed_by", managed_by},
+		{"managed_by", terms.managed_by},
 		{"metadata", terms.metadata == NULL ? NULL : json_string(terms.metadata)},
 		{"provider", provider},
 		{"account", account_name},
@@ -423,7 +408,6 @@ SQL_FUNCTION(billing_subscribe)
 	db_open();
 	check_subscribe_terms(&terms);
 	check_given("organization_id", organization_id != NULL);
-	refuse_local(managed_by);
 	customer = customer_of_organization(organization_id, true);
 	if (customer == NULL)
 		unknown_object("customer of organization", organization_id,
@@ -431,15 +415,15 @@ SQL_FUNCTION(billing_subscribe)
 	id = idempotency_find("subscribe", organization_id, key, arguments, lengthof(arguments));
 	if (id == NULL)
 	{
-		id = subscription_create(
-			&terms, customer,
-			route_account(&(RouteTerms){.provider = provider,
-										.account = account_name,
-										.currency = terms.currency,
-										.amount = NO_AMOUNT,
-										.operation = OPERATION_SUBSCRIPTION_CREATE,
-										.plan = terms.plan,
-										.customer = customer}));
+		Account *seller = route_account(&(RouteTerms){.provider = provider,
+													  .account = account_name,
+													  .currency = terms.currency,
+													  .amount = NO_AMOUNT,
+													  .operation = OPERATION_SUBSCRIPTION_CREATE,
+													  .plan = terms.plan,
+													  .customer = customer});
+
+		id = subscription_create(&terms, customer, seller);
 		idempotency_store("subscribe", organization_id, key, id);
 	}
 	PG_RETURN_DATUM(db_close_uuid(id));

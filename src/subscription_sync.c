@@ -58,8 +58,7 @@ add_price(JsonBuilder *b, const OutboxRow *row, const Price *price, const char *
 	json_add_text(b, "price", provider_price != NULL ? provider_price : uuid_text(price->id));
 	json_add_int(b, "amount", wire_price(row->provider, price->currency, price->amount));
 	json_add_text(b, "currency", price->currency);
-	json_add_text(b, "interval", price->interval);
-	json_add_int(b, "interval_count", price->interval_count);
+	price_add_interval(b, price);
 }
 
 /* The price that the request names, else the subscription's own. */

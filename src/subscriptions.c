@@ -15,8 +15,10 @@
 #include "subscriptions.h"
 
 #include "check.h"
+#include "collection.h"
 #include "errors.h"
 #include "json.h"
+#include "managers.h"
 #include "scheduled_changes.h"
 
 static const char *const effective_words[] = {"now", "period_end", NULL};
@@ -28,7 +30,7 @@ static const char *const proration_words[] = {"create_prorations", "none", "alwa
 #define SUBSCRIPTION_COLUMNS                                                                                               \
 	"s.id, s.customer_id, s.organization_id, s.plan_id, s.plan_group, s.price_id, s.quantity, s.status, "                  \
 	"s.provider, s.account, s.provider_status, s.payment_method_id, s.cancel_at_period_end, s.superseded_by IS NOT NULL, " \
-	"r.provider_id, s.trial_end, s.livemode, s.current_period_end, s.pause_at_period_end"
+	"r.provider_id, s.trial_end, s.livemode, s.current_period_end, s.pause_at_period_end, s.managed_by = 'local'"
 
 QUERY(
 	load_subscription,
@@ -69,6 +71,7 @@ subscription_from_row(void)
 	s->livemode = row_bool(0, 17);
 	s->current_period_end = row_time(0, 18);
 	s->pause_at_period_end = row_bool(0, 19);
+	s->local = row_bool(0, 20);
 	return s;
 }
 
@@ -202,21 +205,6 @@ subscription_refuse_dates_of_free(TimestampTz trial_end, TimestampTz cancel_at)
 
 /* ---- change ---- */
 
-typedef struct UpdateTerms
-{
-	const char *plan;
-	int64 quantity; /* 0: unchanged */
-	const char *proration_behavior;
-	const pg_uuid_t *price;
-	int64 amount; /* NO_AMOUNT: not named */
-	const char *payment_method;
-	TimestampTz proration_date;
-	TimestampTz trial_end;
-	TimestampTz cancel_at;
-	const char *effective;
-	const char *coupon;
-} UpdateTerms;
-
 static void
 check_update_terms(const UpdateTerms *terms)
 {
@@ -232,12 +220,12 @@ check_update_terms(const UpdateTerms *terms)
 						errmsg("trial_end and proration_date cannot be infinite")));
 	if (terms->plan == NULL && terms->quantity == 0 && terms->price == NULL &&
 		terms->amount == NO_AMOUNT && terms->payment_method == NULL && terms->trial_end == 0 &&
-		terms->cancel_at == 0 && terms->coupon == NULL)
+		terms->cancel_at == 0 && terms->coupon == NULL && terms->items == NULL)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("nothing to change is named"),
 			 errhint(
-				 "Pass plan, price, amount, quantity, payment_method, coupon, trial_end or cancel_at.")));
+				 "Pass plan, price, amount, quantity, items, payment_method, coupon, trial_end or cancel_at.")));
 }
 
 /* The price after the change: NULL when it stays. */
@@ -322,7 +310,7 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 	JsonBuilder b;
 
 	refuse_unpaid(s);
-	if (price == NULL || price->amount == 0)
+	if (price == NULL || price_is_free(price))
 	{
 		subscription_refuse_dates_of_free(terms->trial_end, terms->cancel_at);
 		RUN(change_free, arg_uuid(s->id), price == NULL ? arg_null() : arg_uuid(price->plan_id),
@@ -339,8 +327,7 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 	json_add_text(&b, "price_id", uuid_text(price->id));
 	json_add_int(&b, "amount", price->amount);
 	json_add_text(&b, "currency", price->currency);
-	json_add_text(&b, "interval", price->interval);
-	json_add_int(&b, "interval_count", price->interval_count);
+	price_add_interval(&b, price);
 	json_add_int(&b, "quantity", terms->quantity > 0 ? terms->quantity : s->quantity);
 	json_add_text(&b, "coupon", terms->coupon);
 	json_add_bool(&b, "all_or_nothing", true);
@@ -350,6 +337,17 @@ update_free(const UpdateTerms *terms, const Subscription *s, const Customer *cus
 	json_add_time(&b, "cancel_at", terms->cancel_at);
 	outbox_enqueue(account, OPERATION_SUBSCRIPTION_CREATE, s->id, s->customer_id, json_close(&b),
 				   price_ensure_at(price, account));
+}
+
+/* A provider knows one price and its quantity. */
+static void
+refuse_items(const Subscription *s, const Jsonb *items)
+{
+	if (items != NULL)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("subscription \"%s\" has no components", uuid_text(s->id)),
+						errdetail("Provider \"%s\" bills it.", s->provider),
+						errhint("Components are of subscriptions with managed_by => 'local'.")));
 }
 
 SQL_FUNCTION(billing_update_subscription)
@@ -367,6 +365,7 @@ SQL_FUNCTION(billing_update_subscription)
 		.cancel_at = ARG_TIME(9),
 		.effective = PG_ARGISNULL(10) ? "now" : ARG_TEXT(10),
 		.coupon = ARG_TEXT(11),
+		.items = ARG_JSON(12),
 	};
 	Subscription *s;
 	Customer *customer;
@@ -381,9 +380,19 @@ SQL_FUNCTION(billing_update_subscription)
 	s = subscription_load_locked(id);
 	require_alive(s);
 	subscription_check_cancel_at(s->organization_id, terms.cancel_at);
+	if (s->local)
+	{
+		local_update(s, &terms);
+		db_close();
+		PG_RETURN_VOID();
+	}
+	refuse_items(s, terms.items);
 	customer = customer_load(s->customer_id, false);
 	account = account_get(s->provider, s->account);
 	price = changed_price(&terms, s);
+	if (price != NULL || terms.quantity > 0)
+		manager_check_provider(price != NULL ? price : price_load(s->price_id),
+							   terms.quantity > 0 ? terms.quantity : s->quantity);
 	if (terms.payment_method != NULL)
 		method = payment_method_attach(customer, account, terms.payment_method, -1, NULL);
 	if (!at_provider(s))
@@ -417,26 +426,26 @@ subscription_end_here(const Subscription *s)
 }
 
 static Jsonb *
-cancel_arguments(int prorate, int invoice_now, const char *reason)
+cancel_arguments(const CancelTerms *terms)
 {
 	JsonBuilder b;
 
 	json_open(&b);
-	if (prorate >= 0)
-		json_add_bool(&b, "prorate", prorate > 0);
-	if (invoice_now >= 0)
-		json_add_bool(&b, "invoice_now", invoice_now > 0);
-	json_add_text(&b, "reason", reason);
+	if (terms->prorate >= 0)
+		json_add_bool(&b, "prorate", terms->prorate > 0);
+	if (terms->invoice_now >= 0)
+		json_add_bool(&b, "invoice_now", terms->invoice_now > 0);
+	json_add_text(&b, "reason", terms->reason);
 	return json_close(&b);
 }
 
 /* The period that is paid goes on to its end: there is nothing to prorate or to invoice. */
 static void
-refuse_settling(const Jsonb *arguments)
+refuse_settling(const CancelTerms *terms)
 {
-	const char *asked = json_bool(arguments, "prorate", false)       ? "prorate"
-						: json_bool(arguments, "invoice_now", false) ? "invoice_now"
-																	 : NULL;
+	const char *asked = terms->prorate > 0       ? "prorate"
+						: terms->invoice_now > 0 ? "invoice_now"
+												 : NULL;
 
 	if (asked != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -445,18 +454,24 @@ refuse_settling(const Jsonb *arguments)
 }
 
 static void
-cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const char *comment)
+cancel(const Subscription *s, const CancelTerms *terms)
 {
 	bool can_wait = strcmp(s->status, "active") == 0 || strcmp(s->status, "trialing") == 0;
-	Operation operation = at_period_end && can_wait ? OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END
-													: OPERATION_SUBSCRIPTION_CANCEL;
+	Operation operation = terms->at_period_end && can_wait
+							  ? OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END
+							  : OPERATION_SUBSCRIPTION_CANCEL;
 	Account *account;
 	pg_uuid_t *id;
 
 	if (subscription_ended(s->status) || outbox_under_way(s->id, OPERATION_SUBSCRIPTION_CANCEL))
 		return;
 	if (operation == OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END)
-		refuse_settling(arguments);
+		refuse_settling(terms);
+	if (s->local)
+	{
+		local_cancel(s, terms);
+		return;
+	}
 	if (!at_provider(s))
 	{
 		subscription_end_here(s);
@@ -472,12 +487,12 @@ cancel(const Subscription *s, bool at_period_end, const Jsonb *arguments, const 
 	}
 	account = account_get(s->provider, s->account);
 	if (operation == OPERATION_SUBSCRIPTION_CANCEL_AT_PERIOD_END &&
-		emulate(s, account, operation, json_text(arguments, "reason"), comment))
+		emulate(s, account, operation, terms->reason, terms->comment))
 		return;
 	scheduled_changes_drop(s->id);
-	id = outbox_enqueue(account, operation, s->id, s->customer_id, arguments, NULL);
-	if (comment != NULL)
-		outbox_keep_private(id, "comment", comment);
+	id = outbox_enqueue(account, operation, s->id, s->customer_id, cancel_arguments(terms), NULL);
+	if (terms->comment != NULL)
+		outbox_keep_private(id, "comment", terms->comment);
 }
 
 SQL_FUNCTION(billing_cancel_subscription)
@@ -492,8 +507,8 @@ SQL_FUNCTION(billing_cancel_subscription)
 	db_open();
 	check_no_card("comment", comment);
 	check_no_card("reason", reason);
-	cancel(subscription_load_locked(id), at_period_end,
-		   cancel_arguments(prorate, invoice_now, reason), comment);
+	cancel(subscription_load_locked(id),
+		   &(CancelTerms){at_period_end, prorate, invoice_now, reason, comment});
 	db_close();
 	PG_RETURN_VOID();
 }
@@ -505,15 +520,20 @@ QUERY(
 
 /* The caller holds the customer's lock. */
 void
-subscription_cancel_all(const pg_uuid_t *customer_id)
+subscription_cancel_all(const pg_uuid_t *customer_id, bool bill_usage)
 {
 	Rows alive;
 
 	RUN(alive_of_customer, arg_uuid(customer_id));
 	alive = rows_keep();
 	for (int64 i = 0; i < rows_count(alive); i++)
-		cancel(subscription_load(rows_uuid(alive, i, 1)), false, cancel_arguments(-1, -1, NULL),
-			   NULL);
+	{
+		const Subscription *s = subscription_load(rows_uuid(alive, i, 1));
+		/* a provider bills what it bills */
+		bool leave_out = !bill_usage && s->local;
+
+		cancel(s, &(CancelTerms){.prorate = -1, .invoice_now = leave_out ? 0 : -1});
+	}
 }
 
 QUERY(
@@ -565,7 +585,10 @@ SQL_FUNCTION(billing_resume_subscription)
 	db_open();
 	s = subscription_load_locked(id);
 	require_alive(s);
-	resume(s);
+	if (s->local)
+		local_resume(s);
+	else
+		resume(s);
 	db_close();
 	PG_RETURN_VOID();
 }
@@ -591,6 +614,18 @@ check_pause(const Subscription *s, TimestampTz resumes_at, const char *behavior)
 						errhint("Only one that is active, trialing or past due is paused.")));
 }
 
+/* We make no invoices while it is paused: there is nothing to keep. */
+static void
+refuse_behavior(const Subscription *s, const char *behavior)
+{
+	if (behavior != NULL && strcmp(behavior, "void") != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("subscription \"%s\" makes no invoices while it is paused",
+							   uuid_text(s->id)),
+						errdetail("behavior is %s.", behavior),
+						errhint("Leave behavior out: nothing is billed for a pause.")));
+}
+
 static void
 pause_here(const Subscription *s, bool at_period_end, TimestampTz resumes_at)
 {
@@ -613,7 +648,12 @@ SQL_FUNCTION(billing_pause_subscription)
 	db_open();
 	s = subscription_load_locked(id);
 	check_pause(s, resumes_at, behavior);
-	if (!at_provider(s))
+	if (s->local)
+	{
+		refuse_behavior(s, behavior);
+		local_pause(s, at_period_end, resumes_at);
+	}
+	else if (!at_provider(s))
 		pause_here(s, at_period_end, resumes_at);
 	else if (!outbox_under_way(s->id, OPERATION_SUBSCRIPTION_PAUSE))
 	{
@@ -636,6 +676,8 @@ SQL_FUNCTION(billing_retry_payment)
 	Subscription *s;
 	JsonBuilder b;
 
+	if (own_subscription_retry(id))
+		PG_RETURN_VOID();
 	db_open();
 	s = subscription_load_locked(id);
 	require_alive(s);

@@ -31,7 +31,47 @@ typedef struct Subscription
 	TimestampTz trial_end;
 	TimestampTz current_period_end;
 	bool livemode;
+	bool local; /* our engine bills it */
 } Subscription;
+
+/* What update_subscription() is told. */
+typedef struct UpdateTerms
+{
+	const char *plan;
+	int64 quantity; /* 0: unchanged */
+	const char *proration_behavior;
+	const pg_uuid_t *price;
+	int64 amount; /* NO_AMOUNT: not named */
+	const char *payment_method;
+	TimestampTz proration_date;
+	TimestampTz trial_end;
+	TimestampTz cancel_at;
+	const char *effective;
+	const char *coupon;
+	const Jsonb *items;
+} UpdateTerms;
+
+/* What cancel_subscription() is told; -1: not named. */
+typedef struct CancelTerms
+{
+	bool at_period_end;
+	int prorate;
+	int invoice_now;
+	const char *reason;
+	const char *comment;
+} CancelTerms;
+
+/*
+ * subscription_local.c: the same calls for those that our engine bills.  The
+ * caller has checked the arguments and holds the customer's lock.
+ */
+extern void local_update(const Subscription *row, const UpdateTerms *terms);
+extern void local_cancel(const Subscription *row, const CancelTerms *terms);
+extern void local_pause(const Subscription *row, bool at_period_end, TimestampTz resumes_at);
+extern void local_resume(const Subscription *row);
+/* The organisation has so many units of an add-on from now on: the item, prorated with the next invoice. */
+extern void local_set_add_on(const pg_uuid_t *id, const char *add_on, int64 quantity);
+extern void local_unplan(const Subscription *row, const pg_uuid_t *scheduled_change_id);
 
 /* NULL when there is none. */
 extern Subscription *subscription_load(const pg_uuid_t *id);
@@ -71,5 +111,54 @@ extern void subscription_check_cancel_at(const char *organization_id, TimestampT
 
 /* JB004: no provider keeps the dates of what costs nothing. */
 extern void subscription_refuse_dates_of_free(TimestampTz trial_end, TimestampTz cancel_at);
+
+/* subscribe.c, engine_start.c */
+
+/* An integer that the call leaves out; no value that a caller could mean. */
+#define SUBSCRIBE_NOT_NAMED PG_INT32_MIN
+
+typedef struct SubscribeTerms
+{
+	const char *plan;
+	const char *payment_method;
+	int trial_days; /* SUBSCRIBE_NOT_NAMED: the plan's, once */
+	int64 quantity;
+	const char *currency;
+	const pg_uuid_t *price;
+	int64 amount; /* NO_AMOUNT: not named */
+	const char *interval;
+	const char *collection_method;
+	int days_until_due; /* SUBSCRIBE_NOT_NAMED: none */
+	TimestampTz cancel_at;
+	const char *trial_end_behavior;
+	int off_session; /* SUBSCRIBE_NOT_NAMED: the provider decides */
+	const char *coupon;
+	int automatic_tax;          /* SUBSCRIBE_NOT_NAMED: the provider decides */
+	TimestampTz billing_anchor; /* 0: now */
+	const char *success_url;    /* a checkout may take its place */
+	const char *cancel_url;
+	const char *managed_by; /* NULL: by manager_choose() */
+	const Jsonb *metadata;
+} SubscribeTerms;
+
+/* As named; else the plan's, once per organisation and group. */
+extern int subscribe_trial_days(const SubscribeTerms *terms, const Customer *customer,
+								const Price *price);
+
+/* 22023: a price that is paid once. */
+extern void subscribe_refuse_one_time(const Price *price);
+
+/* JB008 when the organisation has a live one in the group; one that gives way, or NULL. */
+extern Subscription *subscription_in_the_way(const Customer *customer, const Price *price);
+
+/* engine_start.c: a subscription that our engine bills. */
+extern pg_uuid_t *engine_subscribe(const SubscribeTerms *terms, const Customer *customer,
+								   const Account *account, const Price *price);
+
+/*
+ * One of ours that waits for its first payment ends, and its invoice is voided;
+ * false: it is not ours.  JB008 while it is being paid.
+ */
+extern bool engine_give_way(const pg_uuid_t *subscription_id);
 
 #endif /* JANUA_SUBSCRIPTIONS_H */

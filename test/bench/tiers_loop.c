@@ -40,14 +40,14 @@ fraction(const char *text)
 
 /* Bounds 1,000, 10,000, 100,000, 1,000,000; a quantity has three decimals. */
 static void
-prepare(PriceTier *tiers, Price *price, MoneyFraction *quantities)
+prepare(PriceTier *tiers, RatedPrice *price, MoneyFraction *quantities)
 {
 	static const char *const bounds[TIERS] = {"1000", "10000", "100000", "1000000", "0"};
 	static const char *const prices[TIERS] = {"1", "0.8", "0.5", "0.25", "0.1"};
 	uint64_t state = 42;
 	uint64_t range = 100000;
 
-	*price = (Price){.model = PRICE_GRADUATED, .tiers = tiers, .tier_count = TIERS};
+	*price = (RatedPrice){.model = PRICE_GRADUATED, .tiers = tiers, .tier_count = TIERS};
 	for (int i = 0; i < TIERS; i++)
 		tiers[i] = (PriceTier){.up_to = fraction(bounds[i]),
 							   .unbounded = i == TIERS - 1,
@@ -63,7 +63,7 @@ prepare(PriceTier *tiers, Price *price, MoneyFraction *quantities)
 }
 
 static RatingStatus
-rate(const Price *price, MoneyFraction quantity, int with_lines, int64_t *amount, int *count)
+rate(const RatedPrice *price, MoneyFraction quantity, int with_lines, int64_t *amount, int *count)
 {
 	RatedLine lines[RATING_LINES(TIERS)];
 
@@ -93,7 +93,7 @@ main(int argc, char **argv)
 {
 	static MoneyFraction quantities[QUANTITIES];
 	PriceTier tiers[TIERS];
-	Price price;
+	RatedPrice price;
 	int with_lines;
 	int rounds;
 	uint64_t sum = 0;

@@ -6,7 +6,7 @@ SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('late
 SELECT billing.subscribe('late', 'pro', 'pm_card_chargeCustomerFail', trial_days => 1) AS late \gset
 SELECT billing.subscribe('later', 'pro', 'pm_card_chargeCustomerFail', trial_days => 1) AS later \gset
 SELECT billing.subscribe('asleep', 'pro', 'pm_card_visa') AS asleep \gset
-SELECT billing.subscribe('states', 'pro', 'pm_card_visa') AS states \gset
+SELECT billing.subscribe('states', 'pro', 'pm_card_visa', managed_by => 'provider') AS states \gset
 CALL billing.run_worker();
 
 -- ---------------------------------------------------------------------------

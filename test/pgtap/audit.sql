@@ -1,6 +1,6 @@
 -- Who or what changed which object: billing.audit_log.
 \ir helpers.psql
-SELECT plan(57);
+SELECT plan(61);
 
 -- What was done by a call last; the worker may be writing beside us.
 CREATE FUNCTION newest() RETURNS billing.audit_log
@@ -18,7 +18,7 @@ SELECT is(ARRAY(SELECT c.relname FROM pg_class AS c
 			  -- what the extension comes with, and nobody changes
 			  'access_levels', 'all_organizations',
 			  -- news, and work in progress
-			  'audit_log', 'dispute_transitions', 'environment_variables', 'events', 'events_unsent', 'idempotency_keys', 'limits_changed', 'outbox',
+			  'audit_log', 'credit_grant_entries', 'credit_note_lines', 'customer_balance_entries', 'customer_balances', 'dispute_transitions', 'dunning_attempts', 'environment_variables', 'events', 'events_unsent', 'idempotency_keys', 'invoice_lines', 'invoice_payments', 'invoice_series', 'ledger', 'ledger_accounts', 'limits_changed', 'outbox',
 			  'outbox_finished', 'payment_intent_transitions', 'provider_circuits', 'provider_refs',
 			  -- the sandbox's own state
 			  'sandbox_clocks', 'sandbox_deliveries', 'sandbox_faults', 'sandbox_state',
@@ -76,6 +76,17 @@ RESET ROLE;
 SELECT is((newest()).sql_user || ' as ' || (newest()).sql_role, session_user || ' as audit_app', 'who was logged in, and as whom he acted');
 SELECT billing.set_plan_feature('pro', 'sso', 'false');
 SELECT is((newest()).object || ' ' || (newest()).object_id || ' ' || (newest()).object_key || ' ' || (newest()).after, 'plan_feature 00000000-0000-7000-8000-000000000002 sso {"value": "false"}', 'a feature of a plan, under the plan');
+SELECT billing.set_tax_rate('DE', 19, name => 'USt.') AS everywhere \gset
+SELECT is((newest()).object || ' ' || (newest()).object_id || ' ' || (newest()).object_key, 'tax_rate ' || :'everywhere' || ' DE', 'what has no second name has the first');
+SELECT billing.set_tax_rate('CA', 13, name => 'HST', region => 'ON') AS regional \gset
+SELECT is((newest()).object_id || ' ' || (newest()).object_key, :'regional' || ' CA/ON', 'or both');
+CREATE TABLE public.nameless (id uuid, first text, second text);
+CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON public.nameless FOR EACH ROW EXECUTE FUNCTION billing.audit_row('nameless', 'id', 'first,second');
+INSERT INTO public.nameless VALUES (NULL, NULL, NULL), (NULL, NULL, 'b');
+SELECT is((newest()).object || ' ' || (newest()).object_key || coalesce((newest()).object_id::text, ''), 'nameless b', 'or the second alone');
+UPDATE public.nameless SET first = 'a', second = NULL WHERE second = 'b';
+SELECT is((newest()).object_key || ' ' || (newest()).before || (newest()).after, 'a {"first": null, "second": "b"}{"first": "a", "second": null}', 'and one without a uuid can change');
+DROP TABLE public.nameless;
 SELECT billing.attach_payment_method(:'acme', 'pm_card_visa') AS method \gset
 SELECT is((newest()).object || ' ' || (newest()).organization_id || ' ' || ((newest()).after ->> 'token'), 'payment_method acme withheld', 'a payment method, under its organisation and without its token');
 
@@ -98,7 +109,7 @@ UPDATE billing.settings SET value = 'USD' WHERE name = 'default_currency';
 -- The answer to a request, a webhook, a duty
 
 CALL billing.run_worker();
-SELECT billing.subscribe('acme', 'pro', :'method') AS subscription \gset
+SELECT billing.subscribe('acme', 'pro', :'method', managed_by => 'provider') AS subscription \gset
 -- a method that is refused is told by the answer alone; of the rest the webhook may come first
 SELECT billing.attach_payment_method(:'acme', 'pm_card_chargeDeclined') AS refused \gset
 SELECT max(seq) AS seq FROM billing.audit_log \gset

@@ -54,7 +54,7 @@ SELECT fails($$SELECT billing.create_plan('x', NULL, 1)$$, '23502', 'name must b
 SELECT fails($$SELECT billing.create_plan('x', '', 1)$$, '22023', 'name is empty', NULL, 'an empty name is refused');
 SELECT fails($$SELECT billing.create_plan('x', 'X', -1)$$, '22023', 'amount is negative', 'minor units', 'a negative amount is refused');
 SELECT fails($$SELECT billing.create_plan('x', 'X', 1, currency => 'XXX')$$, '22023', 'unknown currency "XXX"', 'ISO 4217', 'an unknown currency is refused');
-SELECT fails($$SELECT billing.create_plan('x', 'X', 1, "interval" => 'fortnight')$$, '22023', 'unknown interval "fortnight"', 'day, week, month, year', 'an unknown interval is refused, and those that there are are listed');
+SELECT fails($$SELECT billing.create_plan('x', 'X', 1, "interval" => 'fortnight')$$, '22023', 'unknown interval "fortnight"', 'day, week, month, quarter, year', 'an unknown interval is refused, and those that there are are listed');
 SELECT fails($$SELECT billing.create_plan('x', 'X', 1, interval_count => 0)$$, '22023', 'interval_count 0', '1 to 52', 'an interval count of 0 is refused');
 SELECT fails($$SELECT billing.create_plan('x', 'X', 1, interval_count => 53)$$, '22023', 'interval_count 53', '1 to 52', 'an interval count above 52 is refused');
 SELECT fails($$SELECT billing.create_plan('x', 'X', 1, "interval" => 'one_time', interval_count => 2)$$, '22023', 'interval_count 2', NULL, 'what is paid once is not paid every second time');

@@ -1,6 +1,6 @@
 -- Checkout sessions, payment links and portal sessions: what calls take, write and refuse.
 \ir helpers.psql
-SELECT plan(69);
+SELECT plan(70);
 
 CREATE FUNCTION checkout(arguments text) RETURNS text
 LANGUAGE sql
@@ -147,4 +147,5 @@ RESET ROLE;
 SELECT billing.revoke_access('checkout_tenant', 'tenant');
 DROP ROLE checkout_tenant;
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -1,6 +1,6 @@
 -- Checkout and portal sessions to the end, with the sandbox's buyer.
 \ir helpers.psql
-SELECT plan(40);
+SELECT plan(41);
 
 CREATE FUNCTION config(id uuid, member text) RETURNS text
 LANGUAGE sql
@@ -126,4 +126,5 @@ SELECT fails($$SELECT billing.create_payment_link('', '[{"name": "Fund", "amount
 SELECT fails($$SELECT billing.create_payment_link('Fund', '[{"name": "Fund"}]')$$, '22023', 'element 0 of line_items has no amount', NULL, 'its lines are checked as those of sessions');
 SELECT fails($$SELECT billing.cancel_payment_link('00000000-0000-7000-8000-000000000000')$$, 'JB005', 'unknown payment link', NULL, 'an unknown link is refused');
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -3,7 +3,7 @@
 -- webhooks are those of Stripe for an account with a made-up key; nothing is sent.
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
-SELECT plan(39);
+SELECT plan(40);
 
 SELECT billing.configure_provider('stripe', 'sk_test_of_nobody', 'whsec_first', base_url => 'http://127.0.0.1:9');
 UPDATE billing.provider_accounts SET stopped_at = now(), stopped_reason = 'held by the test' WHERE provider = 'stripe';
@@ -158,4 +158,5 @@ SELECT tell(subscription('sub_odd', 'odd', 'active'), 20);
 SELECT is(tell(subscription('sub_odd', 'odd', 'of another time'), 30) || ' ' || has('odd'), 'applied active', 'one that is known stays as it is');
 SELECT is(tell('{"object": "invoice", "id": "in_odd", "customer": "cus_odd", "status": null, "currency": "usd"}', 10), 'waiting', 'so it is with an invoice');
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

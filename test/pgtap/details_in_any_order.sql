@@ -3,7 +3,7 @@
 -- with a made-up key; nothing is sent.
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
-SELECT plan(28);
+SELECT plan(29);
 
 SELECT billing.configure_provider('stripe', 'sk_test_of_nobody', 'whsec_first', base_url => 'http://127.0.0.1:9');
 UPDATE billing.settings SET value = '1 hour' WHERE name IN ('retry_base', 'retry_cap');
@@ -196,4 +196,5 @@ SELECT is(defaults(), NULL, 'none is the default when the provider says so');
 -- an unusable method
 SELECT fails(format($$SELECT billing.create_payment_intent(%L, 100, 'USD', payment_method => %L)$$, :'acme',
 	(SELECT object_id FROM billing.provider_refs WHERE provider_id = 'pm_mandate0')), 'JB008', 'is failed', 'Pass another one', 'cannot be charged');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

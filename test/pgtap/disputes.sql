@@ -1,6 +1,6 @@
 -- Disputes: money that a bank takes back.
 \ir helpers.psql
-SELECT plan(40);
+SELECT plan(41);
 
 CREATE FUNCTION dispute_of(payment uuid) RETURNS billing.disputes
 LANGUAGE sql
@@ -86,4 +86,5 @@ SELECT fails(format($$SELECT billing.submit_dispute_evidence(%L, '{"a": "4242 42
 SELECT fails($$SELECT billing.accept_dispute('00000000-0000-7000-8000-000000000000')$$, 'JB005', 'unknown dispute', 'list_disputes', 'an unknown dispute is refused');
 CALL billing.run_worker();
 SELECT is((SELECT count(*) FROM billing.webhook_events WHERE state IN ('failed', 'waiting')), 0::bigint, 'every webhook of all this was applied');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

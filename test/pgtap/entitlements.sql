@@ -74,7 +74,7 @@ CALL billing.advance_clock('late', '1 day 1 minute');
 SELECT is(status_of('late'), 'past_due', 'a payment fails');
 SELECT ok(billing.has_feature('late', 'sso'), 'and there is a grace');
 CALL billing.advance_clock('late', '8 days');
-SELECT is(status_of('late'), 'canceled', 'after the last try it is over');
+SELECT is(status_of('late'), 'unpaid', 'after the last try it is over');
 SELECT ok(NOT billing.has_feature('late', 'sso'), 'and what is free is left');
 SELECT is(billing.feature_limit('late', 'users'), 3::numeric, 'with its limits');
 SELECT is(status_of('over'), 'incomplete', 'a subscription that waits for its first payment');

@@ -3,7 +3,7 @@
 -- key; nothing is sent.
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
-SELECT plan(29);
+SELECT plan(30);
 
 SELECT billing.configure_provider('stripe', 'sk_test_of_nobody', 'whsec_first', base_url => 'http://127.0.0.1:9');
 UPDATE billing.settings SET value = '1 hour' WHERE name IN ('retry_base', 'retry_cap');
@@ -109,3 +109,4 @@ SELECT is(billing.replay_webhook('evt_83'), 'applied', 'and is applied then');
 SELECT count(*) AS events FROM billing.events \gset
 DO $$ BEGIN PERFORM billing.replay_webhook(event_id) FROM billing.webhook_events; PERFORM billing.replay_webhook(event_id) FROM billing.webhook_events; END $$;
 SELECT is((SELECT count(*) FROM billing.events), :events::bigint, 'a replay of all of them tells the application nothing');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');

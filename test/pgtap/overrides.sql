@@ -1,6 +1,6 @@
 -- What one organisation has beside its plans: overrides and add-ons.
 \ir helpers.psql
-SELECT plan(68);
+SELECT plan(69);
 
 SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('free paid big timed', ' ') AS o \gset
 SELECT billing.subscribe('paid', 'pro', 'pm_card_visa') AS paid \gset
@@ -119,4 +119,5 @@ FROM (VALUES ('disk', 'Disk', '{"storage": 1}', '23505', 'there is an add-on "di
 			 ('x', 'X', '{"users": [1]}', '22023', 'is not what a unit adds'), ('x', 'X', '{}', '22023', 'features is not an object with members'),
 			 ('x', 'X', '[]', '22023', 'features is not an object with members')) AS v (c, n, f, s, m);
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

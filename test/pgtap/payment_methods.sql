@@ -50,7 +50,7 @@ SELECT results_eq(
 	format('%s %s', token, CASE attached WHEN 'attached' THEN 'attaches' ELSE 'is refused with ' || error_code END))
 FROM tokens;
 SELECT is((SELECT s.status || ' ' || coalesce(s.error_code, '') FROM billing.subscriptions AS s WHERE s.organization_id = token),
-	coalesce(charged, 'incomplete') || ' ' || CASE WHEN attached = 'failed' THEN 'payment_method_refused' ELSE '' END,
+	coalesce(charged, 'incomplete') || ' ' || CASE WHEN attached = 'failed' THEN 'payment_method_refused' WHEN token = 'pm_card_chargeCustomerFail' THEN 'generic_decline' ELSE '' END,
 	format('a subscription paid by %s is %s', token, coalesce(charged, 'incomplete and says why')))
 FROM tokens;
 

@@ -2,7 +2,7 @@
 -- those of Stripe for an account with a made-up key; nothing is sent.
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
-SELECT plan(41);
+SELECT plan(42);
 
 SELECT billing.configure_provider('stripe', 'sk_test_of_nobody', 'whsec_first', base_url => 'http://127.0.0.1:9');
 UPDATE billing.settings SET value = '1 hour' WHERE name IN ('retry_base', 'retry_cap');
@@ -142,4 +142,5 @@ SELECT is(tell('charge.dispute.updated', dispute('dp_2', 'pi_disputed', 'needs_r
 SELECT is((SELECT d.status FROM billing.disputes AS d JOIN billing.provider_refs AS r ON r.object_id = d.id WHERE r.provider_id = 'dp_2'), 'prevented', 'change nothing');
 SELECT is(tell('refund.created', jsonb_build_object('object', 'refund', 'id', 're_odd', 'payment_intent', 'pi_disputed'), 660), 'waiting', 'what tells no amount waits until more is told');
 SELECT is((SELECT count(*) FROM billing.webhook_events WHERE state = 'failed'), 0::bigint, 'no webhook of all this has failed');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -1,6 +1,6 @@
 -- Payments: from the call to the money, in the sandbox.
 \ir helpers.psql
-SELECT plan(151);
+SELECT plan(152);
 
 CREATE FUNCTION payment(id uuid) RETURNS billing.payment_intent_details
 LANGUAGE sql
@@ -220,11 +220,11 @@ SELECT fails(format($$SELECT billing.create_payment_intent(%L, 2900, 'USD', paym
 SELECT billing.sandbox_settle(:'first', 'failed');
 CALL billing.run_worker();
 BEGIN;
+SELECT fails(format($$SELECT billing.create_payment_intent(%L, 2900, 'EUR', invoice_id => %L)$$, :'other', :'invoice'), '22023', 'is in USD', NULL, 'an invoice is paid in its currency');
 SELECT lives_ok(format($$SELECT billing.create_payment_intent(%L, 2900, 'USD', payment_method => 'pm_card_visa', invoice_id => %L)$$, :'other', :'invoice'), 'after it has failed there may be another');
 SELECT fails(format($$SELECT billing.confirm_payment_intent(%L, 'pm_card_visa')$$, :'first'), 'JB010', 'is being paid already', NULL, 'but the old one is not tried again beside it');
 COMMIT;
 SELECT fails(format($$SELECT billing.create_payment_intent(%L, 2900, 'USD', invoice_id => %L)$$, :'acme', :'invoice'), 'JB005', 'unknown invoice', NULL, 'the invoice of another customer is not known');
-SELECT fails(format($$SELECT billing.create_payment_intent(%L, 2900, 'EUR', invoice_id => %L)$$, :'other', :'invoice'), '22023', 'is in USD', NULL, 'an invoice is paid in its currency');
 
 -- ---------------------------------------------------------------------------
 -- The same call twice
@@ -303,4 +303,5 @@ SELECT fails($$SELECT billing.client_config('00000000-0000-7000-8000-00000000000
 
 SELECT is((SELECT count(*) FROM billing.webhook_events WHERE state IN ('failed', 'waiting')), 0::bigint, 'every webhook of all this was applied');
 SELECT is((SELECT count(*) FROM billing.outbox), 0::bigint, 'and every request is done');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

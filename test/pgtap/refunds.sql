@@ -1,6 +1,6 @@
 -- Refunds: what goes back, never more than has come.
 \ir helpers.psql
-SELECT plan(57);
+SELECT plan(58);
 
 CREATE FUNCTION paid(organization text, amount bigint, token text DEFAULT 'pm_card_visa') RETURNS uuid
 LANGUAGE sql
@@ -135,4 +135,5 @@ SELECT fails($$SELECT billing.create_refund('00000000-0000-7000-8000-00000000000
 SELECT fails($$SELECT billing.create_refund(NULL)$$, '23502', 'payment_intent_id must be given', NULL, 'a payment has to be named');
 CALL billing.run_worker();
 SELECT is((SELECT count(*) FROM billing.webhook_events WHERE state IN ('failed', 'waiting')), 0::bigint, 'every webhook of all this was applied');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -55,7 +55,7 @@ SELECT is((SELECT array_agg(operation ORDER BY seq) FROM billing.outbox_finished
 
 -- a cancellation passes what waits
 BEGIN;
-SELECT billing.subscribe('row', 'pro') AS subscription \gset
+SELECT billing.subscribe('row', 'pro', managed_by => 'provider') AS subscription \gset
 COMMIT;
 CALL billing.run_worker();
 BEGIN;
@@ -96,7 +96,7 @@ SELECT fails($$SELECT billing.cancel_request('00000000-0000-7000-8000-0000000000
 SELECT fails($$SELECT billing.cancel_request(NULL)$$, '23502', 'id must be given', NULL, 'a request has to be named');
 
 -- a trial cannot begin again: the provider says no
-SELECT billing.subscribe('held', 'pro') AS subscription \gset
+SELECT billing.subscribe('held', 'pro', managed_by => 'provider') AS subscription \gset
 CALL billing.run_worker();
 BEGIN;
 SELECT billing.update_subscription(:'subscription', trial_end => now() + interval '1 day');
@@ -115,7 +115,7 @@ SELECT is((SELECT count(*) FROM billing.attention WHERE organization_id = 'held'
 SELECT billing.create_plan('absurd', 'Absurd', 9000000000000000000) AS absurd \gset
 BEGIN;
 SELECT billing.create_customer('given up') AS customer \gset
-SELECT billing.subscribe('given up', 'absurd', 'pm_card_visa') AS subscription \gset
+SELECT billing.subscribe('given up', 'absurd', 'pm_card_visa', managed_by => 'provider') AS subscription \gset
 SELECT billing.update_customer(:'customer', '{"name": "Given up"}');
 COMMIT;
 CALL billing.run_worker();
@@ -125,7 +125,7 @@ SELECT id AS dead FROM billing.outbox WHERE ordering_key = :'customer' AND state
 SELECT billing.cancel_request(:'dead');
 CALL billing.run_worker();
 SELECT is((SELECT count(*) FROM billing.outbox WHERE ordering_key = :'customer'), 0::bigint, 'given up it lets that go');
-SELECT lives_ok($$SELECT billing.subscribe('given up', 'pro', 'pm_card_visa')$$, 'and the organisation can start again');
+SELECT lives_ok($$SELECT billing.subscribe('given up', 'pro', 'pm_card_visa', managed_by => 'provider')$$, 'and the organisation can start again');
 CALL billing.run_worker();
 SELECT is(status_of('given up'), 'active', 'with success');
 

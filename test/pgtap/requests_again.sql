@@ -29,7 +29,7 @@ RETURN (SELECT array_agg(o.operation || ' ' || o.state ORDER BY o.seq) FROM bill
 -- ---------------------------------------------------------------------------
 -- A cancellation that was refused is no cancellation
 
-SELECT billing.subscribe('acme', 'pro') AS sub \gset
+SELECT billing.subscribe('acme', 'pro', managed_by => 'provider') AS sub \gset
 CALL billing.run_worker();
 BEGIN;
 SELECT billing.cancel_subscription(:'sub', at_period_end => false);
@@ -40,7 +40,7 @@ COMMIT;
 SELECT is((SELECT count(*) FROM billing.outbox_finished WHERE object_id = :'sub' AND operation = 'subscription.cancel' AND state = 'canceled'), 1::bigint, 'the first one is given up');
 CALL billing.run_worker();
 SELECT is(status_of('acme'), 'canceled', 'and the subscription ends');
-SELECT billing.subscribe('acme', 'pro') AS sub \gset
+SELECT billing.subscribe('acme', 'pro', managed_by => 'provider') AS sub \gset
 CALL billing.run_worker();
 BEGIN;
 SELECT billing.cancel_subscription(:'sub', at_period_end => false);

@@ -13,7 +13,7 @@ UPDATE billing.settings SET value = '10 milliseconds' WHERE name IN ('retry_base
 
 BEGIN;
 SELECT billing.sandbox_fail_next('subscription.create', '429');
-SELECT billing.subscribe('busy', 'pro', 'pm_card_visa') AS busy \gset
+SELECT billing.subscribe('busy', 'pro', 'pm_card_visa', managed_by => 'provider') AS busy \gset
 COMMIT;
 SELECT is(billing.await(:'busy', '20 seconds'), 'active', 'a request that was answered 429 is sent again');
 SELECT is((SELECT attempts FROM billing.outbox_finished WHERE object_id = :'busy' AND operation = 'subscription.create'), 2, 'once');
@@ -21,14 +21,14 @@ SELECT is((SELECT generation FROM billing.outbox_finished WHERE object_id = :'bu
 
 BEGIN;
 SELECT billing.sandbox_fail_next('subscription.create', '500');
-SELECT billing.subscribe('broken', 'pro', 'pm_card_visa') AS broken \gset
+SELECT billing.subscribe('broken', 'pro', 'pm_card_visa', managed_by => 'provider') AS broken \gset
 COMMIT;
 SELECT is(billing.await(:'broken', '20 seconds'), 'active', 'a request that was answered 500 is looked up, and sent again');
 SELECT is((SELECT generation FROM billing.outbox_finished WHERE object_id = :'broken' AND operation = 'subscription.create'), 1, 'under a new key');
 
 BEGIN;
 SELECT billing.sandbox_fail_next('subscription.create', 'timeout_after_success');
-SELECT billing.subscribe('lost', 'pro', 'pm_card_visa') AS lost \gset
+SELECT billing.subscribe('lost', 'pro', 'pm_card_visa', managed_by => 'provider') AS lost \gset
 COMMIT;
 SELECT is(billing.await(:'lost', '20 seconds'), 'active', 'a request that was done while its answer was lost is found again');
 SELECT is((SELECT jsonb_array_length(state -> 'subscriptions') FROM billing.sandbox_state WHERE customer_id = billing.find_customer('lost')), 1, 'and was done once');
@@ -72,7 +72,7 @@ SELECT is((SELECT state FROM billing.outbox_finished WHERE id = :'request'), 'do
 -- ---------------------------------------------------------------------------
 -- Webhooks sent again
 
-SELECT billing.subscribe('buyer', 'pro', 'pm_card_authenticationRequired') AS buyer \gset
+SELECT billing.subscribe('buyer', 'pro', 'pm_card_authenticationRequired', managed_by => 'provider') AS buyer \gset
 CALL billing.run_worker();
 SELECT is(status_of('buyer'), 'incomplete', 'a payment waits for the buyer');
 

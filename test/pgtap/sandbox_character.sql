@@ -1,6 +1,6 @@
 -- The sandbox: what it does in the stead of others, pauses, and the verbs of its invoices.
 \ir helpers.psql
-SELECT plan(31);
+SELECT plan(36);
 
 -- ---------------------------------------------------------------------------
 -- Behaving as somebody else
@@ -26,6 +26,22 @@ SELECT billing.create_payment_intent(:'tacos', 10000, 'MXN', payment_method => '
 SELECT billing.create_payment_intent(:'striped', 10000, 'USD', payment_method => 'pm_card_visa') AS dollars \gset
 CALL billing.run_worker();
 SELECT results_eq(format($$SELECT status FROM billing.payment_intents WHERE id IN (%L, %L)$$, :'pesos', :'dollars'), $$VALUES ('succeeded'), ('succeeded')$$, 'what it does is done');
+
+-- who bills by default
+CREATE FUNCTION billed_by(organization text) RETURNS text
+LANGUAGE sql
+RETURN (SELECT s.managed_by FROM billing.subscriptions AS s WHERE s.organization_id = organization ORDER BY s.id DESC LIMIT 1);
+SELECT billing.create_plan('taco', 'Taco', 9900, 'MXN') AS taco, billing.create_plan('salsa', 'Salsa', 900, 'MXN', plan_group => 'salsa') AS salsa \gset
+SELECT billing.create_customer(o) FROM unnest('{itself,gratis,named}'::text[]) AS o;
+SELECT billing.subscribe('itself', 'pro', 'pm_card_visa'), billing.subscribe('gratis', 'free'), billing.subscribe('named', 'pro', 'pm_card_visa', managed_by => 'provider'),
+	billing.subscribe('striped', 'pro', 'pm_card_visa'), billing.subscribe('tacos', 'taco', 'tok_test_visa_4242', currency => 'MXN');
+SELECT is(billed_by('itself') || ' ' || billed_by('gratis'), 'local local', 'subscriptions of the sandbox are ours, the free ones, too');
+SELECT is(billed_by('named'), 'provider', 'unless the call names the provider');
+SELECT is(billed_by('striped'), 'provider', 'where it behaves as a provider, that one''s default holds');
+SELECT is(billed_by('tacos'), 'provider', 'so one amount by card is billed there');
+SELECT billing.subscribe('tacos', 'salsa', currency => 'MXN', quantity => 2) AS salsa \gset
+SELECT is(billed_by('tacos'), 'local', 'and what that provider cannot bill by us');
+CALL billing.run_worker();
 
 -- the order of events
 SELECT billing.create_checkout_session(:'polaris', plan => 'pro', success_url => 'https://a.example') AS buy \gset
@@ -81,7 +97,7 @@ SELECT is(status_of('nap') || ' ' || (SELECT count(*) FROM billing.invoices WHER
 -- ---------------------------------------------------------------------------
 -- Invoices
 
-SELECT billing.subscribe('owes', 'pro', 'pm_card_visa') AS owes \gset
+SELECT billing.subscribe('owes', 'pro', 'pm_card_visa', managed_by => 'provider') AS owes \gset
 CALL billing.run_worker();
 SELECT billing.update_subscription(:'owes', payment_method => 'pm_card_chargeCustomerFail');
 CALL billing.run_worker();
@@ -104,8 +120,8 @@ SELECT is((SELECT status || ' ' || cancellation_reason FROM billing.payment_inte
 -- ---------------------------------------------------------------------------
 -- What there is no point in playing
 
-SELECT fails($$SELECT billing.subscribe('away', 'pro', 'pm_card_visa', collection_method => 'send_invoice', days_until_due => 7)$$, 'JB004', 'subscription.create', 'charge_automatically', 'invoices are not sent');
-SELECT fails($$SELECT billing.subscribe('away', 'pro', 'pm_card_visa', coupon => 'HALF')$$, 'JB004', 'subscription.create', 'coupon', 'there are no discounts');
+SELECT fails($$SELECT billing.subscribe('away', 'pro', 'pm_card_visa', collection_method => 'send_invoice', days_until_due => 7, managed_by => 'provider')$$, 'JB004', 'subscription.create', 'charge_automatically', 'invoices are not sent');
+SELECT fails($$SELECT billing.subscribe('away', 'pro', 'pm_card_visa', coupon => 'HALF', managed_by => 'provider')$$, 'JB004', 'subscription.create', 'coupon', 'there are no discounts');
 SELECT fails(format($$SELECT billing.create_portal_session(%L)$$, billing.find_customer('away')), '23502', 'return_url', NULL, 'the portal has no page of its own');
 
 SELECT * FROM finish();

@@ -1,6 +1,6 @@
 -- The sandbox: one payment of each kind, and what comes of it by the test clock or the buyer.
 \ir helpers.psql
-SELECT plan(81);
+SELECT plan(85);
 
 -- What a person looks at first.
 CREATE FUNCTION payment(id uuid) RETURNS text
@@ -257,10 +257,15 @@ SELECT billing.subscribe('subscriber', 'pro', 'pm_card_authenticationRequired') 
 CALL billing.run_worker();
 SELECT id AS payment FROM billing.payment_intents WHERE subscription_id = :'subscription' \gset
 SELECT is(payment(:'payment'), 'requires_action 0', 'what a subscription pays is a payment');
-SELECT billing.sandbox_authenticate(:'payment');
+SELECT results_eq(format($$SELECT c ->> 'status', c ->> 'payment_intent', c -> 'next_action' = billing.client_config(%L) -> 'next_action', c ->> 'client_secret' = billing.client_config(%2$L) ->> 'client_secret'
+		FROM billing.client_config(%1$L) AS c$$, :'subscription', :'payment'),
+	format($$VALUES ('incomplete', %L, true, true)$$, :'payment'), 'to which the subscription leads a browser');
+SELECT is((SELECT billing.client_config(invoice_id) ->> 'payment_intent' FROM billing.payment_intents WHERE id = :'payment'), :'payment', 'and its invoice');
+SELECT billing.sandbox_authenticate(:'subscription');
 CALL billing.run_worker();
-SELECT is(status_of('subscriber') || ' ' || payment(:'payment'), 'active succeeded 2900', 'of the two the buyer can act on either');
+SELECT is(status_of('subscriber') || ' ' || payment(:'payment'), 'active succeeded 2900', 'of the three the buyer can act on any');
 SELECT is((SELECT i.status FROM billing.payment_intents AS p JOIN billing.invoices AS i ON i.id = p.invoice_id WHERE p.id = :'payment'), 'paid', 'it belongs to its invoice');
+SELECT is(billing.client_config(:'subscription') ->> 'client_secret', NULL, 'what is paid has no secret any more');
 SELECT billing.create_refund(:'payment', 900) AS refund \gset
 CALL billing.run_worker();
 SELECT is(refund(:'refund'), 'succeeded partially_refunded 900', 'and can be given back');
@@ -282,4 +287,5 @@ SELECT fails(format($$SELECT billing.sandbox_complete_checkout(%L)$$, :'visa'), 
 SELECT fails(format($$SELECT billing.sandbox_expire(%L)$$, :'visa'), 'JB008', 'nothing of it can expire|nothing to do', NULL, 'what is paid does not expire');
 SELECT is((SELECT count(*) FROM billing.webhook_events WHERE state <> 'applied'), 0::bigint, 'every webhook was understood');
 
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

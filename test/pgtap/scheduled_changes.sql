@@ -1,7 +1,7 @@
 -- What is done later in the stead of a provider that can end a subscription only
 -- at once; the sandbox behaves as one.
 \ir helpers.psql
-SELECT plan(20);
+SELECT plan(21);
 
 SELECT billing.configure_provider('sandbox', account => 'mexico', options => '{"behave_as": "conekta"}');
 SELECT billing.create_price('pro', 49900, 'MXN') AS price \gset
@@ -62,4 +62,5 @@ SELECT is(invoices('dark'), 1::bigint, 'nor bills the next period');
 CALL billing.advance_clock('stays', '32 days');
 SELECT is(status_of('stays') || ' ' || invoices('stays'), 'canceled 2', 'nor does it stop what is due for others');
 SELECT is((SELECT count(*) FROM billing.attention WHERE object_type = 'subscription'), 0::bigint, 'nobody has to look at any of it');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -109,7 +109,7 @@ SELECT count(billing.record_usage(o, 'api_calls', 80, greatest(now() - interval 
 CALL billing.run_worker();
 CALL settle();
 SELECT is(raised('moving') || raised('staying'), '{}', 'what is little for one plan');
-SELECT billing.subscribe('staying', 'small') AS staying, billing.subscribe('moving', 'narrow', 'pm_card_visa') AS moving \gset
+SELECT billing.subscribe('staying', 'small', managed_by => 'provider') AS staying, billing.subscribe('moving', 'narrow', 'pm_card_visa') AS moving \gset
 CALL billing.run_worker();
 CALL settle();
 SELECT is(raised('staying'), '{50,75}', 'is much for another, which is said without new usage');

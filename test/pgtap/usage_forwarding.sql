@@ -58,7 +58,7 @@ SELECT billing.create_customer('fw', provider => 'sandbox') AS customer \gset
 CALL billing.run_worker();
 CALL billing.set_clock('fw', date_trunc('hour', now()) + interval '2 days 20 minutes');
 SELECT billing.attach_payment_method(:'customer', 'pm_card_visa') AS card \gset
-SELECT billing.subscribe('fw', 'pro') AS subscription \gset
+SELECT billing.subscribe('fw', 'pro', managed_by => 'provider') AS subscription \gset
 CALL billing.run_worker();
 SELECT is(status_of('fw'), 'active', 'a subscription of the sandbox');
 SELECT billing.forward_usage('f_sum', 'sandbox', since => now() - interval '20 days') AS played \gset

@@ -10,7 +10,8 @@ JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'janua_billing'
 LEFT JOIN pg_class AS c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
 LEFT JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
 LEFT JOIN pg_namespace AS n ON d.classid = 'pg_namespace'::regclass AND n.oid = d.objid
-WHERE d.deptype = 'e' AND coalesce(c.relowner, p.proowner, n.nspowner) IS DISTINCT FROM 'janua_billing'::regrole;
+LEFT JOIN pg_type AS t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid
+WHERE d.deptype = 'e' AND coalesce(c.relowner, p.proowner, n.nspowner, t.typowner) IS DISTINCT FROM 'janua_billing'::regrole;
 
 -- Nothing is granted to anybody when the extension is new, PUBLIC included.
 SELECT o.kind, o.name

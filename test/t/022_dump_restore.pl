@@ -52,6 +52,36 @@ wait_for($node, <<'SQL', '0', 'usage is in the totals');
 SELECT count(*) FROM billing.usage_events AS u, billing.usage_rollup_state AS s WHERE u.recorded_in >= s.seen_until OR u.recorded_in / 4096 IN (SELECT o / 4096 FROM unnest(s.open) AS o)
 SQL
 
+# What our own engine bills: with tiers, a coupon, tax, credits, several components; one that pays, one that does not.
+$node->safe_psql('postgres', <<'SQL');
+SELECT billing.set_seller('Seller GmbH', country => 'DE');
+SELECT billing.set_tax_rate('DE', 19, 'VAT', valid_from => '2020-01-01');
+SELECT billing.create_plan('crew', 'Crew', 2000, 'USD');
+SELECT billing.create_price('crew', 500, 'USD', component => 'seats');
+SELECT billing.create_price('crew', NULL, 'USD', component => 'calls', model => 'graduated', metric => 'api_calls', tiers => '[{"up_to": 100, "unit_amount": 0}, {"unit_amount": 2}]');
+SELECT billing.create_coupon('DUMP', percent => 10, duration => 'forever');
+SELECT billing.create_customer('ours', email => 'ours@example.com', country => 'DE', currency => 'USD');
+SELECT billing.grant_credit('ours', 300, 'USD');
+SELECT billing.attach_payment_method(billing.find_customer('ours'), 'pm_card_visa');
+SELECT billing.create_customer('poor', email => 'poor@example.com', currency => 'USD');
+SELECT billing.attach_payment_method(billing.find_customer('poor'), 'pm_card_chargeCustomerFail');
+SQL
+wait_for($node, 'SELECT count(*) FROM billing.outbox', '0', 'the provider knows the customers that we bill');
+$node->safe_psql('postgres', <<'SQL');
+SELECT billing.subscribe('ours', 'crew', quantity => 3, coupon => 'DUMP', managed_by => 'local');
+SELECT billing.subscribe('poor', 'pro', managed_by => 'local', currency => 'USD');
+SQL
+wait_for($node, q{SELECT string_agg(status, ' ' ORDER BY organization_id) FROM billing.subscriptions WHERE managed_by = 'local'}, 'active incomplete', 'one is paid, one is not');
+wait_for($node, q{SELECT string_agg(DISTINCT status, ' ' ORDER BY status) FROM billing.invoices WHERE managed_by = 'local'}, 'open paid', 'as their invoices say');
+hand_over($node, $simulator);
+wait_for($node, 'SELECT count(*) FROM billing.outbox', '0', 'nothing is on its way');
+$node->safe_psql('postgres', q{SELECT billing.update_subscription(id, quantity => 5) FROM billing.subscriptions WHERE organization_id = 'ours'});
+is($node->safe_psql('postgres', <<'SQL'), '3|t|t|t|t|t|t', 'there are items, lines that wait, tiers, a ledger in balance, credits and attempts');
+SELECT (SELECT count(*) FROM billing.subscription_items AS i JOIN billing.subscriptions AS s ON s.id = i.subscription_id WHERE s.organization_id = 'ours'),
+	EXISTS (SELECT FROM billing.invoice_lines WHERE invoice_id IS NULL), EXISTS (SELECT FROM billing.price_tiers), EXISTS (SELECT FROM billing.ledger),
+	NOT EXISTS (SELECT FROM billing.ledger_imbalance), EXISTS (SELECT FROM billing.credit_grants), EXISTS (SELECT FROM billing.dunning_attempts)
+SQL
+
 # What is refused ends dead; what meets a stopped account stays queued.
 $simulator->control('faults', { match => { method => 'POST', body => 'refused' }, action => 'status', status => 400, times => 1 });
 $node->safe_psql('postgres', q{SELECT billing.create_customer('refused', email => 'refused@example.com')});
@@ -94,6 +124,8 @@ SELECT 'person', organization_id, email, name, phone, address, tax_ids FROM bill
 SELECT 'plans', to_jsonb(p)::text FROM billing.get_plans() AS p ORDER BY 2;
 SELECT 'default plan', billing.feature_limit('nobody', 'users');
 SELECT 'usage', metric, quantity FROM billing.usage_summary('dumped') ORDER BY 2;
+SELECT 'guard', tgrelid::regclass, tgname FROM pg_trigger WHERE NOT tgisinternal
+	AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'billing'::regnamespace AND NOT relispartition) ORDER BY 2, 3;
 SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'public.organizations'::regclass ORDER BY 2;
 SQL
 }
@@ -175,7 +207,18 @@ for my $copy ([ $node, 'from_plain' ], [ $node, 'from_custom' ], [ $other, 'else
 	my ($server, $database) = @$copy;
 
 	$server->safe_psql($database, "UPDATE billing.provider_accounts SET stopped_at = NULL, stopped_reason = NULL WHERE provider = 'stripe'");
+	# a renewal, a draft that is marked and an open invoice: all of them due
+	$server->safe_psql($database, <<'SQL');
+SELECT billing.create_invoice(billing.find_customer('ours'), '[{"description": "Copied", "quantity": 1, "unit_amount": "1000"}]', 'USD');
+UPDATE billing.subscriptions SET next_due_at = now() - interval '1 hour' WHERE organization_id = 'ours';
+UPDATE billing.invoices SET next_attempt_at = now() - interval '1 hour' WHERE status = 'open' AND organization_id = 'poor';
+SQL
 	$server->safe_psql($database, 'CALL billing.run_worker()');
+	is($server->safe_psql($database, <<'SQL'), '1|draft||1', "$database: nothing is renewed, numbered or collected");
+SELECT (SELECT count(*) FROM billing.subscriptions WHERE next_due_at < now()), i.status, i.number,
+	(SELECT count(*) FROM billing.invoices WHERE next_attempt_at < now() - interval '30 minutes')
+FROM billing.invoices AS i WHERE i.billing_reason = 'manual'
+SQL
 	is($server->safe_psql($database, q{SELECT count(*) FROM billing.outbox WHERE state = 'queued'}),
 		'2', "$database: what is queued stays queued");
 }
@@ -197,7 +240,7 @@ is($node->safe_psql('from_plain', q{SELECT billing.find_customer('new') IS NOT N
 is($other->safe_psql('elsewhere', 'SELECT billing.adopt_database()'), '1', 'a copy is adopted');
 wait_for($other, q{SELECT string_agg(state, ' ') FROM billing.outbox}, 'dead', 'then its own worker sends what was queued', 'elsewhere');
 is($simulator->control('totals')->{requests} - $sent, 3, 'exactly that');
-is($simulator->control('objects/customers?count=1')->{count}, 3, 'the provider has the customers once');
+is($simulator->control('objects/customers?count=1')->{count}, 5, 'the provider has the customers once');
 $other->safe_psql('elsewhere', q{SELECT billing.retry_request(id) FROM billing.outbox});
 wait_for($other, 'SELECT count(*) FROM billing.outbox', '0', 'a dead request can be sent again from there', 'elsewhere');
 is($other->safe_psql('elsewhere', q{SELECT bool_and(seq > 0), count(*) = count(DISTINCT seq) FROM billing.outbox_finished}),

@@ -261,7 +261,7 @@ is(sql("SELECT status FROM billing.disputes WHERE payment_intent_id = '$stored'"
 
 sql("SELECT billing.create_plan('mx', 'México', 29900, 'MXN')");
 sql("SELECT billing.create_plan('mx_year', 'México anual', 299000, 'MXN', 'year')");
-like(refusal("SELECT billing.subscribe('org_1', 'mx', quantity => 3)"), qr/JB004.*quantity/s, 'no quantities');
+like(refusal("SELECT billing.subscribe('org_1', 'mx', quantity => 3, managed_by => 'provider')"), qr/JB004.*quantity/s, 'no quantities');
 my $subscription = sql("SELECT billing.subscribe('org_1', 'mx')");
 is(await($subscription), 'active', 'a subscription by the card at hand');
 my ($plan) = objects('plans');

@@ -39,7 +39,7 @@ sub run_guide
 	return ($blocks, $results);
 }
 
-my %least = (entitlements => [ 7, 15 ], usage => [ 15, 50 ]);
+my %least = (billing => [ 17, 60 ], entitlements => [ 7, 15 ], usage => [ 15, 50 ]);
 
 foreach my $name (sort keys %least)
 {

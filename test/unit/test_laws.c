@@ -281,16 +281,16 @@ some_fraction(int bits)
 	return made;
 }
 
-static Price
+static RatedPrice
 some_price(PriceTier tiers[MOST_TIERS])
 {
-	Price price = {.model = (PriceModel) (PRICE_FLAT + chance(6)),
-				   .flat_fee = some_amount(30),
-				   .unit_price = some_fraction(50),
-				   .package_size = {some_fraction(45).scaled + 1},
-				   .percent = {chance(100000) * INT64_C(1000000000)},
-				   .tiers = tiers,
-				   .tier_count = (int) chance(MOST_TIERS) + 1};
+	RatedPrice price = {.model = (PriceModel) (PRICE_FLAT + chance(6)),
+						.flat_fee = some_amount(30),
+						.unit_price = some_fraction(50),
+						.package_size = {some_fraction(45).scaled + 1},
+						.percent = {chance(100000) * INT64_C(1000000000)},
+						.tiers = tiers,
+						.tier_count = (int) chance(MOST_TIERS) + 1};
 	MoneyInt128 bound = 0;
 
 	if (chance(3) == 0)
@@ -327,7 +327,7 @@ test_lines_add_up(void)
 	for (int i = 0; i < 200000; i++)
 	{
 		PriceTier tiers[MOST_TIERS];
-		Price price = some_price(tiers);
+		RatedPrice price = some_price(tiers);
 		RatedLine lines[RATING_LINES(MOST_TIERS)];
 		MoneyFraction quantity = some_fraction(62);
 		int64_t amount = 0;

@@ -317,21 +317,21 @@ fraction(const char *text)
 	return made;
 }
 
-static Price
+static RatedPrice
 price_of(const Case *given, PriceTier tiers[MOST_TIERS])
 {
-	Price price = {.model = given->model,
-				   .flat_fee = given->flat_fee,
-				   .unit_price = fraction(given->unit_price),
-				   .package_size = fraction(given->package_size),
-				   .percent = fraction(given->percent),
-				   .free_units = fraction(given->free_units),
-				   .commitment = given->commitment,
-				   .has_minimum = given->minimum != NULL,
-				   .has_maximum = given->maximum != NULL,
-				   .minimum = given->minimum != NULL ? *given->minimum : 0,
-				   .maximum = given->maximum != NULL ? *given->maximum : 0,
-				   .tiers = tiers};
+	RatedPrice price = {.model = given->model,
+						.flat_fee = given->flat_fee,
+						.unit_price = fraction(given->unit_price),
+						.package_size = fraction(given->package_size),
+						.percent = fraction(given->percent),
+						.free_units = fraction(given->free_units),
+						.commitment = given->commitment,
+						.has_minimum = given->minimum != NULL,
+						.has_maximum = given->maximum != NULL,
+						.minimum = given->minimum != NULL ? *given->minimum : 0,
+						.maximum = given->maximum != NULL ? *given->maximum : 0,
+						.tiers = tiers};
 
 	for (const TierText *tier = given->tiers; tier != NULL && tier->up_to != NULL; tier++)
 	{
@@ -353,7 +353,7 @@ test_cases(void)
 	for (int i = 0; i < COUNT(cases); i++)
 	{
 		PriceTier tiers[MOST_TIERS];
-		Price price = price_of(&cases[i], tiers);
+		RatedPrice price = price_of(&cases[i], tiers);
 		MoneyFraction quantity = fraction(cases[i].quantity);
 		RatedLine lines[RATING_LINES(MOST_TIERS)];
 		int64_t amount = -1;
@@ -464,7 +464,7 @@ test_lines(void)
 	for (int i = 0; i < COUNT(explained); i++)
 	{
 		PriceTier tiers[MOST_TIERS];
-		Price price = price_of(&explained[i].given, tiers);
+		RatedPrice price = price_of(&explained[i].given, tiers);
 		RatedLine lines[RATING_LINES(MOST_TIERS)];
 		int64_t amount = 0;
 		int count = 0;
@@ -557,7 +557,7 @@ test_refusals(void)
 	for (int i = 0; i < COUNT(refused); i++)
 	{
 		PriceTier tiers[MOST_TIERS];
-		Price price = price_of(&refused[i].given, tiers);
+		RatedPrice price = price_of(&refused[i].given, tiers);
 		RatingStatus status = price_prepare(&price);
 
 		if (status == RATING_OK)
@@ -566,7 +566,7 @@ test_refusals(void)
 			printf("# got %d\n", (int) status);
 	}
 	ok(amount == 42, "a refusal leaves the amount alone");
-	ok(price_amount(&(Price){.model = PRICE_FLAT}, fraction("1"), &amount) == RATING_BAD_MODEL,
+	ok(price_amount(&(RatedPrice){.model = PRICE_FLAT}, fraction("1"), &amount) == RATING_BAD_MODEL,
 	   "a price that was not prepared is none");
 }
 
@@ -574,9 +574,9 @@ static void
 test_exact(void)
 {
 	PriceTier tiers[MOST_TIERS];
-	Price seats = {.model = PRICE_PER_UNIT, .unit_price = fraction("0.125")};
-	Price percent = {.model = PRICE_PERCENTAGE, .percent = fraction("2.9")};
-	Price graduated = price_of(&(Case){PRICE_GRADUATED, .tiers = fees}, tiers);
+	RatedPrice seats = {.model = PRICE_PER_UNIT, .unit_price = fraction("0.125")};
+	RatedPrice percent = {.model = PRICE_PERCENTAGE, .percent = fraction("2.9")};
+	RatedPrice graduated = price_of(&(Case){PRICE_GRADUATED, .tiers = fees}, tiers);
 	MoneyFraction exact = {0};
 
 	ok(price_prepare(&seats) == RATING_OK &&

@@ -1,0 +1,183 @@
+-- Credit notes: what corrects an invoice of ours that is final.
+
+CREATE TABLE billing.credit_notes
+(
+	id uuid PRIMARY KEY DEFAULT billing.new_id(),
+	invoice_id uuid NOT NULL REFERENCES billing.invoices (id),
+	customer_id uuid NOT NULL REFERENCES billing.customers (id),
+	organization_id text NOT NULL,
+	provider text NOT NULL,
+	account text NOT NULL,
+	livemode boolean NOT NULL,
+	status text NOT NULL DEFAULT 'draft' CHECK (status IN ('draft', 'issued')),
+	number text,
+	series_id uuid REFERENCES billing.invoice_series (id),
+	series_number bigint CHECK (series_number > 0),
+	reason text,
+	memo text,
+	currency text NOT NULL REFERENCES billing.currencies (code),
+	subtotal bigint NOT NULL,
+	tax bigint NOT NULL,
+	total bigint NOT NULL CHECK (total > 0),
+	amount_applied bigint NOT NULL CHECK (amount_applied >= 0),
+	balance_amount bigint NOT NULL CHECK (balance_amount >= 0),
+	refund_amount bigint NOT NULL CHECK (refund_amount >= 0),
+	seller jsonb,
+	buyer bytea,
+	marked_at timestamptz NOT NULL,
+	issued_at timestamptz NOT NULL,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	CHECK (amount_applied + balance_amount + refund_amount = total),
+	CHECK ((number IS NULL) = (series_id IS NULL) AND (number IS NULL) = (series_number IS NULL)),
+	CHECK ((status = 'issued') = (number IS NOT NULL)),
+	UNIQUE (series_id, series_number)
+);
+COMMENT ON TABLE billing.credit_notes IS
+	'Credit notes: parts of our own invoices that are taken back. Where the money goes is settled when one is made; a draft has no number '
+	'yet, which the worker gives within a second. Afterwards nothing changes. Amounts are minor units of the currency.';
+COMMENT ON COLUMN billing.credit_notes.subtotal IS 'The sum of the lines, before added tax.';
+COMMENT ON COLUMN billing.credit_notes.tax IS 'Added or inside, as on the invoice.';
+COMMENT ON COLUMN billing.credit_notes.amount_applied IS 'Of the total: what it took off the amount that was still to be paid.';
+COMMENT ON COLUMN billing.credit_notes.balance_amount IS 'Of the total: what the customer''s balance got.';
+COMMENT ON COLUMN billing.credit_notes.refund_amount IS
+	'Of the total: what was to be paid back; refunds.credit_note_id tells by which refunds. One that fails or is canceled is in the customer''s balance instead.';
+COMMENT ON COLUMN billing.credit_notes.seller IS 'The seller as the invoice has it.';
+COMMENT ON COLUMN billing.credit_notes.buyer IS 'Encrypted: the customer as the invoice has it.';
+COMMENT ON COLUMN billing.credit_notes.marked_at IS 'When it was made: numbers are given in this order.';
+COMMENT ON COLUMN billing.credit_notes.issued_at IS 'By the organisation''s clock: when it was numbered; of a draft, when it was made.';
+CREATE INDEX credit_notes_invoice ON billing.credit_notes (invoice_id);
+CREATE INDEX credit_notes_customer ON billing.credit_notes (customer_id);
+CREATE INDEX credit_notes_organization ON billing.credit_notes (organization_id, issued_at);
+CREATE INDEX credit_notes_to_number ON billing.credit_notes (marked_at) WHERE status = 'draft';
+
+CREATE TABLE billing.credit_note_lines
+(
+	id uuid PRIMARY KEY DEFAULT billing.new_id(),
+	credit_note_id uuid NOT NULL REFERENCES billing.credit_notes (id),
+	position integer NOT NULL CHECK (position > 0),
+	invoice_line_id uuid NOT NULL REFERENCES billing.invoice_lines (id),
+	description text NOT NULL,
+	amount bigint NOT NULL,
+	tax bigint NOT NULL,
+	tax_rate_id uuid,
+	tax_inclusive boolean NOT NULL,
+	period_start timestamptz,
+	period_end timestamptz,
+	UNIQUE (credit_note_id, position),
+	UNIQUE (credit_note_id, invoice_line_id)
+);
+COMMENT ON TABLE billing.credit_note_lines IS 'Lines of credit notes: a line of the invoice each. They never change.';
+COMMENT ON COLUMN billing.credit_note_lines.amount IS
+	'Minor units that are taken back of the line after its discount, before added tax; below 0 where a credit on the invoice goes with it.';
+COMMENT ON COLUMN billing.credit_note_lines.tax IS 'Of the tax of the line: beside the amount, or inside where tax_inclusive.';
+CREATE INDEX credit_note_lines_invoice_line ON billing.credit_note_lines (invoice_line_id);
+
+ALTER TABLE billing.refunds ADD FOREIGN KEY (credit_note_id) REFERENCES billing.credit_notes (id);
+CREATE INDEX refunds_credit_note ON billing.refunds (credit_note_id) WHERE credit_note_id IS NOT NULL;
+
+-- The number is given once; nothing else ever changes.
+CREATE FUNCTION billing.keep_credit_note() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF OLD.status = 'draft'
+	   AND to_jsonb(NEW) - '{status,number,series_id,series_number,issued_at}'::text[]
+		   = to_jsonb(OLD) - '{status,number,series_id,series_number,issued_at}'::text[] THEN
+		RETURN NEW;
+	END IF;
+	RAISE EXCEPTION 'credit note "%" cannot change', OLD.id
+		USING ERRCODE = 'JB008', HINT = 'What it took back in error is billed again: billing.create_invoice().';
+END
+$$;
+COMMENT ON FUNCTION billing.keep_credit_note() IS 'Trigger of credit_notes: one that is issued never changes, and a draft gets its number only.';
+CREATE TRIGGER keep_credit_note BEFORE UPDATE ON billing.credit_notes
+	FOR EACH ROW EXECUTE FUNCTION billing.keep_credit_note();
+CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.credit_notes
+	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('What it took back in error is billed again: billing.create_invoice().');
+
+CREATE FUNCTION billing.keep_credit_note_line() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RAISE EXCEPTION 'lines of credit note "%" cannot change', OLD.credit_note_id
+		USING ERRCODE = 'JB008', HINT = 'What it took back in error is billed again: billing.create_invoice().';
+END
+$$;
+COMMENT ON FUNCTION billing.keep_credit_note_line() IS 'Trigger of credit_note_lines: they never change.';
+CREATE TRIGGER keep_credit_note_line BEFORE UPDATE OR DELETE ON billing.credit_note_lines
+	FOR EACH ROW EXECUTE FUNCTION billing.keep_credit_note_line();
+
+SELECT pg_extension_config_dump('billing.credit_notes', '');
+SELECT pg_extension_config_dump('billing.credit_note_lines', '');
+
+CREATE FUNCTION billing.create_credit_note(
+	invoice_id uuid,
+	lines jsonb DEFAULT NULL,
+	amount bigint DEFAULT NULL,
+	reason text DEFAULT NULL,
+	destination text DEFAULT 'balance',
+	memo text DEFAULT NULL,
+	idempotency_key text DEFAULT NULL)
+RETURNS uuid
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_create_credit_note';
+COMMENT ON FUNCTION billing.create_credit_note(uuid, jsonb, bigint, text, text, text, text) IS
+	'Takes back all that is left of a final invoice of ours, or a part of it, and returns the credit note''s id; the worker gives it its '
+	'number. lines: [{"line": id of the invoice''s line, "amount": minor units, tax included; default all that is left of the line}]. amount: '
+	'minor units, tax included, spread over the lines. The tax goes back in proportion. What is still to be paid of the invoice becomes '
+	'less first; destination says where the rest goes: balance (of the customer) or refund (of the payments of the invoice; what could not be refunded goes to the balance). reason: '
+	'requested_by_customer, duplicate, fraudulent, service_disruption, satisfaction_guarantee or other. memo is printed on it. Errors: '
+	'JB005 unknown invoice, JB008 it is not open, paid or uncollectible, or nothing is left of it, JB004 it is the provider''s, 22023 more than is left of '
+	'invoice, line or payments, or a bad value, JB009 a card number, JB007 idempotency key reused, and those of create_refund().';
+
+CREATE FUNCTION billing.credit_note_html(credit_note_id uuid) RETURNS text
+LANGUAGE c STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_credit_note_html';
+COMMENT ON FUNCTION billing.credit_note_html(uuid) IS
+	'A credit note as a page of HTML that is whole in itself and prints well, in the customer''s language (English or Spanish); as invoice_html(). '
+	'Errors: JB005 unknown credit note.';
+
+CREATE FUNCTION billing.invoice_html(invoice_id uuid) RETURNS text
+LANGUAGE c STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'billing_invoice_html';
+COMMENT ON FUNCTION billing.invoice_html(uuid) IS
+	'An invoice of ours as a page of HTML that is whole in itself (no script, nothing that is fetched) and prints well on A4 and Letter, in '
+	'the customer''s language (English, or Spanish for a locale es). It has personal data in clear text. It is no fiscal document. Errors: '
+	'JB005 unknown invoice, JB004 it is the provider''s.';
+
+CREATE VIEW billing.credit_note_details WITH (security_invoker = true) AS
+	SELECT n.id, n.organization_id, n.customer_id, n.invoice_id, i.number AS invoice_number, n.status, n.number, n.provider, n.account,
+		   n.livemode, n.reason, n.memo, n.currency, c.exponent AS currency_exponent, n.subtotal, n.tax, n.total, n.amount_applied,
+		   n.balance_amount, n.refund_amount,
+		   ARRAY(SELECT f.id FROM billing.refunds AS f WHERE f.credit_note_id = n.id ORDER BY f.id) AS refund_ids,
+		   n.issued_at, n.created_at
+	FROM billing.credit_notes AS n
+	JOIN billing.invoices AS i ON i.id = n.invoice_id
+	JOIN billing.currencies AS c ON c.code = n.currency;
+COMMENT ON VIEW billing.credit_note_details IS 'Credit notes with the number of their invoice. Amounts are minor units of the currency.';
+COMMENT ON COLUMN billing.credit_note_details.currency_exponent IS
+	'An amount divided by 10 to the power of it is in units of the currency.';
+COMMENT ON COLUMN billing.credit_note_details.refund_ids IS 'The refunds that pay it out.';
+
+CREATE FUNCTION billing.get_credit_note(credit_note_id uuid) RETURNS SETOF billing.credit_note_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 1
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.credit_note_details AS d WHERE d.id = get_credit_note.credit_note_id;
+END;
+COMMENT ON FUNCTION billing.get_credit_note(uuid) IS 'A credit note; no row when there is none.';
+
+CREATE FUNCTION billing.list_credit_notes(organization_id text) RETURNS SETOF billing.credit_note_details
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 5
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d.* FROM billing.credit_note_details AS d
+	WHERE d.organization_id = list_credit_notes.organization_id
+	ORDER BY d.issued_at DESC, d.id DESC;
+END;
+COMMENT ON FUNCTION billing.list_credit_notes(text) IS 'Credit notes of an organisation, newest first.';

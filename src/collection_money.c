@@ -1,0 +1,398 @@
+/*-------------------------------------------------------------------------
+ *
+ * collection_money.c
+ *	  Which payment paid which of our own invoices.
+ *
+ * What was received of a payment and not given back pays its invoice, in the
+ * order in which payments were made; the rest is the customer's balance.  Both
+ * are computed anew from the payments with each piece of news and kept in
+ * invoice_payments, so that each unit of money counts once in whatever order
+ * the news come.  A refund therefore takes back what was too much before it
+ * takes from the invoice; that of a credit note gives back what paid the invoice.
+ * Neither opens an invoice again, nor does a dispute.  What a bank has withdrawn is missing in the balance first, until it
+ * is reinstated; what it took of the invoice is a loss.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "collection.h"
+
+#include "check.h"
+#include "errors.h"
+#include "payments.h"
+
+/* ---- what is paid ---- */
+
+/*
+ * An invoice that was voided has nothing to be paid.  A part of a payment may have
+ * come while the rest is waited for.  Money in another currency
+ * than was asked for pays nothing: it is balance in its own.
+ */
+#define WITHDRAWN                                                                                 \
+	"coalesce((SELECT sum(d.amount) FROM billing.disputes AS d WHERE d.payment_intent_id = p.id " \
+	"AND d.currency = p.currency AND d.funds_withdrawn_at IS NOT NULL AND d.funds_reinstated_at IS NULL), 0)"
+QUERY(
+	share_out,
+	"WITH i AS (SELECT i.id, i.currency, CASE WHEN i.status IN ('draft', 'void') THEN 0 "
+	"ELSE greatest(i.amount_due - i.amount_credited - i.paid_elsewhere, 0) END AS cap FROM billing.invoices AS i WHERE i.id = $1), "
+	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, b.noted, "
+	"greatest(p.amount_received - p.amount_refunded + b.noted, 0) AS net, " WITHDRAWN
+	" AS withdrawn FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id CROSS JOIN LATERAL ("
+	"SELECT coalesce(sum(f.amount), 0)::bigint AS noted FROM billing.refunds AS f WHERE f.payment_intent_id = p.id "
+	"AND f.credit_note_id IS NOT NULL AND f.status = 'succeeded') AS b WHERE p.amount_received > 0), "
+	"o AS (SELECT n.*, CASE WHEN n.fits THEN greatest(n.cap - coalesce(sum(n.net) FILTER (WHERE n.fits) OVER "
+	"(ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0), 0) ELSE 0 END AS room FROM n), "
+	"s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, (least(o.net, o.room) - o.noted)::bigint AS amount, "
+	"(o.net - least(o.net, o.room))::bigint AS credited FROM o) "
+	"SELECT s.id, s.currency, s.amount, s.credited, least(s.withdrawn, s.credited)::bigint, coalesce(k.credited, 0), coalesce(k.withdrawn, 0) "
+	"FROM s LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = s.id "
+	"WHERE k.payment_intent_id IS NULL OR k.amount <> s.amount OR k.credited <> s.credited "
+	"OR k.withdrawn <> least(s.withdrawn, s.credited) OR k.invoice_id IS NULL ORDER BY s.paid_at, s.id",
+	UUIDOID);
+QUERY(
+	put_share,
+	"INSERT INTO billing.invoice_payments AS k (payment_intent_id, invoice_id, amount, credited, withdrawn) VALUES ($1, $2, $3, $4, $5) "
+	"ON CONFLICT (payment_intent_id) DO UPDATE SET invoice_id = excluded.invoice_id, amount = excluded.amount, "
+	"credited = excluded.credited, withdrawn = excluded.withdrawn, updated_at = now()",
+	UUIDOID, UUIDOID, INT8OID, INT8OID, INT8OID);
+QUERY(
+	newest_dispute,
+	"SELECT id FROM billing.disputes WHERE payment_intent_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1",
+	UUIDOID);
+
+typedef struct Share
+{
+	pg_uuid_t *payment_intent_id;
+	char *currency;
+	int64 amount;
+	int64 credited;
+	int64 withdrawn; /* of credited, by a bank */
+	int64 credited_before;
+	int64 withdrawn_before;
+} Share;
+
+/* What was in the balance is not ours to give while a bank has it. */
+static void
+book_withdrawn(const Share *share, const pg_uuid_t *customer_id)
+{
+	if (share->withdrawn == share->withdrawn_before)
+		return;
+	RUN(newest_dispute, arg_uuid(share->payment_intent_id));
+	balance_add(customer_id, share->currency, share->withdrawn_before - share->withdrawn, "dispute",
+				"dispute", row_uuid(0, 1));
+}
+
+static void
+book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *customer_id,
+		   const char *organization_id)
+{
+	RUN(put_share, arg_uuid(share->payment_intent_id), arg_uuid(invoice_id), arg_int(share->amount),
+		arg_int(share->credited), arg_int(share->withdrawn));
+	if (share->credited != share->credited_before)
+		balance_add(customer_id, share->currency, share->credited - share->credited_before,
+					"overpayment", "payment_intent", share->payment_intent_id);
+	book_withdrawn(share, customer_id);
+	if (share->credited > share->credited_before)
+		event_record("payment.unapplied", "payment_intent", share->payment_intent_id,
+					 organization_id, NULL, NULL);
+}
+
+/*
+ * Paid stays paid.  What is left to pay of an open one is less what was given
+ * back of its parts.
+ */
+#define PAID_NOW                                                                                                                                                        \
+	"(SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due - n.amount_credited "              \
+	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("                                                                           \
+	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) FILTER (WHERE k.amount > 0) AS paid_at FROM billing.invoice_payments AS k " \
+	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id) AS p "                                                                  \
+	"WHERE n.id = $1) AS s "
+#define ANOTHER_THAN_STORED "(i.amount_paid <> s.paid OR i.status <> s.status)"
+
+/* Most news tell nothing new, and an UPDATE that changes no row runs all that the table has for each statement. */
+QUERY(not_settled,
+	  "SELECT FROM " PAID_NOW
+	  "JOIN billing.invoices AS i ON i.id = s.id WHERE " ANOTHER_THAN_STORED,
+	  UUIDOID);
+QUERY(
+	settle_invoice,
+	"UPDATE billing.invoices AS i SET amount_paid = s.paid, status = s.status, "
+	"amount_remaining = CASE WHEN s.status IN ('paid', 'void') THEN 0 ELSE greatest(i.amount_due - i.amount_credited - s.paid, 0) END, "
+	"paid_at = CASE WHEN s.status = 'paid' THEN coalesce(i.paid_at, s.paid_at, $2) END, "
+	"error_code = CASE WHEN s.status <> 'paid' THEN i.error_code END, updated_at = now() "
+	"FROM " PAID_NOW "WHERE i.id = s.id AND " ANOTHER_THAN_STORED " RETURNING s.before, i.status",
+	UUIDOID, TIMESTAMPTZOID);
+
+QUERY(
+	not_wanted,
+	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND status = 'requires_action' ORDER BY id",
+	UUIDOID);
+
+QUERY(
+	not_sent,
+	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND status = 'pending' ORDER BY id",
+	UUIDOID);
+
+void
+invoice_withdraw_charges(const pg_uuid_t *invoice_id)
+{
+	Rows rows;
+
+	RUN(not_sent, arg_uuid(invoice_id));
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+		payment_intent_withdraw(rows_uuid(rows, i, 1));
+}
+
+void
+invoice_call_off_payments(const pg_uuid_t *invoice_id)
+{
+	Rows rows;
+
+	invoice_withdraw_charges(invoice_id);
+	RUN(not_wanted, arg_uuid(invoice_id));
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+		payment_intent_call_off(rows_uuid(rows, i, 1));
+}
+
+void
+invoice_payment_changed(const pg_uuid_t *invoice_id)
+{
+	OwnInvoice *invoice = own_invoice_load(invoice_id);
+	char *before;
+	char *after;
+	Rows rows;
+
+	if (invoice == NULL)
+		return;
+	RUN(share_out, arg_uuid(invoice_id));
+	rows = rows_keep();
+	for (int64 i = 0; i < rows_count(rows); i++)
+	{
+		Share share = {rows_uuid(rows, i, 1), rows_text(rows, i, 2), rows_int(rows, i, 3),
+					   rows_int(rows, i, 4),  rows_int(rows, i, 5),  rows_int(rows, i, 6),
+					   rows_int(rows, i, 7)};
+
+		book_share(&share, invoice_id, invoice->customer_id, invoice->organization_id);
+	}
+	if (RUN(not_settled, arg_uuid(invoice_id)) == 0 ||
+		RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) == 0)
+		return;
+	before = row_text(0, 1);
+	after = row_text(0, 2);
+	if (strcmp(before, after) == 0)
+		event_record("invoice.updated", "invoice", invoice_id, invoice->organization_id, after,
+					 after);
+	else
+	{
+		event_record("invoice.paid", "invoice", invoice_id, invoice->organization_id, before,
+					 after);
+		invoice_call_off_payments(invoice_id);
+		engine_invoice_paid(invoice_id);
+	}
+}
+
+/* ---- references that are used again and again ---- */
+
+/*
+ * A payment that we did not ask for, to a reference that a customer keeps: it
+ * pays the oldest invoice that is open.  Where the provider does not tell the
+ * reference, it is a payment that came into being there, in the way in which
+ * references of this customer are paid.
+ */
+QUERY(
+	unasked,
+	"SELECT p.customer_id, p.organization_id, p.currency, greatest(p.amount_received - p.amount_refunded, 0), "
+	"coalesce(k.credited, 0), (SELECT i.id FROM billing.invoices AS i WHERE i.customer_id = p.customer_id AND i.managed_by = 'local' "
+	"AND i.status = 'open' AND i.currency = p.currency AND k.payment_intent_id IS NULL ORDER BY i.issued_at, i.id LIMIT 1), coalesce(k.withdrawn, 0), " WITHDRAWN
+	"::bigint "
+	"FROM billing.payment_intents AS p LEFT JOIN billing.payment_methods AS m ON m.id = p.payment_method_id "
+	"LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = p.id "
+	"WHERE p.id = $1 AND p.invoice_id IS NULL AND p.subscription_id IS NULL AND p.checkout_session_id IS NULL "
+	"AND (m.type IN ('cash_recurrent', 'spei_recurrent') OR (m.id IS NULL AND p.unasked AND EXISTS ("
+	"SELECT FROM billing.payment_methods AS r WHERE r.customer_id = p.customer_id AND r.provider = p.provider AND r.account = p.account "
+	"AND r.type = CASE p.method WHEN 'oxxo' THEN 'cash_recurrent' WHEN 'spei' THEN 'spei_recurrent' END))) AND p.status IN ('succeeded', 'partially_refunded', 'refunded') "
+	"AND EXISTS (SELECT FROM billing.invoices AS o WHERE o.customer_id = p.customer_id AND o.managed_by = 'local')",
+	UUIDOID);
+QUERY(
+	link_invoice,
+	"UPDATE billing.payment_intents AS p SET invoice_id = i.id, subscription_id = i.subscription_id FROM billing.invoices AS i "
+	"WHERE p.id = $1 AND i.id = $2",
+	UUIDOID, UUIDOID);
+
+static void
+unasked_payment(const pg_uuid_t *payment_intent_id)
+{
+	Share share = {.payment_intent_id = unconstify(pg_uuid_t *, payment_intent_id)};
+	pg_uuid_t *customer_id;
+	char *organization_id;
+	pg_uuid_t *invoice_id;
+
+	if (RUN(unasked, arg_uuid(payment_intent_id)) == 0)
+		return;
+	customer_id = row_uuid(0, 1);
+	organization_id = row_text(0, 2);
+	share.currency = row_text(0, 3);
+	share.credited = row_int(0, 4);
+	share.credited_before = row_int(0, 5);
+	share.withdrawn_before = row_int(0, 7);
+	share.withdrawn = Min(row_int(0, 8), share.credited);
+	invoice_id = row_uuid(0, 6);
+	if (invoice_id == NULL)
+	{
+		book_share(&share, NULL, customer_id, organization_id);
+		return;
+	}
+	RUN(link_invoice, arg_uuid(payment_intent_id), arg_uuid(invoice_id));
+	invoice_payment_changed(invoice_id);
+}
+
+/* ---- news of a payment ---- */
+
+QUERY(
+	payment_state,
+	"SELECT p.invoice_id, p.status, i.managed_by = 'local', a.id, a.state FROM billing.payment_intents AS p "
+	"LEFT JOIN billing.invoices AS i ON i.id = p.invoice_id LEFT JOIN billing.dunning_attempts AS a ON a.payment_intent_id = p.id "
+	"WHERE p.id = $1",
+	UUIDOID);
+QUERY(
+	attempt_succeeded,
+	"UPDATE billing.dunning_attempts SET state = 'succeeded', decline_code = NULL, action = NULL, finished_at = $2 "
+	"WHERE id = $1 AND state <> 'succeeded'",
+	UUIDOID, TIMESTAMPTZOID);
+
+static bool
+is_over(const char *status)
+{
+	return strcmp(status, "failed") == 0 || strcmp(status, "canceled") == 0;
+}
+
+void
+collection_payment_changed(const pg_uuid_t *payment_intent_id)
+{
+	pg_uuid_t *invoice_id;
+	pg_uuid_t *attempt_id;
+	char *status;
+	OwnInvoice *invoice;
+
+	if (RUN(payment_state, arg_uuid(payment_intent_id)) == 0)
+		return;
+	invoice_id = row_uuid(0, 1);
+	status = row_text(0, 2);
+	attempt_id = row_uuid(0, 4);
+	if (invoice_id == NULL)
+	{
+		if (payment_arrived(status))
+			unasked_payment(payment_intent_id);
+		return;
+	}
+	if (!row_bool(0, 3))
+		return;
+	invoice = own_invoice_load(invoice_id);
+	if (payment_arrived(status) && attempt_id != NULL)
+		RUN(attempt_succeeded, arg_uuid(attempt_id), arg_time(invoice->now));
+	invoice_payment_changed(invoice_id);
+	if (is_over(status))
+		(void) dunning_catch_up(own_invoice_load(invoice_id));
+	else if (!payment_arrived(status))
+		return;
+	/* too little, or somebody else's attempt that what is planned has waited for */
+	if (!payment_in_flight(invoice_id))
+		collection_go_on(invoice_id);
+}
+
+QUERY(
+	look_again,
+	"UPDATE billing.invoices AS i SET next_attempt_at = coalesce((SELECT k.now FROM billing.sandbox_clocks AS k "
+	"WHERE k.organization_id = i.organization_id), now()) FROM billing.payment_intents AS p "
+	"WHERE p.id = $1 AND i.id = p.invoice_id AND i.managed_by = 'local' AND i.status = 'open'",
+	UUIDOID);
+
+void
+collection_look_again(const pg_uuid_t *payment_intent_id)
+{
+	RUN(look_again, arg_uuid(payment_intent_id));
+}
+
+/* ---- paid by other ways ---- */
+
+QUERY(
+	pay_outside,
+	"UPDATE billing.invoices SET paid_outside = concat_ws('; ', paid_outside, $2), paid_elsewhere = paid_elsewhere + $3, "
+	"paid_at = CASE WHEN $3 >= amount_remaining THEN $4 END, updated_at = now() WHERE id = $1",
+	UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID);
+
+static void
+check_payable(const OwnInvoice *invoice)
+{
+	if (strcmp(invoice->status, "open") != 0 && strcmp(invoice->status, "uncollectible") != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("invoice \"%s\" is %s", uuid_text(invoice->id), invoice->status),
+						errdetail("It would have to be open or uncollectible."),
+						strcmp(invoice->status, "draft") == 0
+							? errhint("A draft is made final by billing.finalize_invoice() first.")
+							: 0));
+}
+
+OwnInvoice *
+own_invoice_to_pay(const pg_uuid_t *id)
+{
+	OwnInvoice *invoice = own_invoice_load(id);
+
+	if (invoice == NULL)
+		return NULL;
+	outbox_lock_customer(invoice->customer_id);
+	invoice = own_invoice_load(id);
+	check_payable(invoice);
+	return invoice;
+}
+
+QUERY(invoice_exists, "SELECT FROM billing.invoices WHERE id = $1", UUIDOID);
+
+static OwnInvoice *
+load_own(const pg_uuid_t *id)
+{
+	OwnInvoice *invoice = own_invoice_to_pay(id);
+
+	if (invoice != NULL)
+		return invoice;
+	if (RUN(invoice_exists, arg_uuid(id)) == 0)
+		unknown_object("invoice", uuid_text(id), NULL);
+	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+					errmsg("invoice \"%s\" is the provider's", uuid_text(id)),
+					errhint("Say it there: the provider tells us.")));
+}
+
+SQL_FUNCTION(billing_mark_invoice_paid)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	char *note = ARG_TEXT(1);
+	TimestampTz paid_at = ARG_TIME(2);
+	int64 amount = ARG_INT(3, NO_AMOUNT);
+	OwnInvoice *invoice;
+
+	check_no_card("note", note);
+	db_open();
+	check_given("invoice_id", id != NULL);
+	check_given("note", note != NULL && *note != '\0');
+	invoice = load_own(id);
+	if (amount == NO_AMOUNT)
+		amount = invoice->remaining;
+	if (amount <= 0 || amount > invoice->remaining)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("amount must be from 1 to what is left to pay"),
+				 errdetail("Amount is " INT64_FORMAT ", left are " INT64_FORMAT ".", amount,
+						   invoice->remaining),
+				 errhint("What is more belongs to the customer: see billing.grant_credit().")));
+	if (paid_at != 0 && (TIMESTAMP_NOT_FINITE(paid_at) || paid_at > invoice->now))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("paid_at is a time to come"),
+				 errdetail("It is %s.", timestamptz_to_str(paid_at)),
+				 errhint("Leave it out for now.")));
+	RUN(pay_outside, arg_uuid(id), arg_text(note), arg_int(amount),
+		arg_time(paid_at != 0 ? paid_at : invoice->now));
+	invoice_payment_changed(id);
+	db_close();
+	PG_RETURN_VOID();
+}

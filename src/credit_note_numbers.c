@@ -1,0 +1,99 @@
+/*-------------------------------------------------------------------------
+ *
+ * credit_note_numbers.c
+ *	  The duty that numbers credit notes, as invoice_numbers.c numbers invoices:
+ *	  in the order in which they were made, from series of their own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine.h"
+
+#include "accounts.h"
+#include "invoice_numbers.h"
+#include "unit.h"
+
+/* Credit notes that one transaction numbers. */
+#define NUMBER_BATCH 500
+
+QUERY(any_draft, "SELECT EXISTS (SELECT FROM billing.credit_notes WHERE status = 'draft')");
+/* The seller is the one who issued the invoice. */
+QUERY_IN_ORDER(
+	take_drafts,
+	"SELECT n.id, n.organization_id, n.livemode, coalesce(i.seller_name, $3), n.marked_at FROM billing.credit_notes AS n "
+	"JOIN billing.invoices AS i ON i.id = n.invoice_id JOIN billing.providers AS p ON p.name = n.provider "
+	"JOIN billing.provider_accounts AS a ON a.provider = n.provider AND a.account = n.account "
+	"WHERE n.status = 'draft' AND (p.embedded OR a.bound_to = $2) "
+	"ORDER BY n.marked_at, n.id LIMIT $1 FOR NO KEY UPDATE OF n SKIP LOCKED",
+	INT8OID, TEXTOID, TEXTOID);
+QUERY(
+	put_number,
+	"UPDATE billing.credit_notes SET status = 'issued', number = $2, series_id = $3, series_number = $4, issued_at = $5 "
+	"WHERE id = $1 AND status = 'draft'",
+	UUIDOID, TEXTOID, UUIDOID, INT8OID, TIMESTAMPTZOID);
+
+/* An open series of the list, else opened now. */
+static NumberSeries *
+series_of(List **open, const char *seller, bool livemode, int year)
+{
+	NumberSeries *series;
+	ListCell *cell;
+
+	foreach (cell, *open)
+	{
+		series = lfirst(cell);
+		if (strcmp(series->seller, seller) == 0 && series->livemode == livemode &&
+			(!series->yearly || series->year == year))
+			return series;
+	}
+	series = series_open(seller, "credit_note", livemode, year);
+	*open = lappend(*open, series);
+	return series;
+}
+
+static void
+give_number(Rows rows, int64 row, List **open)
+{
+	pg_uuid_t *id = rows_uuid(rows, row, 1);
+	char *seller = rows_text(rows, row, 4);
+	TimestampTz issued_at = rows_time(rows, row, 5);
+	int year = seller_year(seller, issued_at);
+	NumberSeries *series = series_of(open, seller, rows_bool(rows, row, 3), year);
+	int64 number;
+	char *printed = series_next(series, year, &issued_at, &number);
+
+	RUN(put_number, arg_uuid(id), arg_text(printed), arg_uuid(series->id), arg_int(number),
+		arg_time(issued_at));
+	event_record("credit_note.issued", "credit_note", id, rows_text(rows, row, 2), "draft",
+				 "issued");
+}
+
+static void
+number_drafts(void *context)
+{
+	List *open = NIL;
+	ListCell *cell;
+	char *seller;
+	int64 count;
+	Rows rows;
+
+	RUN(any_draft, arg_null());
+	if (!row_bool(0, 1))
+		return;
+	numbers_begin();
+	seller = seller_default();
+	count = RUN(take_drafts, arg_int(NUMBER_BATCH), arg_text(database_binding()), arg_text(seller));
+	rows = rows_keep();
+	for (int64 row = 0; row < count; row++)
+		give_number(rows, row, &open);
+	foreach (cell, open)
+		series_close(lfirst(cell));
+	*(int *) context = (int) count;
+}
+
+int
+credit_notes_number(void)
+{
+	int done = 0;
+
+	return unit_run(number_drafts, &done, "number credit notes") ? done : 0;
+}

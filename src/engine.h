@@ -1,0 +1,766 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine.h
+ *	  What the files of the billing engine share: subscriptions that we bill.
+ *
+ * The engine computes in memory and writes at the end.  A run loads local
+ * subscriptions with their customers, items and what was billed (one statement
+ * for each table, whatever their number); each is then played to a moment, which
+ * changes it in memory and adds drafts of invoices; run_write() writes what has
+ * changed, again one statement for each table.  A preview is the same run that
+ * is not written, so it cannot tell anything else than what will be billed.
+ *
+ *	  engine.c              the duty: what is due, in batches
+ *	  engine_state.c        what a subscription is: its items, its calendar, its states
+ *	  engine_start.c        subscribe()
+ *	  engine_load.c         loads a run
+ *	  engine_write.c        writes a run
+ *	  engine_renewal.c      trial, renewal, what a period is billed for
+ *	  engine_ahead.c        renewals that are invoiced before their period
+ *	  engine_changes.c      plan, quantity and price: now (prorated) or later
+ *	  engine_ends.c         cancel, pause, resume, expire
+ *	  engine_preview.c      preview_invoice, preview_update, simulate
+ *	  components.c          prices as they can be rated
+ *	  add_on_prices.c       add-ons as items
+ *	  fractions.c           numeric and MoneyFraction
+ *	  managers.c            who bills: a provider, or this engine
+ *	  invoice_drafts.c      a draft: its lines, its completion
+ *	  invoice_store.c       drafts in their tables; invoice_drafts_due.c when they wait no longer
+ *	  invoice_numbers.c     numbers
+ *	  coupons.c tax.c credits.c    what a draft is completed with
+ *
+ * Moments are TimestampTz of whole seconds; the calendar and the arithmetic are
+ * pure C (period.h, rating.h, proration.h, price_parts.h, allocation.h).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_ENGINE_H
+#define JANUA_ENGINE_H
+
+#include "allocation.h"
+#include "money.h"
+#include "period.h"
+#include "proration.h"
+#include "rating.h"
+#include "subjects.h"
+#include "usage.h"
+
+/* ------------------------------------------------------------------------
+ * zones.c: the tz database of the server
+ * ------------------------------------------------------------------------
+ */
+
+/* A zone by name, remembered for the life of the process; NULL for no zone. */
+extern const LocalZone *zone_named(const char *name);
+
+/* Whole seconds since 1970, rounded down, and back. */
+extern int64 unix_seconds(TimestampTz moment);
+extern TimestampTz moment_of_unix(int64 seconds);
+
+/* The organisation's time in whole seconds: what every rule of the engine starts from. */
+extern TimestampTz engine_now(const char *organization_id);
+
+/* ------------------------------------------------------------------------
+ * fractions.c
+ * ------------------------------------------------------------------------
+ */
+
+/* numeric with 12 decimals and MoneyFraction; 22023 when it does not fit. */
+extern MoneyFraction fraction_of_numeric(Numeric value, const char *what);
+extern Numeric numeric_of_fraction(MoneyFraction value);
+
+/* ------------------------------------------------------------------------
+ * components.c
+ * ------------------------------------------------------------------------
+ */
+
+/* A later version of a price that subscriptions move to, at renewal or at once. */
+typedef struct PriceVersion
+{
+	pg_uuid_t *id;
+	TimestampTz effective_at;
+	bool at_once;
+} PriceVersion;
+
+typedef struct ComponentPrice
+{
+	pg_uuid_t *id;
+	pg_uuid_t *plan_id;     /* NULL: of an add-on */
+	char *add_on;           /* NULL: of a plan */
+	pg_uuid_t *customer_id; /* NULL: of the list */
+	char *component;
+	char *currency;
+	char *interval;
+	int interval_count;
+	char *metric;      /* NULL: licensed, billed in advance */
+	char *description; /* NULL: what the line says follows from plan and component */
+	bool one_time;
+	bool tax_inclusive;
+	char *existing; /* stay, renewal, now: what becomes of subscriptions with older versions */
+	TimestampTz effective_at; /* from when on it is sold */
+	List *later;              /* PriceVersion, by effective_at: those that subscriptions move to */
+	RatedPrice rated;         /* prepared */
+} ComponentPrice;
+
+/* Loaded once per transaction; JB005 unknown. */
+extern const ComponentPrice *component_price(const pg_uuid_t *id);
+
+/* All of them in one statement, for the run. */
+extern void component_prices_load(pg_uuid_t *const *ids, int count);
+
+/* A version was made: what is remembered of this transaction may lack it. */
+extern void component_prices_forget(void);
+
+/* Nothing is ever due by it. */
+extern bool component_price_is_free(const ComponentPrice *price);
+
+/*
+ * The components of a plan at a moment, as a customer gets them: for each
+ * component the version in force of the currency and the interval, an agreed
+ * price before the list (ComponentPrice).  base comes first.
+ */
+extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, const char *interval,
+							 int interval_count, const pg_uuid_t *customer_id, TimestampTz at);
+
+/*
+ * add_on_prices.c: the price of an add-on that is sold, 22023 none; and the
+ * add-ons with a price that an organisation has, as items
+ * of a new subscription (BilledItem); 22023 when one has none in this currency
+ * and interval.
+ */
+extern const ComponentPrice *add_on_price(const char *add_on, const char *currency,
+										  const char *interval, int interval_count, TimestampTz at);
+extern List *organization_add_on_items(const char *organization_id, const char *currency,
+									   const char *interval, int interval_count, TimestampTz at);
+
+/*
+ * The version that a subscription with this price has from a moment on: a later
+ * one whose "existing" says renewal or now; else the same price.
+ */
+extern const ComponentPrice *component_price_successor(const ComponentPrice *price, TimestampTz at);
+
+/* When a subscription with this price moves to a later version without waiting for its renewal; 0: never. */
+extern TimestampTz component_price_moves_at(const ComponentPrice *price);
+
+/* The moment that decides what is sold: never before the transaction's, whatever a test clock says. */
+extern TimestampTz sale_moment(TimestampTz at);
+
+/* What is wrong with a price, as a sentence. */
+extern const char *rating_reason(RatingStatus status);
+
+/* ------------------------------------------------------------------------
+ * A run
+ * ------------------------------------------------------------------------
+ */
+typedef struct CustomerCredits CustomerCredits; /* credits.c */
+typedef struct CustomerCoupons CustomerCoupons; /* coupons.c */
+typedef struct AppliedCoupon AppliedCoupon;     /* coupons.c */
+typedef struct CustomerTax CustomerTax;         /* tax.c */
+typedef struct RunTaxes RunTaxes;               /* tax.c */
+
+typedef struct BilledCustomer
+{
+	pg_uuid_t *id;
+	char *organization_id;
+	char *currency; /* NULL: none named */
+	char *country;
+	char *tax_exempt; /* none, exempt, reverse */
+	char *locale;
+	char *zone_name;
+	TimestampTz now; /* the organisation's clock, whole seconds */
+	bool deleted;
+	CustomerCredits *credits; /* NULL until credits.c has asked for them */
+	CustomerCoupons *coupons; /* coupons.c, the same */
+	CustomerTax *tax;         /* tax.c, the same */
+} BilledCustomer;
+
+typedef struct BilledItem
+{
+	char *component;
+	const ComponentPrice *price;
+	int64 quantity;
+	bool billed_once;
+	bool is_new;
+	bool changed;
+	bool removed;
+} BilledItem;
+
+typedef enum LineKind
+{
+	LINE_BASE,
+	LINE_SEATS,
+	LINE_COMPONENT,
+	LINE_USAGE,
+	LINE_ONE_TIME,
+	LINE_PRORATION_CREDIT,
+	LINE_PRORATION_DEBIT,
+	LINE_ADJUSTMENT,
+	LINE_DISCOUNT, /* from here on added by draft_complete() */
+	LINE_TAX,
+	LINE_CREDIT,
+	LINE_BALANCE,
+	LINE_KINDS
+} LineKind;
+
+/* A line as it is billed, or was: the row of billing.invoice_lines. */
+typedef struct InvoiceLine
+{
+	pg_uuid_t *id;
+	LineKind kind;
+	int tier; /* -1: none */
+	pg_uuid_t *subscription_id;
+	const char *component;
+	const pg_uuid_t *price_id;
+	const char *metric;
+	const char *description;
+	MoneyFraction quantity;
+	MoneyFraction unit_amount;
+	int64 amount;
+	int64 discount;
+	int64 tax;
+	const pg_uuid_t *tax_rate_id; /* NULL: no tax */
+	bool has_quantity;            /* quantity and unit_amount say something */
+	bool tax_inclusive;
+	bool discountable;
+	bool own_tax;  /* tax is given and not computed: of a credit */
+	bool untaxed;  /* no rate applies to it, whatever those of the draft are */
+	bool invoiced; /* false: it is on a draft of this run, or of a draft that is not final */
+	bool
+		stored; /* its row is there: on a stored draft, or waiting; one that waited and is on a draft now is moved */
+	const pg_uuid_t *coupon_id;
+	const pg_uuid_t *grant_id; /* prepaid credit */
+	TimestampTz period_start;  /* 0: none */
+	TimestampTz period_end;
+	TimestampTz whole_start; /* 0: it cannot be given back in part */
+	TimestampTz whole_end;
+	MoneyFraction whole_price;
+	const pg_uuid_t *reverses;
+
+	/* of a line that was billed before (engine_load.c): what was paid of it with its tax, and given back */
+	int64 paid;
+	int64 credited;
+	int64 noted; /* taken back by credit notes, with its tax; not of credited */
+
+	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
+	int64 credited_tax;        /* of credited */
+} InvoiceLine;
+
+/* What the engine asks of billing.settings; read once for a run. */
+typedef struct EngineSettings
+{
+	ProrationUnit proration_unit;
+	char *zone_name;    /* where the customer names none */
+	int64 trial_notice; /* seconds */
+	int64 usage_grace;  /* seconds */
+	int lead_days;      /* of what is paid to a reference */
+} EngineSettings;
+
+typedef struct BilledSubscription
+{
+	pg_uuid_t *id;
+	BilledCustomer *customer;
+	pg_uuid_t *plan_id;
+	char *plan;
+	char *plan_name;
+	char *plan_group;
+	const char *status;
+	const char *old_status; /* as loaded; NULL: it is new */
+	char *provider;
+	char *account;
+	char *currency;
+	char *zone_name;
+	TimestampTz billing_anchor;
+	TimestampTz schedule_start;
+	TimestampTz trial_start;
+	TimestampTz trial_end;
+	TimestampTz trial_notice_at;
+	TimestampTz period_start;
+	TimestampTz period_end;
+	TimestampTz cancel_at;
+	TimestampTz canceled_at;
+	TimestampTz ended_at;
+	TimestampTz status_since;
+	TimestampTz resumes_at;
+	TimestampTz incomplete_until;
+	const char *collection_method;
+	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
+	const char *trial_end_behavior;
+	pg_uuid_t *payment_method_id;
+	List *items;   /* BilledItem */
+	List *billed;  /* InvoiceLine: what was billed for time that is not over, newest last */
+	List *pending; /* InvoiceLine: waits for the next invoice */
+	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
+	List *changes;          /* ScheduledChange that are pending, by due_at */
+	TimestampTz next_due_at;
+	const EngineSettings *settings;
+	const Jsonb *metadata; /* of a new one only */
+	int days_until_due;    /* -1: not named */
+	bool livemode;
+	bool cancel_at_period_end;
+	bool pause_at_period_end;
+	bool has_payment_method; /* its own, or a default one of the customer */
+	bool changed;
+} BilledSubscription;
+
+typedef struct ScheduledChange
+{
+	pg_uuid_t *id;
+	const char *kind; /* cancel, pause, resume, change */
+	TimestampTz due_at;
+	const Jsonb *terms;
+	const char *state; /* pending, done, canceled, failed */
+	const char *error_code;
+	const char *reason;   /* of a new one */
+	const bytea *comment; /* of a new one, sealed */
+	bool is_new;
+	bool changed;
+} ScheduledChange;
+
+/* Usage that a draft bills, and the whole period that it is all or a part of. */
+typedef struct DraftUsage
+{
+	UsageRange period;
+	UsageRange whole;
+} DraftUsage;
+
+typedef struct InvoiceDraft
+{
+	pg_uuid_t *id;
+	BilledSubscription *subscription; /* NULL: of a customer alone */
+	BilledCustomer *customer;
+	char *provider;
+	char *account;
+	bool livemode;
+	const char *
+		reason; /* subscription_create, subscription_cycle, subscription_update, subscription_end, manual */
+	const char *currency;
+	TimestampTz made_at; /* its own time by the clock */
+	TimestampTz period_start;
+	TimestampTz period_end;
+	TimestampTz finalize_at; /* it waits for late usage until then */
+	const char *collection_method;
+	int days_until_due;
+	List *usage; /* DraftUsage *: periods whose usage is to be billed when it is final */
+	List *lines; /* InvoiceLine */
+	AllocationTotals totals; /* by draft_complete() */
+	int64 credit_used;
+	int64 balance_used;
+	int64 due;
+	const char *seller;    /* NULL: the default one */
+	const char *memo;      /* what is printed below the lines; NULL: nothing */
+	const Jsonb *metadata; /* NULL: none */
+	bool is_new;           /* not stored yet */
+	bool is_final;         /* completed: marked for its number */
+	bool changed;
+} InvoiceDraft;
+
+typedef struct BillingRun
+{
+	bool preview; /* nothing is closed, consumed or written */
+	EngineSettings settings;
+	List *customers;
+	List *subscriptions;
+	List *drafts;
+	List *dropped; /* InvoiceDraft: stored, and in the end there was nothing to bill */
+	List *events;  /* EngineEvent: what is recorded, at the end */
+	HTAB *customer_ids;
+	HTAB *subscription_ids;
+	RunTaxes *taxes;
+	List *minimums;      /* SmallestCharge (credits.c): what providers charge at least */
+	List *cut_lines;     /* InvoiceLine that are stored and were shortened */
+	List *dropped_lines; /* ids of stored ones that are no longer */
+} BillingRun;
+
+/* engine_load.c: loads and, unless it is a preview, locks (customers first).  skip_locked leaves out who is busy. */
+extern BillingRun *run_load(pg_uuid_t *const *subscription_ids, int count, bool skip_locked,
+							bool preview);
+extern BillingRun *run_begin(bool preview); /* an empty one */
+
+/* Of the run; a customer who is not in it yet is loaded, and locked unless it is a preview.  JB005 unknown. */
+extern BilledCustomer *run_customer(BillingRun *run, const pg_uuid_t *customer_id);
+
+/* NULL when the run does not have it. */
+extern BilledSubscription *run_subscription(BillingRun *run, const pg_uuid_t *subscription_id);
+
+/* Adds a new one: from then on run_subscription() finds it and run_write() writes it. */
+extern void run_add_subscription(BillingRun *run, BilledSubscription *s);
+
+/* The drafts of a customer that are stored and not final, with their lines. */
+extern void run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count);
+
+/*
+ * engine_write.c.  What was written counts as stored afterwards, so that a run
+ * may be written, go on and be written again.
+ */
+extern void run_write(BillingRun *run);
+
+/* invoice_store.c: writes drafts and their lines; part of run_write(), after the subscriptions. */
+extern void drafts_write(BillingRun *run);
+
+typedef struct EngineEvent
+{
+	const char *type;
+	const char *object;
+	const pg_uuid_t *id;
+	const char *organization_id;
+	const char *before;
+	const char *after;
+} EngineEvent;
+extern void run_event(BillingRun *run, const char *type, const char *object, const pg_uuid_t *id,
+					  const char *organization_id, const char *before, const char *after);
+
+/* ------------------------------------------------------------------------
+ * engine.c, engine_renewal.c
+ * ------------------------------------------------------------------------
+ */
+
+/* What cannot be billed is tried again so much later, and twice as much each time. */
+#define ENGINE_RETRY_FIRST_SECS 60
+#define ENGINE_RETRY_MOST_SECS  (6 * SECS_PER_HOUR)
+
+/* The duty: plays subscriptions and drafts that are due; above 0 when there may be more. */
+extern int engine_pass(void);
+
+/*
+ * Plays everything that is due for a subscription until a moment, each at its
+ * own time, and sets next_due_at.
+ */
+extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz until);
+
+/* When something is due for it next, by what it is; 0: never. */
+extern TimestampTz engine_next_due(const BilledSubscription *s);
+
+extern PeriodSchedule engine_schedule(const BilledSubscription *s);
+extern BillingPeriod period_containing(const BilledSubscription *s, TimestampTz at);
+extern bool anything_in_advance(const BilledSubscription *s);
+extern void bill_in_advance(InvoiceDraft *draft, BilledSubscription *s,
+							const BillingPeriod *period);
+extern BilledItem *item_named(const BilledSubscription *s, const char *component);
+
+/* The base item: its price tells the interval. */
+extern BilledItem *base_item(const BilledSubscription *s);
+static inline bool
+is_status(const BilledSubscription *s, const char *status)
+{
+	return strcmp(s->status, status) == 0;
+}
+
+extern bool subscription_is_free(const BilledSubscription *s);
+extern void set_status(BillingRun *run, BilledSubscription *s, const char *status, TimestampTz at);
+
+/* Begins the period in which the moment lies: bills what is due in advance, and the usage of the period before. */
+extern void engine_begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at,
+								const char *reason);
+
+/* What an item costs in a period that may be a part of a whole one; adds the lines. */
+extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
+					  const BillingPeriod *period, LineKind kind);
+
+/* engine_bill.c: what a line is called, what a whole period costs before it is rounded, and how that is printed. */
+extern const char *item_description(const BilledSubscription *s, const BilledItem *item);
+extern MoneyFraction item_whole_price(const BilledItem *item);
+extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
+
+/* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
+extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
+							 TimestampTz until, bool may_wait);
+
+/* Has it an item whose price counts usage? */
+extern bool subscription_is_metered(const BilledSubscription *s);
+
+/*
+ * What draft_complete() asks for the usage of draft->usage: closes (previews)
+ * its periods and adds the lines, those of corrections included.
+ */
+extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
+
+/*
+ * Prices of usage change: stored drafts and those of the run that wait for late
+ * usage are billed for theirs at the prices that were in force.
+ */
+extern void bill_waiting_usage(BillingRun *run, const BilledSubscription *s);
+
+/* The usage until a moment, billed now and at today's prices, waits for the next invoice. */
+extern void bill_usage_waiting(BillingRun *run, BilledSubscription *s, TimestampTz until);
+
+/* The setting proration_unit, in the subscription's zone. */
+extern Proration engine_proration(const BilledSubscription *s);
+
+/* ------------------------------------------------------------------------
+ * engine_ahead.c: the next period, invoiced before it begins
+ * ------------------------------------------------------------------------
+ */
+
+/* Until when the next period is invoiced already; 0: it is not. */
+extern TimestampTz ahead_until(const BilledSubscription *s);
+
+/* When that is to be done; 0: at its beginning. */
+extern TimestampTz ahead_due(const BilledSubscription *s);
+
+/* Invoices it: what is due in advance, and the usage of the periods that are over. */
+extern void engine_invoice_ahead(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* The next period is the present one from here on, as it is invoiced; false: it is not. */
+extern bool ahead_begin(BilledSubscription *s);
+
+/* It will not come: its invoice is voided, unless something of it is paid or on its way. */
+extern void ahead_call_off(BillingRun *run, BilledSubscription *s);
+
+/* ------------------------------------------------------------------------
+ * engine_changes.c: items, now.
+ * ------------------------------------------------------------------------
+ */
+typedef enum ProrationBehavior
+{
+	PRORATION_WAITS,    /* create_prorations: lines for the next invoice */
+	PRORATION_INVOICED, /* always_invoice: an invoice of reason subscription_update */
+	PRORATION_NONE
+} ProrationBehavior;
+
+extern ProrationBehavior proration_behavior_named(const char *name);
+
+/* An item as it is to be; without a price it goes. */
+typedef struct ItemChange
+{
+	const char *component;
+	const ComponentPrice *price;
+	int64 quantity;
+} ItemChange;
+
+/*
+ * Changes items at a moment of the present period: credits what was billed for
+ * the rest of it, and bills the rest anew.  Another interval, or the first price
+ * above 0, begins a new period.  In a trial, and at the end of the period, items
+ * change and nothing else.
+ */
+extern void subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
+									  ProrationBehavior behavior, TimestampTz at);
+
+/* Gives back what was billed of all items for the time from then on; the lines wait. */
+extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* What was cut and dropped; part of run_write(), before lines are written. */
+extern void cut_lines_write(BillingRun *run);
+
+/* The item's price has a version that subscriptions move to at once, and its time has come. */
+extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
+								   TimestampTz at);
+
+/* engine_targets.c: what a change asks for, and as terms of a scheduled change. */
+typedef struct ChangeTerms
+{
+	const char *plan;
+	const pg_uuid_t *price;
+	int64 amount;   /* NO_AMOUNT: not named */
+	int64 quantity; /* 0: not named */
+	const Jsonb
+		*items; /* {"seats": 7}, {"seats": {"quantity": 7, "price": "..."}}, {"seats": null} */
+} ChangeTerms;
+
+/* ItemChange of what will differ; pending: what is planned already counts as done. Errors: 22023, JB005, JB008. */
+extern List *change_targets(const BilledSubscription *s, const ChangeTerms *terms,
+							const Jsonb *pending);
+extern Jsonb *changes_as_terms(const BilledSubscription *s, List *changes);
+extern List *changes_of_terms(const BilledSubscription *s, const Jsonb *terms);
+
+/* ------------------------------------------------------------------------
+ * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
+ * time and in memory.  They leave next_due_at to engine_play().
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * A scheduled change is due: it is done afterwards.  One that cannot be carried out any more is an ERROR; engine_pass()
+ * then lets it fail, and plays the subscription without it.
+ */
+extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
+							 TimestampTz at);
+
+/* It ends: usage so far and what waits are on an invoice of reason subscription_end; canceled. */
+extern void engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Paused, until resumes_at where there is one. */
+extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
+extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* Nobody paid: incomplete_expired, and its open invoice is voided. */
+extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* ------------------------------------------------------------------------
+ * invoice_drafts.c
+ * ------------------------------------------------------------------------
+ */
+
+/* A new draft, or the one of this reason and period that the run has already. */
+extern InvoiceDraft *draft_for(BillingRun *run, BilledSubscription *s, const char *reason,
+							   TimestampTz at);
+extern InvoiceLine *draft_add(InvoiceDraft *draft, LineKind kind, int64 amount,
+							  const char *description);
+
+/*
+ * Usage (closed, or previewed), coupons, tax, totals, prepaid credit and
+ * balance, in this order.  From then on it is final.
+ */
+extern void draft_complete(BillingRun *run, InvoiceDraft *draft);
+
+extern const char *line_kind_name(LineKind kind);
+extern LineKind line_kind_of(const char *name);
+
+/* ------------------------------------------------------------------------
+ * coupons.c, tax.c, credits.c: what draft_complete() asks, in this order
+ * ------------------------------------------------------------------------
+ */
+
+/* A coupon that a draft is discounted by. */
+typedef struct DraftCoupon
+{
+	const pg_uuid_t *coupon_id;
+	const pg_uuid_t *application_id; /* the row that applied it */
+	const char *name;
+	Coupon terms;
+	int64 taken;
+	AppliedCoupon *applied;
+} DraftCoupon;
+
+/* In their order; none that is over (DraftCoupon). */
+extern List *coupons_of(BillingRun *run, const InvoiceDraft *draft);
+
+/* Does it count for this line?  What AllocatedLine.takes_part is for this coupon. */
+extern bool coupon_takes_line(const DraftCoupon *coupon, const InvoiceDraft *draft,
+							  const InvoiceLine *line);
+
+/*
+ * They were taken (those with taken above 0): one use less.  Only the run
+ * remembers it until coupons_write(), so also to be called in a preview.
+ */
+extern void coupons_taken(const InvoiceDraft *draft, List *coupons);
+
+/* What the run took and applied, in one statement each.  After subscriptions and invoices are written. */
+extern void coupons_write(BillingRun *run);
+
+/*
+ * Applies a coupon by its code to a subscription of the run (subscribe() and
+ * update_subscription() with coupon): it counts for the drafts that are
+ * completed from then on.  The plan, the currency and the customer have to be
+ * known, the row need not be written yet.  JB005 unknown, JB008 and 22023 with
+ * the reason.
+ */
+extern void coupon_apply_in_run(BillingRun *run, BilledSubscription *s, const char *code,
+								TimestampTz at);
+
+typedef struct DraftTax
+{
+	const pg_uuid_t *tax_rate_id;
+	const char *name;
+	const char *note; /* what is printed: reverse charge, exempt; NULL */
+	bool current;     /* false: only of lines that give back what was billed before */
+	TaxRate terms;
+} DraftTax;
+
+/*
+ * The rates that apply to a line of this draft: index in the list, or
+ * NO_TAX_RATE.  One with a note and no rate id taxes nothing, and its line is to
+ * be printed with the note.  Whether tax is inside is told by
+ * InvoiceLine.tax_inclusive.
+ */
+extern List *taxes_of(BillingRun *run, const InvoiceDraft *draft);
+extern int tax_of_line(List *taxes, const InvoiceDraft *draft, const InvoiceLine *line);
+
+/* The setting tax_behavior: what counts for a line without a price, or whose price says nothing. */
+extern bool tax_is_inclusive_by_default(void);
+
+/*
+ * What prepaid credits and balance pay of a total: adds the lines of kind credit
+ * and balance, and sets credit_used, balance_used and due.  In a preview nothing
+ * is consumed, but the run remembers it.
+ */
+extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
+
+/*
+ * After credits_settle(): what is due is charged, and less than the provider
+ * charges.  It is owed with the next invoice; on the last one of a subscription
+ * an adjustment writes it off.
+ */
+extern void credits_spare_small(BillingRun *run, InvoiceDraft *draft);
+
+/* What the run consumed, in one statement for each table.  After invoices are written. */
+extern void credits_write(BillingRun *run);
+
+/* An invoice was voided: what credits and balance paid of it comes back.  Once, however often it is called. */
+extern void credits_release(const pg_uuid_t *invoice_id);
+
+/*
+ * Adds to the balance of a customer (above 0: we owe it to him), an entry that
+ * never changes.  reason is a word (overpayment, credit_note, adjustment);
+ * source_type and source_id, or NULL: what it comes from.  Locks the customer.
+ * Not for a customer of a run that has completed drafts and is not written.
+ */
+extern void balance_add(const pg_uuid_t *customer_id, const char *currency, int64 amount,
+						const char *reason, const char *source_type, const pg_uuid_t *source_id);
+
+/* The duty that ends prepaid credits whose time is over; above 0 when there may be more. */
+extern int credits_expire(void);
+
+/* ------------------------------------------------------------------------
+ * What the rest of the house tells the engine
+ * ------------------------------------------------------------------------
+ */
+
+/* For collection_money.c and dunning.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
+extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
+/* One that nobody has paid was taken back: what waited for its money alone goes on.  A first one activates nothing. */
+extern void engine_invoice_voided(const pg_uuid_t *invoice_id);
+extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
+
+/* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
+extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);
+
+/* How it is collected has changed, and with it when it is due. */
+extern void engine_plan_again(const pg_uuid_t *subscription_id);
+
+/* collection.c: how many days before its period a renewal has to be invoiced; 0: at its beginning. */
+extern int collection_lead_days(const BilledSubscription *s);
+
+/*
+ * collection.c: the least that can be charged at once, minor units; 0: no limit.
+ * What is due below it is carried to the next invoice, or written off.
+ */
+extern int64 collection_minimum(const char *provider, const char *currency);
+
+/* collection.c: a customer has another method to charge: what waits for it is tried at once. */
+extern void collection_method_arrived(const pg_uuid_t *customer_id);
+
+/* collection.c: a method is attached or was refused: what waits for it is looked at. */
+extern void collection_method_settled(const pg_uuid_t *customer_id);
+
+/* collection.c: a subscription is collected by reference from now on: one is made for what could not be charged. */
+extern void collection_reference_chosen(const pg_uuid_t *subscription_id);
+
+/* collection_money.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
+extern void invoice_payment_changed(const pg_uuid_t *invoice_id);
+
+/* collection.c: the duty that charges, sends and reminds; above 0 when there may be more. */
+extern int collection_pass(void);
+
+/* invoice_numbers.c: the duty that numbers what is marked; above 0 when there may be more. */
+extern int invoices_number(void);
+
+/*
+ * credit_notes.c: what refunds of all payments of an invoice may still give back
+ * when what its credit notes gave to the balance is kept; INT64_MAX: they gave nothing.
+ */
+extern int64 credit_notes_leave(const pg_uuid_t *invoice_id);
+
+/* credit_note_numbers.c: the same for credit notes; invoices_number() calls it. */
+extern int credit_notes_number(void);
+
+/* invoice_store.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
+extern int drafts_finalize_due(void);
+
+/* Completes and writes stored drafts; the caller has locked their customers.  Their subscriptions, each once or more. */
+extern void drafts_complete_stored(pg_uuid_t *const *ids, int count,
+								   pg_uuid_t *const *subscription_ids, int subscription_count);
+
+#endif /* JANUA_ENGINE_H */

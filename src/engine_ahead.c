@@ -1,0 +1,175 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine_ahead.c
+ *	  The next period, invoiced before it begins.
+ *
+ * Who pays to a reference (OXXO, SPEI) needs days for it, so his renewals are
+ * invoiced the setting invoice_lead_days ahead: what is due in advance for the
+ * next period, and the usage of the periods that are over by then.  Usage of the
+ * present one stays for the invoice after it.
+ *
+ * Nothing is kept of it but the lines: a period is invoiced when there is a
+ * billed line that begins with it and was not given back.  Where an end, a pause
+ * or a change is planned for its beginning it is not invoiced ahead.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine.h"
+
+static bool
+is_ahead(const BilledSubscription *s, const InvoiceLine *line)
+{
+	return s->period_end != 0 && line->whole_start != 0 && line->given_back_at == 0 &&
+		   line->period_start == s->period_end && line->kind != LINE_PRORATION_CREDIT;
+}
+
+TimestampTz
+ahead_until(const BilledSubscription *s)
+{
+	ListCell *cell;
+
+	foreach (cell, s->billed)
+	{
+		const InvoiceLine *line = lfirst(cell);
+
+		if (is_ahead(s, line))
+			return line->period_end;
+	}
+	return 0;
+}
+
+/* Something else will happen where the next period would begin. */
+static bool
+has_plans(const BilledSubscription *s)
+{
+	ListCell *cell;
+
+	if (s->cancel_at_period_end || s->pause_at_period_end)
+		return true;
+	foreach (cell, s->changes)
+	{
+		const ScheduledChange *change = lfirst(cell);
+
+		if (strcmp(change->state, "pending") == 0 && change->due_at <= s->period_end)
+			return true;
+	}
+	return false;
+}
+
+TimestampTz
+ahead_due(const BilledSubscription *s)
+{
+	int days = collection_lead_days(s);
+
+	if (days == 0 || (!is_status(s, "active") && !is_status(s, "past_due")) || s->period_end == 0 ||
+		has_plans(s) || !anything_in_advance(s) || ahead_until(s) != 0)
+		return 0;
+	return Max(s->period_start, s->period_end - days * USECS_PER_DAY);
+}
+
+/* As it will be then: at the version of its price that it moves to. */
+static List *
+items_then(const BilledSubscription *s)
+{
+	List *items = NIL;
+	ListCell *cell;
+
+	foreach (cell, s->items)
+	{
+		BilledItem *item = palloc(sizeof(BilledItem));
+
+		*item = *(const BilledItem *) lfirst(cell);
+		item->price = component_price_successor(item->price, s->period_end);
+		items = lappend(items, item);
+	}
+	return items;
+}
+
+void
+engine_invoice_ahead(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	BillingPeriod next = period_containing(s, s->period_end);
+	InvoiceDraft *draft = draft_for(run, s, "subscription_cycle", at);
+	List *items = s->items;
+
+	draft->period_start = moment_of_unix(next.billed.start);
+	draft->period_end = moment_of_unix(next.billed.end);
+	bill_usage_until(run, draft, s, s->period_start, false);
+	s->items = items_then(s);
+	bill_in_advance(draft, s, &next);
+	s->items = items;
+	s->changed = true;
+	draft_complete(run, draft);
+}
+
+bool
+ahead_begin(BilledSubscription *s)
+{
+	TimestampTz end = ahead_until(s);
+
+	if (end == 0)
+		return false;
+	s->period_start = s->period_end;
+	s->period_end = end;
+	s->changed = true;
+	return true;
+}
+
+/* ------------------------------------------------------------------------
+ * Called off
+ * ------------------------------------------------------------------------
+ */
+QUERY(
+	find_unpaid,
+	"SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = $1 AND i.period_start = $2 "
+	"AND i.managed_by = 'local' AND i.billing_reason = 'subscription_cycle' AND i.amount_paid = 0 "
+	"AND (i.status = 'open' OR (i.status = 'draft' AND i.marked_at IS NOT NULL)) "
+	"AND NOT EXISTS (SELECT FROM billing.payment_intents AS p WHERE p.invoice_id = i.id "
+	"AND p.status IN ('pending', 'processing', 'requires_capture')) "
+	"AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l JOIN billing.invoice_lines AS r ON r.reverses = l.id "
+	"WHERE l.invoice_id = i.id)",
+	UUIDOID, TIMESTAMPTZOID);
+QUERY(void_ahead, "SELECT billing.void_invoice($1)", UUIDOID);
+
+static bool
+made_in_run(const BillingRun *run, const BilledSubscription *s)
+{
+	ListCell *cell;
+
+	foreach (cell, run->drafts)
+	{
+		const InvoiceDraft *draft = lfirst(cell);
+
+		if (draft->subscription == s && draft->is_new && draft->period_start == s->period_end)
+			return true;
+	}
+	return false;
+}
+
+static void
+forget_ahead(BilledSubscription *s)
+{
+	ListCell *cell;
+
+	foreach (cell, s->billed)
+	{
+		if (is_ahead(s, lfirst(cell)))
+			s->billed = foreach_delete_current(s->billed, cell);
+	}
+}
+
+void
+ahead_call_off(BillingRun *run, BilledSubscription *s)
+{
+	if (ahead_until(s) == 0)
+		return;
+	/* one that was made just now is voided like any other */
+	if (!run->preview && made_in_run(run, s))
+		run_write(run);
+	if (RUN(find_unpaid, arg_uuid(s->id), arg_time(s->period_end)) == 0)
+		return;
+	if (!run->preview)
+		RUN(void_ahead, arg_uuid(row_uuid(0, 1)));
+	forget_ahead(s);
+	s->changed = true;
+}

@@ -1,0 +1,775 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine_changes.c
+ *	  Plan, price and quantity of a local subscription, now or when a change
+ *	  that was planned is due.
+ *
+ * Computed in memory, as all of the engine (engine.h): items change, and the
+ * rest of the present period is given back as it was billed and billed anew as
+ * it is now.  What is on no final invoice yet is shortened where it stands; what
+ * is on one is credited.  The lines wait for the next invoice or make one.
+ *
+ * Back in the same instant: a line that begins then covers no time and is given
+ * back in full, and what was given back for its sake is billed again as it was
+ * given back.  So it nets to zero, whatever discount, tax or cap there was.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine_plans.h"
+
+#include "columns.h"
+#include "errors.h"
+
+ProrationBehavior
+proration_behavior_named(const char *name)
+{
+	if (strcmp(name, "always_invoice") == 0)
+		return PRORATION_INVOICED;
+	return strcmp(name, "none") == 0 ? PRORATION_NONE : PRORATION_WAITS;
+}
+
+/* Also while it is paused in it: nothing is billed for that time. */
+static bool
+in_trial(const BilledSubscription *s, TimestampTz at)
+{
+	return is_status(s, "trialing") || (is_status(s, "paused") && s->trial_end > at);
+}
+
+/* Paused and unpaid, nothing is billed, usage neither. */
+static bool
+is_billed(const BilledSubscription *s)
+{
+	return is_status(s, "active") || is_status(s, "past_due");
+}
+
+static Period
+period_between(TimestampTz start, TimestampTz end)
+{
+	return (Period){unix_seconds(start), unix_seconds(end)};
+}
+
+static void
+require_proration(ProrationStatus status, const BilledSubscription *s)
+{
+	if (status == PRORATION_OK)
+		return;
+	if (status == PRORATION_OVERFLOW)
+		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+						errmsg("an amount of subscription \"%s\" is too large", uuid_text(s->id)),
+						errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX)));
+	elog(ERROR, "a part of a period of subscription %s cannot be computed: status %d",
+		 uuid_text(s->id), status);
+}
+
+/* ------------------------------------------------------------------------
+ * Lines
+ * ------------------------------------------------------------------------
+ */
+static InvoiceLine *
+add_waiting(BilledSubscription *s, LineKind kind, const char *component, int64 amount,
+			const char *description)
+{
+	InvoiceLine *line = palloc0(sizeof(InvoiceLine));
+
+	line->id = new_id();
+	line->kind = kind;
+	line->tier = -1;
+	line->subscription_id = s->id;
+	line->component = component;
+	line->amount = amount;
+	line->description = description;
+	s->pending = lappend(s->pending, line);
+	return line;
+}
+
+/* Its draft is completed: it is as final as one on an invoice, and will be paid. */
+static bool
+completed_in_run(const BillingRun *run, const InvoiceLine *line)
+{
+	ListCell *cell;
+
+	foreach (cell, run->drafts)
+	{
+		const InvoiceDraft *draft = lfirst(cell);
+
+		if (draft->is_final && list_member_ptr(draft->lines, line))
+			return true;
+	}
+	return false;
+}
+
+static void
+take_off_drafts(BillingRun *run, InvoiceLine *line)
+{
+	ListCell *cell;
+
+	foreach (cell, run->drafts)
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		draft->lines = list_delete_ptr(draft->lines, line);
+	}
+}
+
+/* A line that waits, or is on a draft that is not final, is no more. */
+static void
+drop_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
+{
+	s->pending = list_delete_ptr(s->pending, line);
+	s->billed = list_delete_ptr(s->billed, line);
+	take_off_drafts(run, line);
+	run->cut_lines = list_delete_ptr(run->cut_lines, line);
+	if (line->stored)
+		run->dropped_lines = lappend(run->dropped_lines, line->id);
+}
+
+/* It ends at the moment; parts of a whole add up, so nothing is rounded twice. */
+static void
+cut_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, TimestampTz at)
+{
+	Proration how = engine_proration(s);
+	Period whole = period_between(line->whole_start, line->whole_end);
+	Period part = period_between(line->period_start, at);
+
+	if (at <= line->period_start)
+	{
+		drop_line(run, s, line);
+		return;
+	}
+	require_proration(proration_amount(&how, line->whole_price, &whole, &part, &line->amount), s);
+	line->period_end = at;
+	s->billed = list_delete_ptr(s->billed, line);
+	if (line->stored)
+		run->cut_lines = list_append_unique_ptr(run->cut_lines, line);
+}
+
+/* What a credit of a final line has to give: as it was billed, capped by what was paid. */
+static ProrationCredit
+credit_of(const BillingRun *run, const BilledSubscription *s, const InvoiceLine *line,
+		  TimestampTz at)
+{
+	Proration how = engine_proration(s);
+	int64 whole = line->amount - line->discount + (line->tax_inclusive ? 0 : line->tax);
+	/* no time of it has passed, or it is paid with the invoice that this run makes */
+	bool in_full = line->period_start >= at || completed_in_run(run, line);
+	BilledLine billed = {.price = line->whole_price,
+						 .whole = period_between(line->whole_start, line->whole_end),
+						 .billed = period_between(line->period_start, line->period_end),
+						 .discount = line->discount,
+						 .tax = line->tax,
+						 .tax_is_added = !line->tax_inclusive,
+						 .paid = in_full ? whole : line->paid,
+						 .credited = line->credited + line->noted};
+	ProrationCredit credit;
+
+	require_proration(proration_credit(&how, &billed, unix_seconds(at), &credit), s);
+	return credit;
+}
+
+/* Also one of nothing (nothing was paid) is written: the line is over from then on. */
+static void
+credit_line(const BillingRun *run, BilledSubscription *s, InvoiceLine *line, TimestampTz at)
+{
+	ProrationCredit credit = credit_of(run, s, line, at);
+	InvoiceLine *back = add_waiting(s, LINE_PRORATION_CREDIT, line->component,
+									line->tax_inclusive ? -credit.total : -credit.net,
+									psprintf("%s: unused time", line->description));
+
+	back->price_id = line->price_id;
+	back->has_quantity = line->has_quantity;
+	back->quantity = line->quantity;
+	back->unit_amount = line->unit_amount;
+	back->tax = -credit.tax;
+	back->tax_rate_id = line->tax_rate_id;
+	back->tax_inclusive = line->tax_inclusive;
+	back->own_tax = true;
+	back->period_start = Max(at, line->period_start);
+	back->period_end = line->period_end;
+	back->reverses = line->id;
+	line->credited += credit.total;
+	line->credited_tax += credit.tax;
+	line->given_back_at = back->period_start;
+}
+
+/* Not one of a period that another one was begun in without a credit: that rest was given up. */
+static bool
+covers(const BilledSubscription *s, const InvoiceLine *line, const char *component, TimestampTz at)
+{
+	return line->component != NULL && strcmp(line->component, component) == 0 &&
+		   line->whole_start != 0 && line->whole_price.scaled > 0 && line->given_back_at == 0 &&
+		   line->period_start >= s->period_start && line->period_end > at &&
+		   line->kind != LINE_PRORATION_CREDIT;
+}
+
+static void
+give_back(BillingRun *run, BilledSubscription *s, const char *component, TimestampTz at)
+{
+	List *billed = list_copy(s->billed);
+	ListCell *cell;
+
+	foreach (cell, billed)
+	{
+		InvoiceLine *line = lfirst(cell);
+
+		if (!covers(s, line, component, at))
+			continue;
+		if (line->invoiced || completed_in_run(run, line))
+			credit_line(run, s, line, at);
+		else
+			cut_line(run, s, line, at);
+	}
+}
+
+void
+subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	ListCell *cell;
+
+	foreach (cell, s->items)
+	{
+		const BilledItem *item = lfirst(cell);
+
+		if (!item->removed && item->price->metric == NULL)
+			give_back(run, s, item->component, at);
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * The rest of the period
+ * ------------------------------------------------------------------------
+ */
+static bool
+line_is_for_price(const InvoiceLine *line, const BilledItem *item)
+{
+	return line->component != NULL && strcmp(line->component, item->component) == 0 &&
+		   line->price_id != NULL && uuid_equal(line->price_id, item->price->id);
+}
+
+static bool
+line_is_for(const InvoiceLine *line, const BilledItem *item)
+{
+	return line_is_for_price(line, item) &&
+		   line->whole_price.scaled == item_whole_price(item).scaled;
+}
+
+/* The credit itself while it waits; NULL when it is on an invoice. */
+static InvoiceLine *
+waiting_credit_of(const BilledSubscription *s, const InvoiceLine *line)
+{
+	ListCell *cell;
+
+	foreach (cell, s->pending)
+	{
+		InvoiceLine *other = lfirst(cell);
+
+		if (other->kind == LINE_PRORATION_CREDIT && other->reverses != NULL &&
+			uuid_equal(other->reverses, line->id))
+			return other;
+	}
+	return NULL;
+}
+
+/* What was credited is billed again, to the cent; from then on the old line counts. */
+static void
+take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
+{
+	InvoiceLine *credit = waiting_credit_of(s, line);
+	int64 net = line->credited - (line->tax_inclusive ? 0 : line->credited_tax);
+	InvoiceLine *again;
+
+	if (credit != NULL)
+		drop_line(run, s, credit);
+	else
+	{
+		again = add_waiting(s, LINE_PRORATION_DEBIT, line->component, net,
+							psprintf("%s: remaining time", line->description));
+		again->price_id = line->price_id;
+		again->tax = line->credited_tax;
+		again->tax_rate_id = line->tax_rate_id;
+		again->tax_inclusive = line->tax_inclusive;
+		again->own_tax = true;
+		again->period_start = line->given_back_at;
+		again->period_end = line->period_end;
+		again->reverses = line->id;
+	}
+	line->credited = 0;
+	line->credited_tax = 0;
+	line->given_back_at = 0;
+}
+
+/*
+ * Was the same billed before, and given back at this very moment?  It may have
+ * begun then, too.  The last one is meant, and none of a period that was left at
+ * this moment for another one.
+ */
+static bool
+restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
+{
+	for (int i = list_length(s->billed) - 1; i >= 0; i--)
+	{
+		InvoiceLine *line = list_nth(s->billed, i);
+
+		if (line->given_back_at == at && line->period_start >= s->period_start &&
+			line_is_for(line, item))
+		{
+			take_credit_back(run, s, line);
+			return true;
+		}
+	}
+	return false;
+}
+
+static BillingPeriod
+period_with(const BilledSubscription *s, TimestampTz at)
+{
+	PeriodSchedule schedule = engine_schedule(s);
+	BillingPeriod period;
+
+	if (period_of(&schedule, unix_seconds(at), &period) != PERIOD_OK)
+		elog(ERROR, "subscription %s has no period at %s", uuid_text(s->id),
+			 timestamptz_to_str(at));
+	return period;
+}
+
+/* ------------------------------------------------------------------------
+ * What is paid once: whole, whenever it begins
+ * ------------------------------------------------------------------------
+ */
+static InvoiceLine *
+add_once(BilledSubscription *s, const BilledItem *item, TimestampTz at)
+{
+	InvoiceDraft scratch = {.subscription = s, .customer = s->customer, .made_at = at};
+	BillingPeriod none = {0};
+	InvoiceLine *line;
+
+	bill_item(&scratch, s, item, &none, LINE_ONE_TIME);
+	line = linitial(scratch.lines);
+	/* it covers no time; when it was billed tells what can be undone */
+	line->period_start = line->period_end = at;
+	s->pending = lappend(s->pending, line);
+	return line;
+}
+
+static void
+bill_once(BilledSubscription *s, BilledItem *item, TimestampTz at)
+{
+	(void) add_once(s, item, at);
+	item->billed_once = item->changed = true;
+}
+
+static int64
+price_once(const BilledSubscription *s, const ComponentPrice *price, int64 quantity)
+{
+	const BilledItem item = {.component = price->component, .price = price, .quantity = quantity};
+	int64 amount;
+
+	if (money_round(item_whole_price(&item), &amount) != MONEY_OK)
+		require_proration(PRORATION_OVERFLOW, s);
+	return amount;
+}
+
+/* What was billed of it at this very moment, and waits, is no more; returns how much that was. */
+static int64
+drop_once(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
+{
+	List *pending = list_copy(s->pending);
+	int64 dropped = 0;
+	ListCell *cell;
+
+	foreach (cell, pending)
+	{
+		InvoiceLine *line = lfirst(cell);
+
+		if (line->kind != LINE_ONE_TIME || line->period_start != at ||
+			!line_is_for_price(line, item))
+			continue;
+		dropped += line->amount;
+		drop_line(run, s, line);
+	}
+	return dropped;
+}
+
+/* The units that come in are billed; of those that go, what was billed at this very moment is not. */
+static void
+change_once(BillingRun *run, BilledSubscription *s, const BilledItem *item, int64 quantity,
+			TimestampTz at)
+{
+	int64 had = price_once(s, item->price, item->quantity);
+	int64 wanted = price_once(s, item->price, quantity);
+	BilledItem more = *item;
+	InvoiceLine *line;
+
+	if (wanted < had)
+		had -= drop_once(run, s, item, at);
+	if (wanted <= had)
+		return;
+	more.quantity = Max(quantity - item->quantity, 1);
+	line = add_once(s, &more, at);
+	line->has_quantity = line->has_quantity && line->amount == wanted - had;
+	line->amount = wanted - had;
+}
+
+/* Those that are there and were billed, before they change. */
+static void
+change_all_once(BillingRun *run, BilledSubscription *s, List *changes, TimestampTz at)
+{
+	ListCell *cell;
+
+	foreach (cell, changes)
+	{
+		const ItemChange *change = lfirst(cell);
+		const BilledItem *item = item_named(s, change->component);
+
+		if (item == NULL || !item->price->one_time || !item->billed_once)
+			continue;
+		if (change->price == NULL)
+			change_once(run, s, item, 0, at);
+		else if (uuid_equal(change->price->id, item->price->id))
+			change_once(run, s, item, change->quantity, at);
+	}
+}
+
+QUERY(billed_once_before,
+	  "SELECT FROM billing.invoice_lines AS l JOIN billing.prices AS r ON r.id = l.price_id "
+	  "LEFT JOIN billing.invoices AS i ON i.id = l.invoice_id WHERE l.subscription_id = $1 "
+	  "AND l.kind = 'one_time' AND l.component = $2 AND r.plan_id = $3 "
+	  "AND i.status IS DISTINCT FROM 'void' LIMIT 1",
+	  UUIDOID, TEXTOID, UUIDOID);
+
+/* Who comes back to a plan has paid what it costs once; an add-on is bought again. */
+static bool
+was_billed_once(const BilledSubscription *s, const ComponentPrice *price)
+{
+	return price->one_time && price->plan_id != NULL &&
+		   RUN(billed_once_before, arg_uuid(s->id), arg_text(price->component),
+			   arg_uuid(price->plan_id)) > 0;
+}
+
+/* From a moment to the end of its period. */
+static void
+bill_rest_of(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at)
+{
+	Proration how = engine_proration(s);
+	BillingPeriod period = period_with(s, at);
+	MoneyFraction price = item_whole_price(item);
+	int64 trial_end = s->trial_end == 0 ? INT64_MIN : unix_seconds(s->trial_end);
+	int64 amount = 0;
+	InvoiceLine *line;
+
+	if (price.scaled == 0 || restore(run, s, item, at))
+		return;
+	require_proration(
+		proration_debit(&how, price, &period.full, unix_seconds(at), trial_end, &amount), s);
+	line = add_waiting(s, LINE_PRORATION_DEBIT, item->component, amount,
+					   psprintf("%s: remaining time", item_description(s, item)));
+	line->price_id = item->price->id;
+	line_say_quantity(line, item);
+	line->discountable = true;
+	line->tax_inclusive = item->price->tax_inclusive;
+	line->period_start = at;
+	line->period_end = moment_of_unix(period.full.end);
+	line->whole_start = moment_of_unix(period.full.start);
+	line->whole_end = line->period_end;
+	line->whole_price = price;
+	line->paid = amount;
+	s->billed = lappend(s->billed, line);
+}
+
+/* And all of the next one, where that is invoiced already. */
+static void
+bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at, bool ahead)
+{
+	bill_rest_of(run, s, item, at);
+	if (ahead)
+		bill_rest_of(run, s, item, s->period_end);
+}
+
+/* A trial's usage is free, so counting begins with its end. */
+static void
+set_usage_from(BilledSubscription *s, TimestampTz at)
+{
+	if (!subscription_is_metered(s))
+		s->usage_from = 0;
+	else if (s->usage_from == 0)
+		s->usage_from = in_trial(s, at) ? s->trial_end : at;
+}
+
+/* ------------------------------------------------------------------------
+ * Items
+ * ------------------------------------------------------------------------
+ */
+static bool
+differs(const BilledItem *item, const ItemChange *change)
+{
+	if (item == NULL || change->price == NULL)
+		return item != NULL || change->price != NULL;
+	return item->quantity != change->quantity || !uuid_equal(item->price->id, change->price->id);
+}
+
+static List *
+only_different(const BilledSubscription *s, List *changes)
+{
+	List *different = NIL;
+	ListCell *cell;
+
+	foreach (cell, changes)
+	{
+		ItemChange *change = lfirst(cell);
+
+		if (differs(item_named(s, change->component), change))
+			different = lappend(different, change);
+	}
+	return different;
+}
+
+static bool
+changes_usage(const BilledSubscription *s, List *changes)
+{
+	ListCell *cell;
+
+	foreach (cell, changes)
+	{
+		const ItemChange *change = lfirst(cell);
+		const BilledItem *item = item_named(s, change->component);
+
+		if ((item != NULL && item->price->metric != NULL) ||
+			(change->price != NULL && change->price->metric != NULL))
+			return true;
+	}
+	return false;
+}
+
+static void
+put_item(BilledSubscription *s, const ItemChange *change)
+{
+	BilledItem *item = item_named(s, change->component);
+
+	s->changed = true;
+	if (change->price == NULL)
+	{
+		item->removed = true;
+		return;
+	}
+	if (item == NULL)
+	{
+		item = palloc0(sizeof(BilledItem));
+		item->component = pstrdup(change->component);
+		item->is_new = true;
+		item->billed_once = was_billed_once(s, change->price);
+		s->items = lappend(s->items, item);
+	}
+	item->price = change->price;
+	item->quantity = change->quantity;
+	item->changed = true;
+}
+
+QUERY(plan_by_id, "SELECT plan, name, plan_group FROM billing.plans WHERE id = $1", UUIDOID);
+
+/* The plan is that of the base price. */
+static void
+follow_plan(BilledSubscription *s)
+{
+	pg_uuid_t *plan_id = base_item(s)->price->plan_id;
+
+	if (uuid_equal(plan_id, s->plan_id))
+		return;
+	if (RUN(plan_by_id, arg_uuid(plan_id)) == 0)
+		elog(ERROR, "no plan %s", uuid_text(plan_id));
+	s->plan_id = plan_id;
+	s->plan = row_text(0, 1);
+	s->plan_name = row_text(0, 2);
+	s->plan_group = row_text(0, 3);
+}
+
+static void
+put_items(BilledSubscription *s, List *changes, TimestampTz at)
+{
+	ListCell *cell;
+
+	foreach (cell, changes)
+		put_item(s, lfirst(cell));
+	follow_plan(s);
+	set_usage_from(s, at);
+}
+
+/* ------------------------------------------------------------------------
+ * A change
+ * ------------------------------------------------------------------------
+ */
+static bool
+same_interval(const ComponentPrice *a, const ComponentPrice *b)
+{
+	return strcmp(a->interval, b->interval) == 0 && a->interval_count == b->interval_count;
+}
+
+static void
+prorate_items(BillingRun *run, BilledSubscription *s, List *changes, bool ahead, TimestampTz at)
+{
+	ListCell *cell;
+
+	foreach (cell, changes)
+	{
+		const ItemChange *change = lfirst(cell);
+		BilledItem *item = item_named(s, change->component);
+
+		if (item == NULL || item->price->metric != NULL)
+			continue;
+		if (!item->price->one_time)
+			bill_rest(run, s, item, at, ahead);
+		else if (!item->billed_once)
+			bill_once(s, item, at);
+	}
+}
+
+/* What waits is invoiced; what is below 0 becomes balance. */
+static void
+invoice_waiting(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	if (s->pending != NIL)
+		draft_complete(run, draft_for(run, s, "subscription_update", at));
+}
+
+/* The period ends here, and another one begins with a new anchor. */
+static void
+start_anew(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	TimestampTz old_end = s->period_end;
+
+	s->billing_anchor = s->schedule_start = at;
+	s->period_end = at;
+	if (is_billed(s))
+		engine_begin_period(run, s, at, "subscription_update");
+	plans_follow_period(s, old_end);
+}
+
+/*
+ * At the end of a period, or in a trial: nothing is prorated.  The engine goes
+ * on with the next period, which another interval counts from here.
+ */
+static void
+change_between_periods(BillingRun *run, BilledSubscription *s, List *changes, bool new_interval,
+					   TimestampTz at)
+{
+	bool trialing = in_trial(s, at);
+
+	if (!trialing && changes_usage(s, changes))
+		bill_usage_waiting(run, s, at);
+	put_items(s, changes, at);
+	if (new_interval && !trialing)
+		s->billing_anchor = s->schedule_start = at;
+}
+
+static void
+change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool anew,
+				 ProrationBehavior behavior, TimestampTz at)
+{
+	bool prorated = behavior != PRORATION_NONE;
+	bool ahead;
+	ListCell *cell;
+
+	if (anew)
+		ahead_call_off(run, s);
+	ahead = ahead_until(s) != 0;
+	/* in arrears, so it is owed in any case */
+	if (anew || changes_usage(s, changes))
+		bill_usage_waiting(run, s, at);
+	if (anew && prorated)
+		subscription_give_back(run, s, at);
+	else if (prorated)
+	{
+		foreach (cell, changes)
+			give_back(run, s, ((ItemChange *) lfirst(cell))->component, at);
+	}
+	if (prorated)
+		change_all_once(run, s, changes, at);
+	put_items(s, changes, at);
+	if (anew)
+		start_anew(run, s, at);
+	else if (prorated)
+		prorate_items(run, s, changes, ahead, at);
+
+	/* nothing else would ever be invoiced for one that has become free */
+	if (behavior == PRORATION_INVOICED || subscription_is_free(s))
+		invoice_waiting(run, s, at);
+}
+
+void
+subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
+						  ProrationBehavior behavior, TimestampTz at)
+{
+	const ComponentPrice *before = base_item(s)->price;
+	bool was_free = subscription_is_free(s);
+	bool new_interval = false;
+	bool free_after = true;
+	ListCell *cell;
+
+	changes = only_different(s, changes);
+	if (changes == NIL)
+		return;
+	foreach (cell, changes)
+	{
+		const ItemChange *change = lfirst(cell);
+
+		if (strcmp(change->component, "base") == 0)
+			new_interval = !same_interval(before, change->price);
+		if (change->price != NULL && !component_price_is_free(change->price))
+			free_after = false;
+	}
+	if (changes_usage(s, changes))
+		bill_waiting_usage(run, s);
+	if (in_trial(s, at) || s->period_end == 0 || at >= s->period_end)
+		change_between_periods(run, s, changes, new_interval, at);
+	else
+		change_in_period(run, s, changes, new_interval || (was_free && !free_after), behavior, at);
+	run_event(run, "subscription.updated", "subscription", s->id, s->customer->organization_id,
+			  s->status, s->status);
+}
+
+void
+engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at)
+{
+	ItemChange *change = palloc(sizeof(ItemChange));
+
+	/* a version may be made with a time that is over */
+	at = Max(at, s->period_start);
+	*change = (ItemChange){item->component, component_price_successor(item->price, at),
+						   item->quantity};
+	subscription_change_items(run, s, list_make1(change), PRORATION_WAITS, at);
+}
+
+/* ------------------------------------------------------------------------
+ * Lines that were cut and dropped
+ * ------------------------------------------------------------------------
+ */
+QUERY(cut_lines,
+	  "UPDATE billing.invoice_lines AS l SET amount = u.amount, period_end = u.period_end "
+	  "FROM unnest($1, $2, $3) AS u (id, amount, period_end) WHERE l.id = u.id",
+	  UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID);
+QUERY(drop_lines, "DELETE FROM billing.invoice_lines WHERE id = ANY ($1)", UUIDARRAYOID);
+
+void
+cut_lines_write(BillingRun *run)
+{
+	int count = list_length(run->cut_lines);
+	int dropped = list_length(run->dropped_lines);
+	Column id = COLUMN_UUID(Max(count, dropped));
+	Column amount = COLUMN_INT(count);
+	Column period_end = COLUMN_TIME(count);
+
+	for (int i = 0; i < dropped; i++)
+		column_pointer(&id, i, list_nth(run->dropped_lines, i));
+	if (dropped > 0)
+		RUN(drop_lines, column_arg(&id, dropped));
+	for (int i = 0; i < count; i++)
+	{
+		const InvoiceLine *line = list_nth(run->cut_lines, i);
+
+		column_pointer(&id, i, line->id);
+		amount.values[i] = Int64GetDatum(line->amount);
+		column_time(&period_end, i, line->period_end);
+	}
+	if (count > 0)
+		RUN(cut_lines, column_arg(&id, count), column_arg(&amount, count),
+			column_arg(&period_end, count));
+	run->cut_lines = run->dropped_lines = NIL;
+}

@@ -1,0 +1,45 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine_plans.h
+ *	  What engine_ends.c offers to the calls about local subscriptions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_ENGINE_PLANS_H
+#define JANUA_ENGINE_PLANS_H
+
+#include "engine.h"
+
+/* The pending one of this kind; NULL when there is none. */
+extern ScheduledChange *planned(const BilledSubscription *s, const char *kind);
+
+/* Plans it, or anew: there is one of each kind. */
+extern ScheduledChange *plan_change(BilledSubscription *s, const char *kind, TimestampTz due_at,
+									const Jsonb *terms);
+
+/* Takes it back, with what the subscription says of it. */
+extern void unplan(BilledSubscription *s, const char *kind);
+
+/*
+ * Ends it: with credit for the time that is left, with the usage so far.  What
+ * waits for the next invoice is on the last one in any case.
+ */
+extern void end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage,
+					TimestampTz at);
+
+/* Nothing more is tried to collect what it owes: it is unpaid, or ends (setting dunning_end). */
+extern void give_up_collecting(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* What was planned for the end of the period is planned for its new end. */
+extern void plans_follow_period(BilledSubscription *s, TimestampTz old_end);
+
+/* subscription_local.c: JB008 when it has ended, or waits for its first payment. */
+extern void local_require_changeable(const BilledSubscription *s);
+
+/* subscription_local.c: when a change counts from: now, or what a preview has told.  22023 outside of the present period. */
+extern TimestampTz local_proration_date(const BilledSubscription *s, TimestampTz named);
+
+/* subscription_local.c: loads one, locked unless it is a preview, and plays what was due until now. */
+extern BillingRun *local_open(const pg_uuid_t *id, bool preview, BilledSubscription **s);
+
+#endif /* JANUA_ENGINE_PLANS_H */

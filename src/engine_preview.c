@@ -1,0 +1,402 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine_preview.c
+ *	  What would be billed: of a change, of the next invoice, until a day.
+ *
+ * Each is a run of the engine that is not written (engine.h): nothing is locked,
+ * closed or consumed, and no number is taken.  So it cannot tell anything else
+ * than what the same run would bill.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine_plans.h"
+
+#include "check.h"
+#include "errors.h"
+#include "subscriptions.h"
+#include "utils/tuplestore.h"
+
+static const char *const proration_words[] = {"create_prorations", "none", "always_invoice", NULL};
+
+/* The columns of all three functions. */
+#define PREVIEW_COLUMNS 19
+
+/* So many due times are some 27 years of days; each looks at all drafts before it. */
+#define SIMULATE_MOST 10000
+
+typedef struct PreviewRow
+{
+	int invoice; /* 0: the line waits for an invoice to come */
+	int position;
+	TimestampTz proration_date;
+	const BilledSubscription *subscription;
+	const InvoiceDraft *draft;
+	const InvoiceLine *line;
+} PreviewRow;
+
+static void
+put_text(Datum *values, bool *nulls, int column, const char *value)
+{
+	nulls[column] = value == NULL;
+	values[column] = value == NULL ? (Datum) 0 : CStringGetTextDatum(value);
+}
+
+static void
+put_time(Datum *values, bool *nulls, int column, TimestampTz value)
+{
+	nulls[column] = value == 0;
+	values[column] = TimestampTzGetDatum(value);
+}
+
+static void
+put_fraction(Datum *values, bool *nulls, int column, bool given, MoneyFraction value)
+{
+	nulls[column] = !given;
+	values[column] = given ? NumericGetDatum(numeric_of_fraction(value)) : (Datum) 0;
+}
+
+static void
+put_row(ReturnSetInfo *result, const PreviewRow *row)
+{
+	const InvoiceLine *line = row->line;
+	const InvoiceDraft *draft = row->draft;
+	Datum values[PREVIEW_COLUMNS] = {0};
+	bool nulls[PREVIEW_COLUMNS] = {false};
+
+	nulls[0] = row->invoice == 0;
+	values[0] = Int32GetDatum(row->invoice);
+	nulls[1] = row->subscription == NULL;
+	values[1] = nulls[1] ? (Datum) 0 : UUIDPGetDatum(row->subscription->id);
+	put_text(values, nulls, 2, draft == NULL ? NULL : draft->reason);
+	put_time(values, nulls, 3, draft == NULL ? 0 : draft->made_at);
+	values[4] = Int32GetDatum(row->position);
+	put_text(values, nulls, 5, line_kind_name(line->kind));
+	put_text(values, nulls, 6, line->component);
+	put_text(values, nulls, 7, line->description);
+	put_fraction(values, nulls, 8, line->has_quantity, line->quantity);
+	put_fraction(values, nulls, 9, line->has_quantity, line->unit_amount);
+	values[10] = Int64GetDatum(line->amount);
+	values[11] = Int64GetDatum(line->discount);
+	values[12] = Int64GetDatum(line->tax);
+	put_text(values, nulls, 13,
+			 row->subscription == NULL ? draft->currency : row->subscription->currency);
+	put_time(values, nulls, 14, line->period_start);
+	put_time(values, nulls, 15, line->period_end);
+	nulls[16] = nulls[17] = draft == NULL;
+	values[16] = Int64GetDatum(draft == NULL ? 0 : draft->totals.total);
+	values[17] = Int64GetDatum(draft == NULL ? 0 : draft->due);
+	put_time(values, nulls, 18, row->proration_date);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static void
+put_draft(ReturnSetInfo *result, const InvoiceDraft *draft, int invoice, TimestampTz proration_date)
+{
+	for (int i = 0; i < list_length(draft->lines); i++)
+		put_row(result, &(PreviewRow){invoice, i + 1, proration_date, draft->subscription, draft,
+									  list_nth(draft->lines, i)});
+}
+
+static void
+complete(BillingRun *run, InvoiceDraft *draft)
+{
+	if (!draft->is_final)
+		draft_complete(run, draft);
+}
+
+/* ------------------------------------------------------------------------
+ * A change
+ * ------------------------------------------------------------------------
+ */
+
+/* A line that waited before the change, and its amount then. */
+typedef struct WaitingLine
+{
+	const InvoiceLine *line;
+	InvoiceLine was;
+} WaitingLine;
+
+static List *
+what_waits(const BilledSubscription *s)
+{
+	List *waiting = NIL;
+	ListCell *cell;
+
+	foreach (cell, s->pending)
+	{
+		WaitingLine *before = palloc(sizeof(WaitingLine));
+
+		before->line = lfirst(cell);
+		before->was = *before->line;
+		waiting = lappend(waiting, before);
+	}
+	return waiting;
+}
+
+/* What a line that waited loses: all of it, or the time that is cut off. */
+static bool
+is_less(const BilledSubscription *s, const List *drafts, int drafts_before,
+		const WaitingLine *before, InvoiceLine *less)
+{
+	int64 left = 0;
+
+	if (list_member_ptr(s->pending, before->line))
+		left = before->line->amount;
+	for (int i = drafts_before; i < list_length(drafts); i++)
+	{
+		if (list_member_ptr(((const InvoiceDraft *) list_nth(drafts, i))->lines, before->line))
+			return false;
+	}
+	*less = before->was;
+	less->amount = left - before->was.amount;
+	less->discount = -before->was.discount;
+	less->tax = -before->was.tax;
+	less->has_quantity = false;
+	if (left != 0)
+		less->period_start = before->line->period_end;
+	return less->amount != 0;
+}
+
+static void
+put_change(ReturnSetInfo *result, BillingRun *run, const BilledSubscription *s, List *waiting,
+		   int drafts_before, TimestampTz at)
+{
+	int position = 0;
+	List *before = NIL;
+	ListCell *cell;
+
+	foreach (cell, waiting)
+	{
+		const WaitingLine *line = lfirst(cell);
+		InvoiceLine less;
+
+		before = lappend(before, unconstify(InvoiceLine *, line->line));
+		if (is_less(s, run->drafts, drafts_before, line, &less))
+			put_row(result, &(PreviewRow){0, ++position, at, s, NULL, &less});
+	}
+
+	for (int i = drafts_before; i < list_length(run->drafts); i++)
+	{
+		InvoiceDraft *draft = list_nth(run->drafts, i);
+
+		complete(run, draft);
+		put_draft(result, draft, i - drafts_before + 1, at);
+	}
+	for (int i = 0; i < list_length(s->pending); i++)
+	{
+		const InvoiceLine *line = list_nth(s->pending, i);
+
+		if (!list_member_ptr(before, line))
+			put_row(result, &(PreviewRow){0, ++position, at, s, NULL, line});
+	}
+}
+
+SQL_FUNCTION(billing_preview_update)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	pg_uuid_t *id = ARG_UUID(0);
+	char *behavior = PG_ARGISNULL(3) ? "create_prorations" : ARG_TEXT(3);
+	ChangeTerms terms = {.plan = ARG_TEXT(1),
+						 .quantity = ARG_INT(2, 0),
+						 .price = ARG_UUID(4),
+						 .amount = NO_AMOUNT,
+						 .items = ARG_JSON(5)};
+	BilledSubscription *s;
+	BillingRun *run;
+	List *waiting;
+	TimestampTz at;
+	int drafts_before;
+
+	InitMaterializedSRF(fcinfo, 0);
+	db_open();
+	check_given("subscription_id", id != NULL);
+	check_word("proration_behavior", behavior, proration_words);
+	if (!PG_ARGISNULL(2) && terms.quantity <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
+	run = local_open(id, true, &s);
+	local_require_changeable(s);
+	at = local_proration_date(s, ARG_TIME(6));
+	waiting = what_waits(s);
+	drafts_before = list_length(run->drafts);
+	subscription_change_items(run, s, change_targets(s, &terms, NULL),
+							  proration_behavior_named(behavior), at);
+	/* as the change itself: one that was to end with its period may end here */
+	engine_play(run, s, s->customer->now);
+	put_change(result, run, s, waiting, drafts_before, at);
+	db_close();
+	PG_RETURN_NULL();
+}
+
+/* ------------------------------------------------------------------------
+ * The next invoice
+ * ------------------------------------------------------------------------
+ */
+
+/* More due times than lie between two invoices of a subscription. */
+#define STEPS_MAX 1000
+
+static InvoiceDraft *
+next_draft(BillingRun *run, BilledSubscription *s)
+{
+	int before = list_length(run->drafts);
+
+	for (int i = 0; i < STEPS_MAX && list_length(run->drafts) == before; i++)
+	{
+		TimestampTz due = engine_next_due(s);
+
+		if (due == 0)
+			return NULL;
+		CHECK_FOR_INTERRUPTS();
+		engine_play(run, s, due);
+	}
+	return list_length(run->drafts) == before ? NULL : list_nth(run->drafts, before);
+}
+
+QUERY(local_of_organization,
+	  "SELECT id FROM billing.subscriptions WHERE organization_id = $1 AND managed_by = 'local' "
+	  "AND status NOT IN ('canceled', 'incomplete_expired') ORDER BY id",
+	  TEXTOID);
+
+static BillingRun *
+load_organization(const char *organization_id)
+{
+	int64 count = RUN(local_of_organization, arg_text(organization_id));
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
+
+	for (int64 i = 0; i < count; i++)
+		ids[i] = row_uuid(i, 1);
+	return run_load(ids, (int) count, false, true);
+}
+
+SQL_FUNCTION(billing_preview_invoice)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	pg_uuid_t *id = ARG_UUID(0);
+	char *organization_id = ARG_TEXT(1);
+	BilledSubscription *s;
+	BillingRun *run;
+	int invoice = 0;
+	ListCell *cell;
+
+	InitMaterializedSRF(fcinfo, 0);
+	db_open();
+	check_given("subscription_id or organization_id", (id != NULL) != (organization_id != NULL));
+	if (id != NULL)
+		run = local_open(id, true, &s);
+	else
+		run = load_organization(organization_id);
+	foreach (cell, run->subscriptions)
+	{
+		InvoiceDraft *draft = next_draft(run, lfirst(cell));
+
+		if (draft == NULL)
+			continue;
+		complete(run, draft);
+		put_draft(result, draft, ++invoice, 0);
+	}
+	db_close();
+	PG_RETURN_NULL();
+}
+
+/* ------------------------------------------------------------------------
+ * Until a day
+ * ------------------------------------------------------------------------
+ */
+
+/* As it is when everything is paid: it can be given back, and what waits for money goes on. */
+static void
+count_as_paid(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	ListCell *cell;
+
+	foreach (cell, s->billed)
+	{
+		InvoiceLine *line = lfirst(cell);
+
+		line->paid = line->amount - line->discount + (line->tax_inclusive ? 0 : line->tax);
+	}
+	if (strcmp(s->status, "incomplete") == 0 || strcmp(s->status, "past_due") == 0)
+		set_status(run, s, "active", at);
+	else if (strcmp(s->status, "unpaid") == 0)
+		engine_resume(run, s, at);
+}
+
+static BilledSubscription *
+first_due(const BillingRun *run, TimestampTz until)
+{
+	BilledSubscription *first = NULL;
+	TimestampTz first_at = 0;
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		BilledSubscription *s = lfirst(cell);
+		TimestampTz due = engine_next_due(s);
+
+		if (due == 0 || due > until || (first != NULL && due >= first_at))
+			continue;
+		first = s;
+		first_at = due;
+	}
+	return first;
+}
+
+/*
+ * Their usage is what there is now: waiting for more would bring none.  One that
+ * comes to nothing leaves the list.  Returns how many there are.
+ */
+static int
+complete_from(BillingRun *run, int first)
+{
+	List *drafts = list_copy_tail(run->drafts, first);
+	ListCell *cell;
+
+	foreach (cell, drafts)
+		complete(run, lfirst(cell));
+	list_free(drafts);
+	return list_length(run->drafts);
+}
+
+SQL_FUNCTION(billing_simulate)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	char *organization_id = ARG_TEXT(0);
+	TimestampTz until = ARG_TIME(1);
+	BillingRun *run;
+	BilledSubscription *s;
+	ListCell *cell;
+	int completed = 0;
+	int steps = 0;
+
+	InitMaterializedSRF(fcinfo, 0);
+	db_open();
+	check_given("organization_id", organization_id != NULL);
+	check_given("until", !PG_ARGISNULL(1));
+	if (TIMESTAMP_NOT_FINITE(until))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("until cannot be infinite")));
+	run = load_organization(organization_id);
+	foreach (cell, run->subscriptions)
+	{
+		s = lfirst(cell);
+		count_as_paid(run, s, s->customer->now);
+	}
+	while ((s = first_due(run, until)) != NULL)
+	{
+		TimestampTz due = engine_next_due(s);
+
+		CHECK_FOR_INTERRUPTS();
+		engine_play(run, s, due);
+		count_as_paid(run, s, due);
+		completed = complete_from(run, completed);
+		if (++steps > SIMULATE_MOST)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("more than %d things are due until then", SIMULATE_MOST),
+							errhint("Choose an earlier moment.")));
+	}
+	for (int i = 0; i < list_length(run->drafts); i++)
+		put_draft(result, list_nth(run->drafts, i), i + 1, 0);
+	db_close();
+	PG_RETURN_NULL();
+}

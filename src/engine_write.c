@@ -1,0 +1,692 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine_write.c
+ *	  Writes a run: one statement for each table, however many rows.
+ *
+ * Only what has changed.  Subscriptions come first, as everything else refers
+ * to them; drafts and their lines are written by invoice_store.c, lines that
+ * wait for an invoice here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine.h"
+
+#include "columns.h"
+#include "subscriptions.h"
+
+/* ------------------------------------------------------------------------
+ * Subscriptions
+ * ------------------------------------------------------------------------
+ */
+typedef struct SubscriptionColumns
+{
+	Column id, plan_id, plan_group, price_id, quantity, status, status_since, payment_method_id,
+		trial_start, trial_end, trial_notice_at, period_start, period_end, cancel_at_period_end,
+		cancel_at, canceled_at, ended_at, pause_at_period_end, resumes_at, incomplete_until,
+		usage_from, next_due_at, billing_anchor, schedule_start, collection_method, days_until_due,
+		trial_end_behavior;
+	Column customer_id, organization_id, provider, account, livemode, currency, zone, metadata;
+} SubscriptionColumns;
+
+static SubscriptionColumns
+subscription_columns(int count)
+{
+	return (SubscriptionColumns){
+		.id = COLUMN_UUID(count),
+		.plan_id = COLUMN_UUID(count),
+		.plan_group = COLUMN_TEXT(count),
+		.price_id = COLUMN_UUID(count),
+		.quantity = COLUMN_INT(count),
+		.status = COLUMN_TEXT(count),
+		.status_since = COLUMN_TIME(count),
+		.payment_method_id = COLUMN_UUID(count),
+		.trial_start = COLUMN_TIME(count),
+		.trial_end = COLUMN_TIME(count),
+		.trial_notice_at = COLUMN_TIME(count),
+		.period_start = COLUMN_TIME(count),
+		.period_end = COLUMN_TIME(count),
+		.cancel_at_period_end = COLUMN_BOOL(count),
+		.cancel_at = COLUMN_TIME(count),
+		.canceled_at = COLUMN_TIME(count),
+		.ended_at = COLUMN_TIME(count),
+		.pause_at_period_end = COLUMN_BOOL(count),
+		.resumes_at = COLUMN_TIME(count),
+		.incomplete_until = COLUMN_TIME(count),
+		.usage_from = COLUMN_TIME(count),
+		.next_due_at = COLUMN_TIME(count),
+		.billing_anchor = COLUMN_TIME(count),
+		.schedule_start = COLUMN_TIME(count),
+		.collection_method = COLUMN_TEXT(count),
+		.days_until_due = COLUMN_INT(count),
+		.trial_end_behavior = COLUMN_TEXT(count),
+		.customer_id = COLUMN_UUID(count),
+		.organization_id = COLUMN_TEXT(count),
+		.provider = COLUMN_TEXT(count),
+		.account = COLUMN_TEXT(count),
+		.livemode = COLUMN_BOOL(count),
+		.currency = COLUMN_TEXT(count),
+		.zone = COLUMN_TEXT(count),
+		.metadata = COLUMN_JSON(count),
+	};
+}
+
+/* Of what it is sold by: seats where it has them, as calls that name a quantity mean them. */
+static int64
+quantity_of(const BilledSubscription *s, const BilledItem *base)
+{
+	const BilledItem *seats = item_named(s, "seats");
+
+	return seats != NULL && seats->price->metric == NULL ? seats->quantity : base->quantity;
+}
+
+static void
+put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
+{
+	const BilledItem *base = base_item(s);
+
+	column_pointer(&c->id, row, s->id);
+	column_pointer(&c->plan_id, row, s->plan_id);
+	column_text(&c->plan_group, row, s->plan_group);
+	column_pointer(&c->price_id, row, base->price->id);
+	c->quantity.values[row] = Int64GetDatum(quantity_of(s, base));
+	column_text(&c->status, row, s->status);
+	column_time(&c->status_since, row, s->status_since);
+	column_pointer(&c->payment_method_id, row, s->payment_method_id);
+	column_time(&c->trial_start, row, s->trial_start);
+	column_time(&c->trial_end, row, s->trial_end);
+	column_time(&c->trial_notice_at, row, s->trial_notice_at);
+	column_time(&c->period_start, row, s->period_start);
+	column_time(&c->period_end, row, s->period_end);
+	c->cancel_at_period_end.values[row] = BoolGetDatum(s->cancel_at_period_end);
+	column_time(&c->cancel_at, row, s->cancel_at);
+	column_time(&c->canceled_at, row, s->canceled_at);
+	column_time(&c->ended_at, row, s->ended_at);
+	c->pause_at_period_end.values[row] = BoolGetDatum(s->pause_at_period_end);
+	column_time(&c->resumes_at, row, s->resumes_at);
+	column_time(&c->incomplete_until, row, s->incomplete_until);
+	column_time(&c->usage_from, row, s->usage_from);
+	column_time(&c->next_due_at, row, s->next_due_at);
+	column_time(&c->billing_anchor, row, s->billing_anchor);
+	column_time(&c->schedule_start, row, s->schedule_start);
+	column_text(&c->collection_method, row, s->collection_method);
+	c->days_until_due.nulls[row] = s->days_until_due < 0;
+	c->days_until_due.values[row] = Int64GetDatum(s->days_until_due);
+	column_text(&c->trial_end_behavior, row, s->trial_end_behavior);
+}
+
+/* What never changes afterwards. */
+static void
+put_new_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
+{
+	put_subscription(c, row, s);
+	column_pointer(&c->customer_id, row, s->customer->id);
+	column_text(&c->organization_id, row, s->customer->organization_id);
+	column_text(&c->provider, row, s->provider);
+	column_text(&c->account, row, s->account);
+	c->livemode.values[row] = BoolGetDatum(s->livemode);
+	column_text(&c->currency, row, s->currency);
+	column_text(&c->zone, row, s->zone_name);
+	column_pointer(&c->metadata, row, s->metadata);
+}
+
+#define CHANGING_TYPES                                                                      \
+	UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TEXTARRAYOID,     \
+		TIMESTAMPTZARRAYOID, UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,        \
+		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,        \
+		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,        \
+		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, \
+		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID
+#define CHANGING_ARGS(c, n)                                                                     \
+	column_arg(&(c).id, n), column_arg(&(c).plan_id, n), column_arg(&(c).plan_group, n),        \
+		column_arg(&(c).price_id, n), column_arg(&(c).quantity, n), column_arg(&(c).status, n), \
+		column_arg(&(c).status_since, n), column_arg(&(c).payment_method_id, n),                \
+		column_arg(&(c).trial_start, n), column_arg(&(c).trial_end, n),                         \
+		column_arg(&(c).trial_notice_at, n), column_arg(&(c).period_start, n),                  \
+		column_arg(&(c).period_end, n), column_arg(&(c).cancel_at_period_end, n),               \
+		column_arg(&(c).cancel_at, n), column_arg(&(c).canceled_at, n),                         \
+		column_arg(&(c).ended_at, n), column_arg(&(c).pause_at_period_end, n),                  \
+		column_arg(&(c).resumes_at, n), column_arg(&(c).incomplete_until, n),                   \
+		column_arg(&(c).usage_from, n), column_arg(&(c).next_due_at, n),                        \
+		column_arg(&(c).billing_anchor, n), column_arg(&(c).schedule_start, n),                 \
+		column_arg(&(c).collection_method, n), column_arg(&(c).days_until_due, n),              \
+		column_arg(&(c).trial_end_behavior, n)
+#define CHANGING_NAMES                                                                          \
+	"id, plan_id, plan_group, price_id, quantity, status, status_since, payment_method_id, "    \
+	"trial_start, trial_end, trial_notice_at, current_period_start, current_period_end, "       \
+	"cancel_at_period_end, cancel_at, canceled_at, ended_at, pause_at_period_end, resumes_at, " \
+	"incomplete_until, usage_from, next_due_at, billing_anchor, schedule_start, "               \
+	"collection_method, days_until_due, trial_end_behavior"
+
+QUERY(
+	insert_subscriptions,
+	"INSERT INTO billing.subscriptions (" CHANGING_NAMES
+	", customer_id, organization_id, provider, "
+	"account, livemode, currency, zone, metadata, managed_by) "
+	"SELECT " CHANGING_NAMES
+	", customer_id, organization_id, provider, account, livemode, currency, "
+	"zone, coalesce(metadata, '{}'), 'local' "
+	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
+	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35) "
+	"AS u (" CHANGING_NAMES
+	", customer_id, organization_id, provider, account, livemode, currency, "
+	"zone, metadata)",
+	CHANGING_TYPES, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
+	TEXTARRAYOID, TEXTARRAYOID, JSONBARRAYOID);
+QUERY(
+	update_subscriptions,
+	"UPDATE billing.subscriptions AS s SET plan_id = u.plan_id, plan_group = u.plan_group, "
+	"price_id = u.price_id, quantity = u.quantity, status = u.status, status_since = u.status_since, "
+	"payment_method_id = u.payment_method_id, trial_start = u.trial_start, trial_end = u.trial_end, "
+	"trial_notice_at = u.trial_notice_at, current_period_start = u.current_period_start, "
+	"current_period_end = u.current_period_end, cancel_at_period_end = u.cancel_at_period_end, "
+	"cancel_at = u.cancel_at, canceled_at = u.canceled_at, ended_at = u.ended_at, "
+	"pause_at_period_end = u.pause_at_period_end, resumes_at = u.resumes_at, "
+	"incomplete_until = u.incomplete_until, usage_from = u.usage_from, next_due_at = u.next_due_at, "
+	"billing_anchor = u.billing_anchor, schedule_start = u.schedule_start, "
+	"collection_method = u.collection_method, days_until_due = u.days_until_due, "
+	"trial_end_behavior = u.trial_end_behavior, due_failures = 0, due_error = NULL, updated_at = now() "
+	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
+	"$19, $20, $21, $22, $23, $24, $25, $26, $27) AS u (" CHANGING_NAMES ") WHERE s.id = u.id",
+	CHANGING_TYPES);
+
+static void
+write_new_subscriptions(BillingRun *run)
+{
+	SubscriptionColumns c = subscription_columns(list_length(run->subscriptions));
+	int n = 0;
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		BilledSubscription *s = lfirst(cell);
+
+		if (s->old_status == NULL)
+			put_new_subscription(&c, n++, s);
+	}
+	if (n > 0)
+		RUN(insert_subscriptions, CHANGING_ARGS(c, n), column_arg(&c.customer_id, n),
+			column_arg(&c.organization_id, n), column_arg(&c.provider, n),
+			column_arg(&c.account, n), column_arg(&c.livemode, n), column_arg(&c.currency, n),
+			column_arg(&c.zone, n), column_arg(&c.metadata, n));
+}
+
+static void
+write_changed_subscriptions(BillingRun *run)
+{
+	SubscriptionColumns c = subscription_columns(list_length(run->subscriptions));
+	int n = 0;
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		BilledSubscription *s = lfirst(cell);
+
+		if (s->old_status != NULL && s->changed)
+			put_subscription(&c, n++, s);
+	}
+	if (n > 0)
+		RUN(update_subscriptions, CHANGING_ARGS(c, n));
+}
+
+/* ------------------------------------------------------------------------
+ * Items
+ * ------------------------------------------------------------------------
+ */
+QUERY(
+	put_items,
+	"INSERT INTO billing.subscription_items (subscription_id, component, price_id, quantity, billed_once) "
+	"SELECT * FROM unnest($1, $2, $3, $4, $5) ON CONFLICT (subscription_id, component) DO UPDATE "
+	"SET price_id = excluded.price_id, quantity = excluded.quantity, "
+	"billed_once = excluded.billed_once, updated_at = now()",
+	UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, INT8ARRAYOID, BOOLARRAYOID);
+QUERY(remove_items,
+	  "DELETE FROM billing.subscription_items AS i USING unnest($1, $2) AS u (id, component) "
+	  "WHERE i.subscription_id = u.id AND i.component = u.component",
+	  UUIDARRAYOID, TEXTARRAYOID);
+
+/* Visits every item of every subscription. */
+typedef struct ItemColumns
+{
+	Column subscription_id, component, price_id, quantity, billed_once;
+	int count;
+} ItemColumns;
+
+static ItemColumns
+item_columns(const BillingRun *run)
+{
+	int count = 0;
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+		count += list_length(((BilledSubscription *) lfirst(cell))->items);
+	return (ItemColumns){COLUMN_UUID(count), COLUMN_TEXT(count), COLUMN_UUID(count),
+						 COLUMN_INT(count),  COLUMN_BOOL(count), 0};
+}
+
+static void
+put_item(ItemColumns *c, const BilledSubscription *s, const BilledItem *item)
+{
+	int row = c->count++;
+
+	column_pointer(&c->subscription_id, row, s->id);
+	column_text(&c->component, row, item->component);
+	column_pointer(&c->price_id, row, item->price->id);
+	c->quantity.values[row] = Int64GetDatum(item->quantity);
+	c->billed_once.values[row] = BoolGetDatum(item->billed_once);
+}
+
+/* An item that is taken away may have a successor of the same component: deletes come first. */
+static void
+write_items(BillingRun *run)
+{
+	ItemColumns put = item_columns(run);
+	ItemColumns gone = item_columns(run);
+	ListCell *cell;
+	ListCell *item_cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		const BilledSubscription *s = lfirst(cell);
+
+		foreach (item_cell, s->items)
+		{
+			BilledItem *item = lfirst(item_cell);
+
+			if (item->removed && !item->is_new)
+				put_item(&gone, s, item);
+			else if (!item->removed && (item->is_new || item->changed))
+				put_item(&put, s, item);
+			item->changed = item->is_new = false;
+		}
+	}
+	if (gone.count > 0)
+		RUN(remove_items, column_arg(&gone.subscription_id, gone.count),
+			column_arg(&gone.component, gone.count));
+	if (put.count > 0)
+		RUN(put_items, column_arg(&put.subscription_id, put.count),
+			column_arg(&put.component, put.count), column_arg(&put.price_id, put.count),
+			column_arg(&put.quantity, put.count), column_arg(&put.billed_once, put.count));
+}
+
+static void
+forget_removed_items(BilledSubscription *s)
+{
+	ListCell *cell;
+
+	foreach (cell, s->items)
+	{
+		if (((BilledItem *) lfirst(cell))->removed)
+			s->items = foreach_delete_current(s->items, cell);
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * What is planned
+ * ------------------------------------------------------------------------
+ */
+QUERY(
+	insert_changes,
+	"INSERT INTO billing.scheduled_changes (id, subscription_id, organization_id, kind, due_at, effective_at, terms, "
+	"state, error_code, reason, comment, finished_at) "
+	"SELECT u.id, u.subscription_id, u.organization_id, u.kind, u.due_at, u.due_at, u.terms, u.state, u.error_code, "
+	"u.reason, u.comment, CASE WHEN u.state <> 'pending' THEN now() END "
+	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+	"AS u (id, subscription_id, organization_id, kind, due_at, terms, state, error_code, reason, comment)",
+	UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID,
+	TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID);
+QUERY(
+	update_changes,
+	"UPDATE billing.scheduled_changes AS c SET due_at = u.due_at, effective_at = u.due_at, terms = u.terms, "
+	"state = u.state, error_code = u.error_code, finished_at = CASE WHEN u.state <> 'pending' THEN now() END "
+	"FROM unnest($1, $2, $3, $4, $5) AS u (id, due_at, terms, state, error_code) WHERE c.id = u.id",
+	UUIDARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID);
+
+typedef struct ChangeColumns
+{
+	Column id, subscription_id, organization_id, kind, due_at, terms, state, error_code, reason,
+		comment;
+	int count;
+} ChangeColumns;
+
+static ChangeColumns
+change_columns(int count)
+{
+	return (ChangeColumns){COLUMN_UUID(count),
+						   COLUMN_UUID(count),
+						   COLUMN_TEXT(count),
+						   COLUMN_TEXT(count),
+						   COLUMN_TIME(count),
+						   COLUMN_JSON(count),
+						   COLUMN_TEXT(count),
+						   COLUMN_TEXT(count),
+						   COLUMN_TEXT(count),
+						   COLUMN_BYTES(count),
+						   0};
+}
+
+static void
+put_change(ChangeColumns *c, const BilledSubscription *s, const ScheduledChange *change)
+{
+	int row = c->count++;
+
+	column_pointer(&c->id, row, change->id);
+	column_pointer(&c->subscription_id, row, s->id);
+	column_text(&c->organization_id, row, s->customer->organization_id);
+	column_text(&c->kind, row, change->kind);
+	column_time(&c->due_at, row, change->due_at);
+	column_pointer(&c->terms, row, change->terms);
+	column_text(&c->state, row, change->state);
+	column_text(&c->error_code, row, change->error_code);
+	column_text(&c->reason, row, change->reason);
+	column_pointer(&c->comment, row, change->comment);
+}
+
+/* Those that are over first: there is one pending change of each kind at a time. */
+static void
+write_changes(BillingRun *run)
+{
+	int total = 0;
+	ListCell *cell;
+	ListCell *change_cell;
+	ChangeColumns fresh;
+	ChangeColumns changed;
+
+	foreach (cell, run->subscriptions)
+		total += list_length(((BilledSubscription *) lfirst(cell))->changes);
+	if (total == 0)
+		return;
+	fresh = change_columns(total);
+	changed = change_columns(total);
+	foreach (cell, run->subscriptions)
+	{
+		const BilledSubscription *s = lfirst(cell);
+
+		foreach (change_cell, s->changes)
+		{
+			ScheduledChange *change = lfirst(change_cell);
+
+			if (change->is_new)
+				put_change(&fresh, s, change);
+			else if (change->changed)
+				put_change(&changed, s, change);
+			change->is_new = change->changed = false;
+		}
+	}
+	if (changed.count > 0)
+		RUN(update_changes, column_arg(&changed.id, changed.count),
+			column_arg(&changed.due_at, changed.count), column_arg(&changed.terms, changed.count),
+			column_arg(&changed.state, changed.count),
+			column_arg(&changed.error_code, changed.count));
+	if (fresh.count > 0)
+		RUN(insert_changes, column_arg(&fresh.id, fresh.count),
+			column_arg(&fresh.subscription_id, fresh.count),
+			column_arg(&fresh.organization_id, fresh.count), column_arg(&fresh.kind, fresh.count),
+			column_arg(&fresh.due_at, fresh.count), column_arg(&fresh.terms, fresh.count),
+			column_arg(&fresh.state, fresh.count), column_arg(&fresh.error_code, fresh.count),
+			column_arg(&fresh.reason, fresh.count), column_arg(&fresh.comment, fresh.count));
+}
+
+static void
+forget_finished_changes(BilledSubscription *s)
+{
+	ListCell *cell;
+
+	foreach (cell, s->changes)
+	{
+		if (strcmp(((ScheduledChange *) lfirst(cell))->state, "pending") != 0)
+			s->changes = foreach_delete_current(s->changes, cell);
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Lines that wait for the next invoice
+ * ------------------------------------------------------------------------
+ */
+QUERY(
+	insert_pending_lines,
+	"INSERT INTO billing.invoice_lines (id, kind, subscription_id, component, price_id, metric, tier, description, "
+	"quantity, unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive, discountable, period_start, "
+	"period_end, whole_start, whole_end, whole_price, reverses) "
+	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7::integer[], $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
+	"$19, $20, $21, $22)",
+	UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
+	INT8ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	INT8ARRAYOID, UUIDARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TIMESTAMPTZARRAYOID,
+	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID);
+
+typedef struct LineColumns
+{
+	Column id, kind, subscription_id, component, price_id, metric, tier, description, quantity,
+		unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive, discountable, period_start,
+		period_end, whole_start, whole_end, whole_price, reverses;
+	int count;
+} LineColumns;
+
+static LineColumns
+line_columns(int count)
+{
+	return (LineColumns){COLUMN_UUID(count),
+						 COLUMN_TEXT(count),
+						 COLUMN_UUID(count),
+						 COLUMN_TEXT(count),
+						 COLUMN_UUID(count),
+						 COLUMN_TEXT(count),
+						 COLUMN_INT(count),
+						 COLUMN_TEXT(count),
+						 COLUMN_NUMBER(count),
+						 COLUMN_NUMBER(count),
+						 COLUMN_INT(count),
+						 COLUMN_INT(count),
+						 COLUMN_INT(count),
+						 COLUMN_UUID(count),
+						 COLUMN_BOOL(count),
+						 COLUMN_BOOL(count),
+						 COLUMN_TIME(count),
+						 COLUMN_TIME(count),
+						 COLUMN_TIME(count),
+						 COLUMN_TIME(count),
+						 COLUMN_NUMBER(count),
+						 COLUMN_UUID(count),
+						 0};
+}
+
+static void
+column_fraction(Column *column, int row, bool given, MoneyFraction value)
+{
+	column_pointer(column, row, given ? numeric_of_fraction(value) : NULL);
+}
+
+static void
+put_line(LineColumns *c, const InvoiceLine *line)
+{
+	int row = c->count++;
+
+	column_pointer(&c->id, row, line->id);
+	column_text(&c->kind, row, line_kind_name(line->kind));
+	column_pointer(&c->subscription_id, row, line->subscription_id);
+	column_text(&c->component, row, line->component);
+	column_pointer(&c->price_id, row, line->price_id);
+	column_text(&c->metric, row, line->metric);
+	c->tier.nulls[row] = line->tier < 0;
+	c->tier.values[row] = Int64GetDatum(line->tier);
+	column_text(&c->description, row, line->description);
+	column_fraction(&c->quantity, row, line->has_quantity, line->quantity);
+	column_fraction(&c->unit_amount, row, line->has_quantity, line->unit_amount);
+	c->amount.values[row] = Int64GetDatum(line->amount);
+	c->discount.values[row] = Int64GetDatum(line->discount);
+	c->tax.values[row] = Int64GetDatum(line->tax);
+	column_pointer(&c->tax_rate_id, row, line->tax_rate_id);
+	c->tax_inclusive.values[row] = BoolGetDatum(line->tax_inclusive);
+	c->discountable.values[row] = BoolGetDatum(line->discountable);
+	column_time(&c->period_start, row, line->period_start);
+	column_time(&c->period_end, row, line->period_end);
+	column_time(&c->whole_start, row, line->whole_start);
+	column_time(&c->whole_end, row, line->whole_end);
+	column_fraction(&c->whole_price, row, line->whole_start != 0, line->whole_price);
+	column_pointer(&c->reverses, row, line->reverses);
+}
+
+static void
+write_pending_lines(BillingRun *run)
+{
+	int total = 0;
+	ListCell *cell;
+	ListCell *line_cell;
+	LineColumns c;
+
+	foreach (cell, run->subscriptions)
+		total += list_length(((BilledSubscription *) lfirst(cell))->pending);
+	if (total == 0)
+		return;
+	c = line_columns(total);
+	foreach (cell, run->subscriptions)
+	{
+		foreach (line_cell, ((BilledSubscription *) lfirst(cell))->pending)
+		{
+			InvoiceLine *line = lfirst(line_cell);
+
+			if (!line->stored)
+				put_line(&c, line);
+			line->stored = true;
+		}
+	}
+	if (c.count == 0)
+		return;
+	RUN(insert_pending_lines, column_arg(&c.id, c.count), column_arg(&c.kind, c.count),
+		column_arg(&c.subscription_id, c.count), column_arg(&c.component, c.count),
+		column_arg(&c.price_id, c.count), column_arg(&c.metric, c.count),
+		column_arg(&c.tier, c.count), column_arg(&c.description, c.count),
+		column_arg(&c.quantity, c.count), column_arg(&c.unit_amount, c.count),
+		column_arg(&c.amount, c.count), column_arg(&c.discount, c.count),
+		column_arg(&c.tax, c.count), column_arg(&c.tax_rate_id, c.count),
+		column_arg(&c.tax_inclusive, c.count), column_arg(&c.discountable, c.count),
+		column_arg(&c.period_start, c.count), column_arg(&c.period_end, c.count),
+		column_arg(&c.whole_start, c.count), column_arg(&c.whole_end, c.count),
+		column_arg(&c.whole_price, c.count), column_arg(&c.reverses, c.count));
+}
+
+/* ------------------------------------------------------------------------
+ * Events
+ * ------------------------------------------------------------------------
+ */
+QUERY(insert_events,
+	  "WITH event AS ("
+	  "INSERT INTO billing.events (type, object, id, organization_id, before_state, after_state) "
+	  "SELECT * FROM unnest($1, $2, $3, $4, $5, $6) RETURNING seq) "
+	  "INSERT INTO billing.events_unsent (seq) SELECT seq FROM event",
+	  TEXTARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID);
+
+void
+run_event(BillingRun *run, const char *type, const char *object, const pg_uuid_t *id,
+		  const char *organization_id, const char *before, const char *after)
+{
+	EngineEvent *event = palloc(sizeof(EngineEvent));
+
+	*event = (EngineEvent){type, object, id, organization_id, before, after};
+	run->events = lappend(run->events, event);
+}
+
+static void
+write_events(BillingRun *run)
+{
+	int count = list_length(run->events);
+	Column type = COLUMN_TEXT(count);
+	Column object = COLUMN_TEXT(count);
+	Column id = COLUMN_UUID(count);
+	Column organization_id = COLUMN_TEXT(count);
+	Column before = COLUMN_TEXT(count);
+	Column after = COLUMN_TEXT(count);
+
+	if (count == 0)
+		return;
+	for (int i = 0; i < count; i++)
+	{
+		const EngineEvent *event = list_nth(run->events, i);
+
+		column_text(&type, i, event->type);
+		column_text(&object, i, event->object);
+		column_pointer(&id, i, event->id);
+		column_text(&organization_id, i, event->organization_id);
+		column_text(&before, i, event->before);
+		column_text(&after, i, event->after);
+	}
+	RUN(insert_events, column_arg(&type, count), column_arg(&object, count), column_arg(&id, count),
+		column_arg(&organization_id, count), column_arg(&before, count), column_arg(&after, count));
+	run->events = NIL;
+	worker_wake_at_commit();
+}
+
+/* From here on all of it is as stored. */
+static void
+count_as_stored(BillingRun *run)
+{
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		BilledSubscription *s = lfirst(cell);
+
+		s->old_status = s->status;
+		s->changed = false;
+		forget_removed_items(s);
+		forget_finished_changes(s);
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * What stood beside one that has ended
+ * ------------------------------------------------------------------------
+ */
+static List *
+ended_in_run(const BillingRun *run)
+{
+	List *ended = NIL;
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		const BilledSubscription *s = lfirst(cell);
+
+		if (s->old_status != NULL && !subscription_ended(s->old_status) &&
+			subscription_ended(s->status))
+			ended = lappend(ended, s->id);
+	}
+	return ended;
+}
+
+QUERY(no_conflict, "UPDATE billing.subscriptions SET conflict = false WHERE id = $1 AND conflict",
+	  UUIDOID);
+
+static void
+settle_groups(const List *ended)
+{
+	ListCell *cell;
+
+	foreach (cell, ended)
+	{
+		const pg_uuid_t *id = lfirst(cell);
+
+		RUN(no_conflict, arg_uuid(id));
+		subscription_settle_group(subscription_load(id), NULL);
+	}
+}
+
+void
+run_write(BillingRun *run)
+{
+	List *ended = ended_in_run(run);
+
+	Assert(!run->preview);
+	write_new_subscriptions(run);
+	write_changed_subscriptions(run);
+	write_items(run);
+	write_changes(run);
+	cut_lines_write(run);
+	write_pending_lines(run);
+	drafts_write(run);
+	coupons_write(run);
+	credits_write(run);
+	write_events(run);
+	count_as_stored(run);
+	settle_groups(ended);
+}

@@ -1,0 +1,472 @@
+/*-------------------------------------------------------------------------
+ *
+ * invoice_html.c
+ *	  An invoice of ours as a page.
+ *
+ * A final invoice shows the seller and the customer as they were when it was
+ * issued; a draft shows them as they are.  Taxes are told once for each rate,
+ * with the base that the lines add up to.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "printing.h"
+
+#include "check.h"
+#include "errors.h"
+#include "json.h"
+#include "keys.h"
+
+QUERY(
+	load_invoice,
+	"SELECT i.managed_by, i.provider, i.status, i.number, i.livemode, i.currency, c.exponent::integer, i.subtotal, "
+	"i.total, i.amount_due, i.amount_paid, i.amount_credited, i.amount_remaining, i.issued_at, i.due_at, i.period_start, "
+	"i.period_end, i.seller, i.buyer, i.memo, i.paid_outside, i.paid_at, k.locale, "
+	"coalesce(k.timezone, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'timezone')), i.customer_id, "
+	"k.tax_exempt, i.credit_used, i.balance_used, i.tax, i.seller_name, i.paid_elsewhere FROM billing.invoices AS i "
+	"JOIN billing.customers AS k ON k.id = i.customer_id JOIN billing.currencies AS c ON c.code = i.currency "
+	"WHERE i.id = $1",
+	UUIDOID);
+
+typedef struct PrintedInvoice
+{
+	const pg_uuid_t *id;
+	char *managed_by;
+	char *provider;
+	char *status;
+	char *number;
+	bool livemode;
+	char *currency;
+	int exponent;
+	int64 subtotal;
+	int64 total;
+	int64 amount_due;
+	int64 amount_paid;
+	int64 amount_credited;
+	int64 amount_remaining;
+	TimestampTz issued_at;
+	TimestampTz due_at;
+	TimestampTz period_start;
+	TimestampTz period_end;
+	Jsonb *seller;
+	bytea *sealed_buyer;
+	char *memo;
+	char *paid_outside;
+	int64 paid_elsewhere;
+	TimestampTz paid_at;
+	char *locale;
+	char *zone;
+	pg_uuid_t *customer_id;
+	char *tax_exempt;
+	int64 credit_used;
+	int64 balance_used;
+	int64 tax;
+	char *seller_name;
+	const Jsonb *buyer;
+} PrintedInvoice;
+
+static PrintedInvoice *
+load(const pg_uuid_t *id)
+{
+	PrintedInvoice *i;
+
+	check_given("invoice_id", id != NULL);
+	if (READ(load_invoice, arg_uuid(id)) == 0)
+		unknown_object("invoice", uuid_text(id), NULL);
+	i = palloc0(sizeof(PrintedInvoice));
+	i->id = id;
+	i->managed_by = row_text(0, 1);
+	i->provider = row_text(0, 2);
+	i->status = row_text(0, 3);
+	i->number = row_text(0, 4);
+	i->livemode = row_bool(0, 5);
+	i->currency = row_text(0, 6);
+	i->exponent = row_int4(0, 7);
+	i->subtotal = row_int(0, 8);
+	i->total = row_int(0, 9);
+	i->amount_due = row_int(0, 10);
+	i->amount_paid = row_int(0, 11);
+	i->amount_credited = row_int(0, 12);
+	i->amount_remaining = row_int(0, 13);
+	i->issued_at = row_time(0, 14);
+	i->due_at = row_time(0, 15);
+	i->period_start = row_time(0, 16);
+	i->period_end = row_time(0, 17);
+	i->seller = row_json(0, 18);
+	i->sealed_buyer = row_bytes(0, 19);
+	i->memo = row_text(0, 20);
+	i->paid_outside = row_text(0, 21);
+	i->paid_at = row_time(0, 22);
+	i->locale = row_text(0, 23);
+	i->zone = row_text(0, 24);
+	i->customer_id = row_uuid(0, 25);
+	i->tax_exempt = row_text(0, 26);
+	i->credit_used = row_int(0, 27);
+	i->balance_used = row_int(0, 28);
+	i->tax = row_int(0, 29);
+	i->seller_name = row_text(0, 30);
+	i->paid_elsewhere = row_int(0, 31);
+	return i;
+}
+
+static bool
+is_draft(const PrintedInvoice *i)
+{
+	return strcmp(i->status, "draft") == 0;
+}
+
+/* As they were when it was issued; those of a draft as they are. */
+static void
+load_parties(PrintedInvoice *i)
+{
+	i->buyer = print_copy("invoices.buyer", i->id, i->sealed_buyer);
+	if (i->seller == NULL)
+		i->seller = print_seller(i->seller_name);
+	if (i->buyer == NULL)
+	{
+		i->buyer = print_customer(i->customer_id);
+		return;
+	}
+	i->tax_exempt = json_text(i->buyer, "tax_exempt");
+	i->locale = json_text(i->buyer, "locale");
+}
+
+/* ---- head ---- */
+
+static Label
+status_label(const char *status)
+{
+	static const struct
+	{
+		const char *status;
+		Label label;
+	} labels[] = {{"draft", LABEL_DRAFT},
+				  {"open", LABEL_OPEN},
+				  {"paid", LABEL_PAID},
+				  {"void", LABEL_VOID},
+				  {"uncollectible", LABEL_UNCOLLECTIBLE}};
+
+	for (size_t i = 0; i < lengthof(labels); i++)
+	{
+		if (strcmp(labels[i].status, status) == 0)
+			return labels[i].label;
+	}
+	elog(ERROR, "status \"%s\" of an invoice", status);
+}
+
+static void
+put_date_fact(PrintPage *page, Label label, TimestampTz moment)
+{
+	if (moment == 0)
+		return;
+	put_fact_open(page, label);
+	put_date(page, moment);
+	put_fact_close(page);
+}
+
+/* From the first to the last day of what its lines are for; else its own period. */
+QUERY(
+	supply_period,
+	"SELECT coalesce(min(l.period_start), i.period_start), coalesce(max(l.period_end), i.period_end) "
+	"FROM billing.invoices AS i LEFT JOIN billing.invoice_lines AS l ON l.invoice_id = i.id WHERE i.id = $1 "
+	"GROUP BY i.id",
+	UUIDOID);
+
+static void
+put_facts(PrintPage *page, const PrintedInvoice *i)
+{
+	put_html(page, "<dl class=\"facts\">\n");
+	if (i->number != NULL)
+	{
+		put_fact_open(page, LABEL_NUMBER);
+		put_text(page, i->number);
+		put_fact_close(page);
+	}
+	put_fact_open(page, LABEL_STATUS);
+	put_label(page, status_label(i->status));
+	put_fact_close(page);
+	put_date_fact(page, LABEL_ISSUED, i->issued_at);
+	(void) READ(supply_period, arg_uuid(i->id));
+	if (!row_null(0, 1) && !row_null(0, 2))
+	{
+		put_fact_open(page, LABEL_SUPPLY);
+		put_period(page, row_time(0, 1), row_time(0, 2));
+		put_fact_close(page);
+	}
+	put_date_fact(page, LABEL_DUE_DATE, i->due_at);
+	put_fact_open(page, LABEL_AMOUNT_DUE);
+	put_money(page, is_draft(i) ? i->amount_due : i->amount_remaining);
+	put_fact_close(page);
+	put_html(page, "</dl>\n<div class=\"parties\">\n");
+	put_party(page, LABEL_SELLER, i->seller);
+	put_party(page, LABEL_CUSTOMER, i->buyer);
+	put_html(page, "</div>\n");
+}
+
+/* ---- lines ---- */
+
+/* Each with the kinds of its lines; in this order on the page. */
+static const struct
+{
+	Label label;
+	const char *kinds;
+} groups[] = {{LABEL_FEES, "{base,seats,component}"},
+			  {LABEL_USAGE, "{usage}"},
+			  {LABEL_CHANGES, "{proration_credit,proration_debit}"},
+			  {LABEL_OTHER, "{one_time,adjustment}"}};
+
+QUERY(
+	count_groups,
+	"SELECT count(DISTINCT CASE WHEN l.kind IN ('base', 'seats', 'component') THEN 'base' "
+	"WHEN l.kind IN ('proration_credit', 'proration_debit') THEN 'proration' WHEN l.kind = 'adjustment' THEN 'one_time' "
+	"ELSE l.kind END) FROM billing.invoice_lines AS l "
+	"WHERE l.invoice_id = $1 AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance')",
+	UUIDOID);
+QUERY(group_lines,
+	  "SELECT l.description, l.period_start, l.period_end, trim_scale(l.quantity)::text, "
+	  "trim_scale(l.unit_amount)::text, l.amount FROM billing.invoice_lines AS l "
+	  "WHERE l.invoice_id = $1 AND l.kind = ANY ($2::text[]) ORDER BY l.position",
+	  UUIDOID, TEXTOID);
+
+static void
+put_line(PrintPage *page, Rows rows, int64 row)
+{
+	put_html(page, "<tr><th scope=\"row\">");
+	put_text(page, rows_text(rows, row, 1));
+	put_html(page, "</th><td class=\"d\">");
+	put_period(page, rows_time(rows, row, 2), rows_time(rows, row, 3));
+	cell_close(page);
+	cell_open(page, true);
+	if (!rows_null(rows, row, 4))
+		put_quantity(page, rows_text(rows, row, 4));
+	cell_close(page);
+	cell_open(page, true);
+	if (!rows_null(rows, row, 5))
+		put_unit_price(page, rows_text(rows, row, 5));
+	cell_close(page);
+	cell_open(page, true);
+	put_amount(page, rows_int(rows, row, 6));
+	cell_close(page);
+	put_html(page, "</tr>\n");
+}
+
+static void
+put_lines(PrintPage *page, const PrintedInvoice *i)
+{
+	static const Column columns[] = {{LABEL_DESCRIPTION},
+									 {LABEL_PERIOD},
+									 {LABEL_QUANTITY, true},
+									 {LABEL_UNIT_PRICE, true, true},
+									 {LABEL_AMOUNT, true, true}};
+	bool several;
+
+	(void) READ(count_groups, arg_uuid(i->id));
+	several = row_int(0, 1) > 1;
+	grid_open(page, LABEL_LINES, columns, lengthof(columns));
+	for (size_t g = 0; g < lengthof(groups); g++)
+	{
+		int64 count = READ(group_lines, arg_uuid(i->id), arg_text(groups[g].kinds));
+		Rows rows = rows_keep();
+
+		if (count == 0)
+			continue;
+		rows_open(page);
+		if (several)
+		{
+			put_html(page, "<tr><th colspan=\"5\" scope=\"rowgroup\">");
+			put_label(page, groups[g].label);
+			put_html(page, "</th></tr>\n");
+		}
+		for (int64 row = 0; row < count; row++)
+			put_line(page, rows, row);
+		rows_close(page);
+	}
+	grid_close(page);
+}
+
+/* ---- summary ---- */
+
+QUERY(kind_lines,
+	  "SELECT l.description, l.amount FROM billing.invoice_lines AS l "
+	  "WHERE l.invoice_id = $1 AND l.kind = $2 ORDER BY l.position",
+	  UUIDOID, TEXTOID);
+
+/* Lines that say what they are: discounts, prepaid credits, balance. */
+static int64
+put_kind(PrintPage *page, const PrintedInvoice *i, const char *kind, Label label)
+{
+	int64 count = READ(kind_lines, arg_uuid(i->id), arg_text(kind));
+	Rows rows = rows_keep();
+
+	for (int64 row = 0; row < count; row++)
+		put_sum(page, kind, label, rows_text(rows, row, 1), rows_int(rows, row, 2));
+	return count;
+}
+
+/*
+ * A line of kind tax has the percentage as its quantity and the base as its unit
+ * amount; one without a rate says why nothing is taxed.
+ */
+QUERY(
+	taxes,
+	"SELECT l.description, l.tax_rate_id IS NOT NULL, trim_scale(l.quantity)::text, l.tax_inclusive, "
+	"round(l.unit_amount)::bigint, l.tax FROM billing.invoice_lines AS l "
+	"WHERE l.invoice_id = $1 AND l.kind = 'tax' ORDER BY l.position",
+	UUIDOID);
+
+static void
+put_summary(PrintPage *page, const PrintedInvoice *i)
+{
+	bool reason_told;
+
+	sums_open(page);
+	put_sum(page, "subtotal", LABEL_SUBTOTAL, NULL, i->subtotal);
+	(void) put_kind(page, i, "discount", LABEL_DISCOUNT);
+	(void) READ(taxes, arg_uuid(i->id));
+	reason_told = put_taxes(page, rows_keep());
+	put_sum(page, "total strong", LABEL_TOTAL, NULL, i->total);
+	if (put_kind(page, i, "credit", LABEL_PREPAID) == 0 && i->credit_used != 0)
+		put_sum(page, "credit", LABEL_PREPAID, NULL, -i->credit_used);
+	if (put_kind(page, i, "balance", LABEL_BALANCE) == 0 && i->balance_used != 0)
+		put_sum(page, "balance", LABEL_BALANCE, NULL, -i->balance_used);
+	put_sum(page, "due strong", LABEL_AMOUNT_DUE, NULL, i->amount_due);
+	if (!is_draft(i))
+	{
+		put_sum(page, "paid", LABEL_AMOUNT_PAID, NULL, i->amount_paid);
+		if (i->amount_credited != 0)
+			put_sum(page, "credited", LABEL_CREDITED, NULL, i->amount_credited);
+		put_sum(page, "remaining strong", LABEL_REMAINING, NULL, i->amount_remaining);
+	}
+	rows_close(page);
+	grid_close(page);
+	if (i->tax == 0 && !reason_told)
+		put_exemption(page, i->tax_exempt);
+}
+
+/* ---- what became of it ---- */
+
+QUERY(
+	payments,
+	"SELECT p.paid_at, p.method, p.amount_received, false FROM billing.payment_intents AS p "
+	"WHERE p.invoice_id = $1 AND p.amount_received > 0 AND p.paid_at IS NOT NULL UNION ALL "
+	"SELECT coalesce(f.provider_created_at, f.created_at), p.method, -f.amount, true FROM billing.payment_intents AS p "
+	"JOIN billing.refunds AS f ON f.payment_intent_id = p.id AND f.status = 'succeeded' WHERE p.invoice_id = $1 "
+	"ORDER BY 1",
+	UUIDOID);
+
+static void
+put_payment(PrintPage *page, TimestampTz at, const char *method, bool refund, int64 amount)
+{
+	put_html(page, "<tr><th scope=\"row\">");
+	if (at != 0)
+		put_date(page, at);
+	put_html(page, "</th><td>");
+	if (refund)
+	{
+		put_label(page, LABEL_REFUND);
+		put_html(page, method != NULL ? ": " : "");
+	}
+	put_text(page, method);
+	put_html(page, "</td><td class=\"n\">");
+	put_amount(page, amount);
+	put_html(page, "</td></tr>\n");
+}
+
+static void
+put_payment_outside(PrintPage *page, const PrintedInvoice *i)
+{
+	const char *what = label_in(page->language, LABEL_OTHER_MEANS);
+
+	put_html(page, "<tr><th scope=\"row\">");
+	if (i->paid_at != 0)
+		put_date(page, i->paid_at);
+	appendStringInfo(&page->html, "</th><td>%s: ", what);
+	put_text(page, i->paid_outside);
+	put_html(page, "</td><td class=\"n\">");
+	put_amount(page, i->paid_elsewhere);
+	put_html(page, "</td></tr>\n");
+}
+
+static void
+put_payments(PrintPage *page, const PrintedInvoice *i)
+{
+	static const Column columns[] = {{LABEL_DATE}, {LABEL_METHOD}, {LABEL_AMOUNT, true, true}};
+	int64 count = READ(payments, arg_uuid(i->id));
+
+	if (count == 0 && i->paid_outside == NULL)
+		return;
+	grid_open(page, LABEL_PAYMENTS, columns, lengthof(columns));
+	rows_open(page);
+	for (int64 row = 0; row < count; row++)
+		put_payment(page, row_time(row, 1), row_text(row, 2), row_bool(row, 4), row_int(row, 3));
+	if (i->paid_outside != NULL)
+		put_payment_outside(page, i);
+	rows_close(page);
+	grid_close(page);
+}
+
+QUERY(
+	credit_notes,
+	"SELECT n.issued_at, n.number, n.total FROM billing.credit_notes AS n WHERE n.invoice_id = $1 "
+	"ORDER BY n.created_at, n.id",
+	UUIDOID);
+
+static void
+put_credit_notes(PrintPage *page, const PrintedInvoice *i)
+{
+	static const Column columns[] = {{LABEL_DATE}, {LABEL_NUMBER}, {LABEL_AMOUNT, true, true}};
+	int64 count = READ(credit_notes, arg_uuid(i->id));
+
+	if (count == 0)
+		return;
+	grid_open(page, LABEL_CREDIT_NOTES, columns, lengthof(columns));
+	rows_open(page);
+	for (int64 row = 0; row < count; row++)
+	{
+		put_html(page, "<tr><th scope=\"row\">");
+		put_date(page, row_time(row, 1));
+		put_html(page, "</th><td>");
+		if (row_null(row, 2))
+			put_label(page, LABEL_DRAFT);
+		put_text(page, row_text(row, 2));
+		put_html(page, "</td><td class=\"n\">");
+		put_amount(page, row_int(row, 3));
+		put_html(page, "</td></tr>\n");
+	}
+	rows_close(page);
+	grid_close(page);
+}
+
+/* ---- the page ---- */
+
+static char *
+print(PrintedInvoice *i)
+{
+	PrintPage page;
+	Label mark = is_draft(i) ? LABEL_DRAFT : strcmp(i->status, "void") == 0 ? LABEL_VOID : LABELS;
+
+	load_parties(i);
+	page_open(&page, i->locale, i->zone, i->currency, i->exponent);
+	page_head(&page, LABEL_INVOICE, i->number, mark, i->livemode);
+	put_facts(&page, i);
+	put_lines(&page, i);
+	put_summary(&page, i);
+	put_exemption(&page, i->tax_exempt);
+	put_payments(&page, i);
+	put_credit_notes(&page, i);
+	put_memo(&page, i->memo);
+	return page_close(&page, i->seller);
+}
+
+SQL_FUNCTION(billing_invoice_html)
+{
+	PrintedInvoice *i;
+
+	db_open();
+	i = load(ARG_UUID(0));
+	if (strcmp(i->managed_by, "local") != 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("invoice \"%s\" is printed by provider \"%s\"", uuid_text(i->id),
+							   i->provider),
+						errhint("billing.invoice_links() tells where it is.")));
+	PG_RETURN_DATUM(db_close_text(print(i)));
+}

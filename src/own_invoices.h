@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * own_invoices.h
+ *	  What callers ask of invoices that are our own.
+ *
+ * The functions of SQL are for every invoice; invoices.c asks here first.
+ * False: it is none of ours, and nothing was done.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef JANUA_OWN_INVOICES_H
+#define JANUA_OWN_INVOICES_H
+
+#include "db.h"
+
+extern bool own_invoice_finalize(const pg_uuid_t *id);
+extern bool own_invoice_void(const pg_uuid_t *id);
+extern bool own_invoice_give_up(const pg_uuid_t *id);
+
+#endif /* JANUA_OWN_INVOICES_H */

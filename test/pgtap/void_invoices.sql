@@ -1,0 +1,66 @@
+-- What a void invoice leaves behind: references, late money, lines that had waited for it.
+\ir helpers.psql
+\ir billing_helpers.psql
+SELECT plan(17);
+
+SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('oxxo late noted given', ' ') AS o \gset
+SELECT billing.create_plan('collected', 'Collected', 1000, "interval" => 'year') AS plan,
+	   billing.create_plan('small', 'Small', 3000, 'USD') AS small, billing.create_plan('large', 'Large', 6000, 'USD') AS large \gset
+CREATE FUNCTION shares(id uuid) RETURNS text
+LANGUAGE sql
+RETURN (SELECT string_agg(k.amount || '+' || k.credited, ' ' ORDER BY k.payment_intent_id) FROM billing.invoice_payments AS k WHERE k.invoice_id = shares.id);
+
+-- ---------------------------------------------------------------------------
+-- References that wait
+
+SELECT bill('oxxo', 50000, 'MXN', subscription => sell('oxxo', reference => 'oxxo')) AS oxxo, bill('late', 50000, 'MXN', subscription => sell('late', reference => 'oxxo', wish => 'late:P1D')) AS late,
+	   bill('noted', 50000, 'MXN', subscription => sell('noted', reference => 'spei', wish => 'pay_after:P9D')) AS noted \gset
+CALL billing.set_clock('oxxo', now());
+CALL billing.set_clock('late', now());
+CALL billing.set_clock('noted', now());
+CALL billing.run_worker();
+SELECT is(charged(:'oxxo'), 'requires_action 50000', 'a reference waits to be paid');
+SELECT billing.void_invoice(:'oxxo');
+SELECT is(invoice(:'oxxo'), 'void 0 0', 'its invoice is voided');
+CALL billing.run_worker();
+SELECT is(charged(:'oxxo'), 'canceled 50000', 'and the reference is called off');
+CALL billing.advance_clock('oxxo', '10 days');
+SELECT is(invoice(:'oxxo'), 'void 0 0', 'nobody asks for it any more');
+SELECT is(attempts(:'oxxo'), 'issue canceled called_off @0', 'nothing is planned');
+SELECT is((SELECT count(*) FROM billing.dunning_attempts WHERE invoice_id = :'oxxo' AND state IN ('planned', 'running')), 0::bigint, 'or running');
+
+CALL billing.advance_clock('late', '3 days 12 hours');
+SELECT is(charged(:'late'), 'canceled 50000', 'one that has run out');
+SELECT billing.void_invoice(:'late');
+CALL billing.advance_clock('late', '1 day');
+SELECT is(invoice(:'late') || ', ' || shares(:'late'), 'void 0 0, 0+50000', 'and is paid when its invoice is void');
+SELECT is((SELECT balance FROM billing.customer_balances WHERE organization_id = 'late'), 50000::bigint, 'is the balance of the customer');
+SELECT is((SELECT what FROM billing.attention WHERE organization_id = 'late' AND object_type = 'payment_intent'), 'payment pays nothing', 'for a person to look at');
+
+SELECT billing.create_credit_note(:'noted', memo => 'not delivered') AS note \gset
+CALL billing.run_worker();
+SELECT is(invoice(:'noted') || ', ' || charged(:'noted'), 'paid 0 0, canceled 50000', 'what a credit note has paid is not waited for either');
+SELECT is(happened(:'noted'), 'invoice.payment_action_required invoice.paid', 'which is no failed payment');
+
+-- ---------------------------------------------------------------------------
+-- Lines that had waited for it
+
+CALL billing.set_clock('given', '2027-04-01 00:00+00');
+SELECT billing.subscribe('given', 'large', collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local') AS given \gset
+CALL billing.run_worker();
+SELECT billing.mark_invoice_paid((SELECT id FROM billing.invoices WHERE organization_id = 'given'), 'by transfer');
+CALL billing.set_clock('given', '2027-04-16 00:00+00');
+SELECT billing.update_subscription(:'given', plan => 'small');
+CALL billing.set_clock('given', '2027-05-01 00:00+00');
+SELECT i.id AS may, i.total AS may_total FROM billing.invoices AS i WHERE i.organization_id = 'given' ORDER BY i.issued_at DESC LIMIT 1 \gset
+SELECT is(:may_total, 1500, 'half of April is given back with May: -30.00 and 15.00 and 30.00');
+SELECT billing.void_invoice(:'may');
+CALL billing.run_worker();
+SELECT is((SELECT count(*) FROM billing.invoice_lines WHERE invoice_id IS NULL), 0::bigint, 'what had waited for it does not wait again');
+SELECT i.id AS april FROM billing.invoices AS i WHERE i.organization_id = 'given' ORDER BY i.issued_at LIMIT 1 \gset
+SELECT fails(format('SELECT billing.create_credit_note(%L, amount => 6001)', :'april'), '22023', 'what is left', NULL, 'of what was billed first');
+SELECT billing.create_credit_note(:'april', amount => 6000) AS back \gset
+SELECT is((SELECT balance FROM billing.customer_balances WHERE organization_id = 'given'), 6000::bigint, 'all can be given back');
+
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
+SELECT * FROM finish();

@@ -1,0 +1,212 @@
+-- An independent check of everything that our engine has billed in a database:
+--
+--     psql -f test/proof/proof.sql
+--     SELECT * FROM proof.violations();        nothing, or something is wrong
+--
+-- It asks no function of the extension but the clock.  Amounts are recomputed
+-- with exact fractions (numeric products and integer division, never a rounded
+-- quotient), periods by PostgreSQL's own calendar.
+--
+-- Unpaid lines may be billed anew after a change, since a credit never gives
+-- back what was not paid: where periods are compared, those lines are left out.
+
+CREATE SCHEMA IF NOT EXISTS proof;
+
+-- Changed with proration_behavior none; given_up: of this time, which a new period bills once more.
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid NOT NULL, given_up tstzrange NOT NULL);
+-- These were free for a while: that time is on no invoice.
+CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
+
+-- Lines that give back what was paid by then.
+CREATE TABLE IF NOT EXISTS proof.of_paid (credit_id uuid PRIMARY KEY);
+
+-- n / d, half away from zero.
+CREATE OR REPLACE FUNCTION proof.rounded(n numeric, d numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT
+RETURN sign(n) * div(2 * abs(n) + d, 2 * d);
+
+-- What is left of a whole period from a moment on, and the whole: in seconds or in local days.
+CREATE OR REPLACE FUNCTION proof.units(from_moment timestamptz, until timestamptz, zone text, by_day boolean) RETURNS numeric
+LANGUAGE sql STABLE
+RETURN CASE WHEN by_day THEN ((until AT TIME ZONE zone)::date - (from_moment AT TIME ZONE zone)::date)::numeric
+	   ELSE extract(epoch FROM until) - extract(epoch FROM from_moment) END;
+
+-- What a part of a whole costs: the difference of what is left at its two ends.
+CREATE OR REPLACE FUNCTION proof.part(price numeric, whole_start timestamptz, whole_end timestamptz, part_start timestamptz, part_end timestamptz,
+									  zone text, by_day boolean) RETURNS numeric
+LANGUAGE sql STABLE
+RETURN proof.rounded(price * proof.units(part_start, whole_end, zone, by_day), proof.units(whole_start, whole_end, zone, by_day))
+	 - proof.rounded(price * proof.units(part_end, whole_end, zone, by_day), proof.units(whole_start, whole_end, zone, by_day));
+
+CREATE OR REPLACE VIEW proof.lines AS
+	SELECT l.*, i.status AS invoice_status, i.number, i.billing_reason, i.customer_id, s.zone, p.interval, p.interval_count,
+		   coalesce(i.status, 'pending') IN ('pending', 'draft', 'paid') AS counts,
+		   coalesce((SELECT t.value FROM billing.settings AS t WHERE t.name = 'proration_unit'), 'second') = 'day' AS by_day
+	FROM billing.invoice_lines AS l
+	LEFT JOIN billing.invoices AS i ON i.id = l.invoice_id
+	LEFT JOIN billing.subscriptions AS s ON s.id = l.subscription_id
+	LEFT JOIN billing.prices AS p ON p.id = l.price_id
+	WHERE coalesce(i.status, '') <> 'void';
+
+-- How often each moment of a component was billed: every end of a line, and what holds from there on.
+CREATE OR REPLACE VIEW proof.coverage AS
+	SELECT c.subscription_id, c.component, c.at, sum(sum(c.change)) OVER w AS times, lead(c.at) OVER w AS until
+	FROM (SELECT l.subscription_id, l.component, e.at, e.change * CASE WHEN l.kind = 'proration_credit' THEN -1 ELSE 1 END AS change
+		  FROM proof.lines AS l
+		  LEFT JOIN proof.lines AS r ON r.id = l.reverses
+		  CROSS JOIN LATERAL (VALUES (l.period_start, 1), (l.period_end, -1)) AS e (at, change)
+		  -- what is given back of a line is so wherever it stands, and of what was not paid nothing is
+		  WHERE CASE WHEN l.reverses IS NULL THEN l.counts ELSE r.counts END AND l.period_end > l.period_start
+			  AND l.kind IN ('base', 'seats', 'component', 'usage', 'proration_debit', 'proration_credit')
+			  -- one for each tier, and none for what came late
+			  AND (l.kind <> 'usage' OR l.quantity IS NOT NULL)
+			  AND (l.kind <> 'usage' OR NOT EXISTS (SELECT FROM billing.invoice_lines AS o
+													WHERE o.subscription_id = l.subscription_id AND o.invoice_id IS NOT DISTINCT FROM l.invoice_id AND o.kind = 'usage'
+														AND o.component = l.component AND o.period_start = l.period_start AND o.id < l.id))) AS c
+	GROUP BY c.subscription_id, c.component, c.at
+	HAVING sum(c.change) <> 0
+	WINDOW w AS (PARTITION BY c.subscription_id, c.component ORDER BY c.at);
+
+CREATE OR REPLACE FUNCTION proof.violations() RETURNS TABLE (rule text, object_id uuid, detail text)
+LANGUAGE plpgsql
+SET timezone = 'UTC'
+AS $$
+BEGIN
+	-- ---- the ledger ----
+	RETURN QUERY SELECT 'ledger and documents agree', b.object_id, format('%s: %s in the ledger, %s in the documents', b.what, b.ledger, b.documents)
+		FROM billing.ledger_imbalance AS b;
+
+	-- ---- invoices ----
+	RETURN QUERY SELECT 'lines add up to the figures of the invoice', i.id,
+			format('subtotal %s %s, discount %s %s, total %s %s, due %s %s', i.subtotal, l.subtotal, i.discount, l.discount, i.total, l.total, i.amount_due, l.due)
+		FROM billing.invoices AS i
+		JOIN (SELECT o.invoice_id, sum(o.amount) AS due,
+					 coalesce(sum(o.amount) FILTER (WHERE o.kind NOT IN ('discount', 'tax', 'credit', 'balance')), 0) AS subtotal,
+					 coalesce(- sum(o.amount) FILTER (WHERE o.kind = 'discount'), 0) AS discount,
+					 coalesce(sum(o.amount) FILTER (WHERE o.kind NOT IN ('credit', 'balance')), 0) AS total
+			  FROM billing.invoice_lines AS o WHERE o.invoice_id IS NOT NULL GROUP BY o.invoice_id) AS l ON l.invoice_id = i.id
+		WHERE i.managed_by = 'local' AND (i.status <> 'draft' OR i.marked_at IS NOT NULL)
+			AND (i.subtotal, i.discount, i.total, i.amount_due) <> (l.subtotal, l.discount, l.total, l.due);
+	RETURN QUERY SELECT 'shares of a discount add up to it', l.invoice_id, format('%s in shares, %s in lines', sum(l.discount), - sum(l.amount) FILTER (WHERE l.kind = 'discount'))
+		FROM proof.lines AS l WHERE l.invoice_status <> 'draft'
+		GROUP BY l.invoice_id HAVING sum(l.discount) <> coalesce(- sum(l.amount) FILTER (WHERE l.kind = 'discount'), 0);
+	RETURN QUERY SELECT 'no discount is above its line', l.id, format('%s of %s', l.discount, l.amount)
+		FROM proof.lines AS l WHERE l.discount <> 0 AND (l.discount < 0 OR l.discount > l.amount);
+	RETURN QUERY SELECT 'a final invoice has lines', i.id, i.status FROM billing.invoices AS i
+		WHERE i.managed_by = 'local' AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l WHERE l.invoice_id = i.id);
+	RETURN QUERY SELECT 'what is open is not paid, and what is paid owes nothing', i.id, format('%s, %s of %s is left', i.status, i.amount_remaining, i.amount_due)
+		FROM billing.invoices AS i
+		WHERE i.managed_by = 'local' AND (i.status IN ('open', 'uncollectible') AND i.amount_remaining <= 0 OR i.status = 'paid' AND i.amount_remaining <> 0
+										  OR i.amount_due < 0 OR i.amount_paid < 0 OR i.amount_paid > i.amount_due);
+	RETURN QUERY SELECT 'one invoice for a subscription, period and reason', min(i.id::text)::uuid, format('%s from %s: %s', i.billing_reason, i.period_start, count(*))
+		FROM billing.invoices AS i
+		WHERE i.managed_by = 'local' AND i.subscription_id IS NOT NULL AND i.billing_reason <> 'subscription_update' AND i.billing_reason <> 'manual'
+		GROUP BY i.subscription_id, i.period_start, i.billing_reason HAVING count(*) > 1;
+	RETURN QUERY SELECT 'numbers of a series have no gap, and ascend with the date', i.series_id, format('number %s follows %s, %s follows %s', i.series_number, i.number_before, i.issued_at, i.issued_before)
+		FROM (SELECT n.series_id, n.series_number, n.organization_id, n.issued_at, lag(n.series_number, 1, 0::bigint) OVER w AS number_before, lag(n.issued_at) OVER w AS issued_before,
+					 EXISTS (SELECT FROM billing.sandbox_clocks) AS played
+			  FROM billing.invoices AS n WHERE n.series_id IS NOT NULL
+			  WINDOW w AS (PARTITION BY n.series_id ORDER BY n.series_number)) AS i
+		WHERE i.series_number <> i.number_before + 1 OR NOT i.played AND i.issued_at < i.issued_before;
+	RETURN QUERY SELECT 'every invoice that is final has a number', i.id, i.status FROM billing.invoices AS i
+		WHERE i.managed_by = 'local' AND i.status IN ('open', 'paid', 'uncollectible') AND i.number IS NULL AND i.total <> 0;
+
+	-- ---- amounts of lines ----
+	RETURN QUERY SELECT 'quantity times unit price is the amount, rounded once', l.invoice_id, format('%s: %s instead of %s', l.component, l.amount, l.exact)
+		FROM (SELECT o.invoice_id, o.component, o.period_start, sum(o.amount) AS amount, sum(o.quantity * o.unit_amount / CASE r.model WHEN 'percentage' THEN 100 ELSE 1 END) AS exact
+			  FROM proof.lines AS o JOIN billing.prices AS r ON r.id = o.price_id WHERE o.kind = 'usage' AND o.invoice_id IS NOT NULL AND r.minimum IS NULL AND r.maximum IS NULL
+			  GROUP BY o.invoice_id, o.component, o.period_start HAVING count(o.quantity * o.unit_amount) = count(*)) AS l
+		WHERE l.amount <> proof.rounded(l.exact, 1);
+	RETURN QUERY SELECT 'a whole period costs quantity times unit price', l.id, format('%s: %s instead of %s x %s', l.component, l.amount, l.quantity, l.unit_amount)
+		FROM proof.lines AS l
+		WHERE l.kind IN ('base', 'seats', 'component') AND l.period_start = l.whole_start AND l.period_end = l.whole_end AND l.tier IS NULL
+			AND l.amount <> proof.rounded(l.quantity * l.unit_amount, 1);
+	RETURN QUERY SELECT 'a part of a period costs its fraction', l.id,
+			format('%s %s of %s, [%s, %s) of [%s, %s)', l.kind, l.amount, l.whole_price, l.period_start, l.period_end, l.whole_start, l.whole_end)
+		FROM proof.lines AS l
+		WHERE l.kind IN ('base', 'seats', 'component', 'proration_debit') AND l.whole_start < l.whole_end AND l.whole_price IS NOT NULL
+			AND l.amount <> proof.part(l.whole_price, l.whole_start, l.whole_end, l.period_start, l.period_end, l.zone, l.by_day);
+	RETURN QUERY SELECT 'a credit is the fraction of what was billed, or less', l.id,
+			format('%s for [%s, %s) of a line of %s less %s', l.amount, l.period_start, l.period_end, r.amount, r.discount)
+		FROM proof.lines AS l
+		JOIN billing.invoice_lines AS r ON r.id = l.reverses
+		WHERE l.kind = 'proration_credit'
+			AND (l.amount > 0 OR l.period_start < r.period_start OR l.period_end > r.period_end
+				 OR r.amount > 0 AND - l.amount > proof.rounded((r.amount - r.discount) * proof.units(l.period_start, r.period_end, l.zone, l.by_day),
+																proof.units(r.period_start, r.period_end, l.zone, l.by_day)) + 1);
+	RETURN QUERY SELECT 'what was paid is given back by its fraction', l.id, format('%s for [%s, %s) of a line of %s less %s', l.amount, l.period_start, l.period_end, r.amount, r.discount)
+		FROM proof.lines AS l
+		JOIN billing.invoice_lines AS r ON r.id = l.reverses
+		JOIN billing.invoices AS i ON i.id = r.invoice_id
+		WHERE l.kind = 'proration_credit' AND r.amount > 0
+			AND EXISTS (SELECT FROM proof.of_paid AS o WHERE o.credit_id = l.id)
+			AND NOT EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.invoice_id = i.id)
+			AND NOT EXISTS (SELECT FROM billing.payment_intents AS p
+							WHERE p.invoice_id = i.id AND (EXISTS (SELECT FROM billing.refunds AS b WHERE b.payment_intent_id = p.id)
+														   OR EXISTS (SELECT FROM billing.disputes AS b WHERE b.payment_intent_id = p.id)))
+			AND abs(- l.amount - proof.rounded((r.amount - r.discount) * proof.units(l.period_start, r.period_end, l.zone, l.by_day),
+											   proof.units(r.period_start, r.period_end, l.zone, l.by_day))) > 1;
+	RETURN QUERY SELECT 'no more is given back of a line than was billed for it', r.id, format('%s and tax %s of %s and %s', c.amount, c.tax, r.amount - r.discount, r.tax)
+		FROM (SELECT l.reverses, sum(l.amount) AS amount, sum(l.tax) AS tax FROM proof.lines AS l WHERE l.reverses IS NOT NULL GROUP BY l.reverses) AS c
+		JOIN billing.invoice_lines AS r ON r.id = c.reverses
+		WHERE - c.amount > r.amount - r.discount OR - c.tax > r.tax;
+
+	-- ---- tax ----
+	RETURN QUERY SELECT 'tax of a rate is rounded once, on the sum of its lines', t.invoice_id, format('%s of %s at %s %%', t.tax, t.net, t.percent)
+		FROM (SELECT l.invoice_id, l.tax_inclusive, r.percent, sum(l.tax) AS tax, sum(l.amount - l.discount) AS net
+			  FROM proof.lines AS l
+			  JOIN billing.tax_rates AS r ON r.id = l.tax_rate_id
+			  WHERE l.reverses IS NULL AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance') AND l.invoice_status <> 'draft'
+				  AND NOT EXISTS (SELECT FROM billing.customers AS c WHERE c.id = l.customer_id AND c.tax_exempt <> 'none')
+			  GROUP BY l.invoice_id, l.tax_inclusive, r.id, r.percent) AS t
+		WHERE t.tax <> CASE WHEN t.tax_inclusive THEN proof.rounded(t.net * t.percent, 100 + t.percent) ELSE proof.rounded(t.net * t.percent, 100) END
+			AND t.tax <> 0;
+	RETURN QUERY SELECT 'tax that is added is a line', t.invoice_id, format('%s in lines, %s in shares', t.line, t.shares)
+		FROM (SELECT l.invoice_id, coalesce(sum(l.amount) FILTER (WHERE l.kind = 'tax'), 0) AS line,
+					 coalesce(sum(l.tax) FILTER (WHERE l.kind NOT IN ('discount', 'tax', 'credit', 'balance') AND NOT l.tax_inclusive), 0) AS shares
+			  FROM proof.lines AS l WHERE l.invoice_id IS NOT NULL AND l.invoice_status <> 'draft' GROUP BY l.invoice_id) AS t
+		WHERE t.line <> t.shares;
+
+	-- ---- periods ----
+	RETURN QUERY SELECT 'no moment is billed twice, or given back twice', c.subscription_id, format('%s: %s times [%s, %s)', c.component, c.times, c.at, c.until)
+		FROM proof.coverage AS c WHERE c.times NOT IN (0, 1) AND c.until > c.at
+			AND (c.times < 0 OR NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = c.subscription_id AND f.given_up && tstzrange(c.at, c.until)));
+	RETURN QUERY SELECT 'every moment of a life is billed', c.subscription_id, format('not [%s, %s)', c.at, c.until)
+		FROM proof.coverage AS c
+		JOIN billing.subscriptions AS s ON s.id = c.subscription_id
+		WHERE c.component = 'base' AND c.times = 0 AND c.until > c.at AND s.managed_by = 'local'
+			-- every one of its life was to be paid for, and was
+			AND NOT EXISTS (SELECT FROM billing.events AS e WHERE e.id = s.id
+							AND e.type IN ('subscription.paused', 'subscription.unpaid'))
+			AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.subscription_id = s.id AND i.status IN ('open', 'void', 'uncollectible'))
+			AND NOT EXISTS (SELECT FROM proof.free AS f WHERE f.subscription_id = s.id);
+	RETURN QUERY SELECT 'a whole period is one by the calendar of the anchor', l.id,
+			format('[%s, %s), anchor %s in %s', l.whole_start, l.whole_end, s.billing_anchor, s.zone)
+		FROM proof.lines AS l
+		JOIN billing.subscriptions AS s ON s.id = l.subscription_id
+		CROSS JOIN LATERAL (SELECT (l.interval_count * CASE l.interval WHEN 'quarter' THEN 3 ELSE 1 END || ' ' ||
+									CASE l.interval WHEN 'quarter' THEN 'month' ELSE l.interval END)::interval AS step) AS v
+		CROSS JOIN LATERAL (SELECT round(extract(epoch FROM l.whole_start - s.billing_anchor) / extract(epoch FROM v.step))::integer AS n) AS g
+		WHERE l.kind = 'base' AND l.whole_start >= s.schedule_start AND l.whole_end > l.whole_start
+			AND NOT EXISTS (SELECT FROM generate_series(g.n - 3, g.n + 3) AS n
+							WHERE ((s.billing_anchor AT TIME ZONE s.zone) + n * v.step) AT TIME ZONE s.zone = l.whole_start
+								AND ((s.billing_anchor AT TIME ZONE s.zone) + (n + 1) * v.step) AT TIME ZONE s.zone = l.whole_end);
+
+	-- ---- what was to be done is done ----
+	RETURN QUERY SELECT 'nothing that is due waits', s.id, format('%s, due %s, it is %s', s.status, s.next_due_at, billing.now(s.organization_id))
+		FROM billing.subscriptions AS s
+		WHERE s.managed_by = 'local' AND s.next_due_at <= billing.now(s.organization_id) - interval '1 hour';
+	RETURN QUERY SELECT 'a draft that is marked has its number', i.id, i.marked_at::text FROM billing.invoices AS i
+		WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL AND EXISTS (SELECT FROM billing.sandbox_clocks);
+	RETURN QUERY SELECT 'what has ended leaves nothing to be billed', l.subscription_id, format('%s %s', l.kind, l.amount)
+		FROM billing.invoice_lines AS l JOIN billing.subscriptions AS s ON s.id = l.subscription_id
+		WHERE l.invoice_id IS NULL AND s.status = 'canceled' AND l.amount > 0;
+	RETURN QUERY SELECT 'a subscription that lives is in its period', s.id, format('%s, [%s, %s), it is %s', s.status, s.current_period_start, s.current_period_end, billing.now(s.organization_id))
+		FROM billing.subscriptions AS s
+		WHERE s.managed_by = 'local' AND s.status IN ('active', 'past_due', 'trialing') AND billing.now(s.organization_id) NOT BETWEEN s.current_period_start AND s.current_period_end;
+	RETURN QUERY SELECT 'a subscription is active when all of it is paid', s.id, s.status
+		FROM billing.subscriptions AS s
+		WHERE s.managed_by = 'local' AND s.status IN ('past_due', 'unpaid')
+			AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.subscription_id = s.id AND i.status IN ('open', 'uncollectible'));
+END
+$$;
