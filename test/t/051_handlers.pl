@@ -232,7 +232,7 @@ is(sql('SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid = \'bi
 sql(q{CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
 	CREATE TRIGGER no AFTER UPDATE ON billing.subscriptions FOR EACH ROW WHEN (NEW.status = 'active') EXECUTE FUNCTION no();
 	SELECT billing.create_customer('answers', email => 'a@answers.example', provider => 'sandbox')});
-my $subscription = sql(q{SELECT billing.subscribe('answers', 'pro', payment_method => 'pm_card_visa', provider => 'sandbox')});
+my $subscription = sql(q{SELECT billing.subscribe('answers', 'pro', payment_method => 'pm_card_visa', provider => 'sandbox', managed_by => 'provider')});
 my $request = "FROM billing.outbox WHERE object_id = '$subscription'";
 wait_for($node, "SELECT state, answer IS NOT NULL $request", 'dead|t', 'when a trigger fails at an answer, the request is dead with its answer kept');
 is(sql("SELECT status FROM billing.get_subscription('$subscription')"), 'incomplete', 'and nothing of it is applied');
