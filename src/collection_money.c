@@ -389,7 +389,7 @@ SQL_FUNCTION(billing_mark_invoice_paid)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("paid_at is a time to come"),
 				 errdetail("It is %s.", timestamptz_to_str(paid_at)),
-				 errhint("Leave it out for now.")));
+				 errhint("Leave it out where the money has come just now.")));
 	RUN(pay_outside, arg_uuid(id), arg_text(note), arg_int(amount),
 		arg_time(paid_at != 0 ? paid_at : invoice->now));
 	invoice_payment_changed(id);
