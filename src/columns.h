@@ -38,10 +38,9 @@ column_new(uint32 count, Oid type, int16 length, bool by_value, char alignment)
 #define COLUMN_NUMBER(count) column_new(count, NUMERICOID, -1, false, TYPALIGN_INT)
 #define COLUMN_INT(count)    column_new(count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)
 #define COLUMN_UUID(count)   column_new(count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)
+#define COLUMN_BOOL(count)   column_new(count, BOOLOID, 1, true, TYPALIGN_CHAR)
 
-#define COLUMN_BOOL(count) column_new(count, BOOLOID, 1, true, TYPALIGN_CHAR)
-
-/* SQL NULL for NULL. */
+/* uuid, jsonb, bytea, numeric; SQL NULL for NULL. */
 static inline void
 column_pointer(Column *column, uint32 row, const void *value)
 {
@@ -49,7 +48,7 @@ column_pointer(Column *column, uint32 row, const void *value)
 	column->values[row] = PointerGetDatum(value);
 }
 
-/* SQL NULL for NULL, and for 0 in place of a time. */
+/* SQL NULL for NULL. */
 static inline void
 column_text(Column *column, uint32 row, const char *value)
 {
@@ -57,11 +56,32 @@ column_text(Column *column, uint32 row, const char *value)
 	column->values[row] = value == NULL ? (Datum) 0 : CStringGetTextDatum(value);
 }
 
+/* SQL NULL for 0. */
 static inline void
 column_time(Column *column, uint32 row, TimestampTz value)
 {
 	column->nulls[row] = value == 0;
 	column->values[row] = TimestampTzGetDatum(value);
+}
+
+static inline void
+column_int(Column *column, uint32 row, int64 value)
+{
+	column->values[row] = Int64GetDatum(value);
+}
+
+/* SQL NULL below 0. */
+static inline void
+column_count(Column *column, uint32 row, int64 value)
+{
+	column->nulls[row] = value < 0;
+	column->values[row] = Int64GetDatum(value);
+}
+
+static inline void
+column_bool(Column *column, uint32 row, bool value)
+{
+	column->values[row] = BoolGetDatum(value);
 }
 
 static inline Arg

@@ -243,7 +243,7 @@ prepare(ComponentPrice *price)
 static void
 load(pg_uuid_t *const *ids, int count)
 {
-	Arg wanted = arg_datum(PointerGetDatum(uuid_array(ids, count)), false);
+	Arg wanted = arg_uuids(ids, count);
 	MemoryContext caller;
 	List *prices = NIL;
 	ListCell *cell;

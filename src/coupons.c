@@ -67,7 +67,7 @@ coupons_load(BillingRun *run, BilledCustomer *wanted)
 		asked[count] = customer;
 		ids[count++] = customer->id;
 	}
-	found = RUN(load_applied, arg_datum(PointerGetDatum(uuid_array(ids, count)), false));
+	found = RUN(load_applied, arg_uuids(ids, count));
 	for (int64 i = 0; i < found; i++)
 	{
 		CustomerCoupons *coupons = asked[row_int(i, 1) - 1]->coupons;
@@ -245,8 +245,8 @@ insert_rows(const AppliedRow *rows, int count)
 		column_pointer(&subscription_id, i, a->subscription_id);
 		column_time(&applied_at, i, a->applied_at);
 		column_time(&ends_at, i, a->ends_at);
-		uses.values[i] = Int64GetDatum(a->new_uses);
-		used_up.values[i] = Int64GetDatum(a->used_up);
+		column_int(&uses, i, a->new_uses);
+		column_int(&used_up, i, a->used_up);
 	}
 	RUN(insert_applied, column_arg(&id, count), column_arg(&coupon_id, count),
 		column_arg(&customer_id, count), column_arg(&subscription_id, count),
@@ -266,8 +266,8 @@ update_rows(const AppliedRow *rows, int count)
 	for (int i = 0; i < count; i++)
 	{
 		column_pointer(&id, i, rows[i].applied->id);
-		uses.values[i] = Int64GetDatum(rows[i].applied->new_uses);
-		used_up.values[i] = Int64GetDatum(rows[i].applied->used_up);
+		column_int(&uses, i, rows[i].applied->new_uses);
+		column_int(&used_up, i, rows[i].applied->used_up);
 	}
 	RUN(update_applied, column_arg(&id, count), column_arg(&uses, count),
 		column_arg(&used_up, count));

@@ -66,7 +66,7 @@ balance_entries_write(const BalanceEntry *entries, int count)
 	{
 		column_pointer(&customer_id, i, entries[i].customer_id);
 		column_text(&currency, i, entries[i].currency);
-		amount.values[i] = Int64GetDatum(entries[i].amount);
+		column_int(&amount, i, entries[i].amount);
 		column_text(&reason, i, entries[i].reason);
 		column_text(&note, i, entries[i].note);
 		column_text(&source_type, i, entries[i].source_type);
@@ -420,7 +420,7 @@ expire_batch(void *context)
 		return;
 	for (int64 i = 0; i < count; i++)
 		ids[i] = row_uuid(i, 1);
-	count = RUN(expire_grants, arg_datum(PointerGetDatum(uuid_array(ids, (int) count)), false));
+	count = RUN(expire_grants, arg_uuids(ids, (int) count));
 	rows = rows_keep();
 	for (int64 i = 0; i < count; i++)
 		event_record("credit_grant.expired", "credit_grant", rows_uuid(rows, i, 1),

@@ -87,7 +87,7 @@ grant_from_row(Rows rows, int64 row)
 static void
 load_all(BilledCustomer **asked, pg_uuid_t *const *ids, int count)
 {
-	Arg customers = arg_datum(PointerGetDatum(uuid_array(ids, count)), false);
+	Arg customers = arg_uuids(ids, count);
 	int64 found = RUN(load_grants, customers);
 
 	for (int64 i = 0; i < found; i++)
@@ -444,7 +444,7 @@ add_taken(Taken *taken, const BilledCustomer *customer, const SettledDraft *sett
 
 		column_pointer(&taken->grant_id, taken->uses, use->grant->id);
 		column_pointer(&taken->invoice_id, taken->uses, draft->id);
-		taken->amount.values[taken->uses] = Int64GetDatum(use->amount);
+		column_int(&taken->amount, taken->uses, use->amount);
 		taken->occurred_at.values[taken->uses++] = TimestampTzGetDatum(draft->made_at);
 	}
 	if (draft->balance_used != 0)

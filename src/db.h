@@ -189,6 +189,11 @@ extern bool sqlstate_passes(const char *sqlstate);
 
 /* An array of ids for "= ANY ($1)". */
 extern ArrayType *uuid_array(pg_uuid_t *const *ids, int count);
+static inline Arg
+arg_uuids(pg_uuid_t *const *ids, int count)
+{
+	return arg_datum(PointerGetDatum(uuid_array(ids, count)), false);
+}
 
 extern char *uuid_text(const pg_uuid_t *value);
 extern pg_uuid_t *uuid_parse(const char *text); /* NULL when it is NULL or no uuid */

@@ -346,7 +346,7 @@ lease_all(List *ready)
 		seconds[i] = Int32GetDatum(timeout / 1000 + LEASE_MARGIN_SECONDS);
 		delivery->row.attempts++;
 	}
-	RUN(lease, arg_uuid(&lease_token), arg_datum(PointerGetDatum(uuid_array(ids, count)), false),
+	RUN(lease, arg_uuid(&lease_token), arg_uuids(ids, count),
 		arg_datum(PointerGetDatum(construct_md_array(frozen, absent, 1, &count, &lower, BYTEAOID,
 													 -1, false, TYPALIGN_INT)),
 				  false),

@@ -765,7 +765,7 @@ cut_lines_write(BillingRun *run)
 		const InvoiceLine *line = list_nth(run->cut_lines, i);
 
 		column_pointer(&id, i, line->id);
-		amount.values[i] = Int64GetDatum(line->amount);
+		column_int(&amount, i, line->amount);
 		column_time(&period_end, i, line->period_end);
 	}
 	if (count > 0)

@@ -412,13 +412,13 @@ write_numbers(List *marked)
 		column_pointer(&id, i, m->id);
 		column_text(&number, i, m->printed);
 		column_pointer(&series_id, i, m->series->id);
-		series_number.values[i] = Int64GetDatum(m->number);
+		column_int(&series_number, i, m->number);
 		issued_at.values[i] = TimestampTzGetDatum(m->issued_at);
 		due_at.values[i] = TimestampTzGetDatum(m->due_at);
 		column_text(&seller_name, i, m->seller);
 		column_pointer(&seller, i, m->series->seller_terms);
 		column_pointer(&buyer, i, m->buyer);
-		told.values[i] = BoolGetDatum(m->told);
+		column_bool(&told, i, m->told);
 	}
 	if (RUN(put_numbers, column_arg(&id, count), column_arg(&number, count),
 			column_arg(&series_id, count), column_arg(&series_number, count),
@@ -443,8 +443,8 @@ announce(List *marked)
 
 		column_pointer(&id, i, m->id);
 		column_text(&organization_id, i, m->organization_id);
-		paid.values[i] = BoolGetDatum(m->paid);
-		told.values[i] = BoolGetDatum(m->told);
+		column_bool(&paid, i, m->paid);
+		column_bool(&told, i, m->told);
 	}
 	RUN(put_events, column_arg(&id, count), column_arg(&organization_id, count),
 		column_arg(&paid, count), column_arg(&told, count));

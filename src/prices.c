@@ -412,7 +412,7 @@ insert_tiers_of(const pg_uuid_t *id, const PriceTerms *terms)
 		column_pointer(&up_to, (uint32) i,
 					   tier->unbounded ? NULL : numeric_of_fraction(tier->up_to));
 		column_pointer(&unit_amount, (uint32) i, numeric_of_fraction(tier->unit_price));
-		flat_amount.values[i] = Int64GetDatum(tier->flat_fee);
+		column_int(&flat_amount, i, tier->flat_fee);
 	}
 	RUN(insert_tiers, arg_uuid(id), column_arg(&up_to, rated.tier_count),
 		column_arg(&unit_amount, rated.tier_count), column_arg(&flat_amount, rated.tier_count));

@@ -68,8 +68,7 @@ key_kind(const OutboxRow *row)
 bool
 settle_lock_key(KeyKind kind, pg_uuid_t *key)
 {
-	return query_run(lock_free[kind],
-					 (const Arg[]){arg_datum(PointerGetDatum(uuid_array(&key, 1)), false)}) > 0;
+	return query_run(lock_free[kind], (const Arg[]){arg_uuids(&key, 1)}) > 0;
 }
 
 static Rows
@@ -88,8 +87,7 @@ lock_keys(List *batch, KeyKind kind)
 	}
 	if (count == 0)
 		return NULL;
-	query_run(lock_free[kind],
-			  (const Arg[]){arg_datum(PointerGetDatum(uuid_array(keys, count)), false)});
+	query_run(lock_free[kind], (const Arg[]){arg_uuids(keys, count)});
 	return rows_keep();
 }
 
@@ -454,13 +452,12 @@ finish_all(const FinishList *finished)
 
 	if (finished->count == 0)
 		return;
-	RUN(finish_batch, arg_datum(PointerGetDatum(uuid_array(finished->ids, finished->count)), false),
+	RUN(finish_batch, arg_uuids(finished->ids, finished->count),
 		arg_text_array(finished->states, finished->count),
 		arg_text_array(finished->types, finished->count),
 		arg_text_array(finished->codes, finished->count),
 		arg_text_array(finished->request_ids, finished->count));
-	if (RUN(unblock,
-			arg_datum(PointerGetDatum(uuid_array(finished->ids, finished->count)), false)) == 0)
+	if (RUN(unblock, arg_uuids(finished->ids, finished->count)) == 0)
 		return;
 	keys = rows_keep();
 	unblocked = palloc(sizeof(pg_uuid_t *) * rows_count(keys));
@@ -564,8 +561,7 @@ applicable(List *batch, const pg_uuid_t *lease_token, bool *any_stored)
 		locked[kind] = lock_keys(batch, (KeyKind) kind);
 	foreach (cell, batch)
 		ids[foreach_current_index(cell)] = ((Delivery *) lfirst(cell))->row.id;
-	RUN(still_ours, arg_datum(PointerGetDatum(uuid_array(ids, list_length(batch))), false),
-		arg_uuid(lease_token));
+	RUN(still_ours, arg_uuids(ids, list_length(batch)), arg_uuid(lease_token));
 	ours = rows_keep();
 	foreach (cell, batch)
 	{

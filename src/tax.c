@@ -218,7 +218,7 @@ customers_load(BillingRun *run, BilledCustomer *wanted)
 	}
 	if (count > 0)
 	{
-		int64 found = RUN(load_details, arg_datum(PointerGetDatum(uuid_array(ids, count)), false));
+		int64 found = RUN(load_details, arg_uuids(ids, count));
 		Rows rows = rows_keep();
 
 		for (int64 i = 0; i < found; i++)
