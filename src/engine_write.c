@@ -12,6 +12,7 @@
 #include "engine.h"
 
 #include "columns.h"
+#include "invoice_lines.h"
 #include "subscriptions.h"
 
 /* ------------------------------------------------------------------------
@@ -88,7 +89,7 @@ put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
 	column_pointer(&c->plan_id, row, s->plan_id);
 	column_text(&c->plan_group, row, s->plan_group);
 	column_pointer(&c->price_id, row, base->price->id);
-	c->quantity.values[row] = Int64GetDatum(quantity_of(s, base));
+	column_int(&c->quantity, row, quantity_of(s, base));
 	column_text(&c->status, row, s->status);
 	column_time(&c->status_since, row, s->status_since);
 	column_pointer(&c->payment_method_id, row, s->payment_method_id);
@@ -97,11 +98,11 @@ put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
 	column_time(&c->trial_notice_at, row, s->trial_notice_at);
 	column_time(&c->period_start, row, s->period_start);
 	column_time(&c->period_end, row, s->period_end);
-	c->cancel_at_period_end.values[row] = BoolGetDatum(s->cancel_at_period_end);
+	column_bool(&c->cancel_at_period_end, row, s->cancel_at_period_end);
 	column_time(&c->cancel_at, row, s->cancel_at);
 	column_time(&c->canceled_at, row, s->canceled_at);
 	column_time(&c->ended_at, row, s->ended_at);
-	c->pause_at_period_end.values[row] = BoolGetDatum(s->pause_at_period_end);
+	column_bool(&c->pause_at_period_end, row, s->pause_at_period_end);
 	column_time(&c->resumes_at, row, s->resumes_at);
 	column_time(&c->incomplete_until, row, s->incomplete_until);
 	column_time(&c->usage_from, row, s->usage_from);
@@ -109,8 +110,7 @@ put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
 	column_time(&c->billing_anchor, row, s->billing_anchor);
 	column_time(&c->schedule_start, row, s->schedule_start);
 	column_text(&c->collection_method, row, s->collection_method);
-	c->days_until_due.nulls[row] = s->days_until_due < 0;
-	c->days_until_due.values[row] = Int64GetDatum(s->days_until_due);
+	column_count(&c->days_until_due, row, s->days_until_due);
 	column_text(&c->trial_end_behavior, row, s->trial_end_behavior);
 }
 
@@ -123,7 +123,7 @@ put_new_subscription(SubscriptionColumns *c, int row, const BilledSubscription *
 	column_text(&c->organization_id, row, s->customer->organization_id);
 	column_text(&c->provider, row, s->provider);
 	column_text(&c->account, row, s->account);
-	c->livemode.values[row] = BoolGetDatum(s->livemode);
+	column_bool(&c->livemode, row, s->livemode);
 	column_text(&c->currency, row, s->currency);
 	column_text(&c->zone, row, s->zone_name);
 	column_pointer(&c->metadata, row, s->metadata);
@@ -271,8 +271,8 @@ put_item(ItemColumns *c, const BilledSubscription *s, const BilledItem *item)
 	column_pointer(&c->subscription_id, row, s->id);
 	column_text(&c->component, row, item->component);
 	column_pointer(&c->price_id, row, item->price->id);
-	c->quantity.values[row] = Int64GetDatum(item->quantity);
-	c->billed_once.values[row] = BoolGetDatum(item->billed_once);
+	column_int(&c->quantity, row, item->quantity);
+	column_bool(&c->billed_once, row, item->billed_once);
 }
 
 /* An item that is taken away may have a successor of the same component: deletes come first. */
@@ -442,103 +442,18 @@ forget_finished_changes(BilledSubscription *s)
  * Lines that wait for the next invoice
  * ------------------------------------------------------------------------
  */
-QUERY(
-	insert_pending_lines,
-	"INSERT INTO billing.invoice_lines (id, kind, subscription_id, component, price_id, metric, tier, description, "
-	"quantity, unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive, discountable, period_start, "
-	"period_end, whole_start, whole_end, whole_price, reverses) "
-	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7::integer[], $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-	"$19, $20, $21, $22)",
-	UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
-	INT8ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	INT8ARRAYOID, UUIDARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID);
-
-typedef struct LineColumns
-{
-	Column id, kind, subscription_id, component, price_id, metric, tier, description, quantity,
-		unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive, discountable, period_start,
-		period_end, whole_start, whole_end, whole_price, reverses;
-	int count;
-} LineColumns;
-
-static LineColumns
-line_columns(int count)
-{
-	return (LineColumns){COLUMN_UUID(count),
-						 COLUMN_TEXT(count),
-						 COLUMN_UUID(count),
-						 COLUMN_TEXT(count),
-						 COLUMN_UUID(count),
-						 COLUMN_TEXT(count),
-						 COLUMN_INT(count),
-						 COLUMN_TEXT(count),
-						 COLUMN_NUMBER(count),
-						 COLUMN_NUMBER(count),
-						 COLUMN_INT(count),
-						 COLUMN_INT(count),
-						 COLUMN_INT(count),
-						 COLUMN_UUID(count),
-						 COLUMN_BOOL(count),
-						 COLUMN_BOOL(count),
-						 COLUMN_TIME(count),
-						 COLUMN_TIME(count),
-						 COLUMN_TIME(count),
-						 COLUMN_TIME(count),
-						 COLUMN_NUMBER(count),
-						 COLUMN_UUID(count),
-						 0};
-}
-
-static void
-column_fraction(Column *column, int row, bool given, MoneyFraction value)
-{
-	column_pointer(column, row, given ? numeric_of_fraction(value) : NULL);
-}
-
-static void
-put_line(LineColumns *c, const InvoiceLine *line)
-{
-	int row = c->count++;
-
-	column_pointer(&c->id, row, line->id);
-	column_text(&c->kind, row, line_kind_name(line->kind));
-	column_pointer(&c->subscription_id, row, line->subscription_id);
-	column_text(&c->component, row, line->component);
-	column_pointer(&c->price_id, row, line->price_id);
-	column_text(&c->metric, row, line->metric);
-	c->tier.nulls[row] = line->tier < 0;
-	c->tier.values[row] = Int64GetDatum(line->tier);
-	column_text(&c->description, row, line->description);
-	column_fraction(&c->quantity, row, line->has_quantity, line->quantity);
-	column_fraction(&c->unit_amount, row, line->has_quantity, line->unit_amount);
-	c->amount.values[row] = Int64GetDatum(line->amount);
-	c->discount.values[row] = Int64GetDatum(line->discount);
-	c->tax.values[row] = Int64GetDatum(line->tax);
-	column_pointer(&c->tax_rate_id, row, line->tax_rate_id);
-	c->tax_inclusive.values[row] = BoolGetDatum(line->tax_inclusive);
-	c->discountable.values[row] = BoolGetDatum(line->discountable);
-	column_time(&c->period_start, row, line->period_start);
-	column_time(&c->period_end, row, line->period_end);
-	column_time(&c->whole_start, row, line->whole_start);
-	column_time(&c->whole_end, row, line->whole_end);
-	column_fraction(&c->whole_price, row, line->whole_start != 0, line->whole_price);
-	column_pointer(&c->reverses, row, line->reverses);
-}
-
 static void
 write_pending_lines(BillingRun *run)
 {
+	PlacedLine *fresh;
 	int total = 0;
+	int count = 0;
 	ListCell *cell;
 	ListCell *line_cell;
-	LineColumns c;
 
 	foreach (cell, run->subscriptions)
 		total += list_length(((BilledSubscription *) lfirst(cell))->pending);
-	if (total == 0)
-		return;
-	c = line_columns(total);
+	fresh = palloc(sizeof(PlacedLine) * Max(total, 1));
 	foreach (cell, run->subscriptions)
 	{
 		foreach (line_cell, ((BilledSubscription *) lfirst(cell))->pending)
@@ -546,23 +461,11 @@ write_pending_lines(BillingRun *run)
 			InvoiceLine *line = lfirst(line_cell);
 
 			if (!line->stored)
-				put_line(&c, line);
+				fresh[count++] = (PlacedLine){.line = line};
 			line->stored = true;
 		}
 	}
-	if (c.count == 0)
-		return;
-	RUN(insert_pending_lines, column_arg(&c.id, c.count), column_arg(&c.kind, c.count),
-		column_arg(&c.subscription_id, c.count), column_arg(&c.component, c.count),
-		column_arg(&c.price_id, c.count), column_arg(&c.metric, c.count),
-		column_arg(&c.tier, c.count), column_arg(&c.description, c.count),
-		column_arg(&c.quantity, c.count), column_arg(&c.unit_amount, c.count),
-		column_arg(&c.amount, c.count), column_arg(&c.discount, c.count),
-		column_arg(&c.tax, c.count), column_arg(&c.tax_rate_id, c.count),
-		column_arg(&c.tax_inclusive, c.count), column_arg(&c.discountable, c.count),
-		column_arg(&c.period_start, c.count), column_arg(&c.period_end, c.count),
-		column_arg(&c.whole_start, c.count), column_arg(&c.whole_end, c.count),
-		column_arg(&c.whole_price, c.count), column_arg(&c.reverses, c.count));
+	invoice_lines_insert(fresh, count);
 }
 
 /* ------------------------------------------------------------------------

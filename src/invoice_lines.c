@@ -1,15 +1,21 @@
 /*-------------------------------------------------------------------------
  *
  * invoice_lines.c
- *	  Rows of billing.invoice_lines, read as lines of the engine.
+ *	  Lines of the engine as rows of billing.invoice_lines: read and written.
  *
- * For lines that were billed or wait (engine_load.c) and for those of stored
- * drafts (invoice_store.c).
+ * For lines that were billed or wait (engine_load.c, engine_write.c) and for
+ * those of drafts (invoice_store.c).
  *
  *-------------------------------------------------------------------------
  */
 #include "invoice_lines.h"
 
+#include "columns.h"
+
+/* ------------------------------------------------------------------------
+ * Reading
+ * ------------------------------------------------------------------------
+ */
 static MoneyFraction
 row_fraction(Rows rows, int64 row, int column, const char *what)
 {
@@ -55,4 +61,161 @@ invoice_line_of_row(Rows rows, int64 row)
 	line->untaxed = rows_bool(rows, row, 25);
 	line->stored = true;
 	return line;
+}
+
+/* ------------------------------------------------------------------------
+ * Writing
+ * ------------------------------------------------------------------------
+ */
+QUERY(
+	insert_lines,
+	"INSERT INTO billing.invoice_lines (id, invoice_id, position, kind, subscription_id, component, "
+	"price_id, metric, tier, description, quantity, unit_amount, amount, discount, tax, tax_rate_id, "
+	"tax_inclusive, untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start, "
+	"whole_end, whole_price, reverses) "
+	"SELECT * FROM unnest($1, $2, $3::integer[], $4, $5, $6, $7, $8, $9::integer[], $10, $11, $12, "
+	"$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)",
+	UUIDARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
+	UUIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
+	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
+	BOOLARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
+	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID);
+QUERY(
+	move_lines,
+	"UPDATE billing.invoice_lines AS l SET invoice_id = u.invoice_id, position = u.position, "
+	"discount = u.discount, tax = u.tax, tax_rate_id = u.tax_rate_id, tax_inclusive = u.tax_inclusive "
+	"FROM unnest($1, $2, $3::integer[], $4, $5, $6, $7) AS u (id, invoice_id, position, discount, tax, "
+	"tax_rate_id, tax_inclusive) WHERE l.id = u.id",
+	UUIDARRAYOID, UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID,
+	BOOLARRAYOID);
+
+typedef struct LineColumns
+{
+	Column id, invoice_id, position, kind, subscription_id, component, price_id, metric, tier,
+		description, quantity, unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive,
+		untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start,
+		whole_end, whole_price, reverses;
+} LineColumns;
+
+static LineColumns
+line_columns(int count)
+{
+	return (LineColumns){
+		.id = COLUMN_UUID(count),
+		.invoice_id = COLUMN_UUID(count),
+		.position = COLUMN_INT(count),
+		.kind = COLUMN_TEXT(count),
+		.subscription_id = COLUMN_UUID(count),
+		.component = COLUMN_TEXT(count),
+		.price_id = COLUMN_UUID(count),
+		.metric = COLUMN_TEXT(count),
+		.tier = COLUMN_INT(count),
+		.description = COLUMN_TEXT(count),
+		.quantity = COLUMN_NUMBER(count),
+		.unit_amount = COLUMN_NUMBER(count),
+		.amount = COLUMN_INT(count),
+		.discount = COLUMN_INT(count),
+		.tax = COLUMN_INT(count),
+		.tax_rate_id = COLUMN_UUID(count),
+		.tax_inclusive = COLUMN_BOOL(count),
+		.untaxed = COLUMN_BOOL(count),
+		.discountable = COLUMN_BOOL(count),
+		.coupon_id = COLUMN_UUID(count),
+		.grant_id = COLUMN_UUID(count),
+		.period_start = COLUMN_TIME(count),
+		.period_end = COLUMN_TIME(count),
+		.whole_start = COLUMN_TIME(count),
+		.whole_end = COLUMN_TIME(count),
+		.whole_price = COLUMN_NUMBER(count),
+		.reverses = COLUMN_UUID(count),
+	};
+}
+
+static void
+column_fraction(Column *column, int row, bool given, MoneyFraction value)
+{
+	column_pointer(column, row, given ? numeric_of_fraction(value) : NULL);
+}
+
+/* What changes when a line that is stored comes to stand on an invoice. */
+static void
+put_place(LineColumns *c, int row, const PlacedLine *placed)
+{
+	const InvoiceLine *line = placed->line;
+
+	column_pointer(&c->id, row, line->id);
+	column_pointer(&c->invoice_id, row, placed->invoice_id);
+	column_count(&c->position, row, placed->position > 0 ? placed->position : -1);
+	column_int(&c->discount, row, line->discount);
+	column_int(&c->tax, row, line->tax);
+	column_pointer(&c->tax_rate_id, row, line->tax_rate_id);
+	column_bool(&c->tax_inclusive, row, line->tax_inclusive);
+}
+
+static void
+put_line(LineColumns *c, int row, const PlacedLine *placed)
+{
+	const InvoiceLine *line = placed->line;
+
+	put_place(c, row, placed);
+	column_text(&c->kind, row, line_kind_name(line->kind));
+	column_pointer(&c->subscription_id, row, line->subscription_id);
+	column_text(&c->component, row, line->component);
+	column_pointer(&c->price_id, row, line->price_id);
+	column_text(&c->metric, row, line->metric);
+	column_count(&c->tier, row, line->tier);
+	column_text(&c->description, row, line->description);
+	column_fraction(&c->quantity, row, line->has_quantity, line->quantity);
+	column_fraction(&c->unit_amount, row, line->has_quantity, line->unit_amount);
+	column_int(&c->amount, row, line->amount);
+	column_bool(&c->untaxed, row, line->untaxed);
+	column_bool(&c->discountable, row, line->discountable);
+	column_pointer(&c->coupon_id, row, line->coupon_id);
+	column_pointer(&c->grant_id, row, line->grant_id);
+	column_time(&c->period_start, row, line->period_start);
+	column_time(&c->period_end, row, line->period_end);
+	column_time(&c->whole_start, row, line->whole_start);
+	column_time(&c->whole_end, row, line->whole_end);
+	column_fraction(&c->whole_price, row, line->whole_start != 0, line->whole_price);
+	column_pointer(&c->reverses, row, line->reverses);
+}
+
+void
+invoice_lines_insert(const PlacedLine *lines, int count)
+{
+	LineColumns c;
+
+	if (count == 0)
+		return;
+	c = line_columns(count);
+	for (int i = 0; i < count; i++)
+		put_line(&c, i, &lines[i]);
+	RUN(insert_lines, column_arg(&c.id, count), column_arg(&c.invoice_id, count),
+		column_arg(&c.position, count), column_arg(&c.kind, count),
+		column_arg(&c.subscription_id, count), column_arg(&c.component, count),
+		column_arg(&c.price_id, count), column_arg(&c.metric, count), column_arg(&c.tier, count),
+		column_arg(&c.description, count), column_arg(&c.quantity, count),
+		column_arg(&c.unit_amount, count), column_arg(&c.amount, count),
+		column_arg(&c.discount, count), column_arg(&c.tax, count),
+		column_arg(&c.tax_rate_id, count), column_arg(&c.tax_inclusive, count),
+		column_arg(&c.untaxed, count), column_arg(&c.discountable, count),
+		column_arg(&c.coupon_id, count), column_arg(&c.grant_id, count),
+		column_arg(&c.period_start, count), column_arg(&c.period_end, count),
+		column_arg(&c.whole_start, count), column_arg(&c.whole_end, count),
+		column_arg(&c.whole_price, count), column_arg(&c.reverses, count));
+}
+
+void
+invoice_lines_move(const PlacedLine *lines, int count)
+{
+	LineColumns c;
+
+	if (count == 0)
+		return;
+	c = line_columns(count);
+	for (int i = 0; i < count; i++)
+		put_place(&c, i, &lines[i]);
+	RUN(move_lines, column_arg(&c.id, count), column_arg(&c.invoice_id, count),
+		column_arg(&c.position, count), column_arg(&c.discount, count), column_arg(&c.tax, count),
+		column_arg(&c.tax_rate_id, count), column_arg(&c.tax_inclusive, count));
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * invoice_lines.h
- *	  Rows of billing.invoice_lines, read as lines of the engine.
+ *	  Lines of the engine as rows of billing.invoice_lines.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,5 +20,19 @@
 
 /* What was paid, and given back of it, is not told by its row. */
 extern InvoiceLine *invoice_line_of_row(Rows rows, int64 row);
+
+/* A line, and where it stands. */
+typedef struct PlacedLine
+{
+	const InvoiceLine *line;
+	const pg_uuid_t *invoice_id; /* NULL: it waits for the next invoice */
+	int position;                /* from 1; 0: it waits */
+} PlacedLine;
+
+/* Writes lines that are not stored yet, in one statement. */
+extern void invoice_lines_insert(const PlacedLine *lines, int count);
+
+/* Of stored ones: where they stand now, and what completion has changed of them. */
+extern void invoice_lines_move(const PlacedLine *lines, int count);
 
 #endif /* JANUA_INVOICE_LINES_H */

@@ -17,36 +17,6 @@
 #include "json.h"
 
 /* ------------------------------------------------------------------------
- * Columns
- * ------------------------------------------------------------------------
- */
-static void
-put_int(Column *column, int row, int64 value)
-{
-	column->values[row] = Int64GetDatum(value);
-}
-
-static Arg
-array_of(pg_uuid_t *const *ids, int count)
-{
-	return arg_datum(PointerGetDatum(uuid_array(ids, count)), false);
-}
-
-/* 0 is none. */
-static void
-put_time(Column *column, int row, TimestampTz value)
-{
-	column->nulls[row] = value == 0;
-	column->values[row] = TimestampTzGetDatum(value);
-}
-
-static void
-put_fraction(Column *column, int row, bool given, MoneyFraction value)
-{
-	column_pointer(column, row, given ? numeric_of_fraction(value) : NULL);
-}
-
-/* ------------------------------------------------------------------------
  * Usage that is to be billed, as it is kept with a draft
  * ------------------------------------------------------------------------
  */
@@ -215,15 +185,15 @@ put_sums(InvoiceColumns *c, int row, InvoiceDraft *draft)
 		draft->due = Max(draft->totals.total, 0);
 	}
 	column_pointer(&c->id, row, draft->id);
-	put_int(&c->subtotal, row, draft->totals.subtotal);
-	put_int(&c->discount, row, draft->totals.discount);
-	put_int(&c->total, row, draft->totals.total);
-	put_int(&c->tax, row, draft->totals.tax);
-	put_int(&c->credit_used, row, draft->credit_used);
-	put_int(&c->balance_used, row, draft->balance_used);
-	put_int(&c->due, row, draft->due);
-	put_time(&c->finalize_at, row, draft->finalize_at);
-	put_time(&c->marked_at, row, draft->is_final ? draft->customer->now : 0);
+	column_int(&c->subtotal, row, draft->totals.subtotal);
+	column_int(&c->discount, row, draft->totals.discount);
+	column_int(&c->total, row, draft->totals.total);
+	column_int(&c->tax, row, draft->totals.tax);
+	column_int(&c->credit_used, row, draft->credit_used);
+	column_int(&c->balance_used, row, draft->balance_used);
+	column_int(&c->due, row, draft->due);
+	column_time(&c->finalize_at, row, draft->finalize_at);
+	column_time(&c->marked_at, row, draft->is_final ? draft->customer->now : 0);
 	column_pointer(&c->usage, row, usage_json(draft->usage));
 }
 
@@ -237,18 +207,17 @@ put_invoice(InvoiceColumns *c, int row, InvoiceDraft *draft)
 				   draft->subscription == NULL ? NULL : draft->subscription->id);
 	column_text(&c->provider, row, draft->provider);
 	column_text(&c->account, row, draft->account);
-	c->livemode.values[row] = BoolGetDatum(draft->livemode);
+	column_bool(&c->livemode, row, draft->livemode);
 	column_text(&c->reason, row, draft->reason);
 	column_text(&c->currency, row, draft->currency);
-	put_time(&c->period_start, row, draft->period_start);
-	put_time(&c->period_end, row, draft->period_end);
+	column_time(&c->period_start, row, draft->period_start);
+	column_time(&c->period_end, row, draft->period_end);
 	column_text(&c->collection_method, row, draft->collection_method);
-	put_int(&c->days_until_due, row, draft->days_until_due);
-	c->days_until_due.nulls[row] = draft->days_until_due < 0;
+	column_count(&c->days_until_due, row, draft->days_until_due);
 	column_text(&c->seller_name, row, draft->seller);
 	column_text(&c->memo, row, draft->memo);
 	column_pointer(&c->metadata, row, draft->metadata);
-	put_time(&c->made_at, row, draft->made_at);
+	column_time(&c->made_at, row, draft->made_at);
 }
 
 static void
@@ -299,124 +268,21 @@ write_changed_invoices(List *drafts)
  * Writing: lines
  * ------------------------------------------------------------------------
  */
-QUERY(
-	insert_lines,
-	"INSERT INTO billing.invoice_lines (id, invoice_id, position, kind, subscription_id, component, "
-	"price_id, metric, tier, description, quantity, unit_amount, amount, discount, tax, tax_rate_id, "
-	"tax_inclusive, untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start, "
-	"whole_end, whole_price, reverses) "
-	"SELECT * FROM unnest($1, $2, $3::integer[], $4, $5, $6, $7, $8, $9::integer[], $10, $11, $12, "
-	"$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)",
-	UUIDARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
-	UUIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
-	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
-	BOOLARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID);
-QUERY(
-	update_lines,
-	"UPDATE billing.invoice_lines AS l SET invoice_id = u.invoice_id, position = u.position, "
-	"discount = u.discount, tax = u.tax, tax_rate_id = u.tax_rate_id, tax_inclusive = u.tax_inclusive "
-	"FROM unnest($1, $2, $3::integer[], $4, $5, $6, $7) AS u (id, invoice_id, position, discount, tax, "
-	"tax_rate_id, tax_inclusive) WHERE l.id = u.id",
-	UUIDARRAYOID, UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID,
-	BOOLARRAYOID);
-
-typedef struct LineColumns
-{
-	Column id, invoice_id, position, kind, subscription_id, component, price_id, metric, tier,
-		description, quantity, unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive,
-		untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start,
-		whole_end, whole_price, reverses;
-	int count;
-} LineColumns;
-
-static LineColumns
-line_columns(int count)
-{
-	return (LineColumns){
-		.id = COLUMN_UUID(count),
-		.invoice_id = COLUMN_UUID(count),
-		.position = COLUMN_INT(count),
-		.kind = COLUMN_TEXT(count),
-		.subscription_id = COLUMN_UUID(count),
-		.component = COLUMN_TEXT(count),
-		.price_id = COLUMN_UUID(count),
-		.metric = COLUMN_TEXT(count),
-		.tier = COLUMN_INT(count),
-		.description = COLUMN_TEXT(count),
-		.quantity = COLUMN_NUMBER(count),
-		.unit_amount = COLUMN_NUMBER(count),
-		.amount = COLUMN_INT(count),
-		.discount = COLUMN_INT(count),
-		.tax = COLUMN_INT(count),
-		.tax_rate_id = COLUMN_UUID(count),
-		.tax_inclusive = COLUMN_BOOL(count),
-		.untaxed = COLUMN_BOOL(count),
-		.discountable = COLUMN_BOOL(count),
-		.coupon_id = COLUMN_UUID(count),
-		.grant_id = COLUMN_UUID(count),
-		.period_start = COLUMN_TIME(count),
-		.period_end = COLUMN_TIME(count),
-		.whole_start = COLUMN_TIME(count),
-		.whole_end = COLUMN_TIME(count),
-		.whole_price = COLUMN_NUMBER(count),
-		.reverses = COLUMN_UUID(count),
-	};
-}
-
-/* What changes when a line that is stored comes to stand on an invoice. */
-static void
-put_place(LineColumns *c, int row, const InvoiceDraft *draft, int position, const InvoiceLine *line)
-{
-	column_pointer(&c->id, row, line->id);
-	column_pointer(&c->invoice_id, row, draft->id);
-	put_int(&c->position, row, position);
-	put_int(&c->discount, row, line->discount);
-	put_int(&c->tax, row, line->tax);
-	column_pointer(&c->tax_rate_id, row, line->tax_rate_id);
-	c->tax_inclusive.values[row] = BoolGetDatum(line->tax_inclusive);
-}
-
-static void
-put_line(LineColumns *c, int row, const InvoiceDraft *draft, int position, const InvoiceLine *line)
-{
-	put_place(c, row, draft, position, line);
-	column_text(&c->kind, row, line_kind_name(line->kind));
-	column_pointer(&c->subscription_id, row, line->subscription_id);
-	column_text(&c->component, row, line->component);
-	column_pointer(&c->price_id, row, line->price_id);
-	column_text(&c->metric, row, line->metric);
-	put_int(&c->tier, row, line->tier);
-	c->tier.nulls[row] = line->tier < 0;
-	column_text(&c->description, row, line->description);
-	put_fraction(&c->quantity, row, line->has_quantity, line->quantity);
-	put_fraction(&c->unit_amount, row, line->has_quantity, line->unit_amount);
-	put_int(&c->amount, row, line->amount);
-	c->untaxed.values[row] = BoolGetDatum(line->untaxed);
-	c->discountable.values[row] = BoolGetDatum(line->discountable);
-	column_pointer(&c->coupon_id, row, line->coupon_id);
-	column_pointer(&c->grant_id, row, line->grant_id);
-	put_time(&c->period_start, row, line->period_start);
-	put_time(&c->period_end, row, line->period_end);
-	put_time(&c->whole_start, row, line->whole_start);
-	put_time(&c->whole_end, row, line->whole_end);
-	put_fraction(&c->whole_price, row, line->whole_start != 0, line->whole_price);
-	column_pointer(&c->reverses, row, line->reverses);
-}
-
 /* A position is free again when a statement has ended: those that stand first move first. */
 static void
 write_lines(List *drafts)
 {
-	LineColumns fresh;
-	LineColumns stored;
+	PlacedLine *fresh;
+	PlacedLine *stored;
 	int total = 0;
+	int fresh_count = 0;
+	int stored_count = 0;
 	ListCell *cell;
 
 	foreach (cell, drafts)
 		total += list_length(((const InvoiceDraft *) lfirst(cell))->lines);
-	fresh = line_columns(total);
-	stored = line_columns(total);
+	fresh = palloc(sizeof(PlacedLine) * Max(total, 1));
+	stored = palloc(sizeof(PlacedLine) * Max(total, 1));
 	foreach (cell, drafts)
 	{
 		const InvoiceDraft *draft = lfirst(cell);
@@ -424,36 +290,17 @@ write_lines(List *drafts)
 		for (int i = 0; i < list_length(draft->lines); i++)
 		{
 			InvoiceLine *line = list_nth(draft->lines, i);
+			PlacedLine placed = {line, draft->id, i + 1};
 
 			if (line->stored)
-				put_place(&stored, stored.count++, draft, i + 1, line);
+				stored[stored_count++] = placed;
 			else
-				put_line(&fresh, fresh.count++, draft, i + 1, line);
+				fresh[fresh_count++] = placed;
 			line->stored = true;
 		}
 	}
-	if (stored.count > 0)
-		RUN(update_lines, column_arg(&stored.id, stored.count),
-			column_arg(&stored.invoice_id, stored.count),
-			column_arg(&stored.position, stored.count), column_arg(&stored.discount, stored.count),
-			column_arg(&stored.tax, stored.count), column_arg(&stored.tax_rate_id, stored.count),
-			column_arg(&stored.tax_inclusive, stored.count));
-	if (fresh.count > 0)
-		RUN(insert_lines, column_arg(&fresh.id, fresh.count),
-			column_arg(&fresh.invoice_id, fresh.count), column_arg(&fresh.position, fresh.count),
-			column_arg(&fresh.kind, fresh.count), column_arg(&fresh.subscription_id, fresh.count),
-			column_arg(&fresh.component, fresh.count), column_arg(&fresh.price_id, fresh.count),
-			column_arg(&fresh.metric, fresh.count), column_arg(&fresh.tier, fresh.count),
-			column_arg(&fresh.description, fresh.count), column_arg(&fresh.quantity, fresh.count),
-			column_arg(&fresh.unit_amount, fresh.count), column_arg(&fresh.amount, fresh.count),
-			column_arg(&fresh.discount, fresh.count), column_arg(&fresh.tax, fresh.count),
-			column_arg(&fresh.tax_rate_id, fresh.count),
-			column_arg(&fresh.tax_inclusive, fresh.count), column_arg(&fresh.untaxed, fresh.count),
-			column_arg(&fresh.discountable, fresh.count), column_arg(&fresh.coupon_id, fresh.count),
-			column_arg(&fresh.grant_id, fresh.count), column_arg(&fresh.period_start, fresh.count),
-			column_arg(&fresh.period_end, fresh.count), column_arg(&fresh.whole_start, fresh.count),
-			column_arg(&fresh.whole_end, fresh.count), column_arg(&fresh.whole_price, fresh.count),
-			column_arg(&fresh.reverses, fresh.count));
+	invoice_lines_move(stored, stored_count);
+	invoice_lines_insert(fresh, fresh_count);
 }
 
 /* ------------------------------------------------------------------------
@@ -474,7 +321,7 @@ delete_dropped(BillingRun *run)
 		return;
 	for (int i = 0; i < count; i++)
 		ids[i] = ((const InvoiceDraft *) list_nth(run->dropped, i))->id;
-	RUN(delete_drafts, array_of(ids, count));
+	RUN(delete_drafts, arg_uuids(ids, count));
 	run->dropped = NIL;
 }
 
@@ -590,7 +437,7 @@ run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count)
 {
 	InvoiceDraft *draft = NULL;
 	List *loaded = NIL;
-	int64 found = RUN(read_drafts, array_of(invoice_ids, count));
+	int64 found = RUN(read_drafts, arg_uuids(invoice_ids, count));
 	Rows rows = rows_keep();
 	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(found, 1));
 
@@ -600,7 +447,7 @@ run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count)
 		loaded = lappend(loaded, draft);
 		ids[i] = draft->id;
 	}
-	found = RUN(read_draft_lines, array_of(ids, (int) found));
+	found = RUN(read_draft_lines, arg_uuids(ids, (int) found));
 	draft = NULL;
 	rows = rows_keep();
 	for (int64 i = 0; i < found; i++)
