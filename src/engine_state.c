@@ -10,6 +10,8 @@
  */
 #include "engine.h"
 
+#include "subscriptions.h"
+
 BilledItem *
 item_named(const BilledSubscription *s, const char *component)
 {
@@ -107,13 +109,6 @@ engine_proration(const BilledSubscription *s)
  * States
  * ------------------------------------------------------------------------
  */
-static bool
-status_has_since(const char *status)
-{
-	return strcmp(status, "past_due") == 0 || strcmp(status, "unpaid") == 0 ||
-		   strcmp(status, "paused") == 0;
-}
-
 /* The same state again is no change. */
 void
 set_status(BillingRun *run, BilledSubscription *s, const char *status, TimestampTz at)
@@ -123,7 +118,7 @@ set_status(BillingRun *run, BilledSubscription *s, const char *status, Timestamp
 	if (before != NULL && strcmp(before, status) == 0)
 		return;
 	s->status = status;
-	s->status_since = status_has_since(status) ? at : 0;
+	s->status_since = subscription_status_is_dated(status) ? at : 0;
 	if (strcmp(status, "incomplete") != 0)
 		s->incomplete_until = 0;
 	if (strcmp(status, "canceled") == 0)
@@ -191,7 +186,7 @@ trial_notice_due(const BilledSubscription *s)
 TimestampTz
 engine_next_due(const BilledSubscription *s)
 {
-	if (is_status(s, "canceled") || is_status(s, "incomplete_expired"))
+	if (subscription_ended(s->status))
 		return 0;
 	if (is_status(s, "incomplete"))
 		return s->incomplete_until;

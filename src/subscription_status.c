@@ -37,8 +37,8 @@ subscription_stage(const char *status)
 	return STAGE(0, 0);
 }
 
-static bool
-is_dated(const char *status)
+bool
+subscription_status_is_dated(const char *status)
 {
 	return strcmp(status, "past_due") == 0 || strcmp(status, "unpaid") == 0 ||
 		   strcmp(status, "paused") == 0;
@@ -83,7 +83,7 @@ subscription_status_since(const pg_uuid_t *id, const char *status)
 {
 	TimestampTz began;
 
-	if (!is_dated(status))
+	if (!subscription_status_is_dated(status))
 	{
 		RUN(forget_before_last, arg_uuid(id));
 		return 0;

@@ -88,6 +88,9 @@ extern void subscription_settle_group(const Subscription *subscription, const Ne
 /* canceled or incomplete_expired */
 extern bool subscription_ended(const char *status);
 
+/* subscription_status.c: a state of which is kept since when it is. */
+extern bool subscription_status_is_dated(const char *status);
+
 /* How far a state is on the way of a subscription, for what is told of one moment (refs.h). */
 extern int subscription_stage(const char *status);
 
