@@ -245,6 +245,13 @@ typedef struct InvoiceLine
 	int64 credited_tax;        /* of credited */
 } InvoiceLine;
 
+/* What is asked for it, with its tax. */
+static inline int64
+line_gross(const InvoiceLine *line)
+{
+	return line->amount - line->discount + (line->tax_inclusive ? 0 : line->tax);
+}
+
 /* What the engine asks of billing.settings; read once for a run. */
 typedef struct EngineSettings
 {
@@ -443,6 +450,13 @@ static inline bool
 is_status(const BilledSubscription *s, const char *status)
 {
 	return strcmp(s->status, status) == 0;
+}
+
+/* Its periods are: paused and unpaid, nothing is billed, usage neither. */
+static inline bool
+is_billed(const BilledSubscription *s)
+{
+	return is_status(s, "active") || is_status(s, "past_due");
 }
 
 extern bool subscription_is_free(const BilledSubscription *s);

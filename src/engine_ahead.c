@@ -61,8 +61,8 @@ ahead_due(const BilledSubscription *s)
 {
 	int days = collection_lead_days(s);
 
-	if (days == 0 || (!is_status(s, "active") && !is_status(s, "past_due")) || s->period_end == 0 ||
-		has_plans(s) || !anything_in_advance(s) || ahead_until(s) != 0)
+	if (days == 0 || !is_billed(s) || s->period_end == 0 || has_plans(s) ||
+		!anything_in_advance(s) || ahead_until(s) != 0)
 		return 0;
 	return Max(s->period_start, s->period_end - days * USECS_PER_DAY);
 }

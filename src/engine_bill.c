@@ -485,8 +485,7 @@ bill_usage_waiting(BillingRun *run, BilledSubscription *s, TimestampTz at)
 							.reason = "subscription_update",
 							.made_at = at};
 
-	/* paused and unpaid, nothing is billed */
-	if (strcmp(s->status, "active") != 0 && strcmp(s->status, "past_due") != 0)
+	if (!is_billed(s))
 		return;
 	bill_usage_until(run, &scratch, s, at, false);
 	s->pending = list_concat(s->pending, scratch.lines);

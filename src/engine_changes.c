@@ -35,13 +35,6 @@ in_trial(const BilledSubscription *s, TimestampTz at)
 	return is_status(s, "trialing") || (is_status(s, "paused") && s->trial_end > at);
 }
 
-/* Paused and unpaid, nothing is billed, usage neither. */
-static bool
-is_billed(const BilledSubscription *s)
-{
-	return is_status(s, "active") || is_status(s, "past_due");
-}
-
 static Period
 period_between(TimestampTz start, TimestampTz end)
 {
@@ -149,7 +142,7 @@ credit_of(const BillingRun *run, const BilledSubscription *s, const InvoiceLine 
 		  TimestampTz at)
 {
 	Proration how = engine_proration(s);
-	int64 whole = line->amount - line->discount + (line->tax_inclusive ? 0 : line->tax);
+	int64 whole = line_gross(line);
 	/* no time of it has passed, or it is paid with the invoice that this run makes */
 	bool in_full = line->period_start >= at || completed_in_run(run, line);
 	BilledLine billed = {.price = line->whole_price,

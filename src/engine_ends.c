@@ -281,8 +281,7 @@ engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		end_pause(run, s, at);
 	else
 		set_status(run, s, "active", at);
-	if ((!is_status(s, "active") && !is_status(s, "past_due")) || at < s->period_end ||
-		(ahead_until(s) > at && ahead_begin(s)))
+	if (!is_billed(s) || at < s->period_end || (ahead_until(s) > at && ahead_begin(s)))
 		return;
 	s->billing_anchor = s->schedule_start = at;
 	engine_begin_period(run, s, at, "subscription_cycle");

@@ -390,7 +390,7 @@ typedef struct PaidInvoice
 static int64
 paid_of(const InvoiceLine *line, const PaidInvoice *invoice)
 {
-	int64 whole = line->amount - line->discount + (line->tax_inclusive ? 0 : line->tax);
+	int64 whole = line_gross(line);
 	int64 left = invoice->total - invoice->noted;
 	int64 covered = Min(Max(invoice->total - invoice->remaining - invoice->applied, 0), left);
 	int64 paid;

@@ -314,11 +314,11 @@ count_as_paid(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	{
 		InvoiceLine *line = lfirst(cell);
 
-		line->paid = line->amount - line->discount + (line->tax_inclusive ? 0 : line->tax);
+		line->paid = line_gross(line);
 	}
-	if (strcmp(s->status, "incomplete") == 0 || strcmp(s->status, "past_due") == 0)
+	if (is_status(s, "incomplete") || is_status(s, "past_due"))
 		set_status(run, s, "active", at);
-	else if (strcmp(s->status, "unpaid") == 0)
+	else if (is_status(s, "unpaid"))
 		engine_resume(run, s, at);
 }
 

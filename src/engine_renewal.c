@@ -338,7 +338,7 @@ step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	ScheduledChange *change = change_due(s, at);
 	BilledItem *moving = item_with_new_version(s, at);
-	bool at_boundary = s->period_end <= at && (is_status(s, "active") || is_status(s, "past_due"));
+	bool at_boundary = s->period_end <= at && is_billed(s);
 
 	if (is_status(s, "incomplete"))
 		engine_expire(run, s, at);
