@@ -383,6 +383,10 @@ extern BillingRun *run_load(pg_uuid_t *const *subscription_ids, int count, bool 
 							bool preview);
 extern BillingRun *run_begin(bool preview); /* an empty one */
 
+/* A run over one subscription, which it waits for; NULL when it is not ours. */
+extern BilledSubscription *run_load_one(const pg_uuid_t *subscription_id, bool preview,
+										BillingRun **run);
+
 /* Of the run; a customer who is not in it yet is loaded, and locked unless it is a preview.  JB005 unknown. */
 extern BilledCustomer *run_customer(BillingRun *run, const pg_uuid_t *customer_id);
 
@@ -433,6 +437,9 @@ extern int engine_pass(void);
  * own time, and sets next_due_at.
  */
 extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz until);
+
+/* Until then nothing is played: it is only said when something is due. */
+#define NOTHING_YET DT_NOBEGIN
 
 /* When something is due for it next, by what it is; 0: never. */
 extern TimestampTz engine_next_due(const BilledSubscription *s);

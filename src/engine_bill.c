@@ -432,7 +432,6 @@ QUERY(waiting_for_usage,
 static void
 bill_stored_usage(const BilledSubscription *s)
 {
-	pg_uuid_t *subscription_id = s->id;
 	int count = (int) RUN(waiting_for_usage, arg_uuid(s->id));
 	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
 	BillingRun *run;
@@ -442,7 +441,7 @@ bill_stored_usage(const BilledSubscription *s)
 		return;
 	for (int i = 0; i < count; i++)
 		ids[i] = row_uuid(i, 1);
-	run = run_load(&subscription_id, 1, false, false);
+	(void) run_load_one(s->id, false, &run);
 	run_load_drafts(run, ids, count);
 	foreach (cell, run->drafts)
 	{

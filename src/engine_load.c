@@ -529,3 +529,12 @@ run_load(pg_uuid_t *const *subscription_ids, int count, bool skip_locked, bool p
 	load_changes(run, ids);
 	return run;
 }
+
+BilledSubscription *
+run_load_one(const pg_uuid_t *subscription_id, bool preview, BillingRun **run)
+{
+	pg_uuid_t *ids[] = {unconstify(pg_uuid_t *, subscription_id)};
+
+	*run = run_load(ids, 1, false, preview);
+	return run_subscription(*run, subscription_id);
+}

@@ -17,25 +17,13 @@ QUERY(
 	"AND s.status NOT IN ('canceled', 'incomplete_expired')",
 	UUIDOID);
 
-/* Before the next renewal nothing but this may have to be due. */
-static const TimestampTz NOTHING_YET = DT_NOBEGIN;
-
-static BilledSubscription *
-load_alone(const pg_uuid_t *subscription_id, BillingRun **run)
-{
-	pg_uuid_t *ids[] = {unconstify(pg_uuid_t *, subscription_id)};
-
-	*run = run_load(ids, 1, false, false);
-	return (*run)->subscriptions == NIL ? NULL : linitial((*run)->subscriptions);
-}
-
 /* NULL: the invoice is of no subscription that goes on and is ours. */
 static BilledSubscription *
 subscription_billed(const pg_uuid_t *invoice_id, BillingRun **run)
 {
 	if (RUN(subscription_of_invoice, arg_uuid(invoice_id)) == 0)
 		return NULL;
-	return load_alone(row_uuid(0, 1), run);
+	return run_load_one(row_uuid(0, 1), false, run);
 }
 
 static void
@@ -119,7 +107,7 @@ void
 engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until)
 {
 	BillingRun *run;
-	BilledSubscription *s = load_alone(subscription_id, &run);
+	BilledSubscription *s = run_load_one(subscription_id, false, &run);
 
 	if (s == NULL || !is_status(s, "incomplete") || s->incomplete_until >= until)
 		return;
@@ -132,7 +120,7 @@ void
 engine_plan_again(const pg_uuid_t *subscription_id)
 {
 	BillingRun *run;
-	BilledSubscription *s = load_alone(subscription_id, &run);
+	BilledSubscription *s = run_load_one(subscription_id, false, &run);
 
 	if (s != NULL)
 		finish(run, s);

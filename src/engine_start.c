@@ -18,9 +18,6 @@
 /* How long the first payment may take. */
 #define INCOMPLETE_HOURS 23
 
-/* Before the moment something is only said to be due, never played. */
-#define NOTHING_YET DT_NOBEGIN
-
 /* ------------------------------------------------------------------------
  * What is refused
  * ------------------------------------------------------------------------
@@ -97,13 +94,11 @@ QUERY(
 bool
 engine_give_way(const pg_uuid_t *subscription_id)
 {
-	pg_uuid_t *ids[] = {unconstify(pg_uuid_t *, subscription_id)};
-	BillingRun *run = run_load(ids, 1, false, false);
-	BilledSubscription *s;
+	BillingRun *run;
+	BilledSubscription *s = run_load_one(subscription_id, false, &run);
 
-	if (run->subscriptions == NIL)
+	if (s == NULL)
 		return false;
-	s = linitial(run->subscriptions);
 	if (RUN(first_payment_under_way, arg_uuid(s->id)) > 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("organization \"%s\" has a subscription in plan group \"%s\"",

@@ -25,10 +25,9 @@
 BillingRun *
 local_open(const pg_uuid_t *id, bool preview, BilledSubscription **s)
 {
-	pg_uuid_t *ids[] = {unconstify(pg_uuid_t *, id)};
-	BillingRun *run = run_load(ids, 1, false, preview);
+	BillingRun *run;
 
-	*s = run_subscription(run, id);
+	*s = run_load_one(id, preview, &run);
 	if (*s == NULL)
 		unknown_object("local subscription", uuid_text(id),
 					   "Only one with managed_by local is billed here.");
