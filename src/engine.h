@@ -578,6 +578,9 @@ typedef struct ChangeTerms
 		*items; /* {"seats": 7}, {"seats": {"quantity": 7, "price": "..."}}, {"seats": null} */
 } ChangeTerms;
 
+/* Another subscription of the organisation that is billed for usage, as one may be; NULL: there is none. */
+extern pg_uuid_t *other_metered_subscription(const BilledSubscription *s);
+
 /* ItemChange of what will differ; pending: what is planned already counts as done. Errors: 22023, JB005, JB008. */
 extern List *change_targets(const BilledSubscription *s, const ChangeTerms *terms,
 							const Jsonb *pending);

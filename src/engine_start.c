@@ -57,27 +57,20 @@ check_currency_of_price(const SubscribeTerms *terms, const Price *price)
 					errhint("Leave currency out: the price has its own.")));
 }
 
-QUERY(
-	other_metered,
-	"SELECT s.id FROM billing.subscriptions AS s JOIN billing.subscription_items AS i ON i.subscription_id = s.id "
-	"JOIN billing.prices AS r ON r.id = i.price_id "
-	"WHERE s.organization_id = $1 AND s.id <> $2 AND s.managed_by = 'local' AND r.metric IS NOT NULL "
-	"AND s.status NOT IN ('canceled', 'incomplete_expired') AND s.superseded_by IS NULL LIMIT 1",
-	TEXTOID, UUIDOID);
-
 /* Usage is closed for an organisation as a whole, and each of it is billed once. */
 static void
 refuse_second_metered(const BilledSubscription *s)
 {
-	if (!subscription_is_metered(s) ||
-		RUN(other_metered, arg_text(s->customer->organization_id), arg_uuid(s->id)) == 0)
+	const pg_uuid_t *other = subscription_is_metered(s) ? other_metered_subscription(s) : NULL;
+
+	if (other == NULL)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_JB_STATE),
 			 errmsg("usage of organization \"%s\" is billed by another subscription",
 					s->customer->organization_id),
 			 errdetail("Subscription %s has metered components, as has plan \"%s\".",
-					   uuid_text(row_uuid(0, 1)), s->plan),
+					   uuid_text(other), s->plan),
 			 errhint("Put the metered prices into one plan, or cancel the other subscription.")));
 }
 

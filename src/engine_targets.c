@@ -142,6 +142,14 @@ QUERY(
 	"WHERE i.subscription_id = s.id AND r.metric IS NOT NULL) LIMIT 1",
 	TEXTOID, UUIDOID);
 
+pg_uuid_t *
+other_metered_subscription(const BilledSubscription *s)
+{
+	return RUN(other_metered, arg_text(s->customer->organization_id), arg_uuid(s->id)) == 0
+			   ? NULL
+			   : row_uuid(0, 1);
+}
+
 /* Usage is closed for the organisation, so one subscription bills it. */
 static void
 check_metered(const BilledSubscription *s, List *targets)
@@ -151,16 +159,19 @@ check_metered(const BilledSubscription *s, List *targets)
 	foreach (cell, targets)
 	{
 		const ItemChange *target = lfirst(cell);
+		const pg_uuid_t *other;
 
-		if (!is_sold(target) || target->price->metric == NULL ||
-			RUN(other_metered, arg_text(s->customer->organization_id), arg_uuid(s->id)) == 0)
+		if (!is_sold(target) || target->price->metric == NULL)
 			continue;
+		other = other_metered_subscription(s);
+		if (other == NULL)
+			return;
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_STATE),
 				 errmsg("the usage of organization \"%s\" is billed by another subscription",
 						s->customer->organization_id),
 				 errdetail("Subscription %s has metered components; \"%s\" would be another one.",
-						   row_text(0, 1), target->component),
+						   uuid_text(other), target->component),
 				 errhint("Add the component to that subscription.")));
 	}
 }
