@@ -9,7 +9,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "engine.h"
+#include "engine_plans.h"
 
 #include "check.h"
 #include "errors.h"
@@ -215,17 +215,10 @@ set_dates(BilledSubscription *s, const SubscribeTerms *terms, int trial_days)
 static void
 plan_end(BilledSubscription *s, TimestampTz cancel_at)
 {
-	ScheduledChange *change = palloc0(sizeof(ScheduledChange));
+	TimestampTz due_at = Max(whole_seconds(cancel_at), s->customer->now + USECS_PER_SEC);
 
-	change->id = new_id();
-	change->kind = "cancel";
-	change->due_at = whole_seconds(cancel_at);
-	if (change->due_at <= s->customer->now)
-		change->due_at = s->customer->now + USECS_PER_SEC;
-	change->state = "pending";
-	change->is_new = true;
-	s->changes = lappend(s->changes, change);
-	s->cancel_at = change->due_at;
+	(void) plan_change(s, "cancel", due_at, NULL);
+	s->cancel_at = due_at;
 }
 
 /* ------------------------------------------------------------------------
