@@ -312,18 +312,6 @@ restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, Timestam
 	return false;
 }
 
-static BillingPeriod
-period_with(const BilledSubscription *s, TimestampTz at)
-{
-	PeriodSchedule schedule = engine_schedule(s);
-	BillingPeriod period;
-
-	if (period_of(&schedule, unix_seconds(at), &period) != PERIOD_OK)
-		elog(ERROR, "subscription %s has no period at %s", uuid_text(s->id),
-			 timestamptz_to_str(at));
-	return period;
-}
-
 /* ------------------------------------------------------------------------
  * What is paid once: whole, whenever it begins
  * ------------------------------------------------------------------------
@@ -443,7 +431,7 @@ static void
 bill_rest_of(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at)
 {
 	Proration how = engine_proration(s);
-	BillingPeriod period = period_with(s, at);
+	BillingPeriod period = period_containing(s, at);
 	MoneyFraction price = item_whole_price(item);
 	int64 trial_end = s->trial_end == 0 ? INT64_MIN : unix_seconds(s->trial_end);
 	int64 amount = 0;
