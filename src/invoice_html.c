@@ -13,121 +13,67 @@
 
 #include "check.h"
 #include "errors.h"
-#include "json.h"
-#include "keys.h"
 
 QUERY(
 	load_invoice,
-	"SELECT i.managed_by, i.provider, i.status, i.number, i.livemode, i.currency, c.exponent::integer, i.subtotal, "
-	"i.total, i.amount_due, i.amount_paid, i.amount_credited, i.amount_remaining, i.issued_at, i.due_at, i.period_start, "
-	"i.period_end, i.seller, i.buyer, i.memo, i.paid_outside, i.paid_at, k.locale, "
-	"coalesce(k.timezone, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'timezone')), i.customer_id, "
-	"k.tax_exempt, i.credit_used, i.balance_used, i.tax, i.seller_name, i.paid_elsewhere FROM billing.invoices AS i "
-	"JOIN billing.customers AS k ON k.id = i.customer_id JOIN billing.currencies AS c ON c.code = i.currency "
-	"WHERE i.id = $1",
+	"SELECT " DOCUMENT_COLUMNS
+	", d.managed_by, d.provider, d.amount_due, d.amount_paid, d.amount_credited, d.amount_remaining, "
+	"d.due_at, d.paid_outside, d.paid_elsewhere, d.paid_at, d.credit_used, d.balance_used, d.seller_name "
+	"FROM billing.invoices AS d " DOCUMENT_TABLES "WHERE d.id = $1",
 	UUIDOID);
 
 typedef struct PrintedInvoice
 {
-	const pg_uuid_t *id;
+	PrintedDocument document;
 	char *managed_by;
 	char *provider;
-	char *status;
-	char *number;
-	bool livemode;
-	char *currency;
-	int exponent;
-	int64 subtotal;
-	int64 total;
 	int64 amount_due;
 	int64 amount_paid;
 	int64 amount_credited;
 	int64 amount_remaining;
-	TimestampTz issued_at;
 	TimestampTz due_at;
-	TimestampTz period_start;
-	TimestampTz period_end;
-	Jsonb *seller;
-	bytea *sealed_buyer;
-	char *memo;
 	char *paid_outside;
 	int64 paid_elsewhere;
 	TimestampTz paid_at;
-	char *locale;
-	char *zone;
-	pg_uuid_t *customer_id;
-	char *tax_exempt;
 	int64 credit_used;
 	int64 balance_used;
-	int64 tax;
 	char *seller_name;
-	const Jsonb *buyer;
 } PrintedInvoice;
 
 static PrintedInvoice *
 load(const pg_uuid_t *id)
 {
 	PrintedInvoice *i;
+	int column = DOCUMENT_COLUMN_COUNT + 1;
 
 	check_given("invoice_id", id != NULL);
 	if (READ(load_invoice, arg_uuid(id)) == 0)
 		unknown_object("invoice", uuid_text(id), NULL);
 	i = palloc0(sizeof(PrintedInvoice));
-	i->id = id;
-	i->managed_by = row_text(0, 1);
-	i->provider = row_text(0, 2);
-	i->status = row_text(0, 3);
-	i->number = row_text(0, 4);
-	i->livemode = row_bool(0, 5);
-	i->currency = row_text(0, 6);
-	i->exponent = row_int4(0, 7);
-	i->subtotal = row_int(0, 8);
-	i->total = row_int(0, 9);
-	i->amount_due = row_int(0, 10);
-	i->amount_paid = row_int(0, 11);
-	i->amount_credited = row_int(0, 12);
-	i->amount_remaining = row_int(0, 13);
-	i->issued_at = row_time(0, 14);
-	i->due_at = row_time(0, 15);
-	i->period_start = row_time(0, 16);
-	i->period_end = row_time(0, 17);
-	i->seller = row_json(0, 18);
-	i->sealed_buyer = row_bytes(0, 19);
-	i->memo = row_text(0, 20);
-	i->paid_outside = row_text(0, 21);
-	i->paid_at = row_time(0, 22);
-	i->locale = row_text(0, 23);
-	i->zone = row_text(0, 24);
-	i->customer_id = row_uuid(0, 25);
-	i->tax_exempt = row_text(0, 26);
-	i->credit_used = row_int(0, 27);
-	i->balance_used = row_int(0, 28);
-	i->tax = row_int(0, 29);
-	i->seller_name = row_text(0, 30);
-	i->paid_elsewhere = row_int(0, 31);
+	document_of_row(&i->document, id);
+	i->managed_by = row_text(0, column++);
+	i->provider = row_text(0, column++);
+	i->amount_due = row_int(0, column++);
+	i->amount_paid = row_int(0, column++);
+	i->amount_credited = row_int(0, column++);
+	i->amount_remaining = row_int(0, column++);
+	i->due_at = row_time(0, column++);
+	i->paid_outside = row_text(0, column++);
+	i->paid_elsewhere = row_int(0, column++);
+	i->paid_at = row_time(0, column++);
+	i->credit_used = row_int(0, column++);
+	i->balance_used = row_int(0, column++);
+	i->seller_name = row_text(0, column);
 	return i;
-}
-
-static bool
-is_draft(const PrintedInvoice *i)
-{
-	return strcmp(i->status, "draft") == 0;
 }
 
 /* As they were when it was issued; those of a draft as they are. */
 static void
 load_parties(PrintedInvoice *i)
 {
-	i->buyer = print_copy("invoices.buyer", i->id, i->sealed_buyer);
-	if (i->seller == NULL)
-		i->seller = print_seller(i->seller_name);
-	if (i->buyer == NULL)
-	{
-		i->buyer = print_customer(i->customer_id);
-		return;
-	}
-	i->tax_exempt = json_text(i->buyer, "tax_exempt");
-	i->locale = json_text(i->buyer, "locale");
+	document_load_buyer(&i->document, "invoices.buyer");
+	if (i->document.seller == NULL)
+		i->document.seller = print_seller(i->seller_name);
 }
 
 /* ---- head ---- */
@@ -174,18 +120,11 @@ QUERY(
 static void
 put_facts(PrintPage *page, const PrintedInvoice *i)
 {
-	put_html(page, "<dl class=\"facts\">\n");
-	if (i->number != NULL)
-	{
-		put_fact_open(page, LABEL_NUMBER);
-		put_text(page, i->number);
-		put_fact_close(page);
-	}
 	put_fact_open(page, LABEL_STATUS);
-	put_label(page, status_label(i->status));
+	put_label(page, status_label(i->document.status));
 	put_fact_close(page);
-	put_date_fact(page, LABEL_ISSUED, i->issued_at);
-	(void) READ(supply_period, arg_uuid(i->id));
+	put_date_fact(page, LABEL_ISSUED, i->document.issued_at);
+	(void) READ(supply_period, arg_uuid(i->document.id));
 	if (!row_null(0, 1) && !row_null(0, 2))
 	{
 		put_fact_open(page, LABEL_SUPPLY);
@@ -194,12 +133,9 @@ put_facts(PrintPage *page, const PrintedInvoice *i)
 	}
 	put_date_fact(page, LABEL_DUE_DATE, i->due_at);
 	put_fact_open(page, LABEL_AMOUNT_DUE);
-	put_money(page, is_draft(i) ? i->amount_due : i->amount_remaining);
+	put_money(page, document_is_draft(&i->document) ? i->amount_due : i->amount_remaining);
 	put_fact_close(page);
-	put_html(page, "</dl>\n<div class=\"parties\">\n");
-	put_party(page, LABEL_SELLER, i->seller);
-	put_party(page, LABEL_CUSTOMER, i->buyer);
-	put_html(page, "</div>\n");
+	document_put_parties(page, &i->document);
 }
 
 /* ---- lines ---- */
@@ -259,12 +195,12 @@ put_lines(PrintPage *page, const PrintedInvoice *i)
 									 {LABEL_AMOUNT, true, true}};
 	bool several;
 
-	(void) READ(count_groups, arg_uuid(i->id));
+	(void) READ(count_groups, arg_uuid(i->document.id));
 	several = row_int(0, 1) > 1;
 	grid_open(page, LABEL_LINES, columns, lengthof(columns));
 	for (size_t g = 0; g < lengthof(groups); g++)
 	{
-		int64 count = READ(group_lines, arg_uuid(i->id), arg_text(groups[g].kinds));
+		int64 count = READ(group_lines, arg_uuid(i->document.id), arg_text(groups[g].kinds));
 		Rows rows = rows_keep();
 
 		if (count == 0)
@@ -294,7 +230,7 @@ QUERY(kind_lines,
 static int64
 put_kind(PrintPage *page, const PrintedInvoice *i, const char *kind, Label label)
 {
-	int64 count = READ(kind_lines, arg_uuid(i->id), arg_text(kind));
+	int64 count = READ(kind_lines, arg_uuid(i->document.id), arg_text(kind));
 	Rows rows = rows_keep();
 
 	for (int64 row = 0; row < count; row++)
@@ -319,17 +255,17 @@ put_summary(PrintPage *page, const PrintedInvoice *i)
 	bool reason_told;
 
 	sums_open(page);
-	put_sum(page, "subtotal", LABEL_SUBTOTAL, NULL, i->subtotal);
+	put_sum(page, "subtotal", LABEL_SUBTOTAL, NULL, i->document.subtotal);
 	(void) put_kind(page, i, "discount", LABEL_DISCOUNT);
-	(void) READ(taxes, arg_uuid(i->id));
+	(void) READ(taxes, arg_uuid(i->document.id));
 	reason_told = put_taxes(page, rows_keep());
-	put_sum(page, "total strong", LABEL_TOTAL, NULL, i->total);
+	put_sum(page, "total strong", LABEL_TOTAL, NULL, i->document.total);
 	if (put_kind(page, i, "credit", LABEL_PREPAID) == 0 && i->credit_used != 0)
 		put_sum(page, "credit", LABEL_PREPAID, NULL, -i->credit_used);
 	if (put_kind(page, i, "balance", LABEL_BALANCE) == 0 && i->balance_used != 0)
 		put_sum(page, "balance", LABEL_BALANCE, NULL, -i->balance_used);
 	put_sum(page, "due strong", LABEL_AMOUNT_DUE, NULL, i->amount_due);
-	if (!is_draft(i))
+	if (!document_is_draft(&i->document))
 	{
 		put_sum(page, "paid", LABEL_AMOUNT_PAID, NULL, i->amount_paid);
 		if (i->amount_credited != 0)
@@ -338,8 +274,8 @@ put_summary(PrintPage *page, const PrintedInvoice *i)
 	}
 	rows_close(page);
 	grid_close(page);
-	if (i->tax == 0 && !reason_told)
-		put_exemption(page, i->tax_exempt);
+	if (i->document.tax == 0 && !reason_told)
+		put_exemption(page, i->document.tax_exempt);
 }
 
 /* ---- what became of it ---- */
@@ -390,7 +326,7 @@ static void
 put_payments(PrintPage *page, const PrintedInvoice *i)
 {
 	static const Column columns[] = {{LABEL_DATE}, {LABEL_METHOD}, {LABEL_AMOUNT, true, true}};
-	int64 count = READ(payments, arg_uuid(i->id));
+	int64 count = READ(payments, arg_uuid(i->document.id));
 
 	if (count == 0 && i->paid_outside == NULL)
 		return;
@@ -414,7 +350,7 @@ static void
 put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 {
 	static const Column columns[] = {{LABEL_DATE}, {LABEL_NUMBER}, {LABEL_AMOUNT, true, true}};
-	int64 count = READ(credit_notes, arg_uuid(i->id));
+	int64 count = READ(credit_notes, arg_uuid(i->document.id));
 
 	if (count == 0)
 		return;
@@ -441,20 +377,22 @@ put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 static char *
 print(PrintedInvoice *i)
 {
+	PrintedDocument *document = &i->document;
 	PrintPage page;
-	Label mark = is_draft(i) ? LABEL_DRAFT : strcmp(i->status, "void") == 0 ? LABEL_VOID : LABELS;
+	Label mark = document_is_draft(document)             ? LABEL_DRAFT
+				 : strcmp(document->status, "void") == 0 ? LABEL_VOID
+														 : LABELS;
 
 	load_parties(i);
-	page_open(&page, i->locale, i->zone, i->currency, i->exponent);
-	page_head(&page, LABEL_INVOICE, i->number, mark, i->livemode);
+	document_open(&page, document, LABEL_INVOICE, mark);
 	put_facts(&page, i);
 	put_lines(&page, i);
 	put_summary(&page, i);
-	put_exemption(&page, i->tax_exempt);
+	put_exemption(&page, document->tax_exempt);
 	put_payments(&page, i);
 	put_credit_notes(&page, i);
-	put_memo(&page, i->memo);
-	return page_close(&page, i->seller);
+	put_memo(&page, document->memo);
+	return page_close(&page, document->seller);
 }
 
 SQL_FUNCTION(billing_invoice_html)
@@ -465,8 +403,8 @@ SQL_FUNCTION(billing_invoice_html)
 	i = load(ARG_UUID(0));
 	if (strcmp(i->managed_by, "local") != 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
-						errmsg("invoice \"%s\" is printed by provider \"%s\"", uuid_text(i->id),
-							   i->provider),
+						errmsg("invoice \"%s\" is printed by provider \"%s\"",
+							   uuid_text(i->document.id), i->provider),
 						errhint("billing.invoice_links() tells where it is.")));
 	PG_RETURN_DATUM(db_close_text(print(i)));
 }

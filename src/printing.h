@@ -10,6 +10,7 @@
  *	  print_labels.c        the words, in every language
  *	  print_parties.c       seller and customer
  *	  print_page.c          text, amounts, dates; head, parties and foot of a page
+ *	  print_documents.c     what an invoice and a credit note have in common
  *	  invoice_html.c        an invoice
  *	  credit_note_html.c    a credit note
  *
@@ -195,5 +196,53 @@ extern Jsonb *print_seller(const char *name);
 
 /* The copy of a party that a document has, opened; NULL: it has none. */
 extern const Jsonb *print_copy(const char *column, const pg_uuid_t *id, const bytea *sealed);
+
+/* ---- print_documents.c ---- */
+
+/* What invoices and credit notes have in common. */
+typedef struct PrintedDocument
+{
+	const pg_uuid_t *id;
+	char *status;
+	char *number; /* NULL: none yet */
+	bool livemode;
+	char *currency;
+	int exponent;
+	int64 subtotal;
+	int64 total;
+	int64 tax;
+	TimestampTz issued_at;
+	Jsonb *seller;
+	bytea *sealed_buyer;
+	const Jsonb *buyer; /* by document_load_buyer() */
+	char *memo;
+	pg_uuid_t *customer_id;
+	char *tax_exempt;
+	char *locale;
+	char *zone;
+} PrintedDocument;
+
+/* The first columns of a query over billing.invoices or billing.credit_notes AS d with these tables. */
+#define DOCUMENT_COLUMNS                                                                            \
+	"d.status, d.number, d.livemode, d.currency, c.exponent::integer, d.subtotal, d.total, d.tax, " \
+	"d.issued_at, d.seller, d.buyer, d.memo, d.customer_id, k.tax_exempt, k.locale, "               \
+	"coalesce(k.timezone, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'timezone'))"
+#define DOCUMENT_TABLES                                    \
+	"JOIN billing.customers AS k ON k.id = d.customer_id " \
+	"JOIN billing.currencies AS c ON c.code = d.currency "
+#define DOCUMENT_COLUMN_COUNT 16
+
+/* Of the only row. */
+extern void document_of_row(PrintedDocument *d, const pg_uuid_t *id);
+extern bool document_is_draft(const PrintedDocument *d);
+
+/* The customer as he was when it was issued, with his language and exemption of then; of a draft as he is. */
+extern void document_load_buyer(PrintedDocument *d, const char *sealed_as);
+
+/* The head of the page and its list of facts, which begins with the number. */
+extern void document_open(PrintPage *page, const PrintedDocument *d, Label title, Label mark);
+
+/* Ends the list of facts. */
+extern void document_put_parties(PrintPage *page, const PrintedDocument *d);
 
 #endif /* JANUA_PRINTING_H */
