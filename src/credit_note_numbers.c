@@ -31,25 +31,6 @@ QUERY(
 	"WHERE id = $1 AND status = 'draft'",
 	UUIDOID, TEXTOID, UUIDOID, INT8OID, TIMESTAMPTZOID);
 
-/* An open series of the list, else opened now. */
-static NumberSeries *
-series_of(List **open, const char *seller, bool livemode, int year)
-{
-	NumberSeries *series;
-	ListCell *cell;
-
-	foreach (cell, *open)
-	{
-		series = lfirst(cell);
-		if (strcmp(series->seller, seller) == 0 && series->livemode == livemode &&
-			(!series->yearly || series->year == year))
-			return series;
-	}
-	series = series_open(seller, "credit_note", livemode, year);
-	*open = lappend(*open, series);
-	return series;
-}
-
 static void
 give_number(Rows rows, int64 row, List **open)
 {
@@ -57,7 +38,7 @@ give_number(Rows rows, int64 row, List **open)
 	char *seller = rows_text(rows, row, 4);
 	TimestampTz issued_at = rows_time(rows, row, 5);
 	int year = seller_year(seller, issued_at);
-	NumberSeries *series = series_of(open, seller, rows_bool(rows, row, 3), year);
+	NumberSeries *series = series_of(open, seller, "credit_note", rows_bool(rows, row, 3), year);
 	int64 number;
 	char *printed = series_next(series, year, &issued_at, &number);
 
@@ -71,7 +52,6 @@ static void
 number_drafts(void *context)
 {
 	List *open = NIL;
-	ListCell *cell;
 	char *seller;
 	int64 count;
 	Rows rows;
@@ -85,8 +65,7 @@ number_drafts(void *context)
 	rows = rows_keep();
 	for (int64 row = 0; row < count; row++)
 		give_number(rows, row, &open);
-	foreach (cell, open)
-		series_close(lfirst(cell));
+	series_close(open);
 	*(int *) context = (int) count;
 }
 

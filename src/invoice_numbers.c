@@ -86,7 +86,7 @@ seller_year(const char *seller, TimestampTz at)
 	return row_int4(0, 1);
 }
 
-NumberSeries *
+static NumberSeries *
 series_open(const char *seller, const char *kind, bool livemode, int year)
 {
 	NumberSeries *series = palloc0(sizeof(NumberSeries));
@@ -103,6 +103,24 @@ series_open(const char *seller, const char *kind, bool livemode, int year)
 	series->pattern = row_text(0, 5);
 	series->seller_terms = row_json(0, 6);
 	series->year = year;
+	return series;
+}
+
+NumberSeries *
+series_of(List **open, const char *seller, const char *kind, bool livemode, int year)
+{
+	NumberSeries *series;
+	ListCell *cell;
+
+	foreach (cell, *open)
+	{
+		series = lfirst(cell);
+		if (strcmp(series->seller, seller) == 0 && series->livemode == livemode &&
+			(!series->yearly || series->year == year))
+			return series;
+	}
+	series = series_open(seller, kind, livemode, year);
+	*open = lappend(*open, series);
 	return series;
 }
 
@@ -152,10 +170,17 @@ series_next(NumberSeries *series, int year, TimestampTz *at, int64 *number)
 }
 
 void
-series_close(const NumberSeries *series)
+series_close(const List *open)
 {
-	RUN(advance_series, arg_uuid(series->id), arg_int(series->next_number),
-		arg_time(series->last_issued_at));
+	ListCell *cell;
+
+	foreach (cell, open)
+	{
+		const NumberSeries *series = lfirst(cell);
+
+		RUN(advance_series, arg_uuid(series->id), arg_int(series->next_number),
+			arg_time(series->last_issued_at));
+	}
 }
 
 /* ------------------------------------------------------------------------
@@ -353,24 +378,6 @@ QUERY(
 	"SELECT u.id, u.organization_id, 1, 'reminder', 'issue', u.at, 'succeeded', u.at, u.at FROM unnest($1, $2, $3) AS u (id, organization_id, at)",
 	UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID);
 
-static NumberSeries *
-series_of(List **open, const Marked *m)
-{
-	NumberSeries *series;
-	ListCell *cell;
-
-	foreach (cell, *open)
-	{
-		series = lfirst(cell);
-		if (strcmp(series->seller, m->seller) == 0 && series->livemode == m->livemode &&
-			(!series->yearly || series->year == m->year))
-			return series;
-	}
-	series = series_open(m->seller, "invoice", m->livemode, m->year);
-	*open = lappend(*open, series);
-	return series;
-}
-
 static void
 give_numbers(List *marked)
 {
@@ -380,14 +387,13 @@ give_numbers(List *marked)
 	foreach (cell, marked)
 	{
 		Marked *m = lfirst(cell);
-		NumberSeries *series = series_of(&open, m);
+		NumberSeries *series = series_of(&open, m->seller, "invoice", m->livemode, m->year);
 
 		m->printed = series_next(series, m->year, &m->issued_at, &m->number);
 		m->due_at = m->issued_at + m->days_until_due * USECS_PER_DAY;
 		m->series = series;
 	}
-	foreach (cell, open)
-		series_close(lfirst(cell));
+	series_close(open);
 }
 
 static void
@@ -402,7 +408,7 @@ write_numbers(List *marked)
 	Column due_at = COLUMN_TIME(count);
 	Column seller_name = COLUMN_TEXT(count);
 	Column seller = COLUMN_JSON(count);
-	Column buyer = column_new(count, BYTEAOID, -1, false, TYPALIGN_INT);
+	Column buyer = COLUMN_BYTES(count);
 	Column told = COLUMN_BOOL(count);
 
 	for (int i = 0; i < count; i++)

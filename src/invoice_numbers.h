@@ -36,10 +36,12 @@ extern char *seller_default(void);
 extern int seller_year(const char *seller, TimestampTz at);
 
 /*
- * The series for a kind (invoice, credit_note), made when it is the first of
- * its kind; its row is locked until the end of the transaction.
+ * The series for a kind (invoice, credit_note): of the list, which is of this
+ * kind, or opened and added to it.  It is made when it is the first of its kind;
+ * its row is locked until the end of the transaction.
  */
-extern NumberSeries *series_open(const char *seller, const char *kind, bool livemode, int year);
+extern NumberSeries *series_of(List **open, const char *seller, const char *kind, bool livemode,
+							   int year);
 
 /*
  * The next number of an open series and how it is printed.  In live mode *at, the
@@ -47,7 +49,7 @@ extern NumberSeries *series_open(const char *seller, const char *kind, bool live
  */
 extern char *series_next(NumberSeries *series, int year, TimestampTz *at, int64 *number);
 
-/* Writes what was taken. */
-extern void series_close(const NumberSeries *series);
+/* Writes what was taken of them. */
+extern void series_close(const List *open);
 
 #endif /* JANUA_INVOICE_NUMBERS_H */
