@@ -155,7 +155,8 @@ invoice_call_off_payments(const pg_uuid_t *invoice_id)
 		payment_intent_call_off(rows_uuid(rows, i, 1));
 }
 
-void
+/* Money for it has arrived or gone: amount_paid is what it has now. */
+static void
 invoice_payment_changed(const pg_uuid_t *invoice_id)
 {
 	OwnInvoice *invoice = own_invoice_load(invoice_id);

@@ -97,7 +97,7 @@ QUERY(
 	"SELECT r.id, r.plan_id, r.add_on, r.customer_id, r.component, r.currency, r.\"interval\", "
 	"r.interval_count, r.metric, r.description, "
 	"coalesce(r.tax_behavior, (SELECT s.value FROM billing.settings AS s WHERE s.name = 'tax_behavior')) "
-	"= 'inclusive', r.existing, r.effective_at, "
+	"= 'inclusive', "
 	"r.model, r.amount, r.unit_amount, r.package_size, r.percentage, r.free_units, r.minimum, r.maximum, "
 	"r.commitment "
 	"FROM billing.prices AS r WHERE r.id = ANY ($1)",
@@ -142,24 +142,24 @@ row_fraction(int64 row, int column, const char *what)
 	return isnull ? (MoneyFraction){0} : fraction_of_numeric(DatumGetNumeric(value), what);
 }
 
-/* load_prices from column 14 on. */
+/* load_prices from column 12 on. */
 static RatedPrice
 rated_read(int64 row)
 {
-	MoneyFraction amount = money_fraction_from_int(row_int(row, 15));
+	MoneyFraction amount = money_fraction_from_int(row_int(row, 13));
 
-	return (RatedPrice){.model = model_named(row_text(row, 14)),
-						.flat_fee = row_int(row, 15),
-						.unit_price = row_null(row, 16) ? amount
-														: row_fraction(row, 16, "unit_amount"),
-						.package_size = row_fraction(row, 17, "package_size"),
-						.percent = row_fraction(row, 18, "percentage"),
-						.free_units = row_fraction(row, 19, "free_units"),
-						.has_minimum = !row_null(row, 20),
-						.minimum = row_int(row, 20),
-						.has_maximum = !row_null(row, 21),
-						.maximum = row_int(row, 21),
-						.commitment = row_int(row, 22)};
+	return (RatedPrice){.model = model_named(row_text(row, 12)),
+						.flat_fee = row_int(row, 13),
+						.unit_price = row_null(row, 14) ? amount
+														: row_fraction(row, 14, "unit_amount"),
+						.package_size = row_fraction(row, 15, "package_size"),
+						.percent = row_fraction(row, 16, "percentage"),
+						.free_units = row_fraction(row, 17, "free_units"),
+						.has_minimum = !row_null(row, 18),
+						.minimum = row_int(row, 18),
+						.has_maximum = !row_null(row, 19),
+						.maximum = row_int(row, 19),
+						.commitment = row_int(row, 20)};
 }
 
 static ComponentPrice *
@@ -178,8 +178,6 @@ price_read(int64 row)
 	price->metric = row_text(row, 9);
 	price->description = row_text(row, 10);
 	price->tax_inclusive = row_bool(row, 11);
-	price->existing = row_text(row, 12);
-	price->effective_at = row_time(row, 13);
 	price->one_time = strcmp(price->interval, "one_time") == 0;
 	price->rated = rated_read(row);
 	return price;

@@ -96,10 +96,8 @@ typedef struct ComponentPrice
 	char *description; /* NULL: what the line says follows from plan and component */
 	bool one_time;
 	bool tax_inclusive;
-	char *existing; /* stay, renewal, now: what becomes of subscriptions with older versions */
-	TimestampTz effective_at; /* from when on it is sold */
-	List *later;              /* PriceVersion, by effective_at: those that subscriptions move to */
-	RatedPrice rated;         /* prepared */
+	List *later;      /* PriceVersion, by effective_at: those that subscriptions move to */
+	RatedPrice rated; /* prepared */
 } ComponentPrice;
 
 /* Loaded once per transaction; JB005 unknown. */
@@ -162,13 +160,10 @@ typedef struct BilledCustomer
 {
 	pg_uuid_t *id;
 	char *organization_id;
-	char *currency; /* NULL: none named */
 	char *country;
 	char *tax_exempt; /* none, exempt, reverse */
-	char *locale;
 	char *zone_name;
-	TimestampTz now; /* the organisation's clock, whole seconds */
-	bool deleted;
+	TimestampTz now;          /* the organisation's clock, whole seconds */
 	CustomerCredits *credits; /* NULL until credits.c has asked for them */
 	CustomerCoupons *coupons; /* coupons.c, the same */
 	CustomerTax *tax;         /* tax.c, the same */
@@ -761,9 +756,6 @@ extern void collection_method_settled(const pg_uuid_t *customer_id);
 
 /* collection.c: a subscription is collected by reference from now on: one is made for what could not be charged. */
 extern void collection_reference_chosen(const pg_uuid_t *subscription_id);
-
-/* collection_money.c: money for an invoice of ours has arrived or gone: amount_paid is what it has now. */
-extern void invoice_payment_changed(const pg_uuid_t *invoice_id);
 
 /* collection.c: the duty that charges, sends and reminds; above 0 when there may be more. */
 extern int collection_pass(void);

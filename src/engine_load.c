@@ -141,9 +141,8 @@ array_arg(ArrayType *array)
  * Customers
  * ------------------------------------------------------------------------
  */
-#define CUSTOMER_COLUMNS                                                                   \
-	"c.id, c.organization_id, c.currency, c.country, c.tax_exempt, c.locale, c.timezone, " \
-	"c.deleted_at IS NOT NULL, coalesce(k.now, now())"
+#define CUSTOMER_COLUMNS \
+	"c.id, c.organization_id, c.country, c.tax_exempt, c.timezone, coalesce(k.now, now())"
 #define CUSTOMERS_OF                                                                                        \
 	"SELECT " CUSTOMER_COLUMNS " FROM billing.customers AS c "                                              \
 	"LEFT JOIN billing.sandbox_clocks AS k ON k.organization_id = c.organization_id "                       \
@@ -167,15 +166,12 @@ add_customer(BillingRun *run, int64 row)
 
 	customer->id = row_uuid(row, 1);
 	customer->organization_id = row_text(row, 2);
-	customer->currency = row_text(row, 3);
-	customer->country = row_text(row, 4);
-	customer->tax_exempt = row_text(row, 5);
-	customer->locale = row_text(row, 6);
-	customer->zone_name = row_text(row, 7);
+	customer->country = row_text(row, 3);
+	customer->tax_exempt = row_text(row, 4);
+	customer->zone_name = row_text(row, 5);
 	if (customer->zone_name == NULL)
 		customer->zone_name = run->settings.zone_name;
-	customer->deleted = row_bool(row, 8);
-	customer->now = moment_of_unix(unix_seconds(row_time(row, 9)));
+	customer->now = moment_of_unix(unix_seconds(row_time(row, 6)));
 	run->customers = lappend(run->customers, customer);
 	remember(run->customer_ids, customer->id, customer);
 	return customer;
