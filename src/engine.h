@@ -15,17 +15,21 @@
  *	  engine_start.c        subscribe()
  *	  engine_load.c         loads a run
  *	  engine_write.c        writes a run
- *	  engine_renewal.c      trial, renewal, what a period is billed for
+ *	  engine_renewal.c      one due time after the other: trial, renewal, what a period is billed for
+ *	  engine_bill.c         what an item costs, and usage: the lines of a draft
  *	  engine_ahead.c        renewals that are invoiced before their period
+ *	  engine_targets.c      what a change asks for, and what of it is refused
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
- *	  engine_ends.c         cancel, pause, resume, expire
+ *	  engine_ends.c         cancel, pause, resume, expire; what is planned (engine_plans.h)
+ *	  engine_news.c         an invoice was paid, or was not
  *	  engine_preview.c      preview_invoice, preview_update, simulate
- *	  components.c          prices as they can be rated
- *	  add_on_prices.c       add-ons as items
- *	  fractions.c           numeric and MoneyFraction
- *	  managers.c            who bills: a provider, or this engine
+ *	  subscription_local.c  update, cancel, pause and resume by a call
+ *	  components.c          prices as they can be rated (components.h); add_on_prices.c: add-ons as items
+ *	  fractions.c zones.c   numeric and MoneyFraction; time zones, and the time that it is
+ *	  managers.c            who bills: a provider, or this engine (managers.h)
  *	  invoice_drafts.c      a draft: its lines, its completion
- *	  invoice_store.c       drafts in their tables; invoice_drafts_due.c when they wait no longer
+ *	  invoice_store.c       drafts in their tables, by invoice_lines.c; invoice_drafts_due.c when they wait no longer
+ *	  own_invoices.c        invoices that a call makes, makes final, voids or gives up
  *	  invoice_numbers.c     numbers
  *	  coupons.c tax.c credits.c    what a draft is completed with
  *
@@ -38,6 +42,7 @@
 #define JANUA_ENGINE_H
 
 #include "allocation.h"
+#include "components.h"
 #include "money.h"
 #include "period.h"
 #include "proration.h"
@@ -68,83 +73,6 @@ extern TimestampTz engine_now(const char *organization_id);
 /* numeric with 12 decimals and MoneyFraction; 22023 when it does not fit. */
 extern MoneyFraction fraction_of_numeric(Numeric value, const char *what);
 extern Numeric numeric_of_fraction(MoneyFraction value);
-
-/* ------------------------------------------------------------------------
- * components.c
- * ------------------------------------------------------------------------
- */
-
-/* A later version of a price that subscriptions move to, at renewal or at once. */
-typedef struct PriceVersion
-{
-	pg_uuid_t *id;
-	TimestampTz effective_at;
-	bool at_once;
-} PriceVersion;
-
-typedef struct ComponentPrice
-{
-	pg_uuid_t *id;
-	pg_uuid_t *plan_id;     /* NULL: of an add-on */
-	char *add_on;           /* NULL: of a plan */
-	pg_uuid_t *customer_id; /* NULL: of the list */
-	char *component;
-	char *currency;
-	char *interval;
-	int interval_count;
-	char *metric;      /* NULL: licensed, billed in advance */
-	char *description; /* NULL: what the line says follows from plan and component */
-	bool one_time;
-	bool tax_inclusive;
-	List *later;      /* PriceVersion, by effective_at: those that subscriptions move to */
-	RatedPrice rated; /* prepared */
-} ComponentPrice;
-
-/* Loaded once per transaction; JB005 unknown. */
-extern const ComponentPrice *component_price(const pg_uuid_t *id);
-
-/* All of them in one statement, for the run. */
-extern void component_prices_load(pg_uuid_t *const *ids, int count);
-
-/* A version was made: what is remembered of this transaction may lack it. */
-extern void component_prices_forget(void);
-
-/* Nothing is ever due by it. */
-extern bool component_price_is_free(const ComponentPrice *price);
-
-/*
- * The components of a plan at a moment, as a customer gets them: for each
- * component the version in force of the currency and the interval, an agreed
- * price before the list (ComponentPrice).  base comes first.
- */
-extern List *plan_components(const pg_uuid_t *plan_id, const char *currency, const char *interval,
-							 int interval_count, const pg_uuid_t *customer_id, TimestampTz at);
-
-/*
- * add_on_prices.c: the price of an add-on that is sold, 22023 none; and the
- * add-ons with a price that an organisation has, as items
- * of a new subscription (BilledItem); 22023 when one has none in this currency
- * and interval.
- */
-extern const ComponentPrice *add_on_price(const char *add_on, const char *currency,
-										  const char *interval, int interval_count, TimestampTz at);
-extern List *organization_add_on_items(const char *organization_id, const char *currency,
-									   const char *interval, int interval_count, TimestampTz at);
-
-/*
- * The version that a subscription with this price has from a moment on: a later
- * one whose "existing" says renewal or now; else the same price.
- */
-extern const ComponentPrice *component_price_successor(const ComponentPrice *price, TimestampTz at);
-
-/* When a subscription with this price moves to a later version without waiting for its renewal; 0: never. */
-extern TimestampTz component_price_moves_at(const ComponentPrice *price);
-
-/* The moment that decides what is sold: never before the transaction's, whatever a test clock says. */
-extern TimestampTz sale_moment(TimestampTz at);
-
-/* What is wrong with a price, as a sentence. */
-extern const char *rating_reason(RatingStatus status);
 
 /* ------------------------------------------------------------------------
  * A run
@@ -416,7 +344,7 @@ extern void run_event(BillingRun *run, const char *type, const char *object, con
 					  const char *organization_id, const char *before, const char *after);
 
 /* ------------------------------------------------------------------------
- * engine.c, engine_renewal.c
+ * engine.c: the duty
  * ------------------------------------------------------------------------
  */
 
@@ -424,30 +352,13 @@ extern void run_event(BillingRun *run, const char *type, const char *object, con
 #define ENGINE_RETRY_FIRST_SECS 60
 #define ENGINE_RETRY_MOST_SECS  (6 * SECS_PER_HOUR)
 
-/* The duty: plays subscriptions and drafts that are due; above 0 when there may be more. */
+/* Plays subscriptions that are due; above 0 when there may be more. */
 extern int engine_pass(void);
 
-/*
- * Plays everything that is due for a subscription until a moment, each at its
- * own time, and sets next_due_at.
+/* ------------------------------------------------------------------------
+ * engine_state.c: what a subscription is
+ * ------------------------------------------------------------------------
  */
-extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz until);
-
-/* Until then nothing is played: it is only said when something is due. */
-#define NOTHING_YET DT_NOBEGIN
-
-/* When something is due for it next, by what it is; 0: never. */
-extern TimestampTz engine_next_due(const BilledSubscription *s);
-
-extern PeriodSchedule engine_schedule(const BilledSubscription *s);
-extern BillingPeriod period_containing(const BilledSubscription *s, TimestampTz at);
-extern bool anything_in_advance(const BilledSubscription *s);
-extern void bill_in_advance(InvoiceDraft *draft, BilledSubscription *s,
-							const BillingPeriod *period);
-extern BilledItem *item_named(const BilledSubscription *s, const char *component);
-
-/* The base item: its price tells the interval. */
-extern BilledItem *base_item(const BilledSubscription *s);
 static inline bool
 is_status(const BilledSubscription *s, const char *status)
 {
@@ -461,18 +372,65 @@ is_billed(const BilledSubscription *s)
 	return is_status(s, "active") || is_status(s, "past_due");
 }
 
+/* NULL: it has none, or not any more. */
+extern BilledItem *item_named(const BilledSubscription *s, const char *component);
+
+/* The base item: its price tells the interval. */
+extern BilledItem *base_item(const BilledSubscription *s);
+
+/* Nothing of it is ever due. */
 extern bool subscription_is_free(const BilledSubscription *s);
+
+/* Has it an item whose price counts usage? */
+extern bool subscription_is_metered(const BilledSubscription *s);
+
+/* By the base price, in its zone; 22023 where the server does not know that. */
+extern PeriodSchedule engine_schedule(const BilledSubscription *s);
+
+/* The setting proration_unit, in the subscription's zone. */
+extern Proration engine_proration(const BilledSubscription *s);
+
+/* With what follows from the state, and its event. */
 extern void set_status(BillingRun *run, BilledSubscription *s, const char *status, TimestampTz at);
+
+/* When something is due for it next, by what it is; 0: never. */
+extern TimestampTz engine_next_due(const BilledSubscription *s);
+
+/* ------------------------------------------------------------------------
+ * engine_renewal.c: one due time after the other
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Plays everything that is due for a subscription until a moment, each at its
+ * own time, and sets next_due_at.
+ */
+extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz until);
+
+/* Until then nothing is played: it is only said when something is due. */
+#define NOTHING_YET DT_NOBEGIN
+
+extern BillingPeriod period_containing(const BilledSubscription *s, TimestampTz at);
 
 /* Begins the period in which the moment lies: bills what is due in advance, and the usage of the period before. */
 extern void engine_begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at,
 								const char *reason);
 
-/* What an item costs in a period that may be a part of a whole one; adds the lines. */
+/* Is there something to bill in advance?  And its lines, for a period. */
+extern bool anything_in_advance(const BilledSubscription *s);
+extern void bill_in_advance(InvoiceDraft *draft, BilledSubscription *s,
+							const BillingPeriod *period);
+
+/* ------------------------------------------------------------------------
+ * engine_bill.c: what an item costs
+ * ------------------------------------------------------------------------
+ */
+
+/* What an item costs in a period that may be a part of a whole one; adds the line. */
 extern void bill_item(InvoiceDraft *draft, const BilledSubscription *s, const BilledItem *item,
 					  const BillingPeriod *period, LineKind kind);
 
-/* engine_bill.c: what a line is called, what a whole period costs before it is rounded, and how that is printed. */
+/* What a line is called, what a whole period costs before it is rounded, and how that is printed. */
 extern const char *item_description(const BilledSubscription *s, const BilledItem *item);
 extern MoneyFraction item_whole_price(const BilledItem *item);
 extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
@@ -480,9 +438,6 @@ extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
 /* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
 extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
 							 TimestampTz until, bool may_wait);
-
-/* Has it an item whose price counts usage? */
-extern bool subscription_is_metered(const BilledSubscription *s);
 
 /*
  * What draft_complete() asks for the usage of draft->usage: closes (previews)
@@ -494,13 +449,10 @@ extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
  * Prices of usage change: stored drafts and those of the run that wait for late
  * usage are billed for theirs at the prices that were in force.
  */
-extern void bill_waiting_usage(BillingRun *run, const BilledSubscription *s);
+extern void bill_usage_of_waiting_drafts(BillingRun *run, const BilledSubscription *s);
 
-/* The usage until a moment, billed now and at today's prices, waits for the next invoice. */
-extern void bill_usage_waiting(BillingRun *run, BilledSubscription *s, TimestampTz until);
-
-/* The setting proration_unit, in the subscription's zone. */
-extern Proration engine_proration(const BilledSubscription *s);
+/* The usage until a moment, billed now and at today's prices: its lines wait for the next invoice. */
+extern void bill_usage_to_pending(BillingRun *run, BilledSubscription *s, TimestampTz until);
 
 /* ------------------------------------------------------------------------
  * engine_ahead.c: the next period, invoiced before it begins
@@ -562,7 +514,10 @@ extern void cut_lines_write(BillingRun *run);
 extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
 								   TimestampTz at);
 
-/* engine_targets.c: what a change asks for, and as terms of a scheduled change. */
+/* ------------------------------------------------------------------------
+ * engine_targets.c: what a change asks for, and as terms of a scheduled change
+ * ------------------------------------------------------------------------
+ */
 typedef struct ChangeTerms
 {
 	const char *plan;
@@ -583,8 +538,8 @@ extern Jsonb *changes_as_terms(const BilledSubscription *s, List *changes);
 extern List *changes_of_terms(const BilledSubscription *s, const Jsonb *terms);
 
 /* ------------------------------------------------------------------------
- * engine_changes.c, engine_ends.c: what engine_play() comes to, each at its own
- * time and in memory.  They leave next_due_at to engine_play().
+ * engine_ends.c: what engine_play() comes to, each at its own time and in
+ * memory.  They leave next_due_at to engine_play().
  * ------------------------------------------------------------------------
  */
 
@@ -723,15 +678,19 @@ extern void balance_add(const pg_uuid_t *customer_id, const char *currency, int6
 extern int credits_expire(void);
 
 /* ------------------------------------------------------------------------
- * What the rest of the house tells the engine
+ * What the engine, collection and the rest of the house tell each other
  * ------------------------------------------------------------------------
  */
 
-/* For collection_money.c and dunning.c: an invoice of ours was paid, or an attempt to collect it failed.  In the transaction of the news. */
+/*
+ * engine_news.c, for collection_money.c and dunning.c: an invoice of ours was paid, or an attempt to collect it
+ * failed.  In the transaction of the news.
+ */
 extern void engine_invoice_paid(const pg_uuid_t *invoice_id);
+extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
+
 /* One that nobody has paid was taken back: what waited for its money alone goes on.  A first one activates nothing. */
 extern void engine_invoice_voided(const pg_uuid_t *invoice_id);
-extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt);
 
 /* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
 extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);
@@ -772,7 +731,7 @@ extern int64 credit_notes_leave(const pg_uuid_t *invoice_id);
 /* credit_note_numbers.c: the same for credit notes; invoices_number() calls it. */
 extern int credit_notes_number(void);
 
-/* invoice_store.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
+/* invoice_drafts_due.c: the duty that completes drafts whose finalize_at has come; above 0 when there may be more. */
 extern int drafts_finalize_due(void);
 
 /* Completes and writes stored drafts; the caller has locked their customers.  Their subscriptions, each once or more. */

@@ -61,7 +61,7 @@ item_description(const BilledSubscription *s, const BilledItem *item)
 
 /*
  * What a whole period costs before it is rounded.  Where a minimum, a maximum
- * or a commitment decides it is that whole amount.  Nothing of it is free, also
+ * or a commitment decides it is that whole amount.  No units cost nothing, also
  * where the price is flat.
  */
 MoneyFraction
@@ -458,7 +458,7 @@ bill_stored_usage(const BilledSubscription *s)
  * in force, before these change.  They wait on; what comes late is a correction.
  */
 void
-bill_waiting_usage(BillingRun *run, const BilledSubscription *s)
+bill_usage_of_waiting_drafts(BillingRun *run, const BilledSubscription *s)
 {
 	ListCell *cell;
 
@@ -476,7 +476,7 @@ bill_waiting_usage(BillingRun *run, const BilledSubscription *s)
 }
 
 void
-bill_usage_waiting(BillingRun *run, BilledSubscription *s, TimestampTz at)
+bill_usage_to_pending(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	InvoiceDraft scratch = {.subscription = s,
 							.customer = s->customer,

@@ -634,7 +634,7 @@ change_between_periods(BillingRun *run, BilledSubscription *s, List *changes, bo
 	bool trialing = in_trial(s, at);
 
 	if (!trialing && changes_usage(s, changes))
-		bill_usage_waiting(run, s, at);
+		bill_usage_to_pending(run, s, at);
 	put_items(s, changes, at);
 	if (new_interval && !trialing)
 		s->billing_anchor = s->schedule_start = at;
@@ -653,7 +653,7 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 	ahead = ahead_until(s) != 0;
 	/* in arrears, so it is owed in any case */
 	if (anew || changes_usage(s, changes))
-		bill_usage_waiting(run, s, at);
+		bill_usage_to_pending(run, s, at);
 	if (anew && prorated)
 		subscription_give_back(run, s, at);
 	else if (prorated)
@@ -697,7 +697,7 @@ subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 			free_after = false;
 	}
 	if (changes_usage(s, changes))
-		bill_waiting_usage(run, s);
+		bill_usage_of_waiting_drafts(run, s);
 	if (in_trial(s, at) || s->period_end == 0 || at >= s->period_end)
 		change_between_periods(run, s, changes, new_interval, at);
 	else

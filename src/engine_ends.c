@@ -219,7 +219,7 @@ engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	TimestampTz resumes_at = s->resumes_at > at ? s->resumes_at : 0;
 
-	bill_usage_waiting(run, s, at);
+	bill_usage_to_pending(run, s, at);
 	ahead_call_off(run, s);
 	fulfil(s, "pause", at);
 	s->pause_at_period_end = false;
@@ -239,7 +239,7 @@ give_up_collecting(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		engine_end(run, s, at);
 		return;
 	}
-	bill_usage_waiting(run, s, at);
+	bill_usage_to_pending(run, s, at);
 	set_status(run, s, "unpaid", at);
 }
 

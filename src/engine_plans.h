@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * engine_plans.h
- *	  What engine_ends.c offers to the calls about local subscriptions.
+ *	  What the calls about local subscriptions share: what is planned for one
+ *	  (engine_ends.c), and the run of a call (subscription_local.c).
  *
  *-------------------------------------------------------------------------
  */

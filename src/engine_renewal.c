@@ -99,7 +99,7 @@ begin_metering(BilledSubscription *s, TimestampTz at)
 		s->usage_from = at;
 }
 
-/* usage_may_wait: for what comes late, where its prices stay. */
+/* draft: has the usage of the period before; NULL: there is none so far.  One that waits for late usage is completed later. */
 static void
 begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char *reason,
 			 InvoiceDraft *draft)
@@ -170,7 +170,7 @@ move_to_new_versions(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		return;
 	/* invoices may wait longer for late usage than a period lasts */
 	if (moves_to_another_version(s, at, true))
-		bill_waiting_usage(run, s);
+		bill_usage_of_waiting_drafts(run, s);
 	foreach (cell, s->items)
 	{
 		BilledItem *item = lfirst(cell);
@@ -233,7 +233,7 @@ renew(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		return;
 	}
 	if (moves_to_another_version(s, at, true) && ahead_until(s) != 0)
-		bill_usage_waiting(run, s, at);
+		bill_usage_to_pending(run, s, at);
 	if (ahead_begin(s))
 	{
 		move_to_new_versions(run, s, at);

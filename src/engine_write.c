@@ -244,7 +244,6 @@ QUERY(remove_items,
 	  "WHERE i.subscription_id = u.id AND i.component = u.component",
 	  UUIDARRAYOID, TEXTARRAYOID);
 
-/* Visits every item of every subscription. */
 typedef struct ItemColumns
 {
 	Column subscription_id, component, price_id, quantity, billed_once;
