@@ -1,5 +1,6 @@
 -- Stories of local subscriptions in which money could go wrong. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
+\ir paid_helpers.psql
 SELECT plan(48);
 
 SELECT billing.configure_provider('sandbox');
@@ -15,28 +16,6 @@ SELECT billing.create_price('metb', NULL, 'USD', component => 'calls', metric =>
 	   billing.create_price('flatc', 1000, 'USD', component => 'support', model => 'flat') AS support,
 	   billing.create_price('team', 300, 'USD', component => 'seats') AS seats \gset
 
--- An organisation with a local subscription from April 1st on, whose invoices so far are paid.
-CREATE PROCEDURE pays(organization text)
-LANGUAGE plpgsql AS $$
-BEGIN
-	CALL billing.run_worker();
-	UPDATE billing.invoices SET status = 'paid', amount_paid = amount_due, paid_elsewhere = amount_due, amount_remaining = 0, paid_at = now() WHERE organization_id = organization AND status = 'open';
-	COMMIT;
-END
-$$;
-CREATE PROCEDURE begin_at(organization text, plan text, at timestamptz DEFAULT '2027-04-01 00:00+00', trial_days integer DEFAULT 0, quantity bigint DEFAULT 1)
-LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM billing.create_customer(organization);
-	COMMIT;
-	CALL billing.run_worker();
-	CALL billing.set_clock(organization, at);
-	PERFORM billing.subscribe(organization, plan, collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local', trial_days => trial_days,
-							  quantity => quantity);
-	COMMIT;
-	CALL pays(organization);
-END
-$$;
 -- Another plan, as the call names it.
 CREATE FUNCTION changes(organization text, plan text, behavior text DEFAULT 'create_prorations') RETURNS void
 LANGUAGE sql
@@ -54,16 +33,6 @@ BEGIN
 	COMMIT;
 END
 $$;
--- What waits for the next invoice.
-CREATE FUNCTION waits(organization text) RETURNS text
-LANGUAGE sql
-RETURN (SELECT string_agg(l.kind || ' ' || l.amount, ', ' ORDER BY l.id) FROM billing.invoice_lines AS l WHERE l.invoice_id IS NULL AND l.subscription_id = subscription_of(organization));
--- Its last invoice.
-CREATE FUNCTION last_invoice(organization text) RETURNS text
-LANGUAGE sql
-RETURN (SELECT i.billing_reason || ' ' || i.total || ': ' || (SELECT string_agg(l.kind || ' ' || l.amount, ', ' ORDER BY l.position) FROM billing.invoice_lines AS l WHERE l.invoice_id = i.id)
-		FROM billing.invoices AS i WHERE i.organization_id = organization ORDER BY i.id DESC LIMIT 1);
-
 -- ---------------------------------------------------------------------------
 -- Canceled before its first invoice has a number
 
