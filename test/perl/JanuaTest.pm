@@ -23,7 +23,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes ();
 
-our @EXPORT = qw(new_node create_extension start_simulator configure_stripe poll_until wait_for webhook hand_over);
+our @EXPORT = qw(new_node create_extension start_simulator configure_stripe poll_until wait_for worker_pid webhook hand_over);
 
 my $timeout = $PostgreSQL::Test::Utils::timeout_default || 180;
 
@@ -81,6 +81,17 @@ sub poll_until
 		Time::HiRes::sleep(0.05);
 	}
 	return 1;
+}
+
+# The worker's process as the server sees it: what it wrote itself may be of one
+# that is gone. '' where there is none, or the server is on its way up again.
+sub worker_pid
+{
+	my ($node) = @_;
+
+	return eval {
+		$node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'janua_billing worker' AND datname = 'postgres'");
+	} // '';
 }
 
 # One test: the query comes to return the expected text.

@@ -16,11 +16,7 @@ sub sql { return $node->safe_psql('postgres', $_[0]) }
 
 sub in_flight { return sql("SELECT count(*) FROM billing.outbox WHERE state = 'sending'") }
 
-# The worker's pid as the server sees it: what it wrote itself may be of one that is gone.
-sub worker
-{
-	return sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'janua_billing worker' AND datname = 'postgres'");
-}
+sub worker { return worker_pid($node) }
 
 sub wait_for_flight
 {
@@ -32,7 +28,7 @@ sub kill_worker
 	my $pid = worker();
 
 	is(kill('KILL', $pid), 1, 'the worker is killed');
-	ok(poll_until(sub { eval { my $new = worker(); $new ne '' && $new ne $pid } }, 'another worker'), 'another one takes its place');
+	ok(poll_until(sub { my $new = worker(); $new ne '' && $new ne $pid }, 'another worker'), 'another one takes its place');
 }
 
 sub create_customers

@@ -19,11 +19,7 @@ my $node = new_node('main', conf => "restart_after_crash = on\n");
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
-# The server may be on its way up again.
-sub worker
-{
-	return eval { sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'janua_billing worker' AND datname = 'postgres'") } // '';
-}
+sub worker { return worker_pid($node) }
 
 sql("SELECT billing.configure_provider('sandbox')");
 sql("SELECT billing.create_customer('org_' || n, 'org_' || n || '\@example.com', 'Org ' || n, currency => 'EUR') FROM generate_series(1, 20) AS n");
