@@ -192,8 +192,11 @@ SELECT is(waits('ao'), 'one_time 10000, one_time 10000', 'and bought again it is
 SELECT billing.create_customer('ai') AS c3 \gset
 CALL billing.run_worker();
 CALL billing.set_clock('ai', '2027-04-01');
+-- in one transaction, else the worker may come first
+BEGIN;
 SELECT billing.subscribe('ai', 'small', 'pm_card_visa', managed_by => 'local') AS ai \gset
 SELECT fails($$SELECT billing.set_add_on('ai', 'backup', 2)$$, 'JB008', 'incomplete', 'pay_invoice', 'one that would not be billed is refused');
+COMMIT;
 CALL billing.run_worker();
 SELECT billing.set_add_on('ai', 'backup', 2);
 SELECT is(waits('ai'), 'proration_debit 500', 'after the first payment it is billed');
