@@ -215,10 +215,8 @@ set_dates(BilledSubscription *s, const SubscribeTerms *terms, int trial_days)
 static void
 plan_end(BilledSubscription *s, TimestampTz cancel_at)
 {
-	TimestampTz due_at = Max(whole_seconds(cancel_at), s->customer->now + USECS_PER_SEC);
-
-	(void) plan_change(s, "cancel", due_at, NULL);
-	s->cancel_at = due_at;
+	s->cancel_at = Max(whole_seconds(cancel_at), s->customer->now + USECS_PER_SEC);
+	(void) plan_change(s, "cancel", s->cancel_at, NULL);
 }
 
 /* ------------------------------------------------------------------------
