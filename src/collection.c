@@ -413,6 +413,7 @@ charge_due(const OwnInvoice *invoice)
 		RUN(wait_for_news, arg_uuid(invoice->id));
 		return;
 	}
+	dunning_keep_distance(invoice);
 	if (RUN(due_attempt, arg_uuid(invoice->id), arg_time(invoice->now)) == 0)
 	{
 		collection_schedule(invoice);

@@ -113,6 +113,9 @@ extern void dunning_leave(const OwnInvoice *invoice, const pg_uuid_t *attempt_id
 extern const char *dunning_forbids(const OwnInvoice *invoice, const pg_uuid_t *attempt_id,
 								   const pg_uuid_t *method_id, const char *type);
 
+/* Rows of the plan that are late move all that follow, before the next one is done. */
+extern void dunning_keep_distance(const OwnInvoice *invoice);
+
 /* Reminds of an invoice that is sent. */
 extern void dunning_remind(const OwnInvoice *invoice);
 

@@ -315,6 +315,24 @@ collection_look_again(const pg_uuid_t *payment_intent_id)
 	RUN(look_again, arg_uuid(payment_intent_id));
 }
 
+QUERY(
+	look_after_failure,
+	"UPDATE billing.invoices AS i SET next_attempt_at = coalesce((SELECT k.now FROM billing.sandbox_clocks AS k "
+	"WHERE k.organization_id = i.organization_id), now()) FROM billing.payment_intents AS p "
+	"WHERE p.id = $1 AND p.status IN ('failed', 'canceled') AND i.id = p.invoice_id AND i.managed_by = 'local' "
+	"AND i.status = 'open' AND i.next_attempt_at IS NULL",
+	UUIDOID);
+
+/*
+ * Where a webhook tells of the failure before the answer comes, the next
+ * attempt was due while this one still counted as in flight.
+ */
+void
+collection_request_gone(const OutboxRow *row)
+{
+	RUN(look_after_failure, arg_uuid(row->object_id));
+}
+
 /* ---- paid by other ways ---- */
 
 QUERY(

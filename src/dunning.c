@@ -95,6 +95,26 @@ make_plan_once(const OwnInvoice *invoice, const char *kind)
 	return true;
 }
 
+/*
+ * After a standstill rows of the plan are late: the plan moves as a whole, so
+ * that nobody is charged or reminded twice in the same moment.  One that has
+ * waited for the end of another attempt was not held up by us.
+ */
+QUERY(
+	move_plan,
+	"UPDATE billing.dunning_attempts AS a SET due_at = a.due_at + ($2 - n.due_at) FROM ("
+	"SELECT min(due_at) AS due_at FROM billing.dunning_attempts WHERE invoice_id = $1 AND state = 'planned' AND cause = 'schedule' "
+	"HAVING min(due_at) < $2 - interval '1 hour') AS n "
+	"WHERE a.invoice_id = $1 AND a.state = 'planned' AND a.cause = 'schedule' "
+	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS b WHERE b.invoice_id = $1 AND b.finished_at > n.due_at)",
+	UUIDOID, TIMESTAMPTZOID);
+
+void
+dunning_keep_distance(const OwnInvoice *invoice)
+{
+	RUN(move_plan, arg_uuid(invoice->id), arg_time(invoice->now));
+}
+
 /* A row of the plan is done with, or the plan was made: is there more? */
 static void
 go_on(const OwnInvoice *invoice, bool of_plan)
@@ -289,6 +309,7 @@ tell(const OwnInvoice *invoice, const char *type)
 void
 dunning_remind(const OwnInvoice *invoice)
 {
+	dunning_keep_distance(invoice);
 	if (RUN(any_attempt, arg_uuid(invoice->id)) == 0)
 	{
 		RUN(finish_reminder, arg_uuid(attempt_add(invoice, "issue")), arg_time(invoice->now));

@@ -388,7 +388,6 @@ print(PrintedInvoice *i)
 	put_facts(&page, i);
 	put_lines(&page, i);
 	put_summary(&page, i);
-	put_exemption(&page, document->tax_exempt);
 	put_payments(&page, i);
 	put_credit_notes(&page, i);
 	put_memo(&page, document->memo);

@@ -36,6 +36,8 @@ typedef struct OperationTraits
 	void (*refused)(const OutboxRow *row, const CallResult *result);
 	/* done; NULL when the snapshots say it all */
 	void (*done)(const OutboxRow *row, const CallResult *result);
+	/* done or declined, and gone from the outbox; NULL when nobody waits for that */
+	void (*gone)(const OutboxRow *row);
 } OperationTraits;
 
 extern const OperationTraits *operation_traits(Operation operation);

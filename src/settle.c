@@ -331,6 +331,7 @@ typedef struct FinishList
 	const char **types;
 	const char **codes;
 	const char **request_ids;
+	const OutboxRow **rows;
 	int count;
 } FinishList;
 
@@ -344,6 +345,7 @@ finish_later(FinishList *list, const Delivery *delivery)
 	list->types[i] = delivery->result.error_type;
 	list->codes[i] = delivery->result.error_code;
 	list->request_ids[i] = delivery->result.provider_request_id;
+	list->rows[i] = &delivery->row;
 }
 
 static void
@@ -445,6 +447,18 @@ promote_free(KeyKind kind, ArrayType *keys)
 }
 
 static void
+tell_gone(const FinishList *finished)
+{
+	for (int i = 0; i < finished->count; i++)
+	{
+		const OperationTraits *traits = operation_traits(finished->rows[i]->operation);
+
+		if (traits->gone != NULL)
+			traits->gone(finished->rows[i]);
+	}
+}
+
+static void
 finish_all(const FinishList *finished)
 {
 	pg_uuid_t **unblocked;
@@ -457,6 +471,7 @@ finish_all(const FinishList *finished)
 		arg_text_array(finished->types, finished->count),
 		arg_text_array(finished->codes, finished->count),
 		arg_text_array(finished->request_ids, finished->count));
+	tell_gone(finished);
 	if (RUN(unblock, arg_uuids(finished->ids, finished->count)) == 0)
 		return;
 	keys = rows_keep();
@@ -485,6 +500,7 @@ settle_list(void *context)
 		.types = palloc(sizeof(char *) * count),
 		.codes = palloc(sizeof(char *) * count),
 		.request_ids = palloc(sizeof(char *) * count),
+		.rows = palloc(sizeof(OutboxRow *) * count),
 	};
 	pg_uuid_t **keys = palloc(sizeof(pg_uuid_t *) * count);
 	ListCell *cell;

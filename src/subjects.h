@@ -182,6 +182,7 @@ extern bool payment_intent_link_invoice(const char *payment_intent, const pg_uui
 										const News *news);
 extern Description payment_intent_describe(const OutboxRow *row);
 extern void payment_intent_refused(const OutboxRow *row, const CallResult *result);
+extern void collection_request_gone(const OutboxRow *row);
 extern Applied payment_intent_apply(const ProviderSnapshot *snapshot, const News *news,
 									const char **waiting_for);
 

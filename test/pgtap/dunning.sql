@@ -1,10 +1,10 @@
 -- What follows when our own invoice is not paid: the plan, its end, and what stops it.
 \ir helpers.psql
 \ir billing_helpers.psql
-SELECT plan(60);
+SELECT plan(64);
 
 SELECT count(billing.create_customer(o)) AS customers
-FROM string_to_table('good secure bank closed none end sent quiet fixed asked many given', ' ') AS o \gset
+FROM string_to_table('good secure bank closed none end sent quiet fixed asked many given still', ' ') AS o \gset
 SELECT billing.create_plan('collected', 'Collected', 1000, "interval" => 'year') AS plan \gset
 CREATE FUNCTION give(organization text, token text) RETURNS uuid
 LANGUAGE sql
@@ -164,5 +164,26 @@ CALL billing.run_worker();
 SELECT is(attempts(:'many'), 'issue failed no_payment_method @0, new_method failed generic_decline @0, asked failed generic_decline @0, schedule planned @3, schedule planned @5, schedule planned @7', 'asking changes nothing in the plan');
 SELECT fails(format($$SELECT billing.retry_payment(%L)$$, (SELECT id FROM billing.subscriptions WHERE organization_id = 'good')), 'JB008', 'nothing of subscription', NULL, 'what is paid is not tried again');
 SELECT fails($$DELETE FROM billing.decline_rules WHERE code = 'stolen_card'$$, 'JB008', 'cannot be deleted', 'retry', 'rules are changed, not deleted');
+
+-- ---------------------------------------------------------------------------
+-- After a standstill, and where the news of a failure overtake its answer
+
+SELECT give('still', 'pm_card_chargeCustomerFail') AS card, bill('still', 1000, subscription => sell('still')) AS still \gset
+CALL billing.set_clock('still', now());
+UPDATE billing.sandbox_clocks SET now = now + interval '20 days' WHERE organization_id = 'still';
+CALL billing.run_worker();
+SELECT is(attempts(:'still'), 'issue failed generic_decline @0, schedule failed generic_decline @20, schedule planned @22, schedule planned @24', 'after a standstill the plan moves as a whole');
+SELECT is((SELECT round(extract(epoch FROM next_attempt_at - issued_at) / 86400) FROM billing.invoices WHERE id = :'still'), 22::numeric, 'and goes on');
+CALL billing.advance_clock('still', '5 days');
+SELECT is(attempts(:'still'), 'issue failed generic_decline @0, schedule failed generic_decline @20, schedule failed generic_decline @22, schedule failed generic_decline @24', 'to its end');
+UPDATE billing.settings SET value = '0' WHERE name = 'dunning_schedule';
+SELECT count(billing.create_customer('again' || n)) AS customers FROM generate_series(1, 8) AS n \gset
+SELECT count(give('again' || n, 'pm_card_chargeCustomerFail')) AS cards FROM generate_series(1, 8) AS n \gset
+CALL billing.run_worker();
+SELECT count(bill(o, 1000, subscription => s)) AS bills FROM (SELECT 'again' || n, sell('again' || n) FROM generate_series(1, 8) AS n OFFSET 0) AS sold (o, s) \gset
+CALL billing.run_worker();
+SELECT results_eq($$SELECT attempts(id), count(*) FROM billing.invoices WHERE organization_id LIKE 'again%' GROUP BY 1$$,
+	$$VALUES ('issue failed generic_decline @0, schedule failed generic_decline @0', 8::bigint)$$, 'an attempt that is due before the answer to the last one is made after it');
+UPDATE billing.settings SET value = '3 5 7' WHERE name = 'dunning_schedule';
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();
