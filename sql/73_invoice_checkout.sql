@@ -23,7 +23,7 @@ DECLARE
 				   WHERE s.name = CASE NEW.name WHEN 'invoice_success_url' THEN 'hosted_invoice_page' ELSE 'invoice_success_url' END);
 BEGIN
 	IF NOT (OLD.builtin AND NOT NEW.builtin)
-	   AND CASE NEW.name WHEN 'invoice_success_url' THEN NEW.value IS NULL AND other::boolean ELSE NEW.value::boolean AND other IS NULL END THEN
+	   AND (CASE NEW.name WHEN 'invoice_success_url' THEN NEW.value IS NULL AND other::boolean ELSE NEW.value::boolean AND other IS NULL END) THEN
 		RAISE EXCEPTION 'hosted_invoice_page needs the setting invoice_success_url'
 			USING ERRCODE = 'invalid_parameter_value',
 				  HINT = 'Set invoice_success_url first; before it is cleared set hosted_invoice_page to false.';
