@@ -27,6 +27,7 @@ CREATE TABLE billing.checkout_sessions
 	payment_intent_id uuid REFERENCES billing.payment_intents (id),
 	subscription_id uuid REFERENCES billing.subscriptions (id),
 	setup_intent_id uuid,
+	invoice_id uuid REFERENCES billing.invoices (id),
 	expires_at timestamptz,
 	completed_at timestamptz,
 	error_code text,
@@ -34,6 +35,7 @@ CREATE TABLE billing.checkout_sessions
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
 	CHECK ((kind = 'session') = (customer_id IS NOT NULL)),
+	CHECK (invoice_id IS NULL OR (kind = 'session' AND mode = 'payment' AND payment_intent_id IS NOT NULL AND expires_at IS NOT NULL)),
 	CHECK ((customer_id IS NULL) = (organization_id IS NULL)),
 	CHECK ((kind = 'link') = (name IS NOT NULL)),
 	CHECK (mode = 'setup' OR (currency IS NOT NULL AND amount_total IS NOT NULL)),
@@ -52,9 +54,13 @@ COMMENT ON COLUMN billing.checkout_sessions.line_items IS
 COMMENT ON COLUMN billing.checkout_sessions.url IS 'Encrypted; shown by client_config() only, gone when the session is over.';
 COMMENT ON COLUMN billing.checkout_sessions.client_secret IS 'Encrypted; shown by client_config() only, gone when the session is over.';
 COMMENT ON COLUMN billing.checkout_sessions.error_code IS 'Why the provider did not make it.';
+COMMENT ON COLUMN billing.checkout_sessions.invoice_id IS
+	'The invoice of our own that is paid on it, by what was due when it was made; line_items says how much that was.';
+COMMENT ON COLUMN billing.checkout_sessions.expires_at IS 'Of a page of an invoice: until the provider says when it ends itself, when we take it to end.';
 CREATE INDEX checkout_sessions_customer ON billing.checkout_sessions (customer_id, created_at) WHERE customer_id IS NOT NULL;
 CREATE INDEX checkout_sessions_organization ON billing.checkout_sessions (organization_id, created_at) WHERE organization_id IS NOT NULL;
 CREATE INDEX checkout_sessions_subscription ON billing.checkout_sessions (subscription_id) WHERE subscription_id IS NOT NULL;
+CREATE INDEX checkout_sessions_invoice ON billing.checkout_sessions (invoice_id) WHERE invoice_id IS NOT NULL;
 CREATE INDEX checkout_sessions_links ON billing.checkout_sessions (created_at) WHERE kind = 'link';
 CREATE INDEX checkout_sessions_secrets ON billing.checkout_sessions (expires_at) WHERE url IS NOT NULL OR client_secret IS NOT NULL;
 

@@ -402,7 +402,7 @@ COMMENT ON FUNCTION billing.invoice_lines_of(uuid) IS 'The lines of an invoice o
 CREATE VIEW billing.checkout_session_details WITH (security_invoker = true) AS
 	SELECT c.id, c.kind, c.organization_id, c.customer_id, c.mode, c.status, c.payment_status, c.provider, c.account, c.livemode,
 		   c.provider_status, f.provider_id AS provider_checkout_session_id, c.name, c.currency, c.amount_total, c.line_items,
-		   c.max_payments, c.success_url, c.cancel_url, c.payment_intent_id, c.subscription_id, c.setup_intent_id,
+		   c.max_payments, c.success_url, c.cancel_url, c.payment_intent_id, c.subscription_id, c.setup_intent_id, c.invoice_id,
 		   c.expires_at, c.completed_at, c.error_code,
 		   ARRAY(SELECT o.operation FROM billing.outbox AS o WHERE o.object_id = c.id ORDER BY o.seq) AS pending,
 		   c.metadata, c.created_at, c.updated_at

@@ -276,7 +276,7 @@ FROM (VALUES
 	 'subscribe update_subscription preview_update preview_invoice simulate cancel_subscription pause_subscription resume_subscription retry_payment client_config '
 	 'list_scheduled_changes cancel_scheduled_change '
 	 'get_subscription list_subscriptions get_invoice list_invoices invoice_lines_of create_invoice invoice_links refresh_invoices fetch_invoice_document '
-	 'create_checkout_session expire_checkout_session refresh_checkout_session get_checkout_session '
+	 'create_checkout_session create_invoice_checkout expire_checkout_session refresh_checkout_session get_checkout_session '
 	 'list_checkout_sessions '
 	 'create_payment_link cancel_payment_link list_payment_links create_portal_session '
 	 'finalize_invoice pay_invoice void_invoice send_invoice mark_invoice_uncollectible mark_invoice_paid collect_by list_dunning_attempts '

@@ -24,45 +24,17 @@
 #include "wire_amounts.h"
 
 #define ID_PLACE       "{CHECKOUT_SESSION_ID}"
-#define NOT_NAMED      (-1) /* a number or boolean that the call leaves out */
 #define BELOW_ZERO     (-2) /* one that the call names and nobody can mean */
 #define TRIAL_DAYS_MAX 730
 #define MONTHS_MAX     60
 
 static const char *const modes[] = {"payment", "subscription", "setup", NULL};
 
-/* What the two kinds take. */
-typedef struct CheckoutTerms
-{
-	const char *name; /* of a link */
-	const Jsonb *line_items;
-	const char *success_url;
-	const char *cancel_url;
-	const char *mode;
-	const char *plan;
-	const pg_uuid_t *price;
-	int64 quantity; /* NOT_NAMED: 1 */
-	int trial_days; /* NOT_NAMED: the plan's, once */
-	const char *currency;
-	ArrayType *methods;
-	ArrayType *installments;
-	const char *coupon;
-	int allow_promotion_codes; /* these three: 1, 0, NOT_NAMED */
-	int collect_tax_id;
-	int automatic_tax;
-	const Jsonb *tax_lines;
-	const char *locale;
-	TimestampTz expires_at;
-	bool combine;
-	int max_payments; /* NOT_NAMED: any number */
-	const Jsonb *metadata;
-} CheckoutTerms;
-
 /* ---- checks ---- */
 
 /* Before anything else: every other error puts the statement into the log. */
-static void
-check_no_card_terms(const CheckoutTerms *terms)
+void
+checkout_check_no_card(const CheckoutTerms *terms)
 {
 	check_no_card("name", terms->name);
 	check_no_card_json("line_items", terms->line_items);
@@ -147,9 +119,8 @@ check_expiry(const char *organization_id, TimestampTz expires_at)
 						errhint("Leave it out for the provider's default.")));
 }
 
-/* What is about the call itself, not about what is sold. */
-static void
-check_terms(const CheckoutTerms *terms)
+void
+checkout_check_terms(const CheckoutTerms *terms)
 {
 	check_word("mode", terms->mode, modes);
 	check_url("success_url", terms->success_url);
@@ -335,6 +306,8 @@ create_arguments(const CheckoutTerms *terms, const CheckoutLines *lines, const c
 	add_choice(&b, "allow_promotion_codes", terms->allow_promotion_codes);
 	add_choice(&b, "collect_tax_id", terms->collect_tax_id);
 	add_choice(&b, "automatic_tax", terms->automatic_tax);
+	if (terms->invoice_id != NULL)
+		json_add_bool(&b, "tax_included", true);
 	json_add_text(&b, "locale", terms->locale);
 	json_add_time(&b, "expires_at", terms->expires_at);
 	if (terms->max_payments != NOT_NAMED)
@@ -360,14 +333,14 @@ QUERY(
 	insert_session,
 	"INSERT INTO billing.checkout_sessions (id, kind, customer_id, organization_id, provider, account, livemode, mode, "
 	"name, currency, amount_total, line_items, max_payments, success_url, cancel_url, payment_intent_id, "
-	"subscription_id, expires_at, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
-	"coalesce($12, '[]'), $13, $14, $15, $16, $17, $18, coalesce($19, '{}'))",
+	"subscription_id, expires_at, metadata, invoice_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
+	"coalesce($12, '[]'), $13, $14, $15, $16, $17, $18, coalesce($19, '{}'), $20)",
 	UUIDOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID,
-	INT8OID, JSONBOID, INT4OID, TEXTOID, TEXTOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, JSONBOID);
+	INT8OID, JSONBOID, INT4OID, TEXTOID, TEXTOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, JSONBOID,
+	UUIDOID);
 
-/* Our id in the place that the caller left for it. */
-static char *
-with_id(const char *url, const pg_uuid_t *id)
+char *
+checkout_url(const char *url, const pg_uuid_t *id)
 {
 	StringInfoData result;
 	const char *place;
@@ -404,9 +377,11 @@ insert_row(const pg_uuid_t *id, const CheckoutTerms *terms, const Customer *cust
 		lines == NULL ? arg_null() : arg_int(total_of(terms, lines)),
 		arg_json(lines == NULL ? NULL : checkout_lines_json(lines)),
 		terms->max_payments == NOT_NAMED ? arg_null() : arg_int4(terms->max_payments),
-		arg_text(with_id(terms->success_url, id)), arg_text(with_id(terms->cancel_url, id)),
-		arg_uuid(made->payment_intent), arg_uuid(made->subscription), arg_time(terms->expires_at),
-		arg_json(terms->metadata));
+		arg_text(checkout_url(terms->success_url, id)),
+		arg_text(checkout_url(terms->cancel_url, id)), arg_uuid(made->payment_intent),
+		arg_uuid(made->subscription),
+		arg_time(terms->expires_at != 0 ? terms->expires_at : terms->ends_about),
+		arg_json(terms->metadata), arg_uuid(terms->invoice_id));
 	event_record("checkout_session.created", "checkout_session", id,
 				 customer == NULL ? NULL : customer->organization_id, NULL, "pending");
 }
@@ -449,14 +424,15 @@ make_rows(const pg_uuid_t *id, const CheckoutTerms *terms, const Customer *custo
 
 	if (strcmp(mode, "payment") == 0)
 		made.payment_intent = payment_intent_for_checkout(customer, account, total_of(terms, lines),
-														  lines->currency, id, terms->metadata);
+														  lines->currency, id, terms->invoice_id,
+														  terms->metadata);
 	else if (strcmp(mode, "subscription") == 0)
 		made.subscription = subscription_row(lines->recurring, customer, account, terms->metadata);
 	return made;
 }
 
-static pg_uuid_t *
-session_create(CheckoutTerms *terms, const Customer *customer, const Account *account)
+pg_uuid_t *
+checkout_session_create(CheckoutTerms *terms, const Customer *customer, const Account *account)
 {
 	CheckoutLines *lines;
 	const char *mode;
@@ -474,6 +450,8 @@ session_create(CheckoutTerms *terms, const Customer *customer, const Account *ac
 		trial_days = subscription_trial_days(customer, lines->recurring->price, terms->trial_days);
 	arguments = create_arguments(terms, lines, mode, trial_days, account->provider);
 	account_require(account, OPERATION_CHECKOUT_SESSION_CREATE, arguments);
+	if (terms->invoice_id != NULL)
+		(void) wire_charge(account->provider, lines->currency, lines->total);
 	check_missing(account, OPERATION_CHECKOUT_SESSION_CREATE, arguments);
 	customer_ensure_at(customer, account);
 	made = make_rows(id, terms, customer, account, lines, mode);
@@ -507,8 +485,8 @@ checkout_subscribe(const Customer *customer, const Account *account, const Check
 		.metadata = sale->metadata,
 	};
 
-	check_terms(&terms);
-	(void) RUN(session_subscription, arg_uuid(session_create(&terms, customer, account)));
+	checkout_check_terms(&terms);
+	(void) RUN(session_subscription, arg_uuid(checkout_session_create(&terms, customer, account)));
 	return row_uuid(0, 1);
 }
 
@@ -578,11 +556,11 @@ SQL_FUNCTION(billing_create_checkout_session)
 	Customer *customer;
 	pg_uuid_t *id;
 
-	check_no_card_terms(&terms);
+	checkout_check_no_card(&terms);
 	db_open();
 	check_given("customer_id", customer_id != NULL);
 	check_given("success_url", terms.success_url != NULL);
-	check_terms(&terms);
+	checkout_check_terms(&terms);
 	customer = customer_load(customer_id, true);
 	if (customer == NULL || customer->deleted)
 		unknown_object("customer", uuid_text(customer_id), NULL);
@@ -590,7 +568,7 @@ SQL_FUNCTION(billing_create_checkout_session)
 						  lengthof(arguments));
 	if (id == NULL)
 	{
-		id = session_create(
+		id = checkout_session_create(
 			&terms, customer,
 			route_account(&(RouteTerms){.provider = provider,
 										.account = account_name,
@@ -663,11 +641,11 @@ SQL_FUNCTION(billing_create_payment_link)
 	};
 	pg_uuid_t *id;
 
-	check_no_card_terms(&terms);
+	checkout_check_no_card(&terms);
 	db_open();
 	check_given("name", terms.name != NULL && terms.name[0] != '\0');
 	check_given("line_items", terms.line_items != NULL);
-	check_terms(&terms);
+	checkout_check_terms(&terms);
 	if (!PG_ARGISNULL(7) && terms.max_payments < 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("max_payments must be at least 1"),

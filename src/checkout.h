@@ -10,7 +10,40 @@
 
 #include "subjects.h"
 
+#include "utils/array.h"
+
 #include "json.h"
+
+#define NOT_NAMED (-1) /* a number or boolean that the call leaves out */
+
+/* What a session or a link takes. */
+typedef struct CheckoutTerms
+{
+	const char *name; /* of a link */
+	const Jsonb *line_items;
+	const char *success_url;
+	const char *cancel_url;
+	const char *mode;
+	const char *plan;
+	const pg_uuid_t *price;
+	int64 quantity; /* NOT_NAMED: 1 */
+	int trial_days; /* NOT_NAMED: the plan's, once */
+	const char *currency;
+	ArrayType *methods;
+	ArrayType *installments;
+	const char *coupon;
+	int allow_promotion_codes; /* these three: 1, 0, NOT_NAMED */
+	int collect_tax_id;
+	int automatic_tax;
+	const Jsonb *tax_lines;
+	const char *locale;
+	TimestampTz expires_at;
+	bool combine;
+	int max_payments; /* NOT_NAMED: any number */
+	const Jsonb *metadata;
+	const pg_uuid_t *invoice_id; /* of ours, that is paid on it; NULL: none */
+	TimestampTz ends_about;      /* of it, where the provider decides when; 0: nobody asks */
+} CheckoutTerms;
 
 typedef struct CheckoutSession
 {
@@ -30,6 +63,7 @@ typedef struct CheckoutSession
 	char *cancel_url;
 	pg_uuid_t *payment_intent_id;
 	pg_uuid_t *subscription_id;
+	pg_uuid_t *invoice_id; /* of ours, that is paid on it; NULL: none */
 	Jsonb *metadata;
 	char *provider_id; /* NULL: the provider does not know it yet */
 } CheckoutSession;
@@ -39,6 +73,20 @@ extern CheckoutSession *checkout_load(const pg_uuid_t *id);
 
 /* The same under the lock of its customer, or of the link itself, so that its state stands still. */
 extern CheckoutSession *checkout_load_locked(const pg_uuid_t *id);
+
+/* checkout.c: JB009, before anything else; then all that is about the call and not about what is sold. */
+extern void checkout_check_no_card(const CheckoutTerms *terms);
+extern void checkout_check_terms(const CheckoutTerms *terms);
+
+/* A session with its rows and its request; the caller has locked the customer. */
+extern pg_uuid_t *checkout_session_create(CheckoutTerms *terms, const Customer *customer,
+										  const Account *account);
+
+/* A URL of a session, with its id in the place that the caller left for it. NULL stays NULL. */
+extern char *checkout_url(const char *url, const pg_uuid_t *id);
+
+/* checkout_closing.c: closes it, where its provider closes any or has not heard of it; false: it runs out by itself. */
+extern bool checkout_close(const pg_uuid_t *id);
 
 /* expired, canceled or failed: nothing will come of it */
 extern bool checkout_over(const char *status);

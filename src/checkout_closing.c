@@ -50,27 +50,28 @@ close_session(const CheckoutSession *session)
 							  session->id, key_of(session), json_empty(), NULL);
 }
 
-/* ---- because of a subscription ---- */
+/* ---- because of a subscription, or an invoice ---- */
 
 /* What was never sent is withdrawn at any provider. */
-static void
-close_if_possible(const CheckoutSession *session)
+bool
+checkout_close(const pg_uuid_t *id)
 {
+	const CheckoutSession *session = checkout_load(id);
 	const char *alternative;
 
 	if (account_supports(account_get(session->provider, session->account),
 						 OPERATION_CHECKOUT_SESSION_EXPIRE, json_empty(),
-						 &alternative) == SUPPORTED)
-		close_session(session);
-	else
-		(void) withdraw_session(session);
+						 &alternative) != SUPPORTED)
+		return withdraw_session(session);
+	close_session(session);
+	return true;
 }
 
 static void
 close_sessions(Rows sessions)
 {
 	for (int64 i = 0; i < rows_count(sessions); i++)
-		close_if_possible(checkout_load(rows_uuid(sessions, i, 1)));
+		(void) checkout_close(rows_uuid(sessions, i, 1));
 }
 
 QUERY(
@@ -96,6 +97,23 @@ checkout_close_pages(const pg_uuid_t *subscription_id)
 {
 	RUN(open_sessions_of, arg_uuid(subscription_id));
 	close_sessions(rows_keep());
+}
+
+/* One on which the buyer is paying right now is closed, too; what has been paid is not. */
+QUERY(
+	pages_not_wanted,
+	"SELECT c.id FROM billing.checkout_sessions AS c JOIN billing.invoices AS i ON i.id = c.invoice_id "
+	"JOIN billing.payment_intents AS p ON p.id = c.payment_intent_id WHERE c.invoice_id = $1 "
+	"AND c.status IN ('pending', 'open') AND p.status IN ('pending', 'requires_action', 'failed', 'canceled') "
+	"AND (i.status NOT IN ('open', 'uncollectible') OR (c.line_items #>> '{0,amount}')::bigint <> i.amount_remaining) "
+	"ORDER BY c.created_at, c.id",
+	UUIDOID);
+
+void
+checkout_close_invoice_pages(const pg_uuid_t *invoice_id)
+{
+	if (RUN(pages_not_wanted, arg_uuid(invoice_id)) > 0)
+		close_sessions(rows_keep());
 }
 
 /* ---- what callers ask for ---- */

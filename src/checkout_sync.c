@@ -22,7 +22,7 @@ QUERY(
 	load_session,
 	"SELECT c.id, c.kind = 'link', c.customer_id, c.organization_id, c.provider, c.account, c.livemode, c.mode, "
 	"c.status, c.payment_status, c.name, c.currency, c.success_url, c.cancel_url, c.payment_intent_id, "
-	"c.subscription_id, c.metadata, r.provider_id FROM billing.checkout_sessions AS c "
+	"c.subscription_id, c.metadata, r.provider_id, c.invoice_id FROM billing.checkout_sessions AS c "
 	"LEFT JOIN billing.provider_refs AS r ON r.object_id = c.id AND r.object_type = 'checkout_session' "
 	"AND r.provider = c.provider AND r.account = c.account WHERE c.id = $1",
 	UUIDOID);
@@ -55,6 +55,7 @@ checkout_load(const pg_uuid_t *id)
 	session->subscription_id = row_uuid(0, 16);
 	session->metadata = row_json(0, 17);
 	session->provider_id = row_text(0, 18);
+	session->invoice_id = row_uuid(0, 19);
 	return session;
 }
 
@@ -114,7 +115,7 @@ static const char *const text_members[] = {"name", "mode", "currency", "coupon",
 static const char *const number_members[] = {"amount", "trial_days", "expires_at", "max_payments",
 											 NULL};
 static const char *const choice_members[] = {"allow_promotion_codes", "collect_tax_id",
-											 "automatic_tax", NULL};
+											 "automatic_tax", "tax_included", NULL};
 static const char *const list_members[] = {"methods", "installments", "tax_lines", NULL};
 
 static void
@@ -457,6 +458,36 @@ keep_secrets(const CheckoutSession *session, const CheckoutSessionSnapshot *told
 		arg_time(clock_now(session->organization_id)));
 }
 
+QUERY(still_expected,
+	  "SELECT FROM billing.payment_intents WHERE id = $1 AND status NOT IN ('succeeded', "
+	  "'partially_refunded', 'refunded')",
+	  UUIDOID);
+
+/*
+ * The page of an invoice is paid: so is the invoice, also when nobody tells of
+ * the payment itself.  What is told of that is newer, and completes it.
+ */
+static void
+book_payment(const CheckoutSession *session, const CheckoutSessionSnapshot *told, const News *news)
+{
+	ProviderSnapshot *payment;
+	News oldest = *news;
+	const char *waiting_for;
+
+	if (session->invoice_id == NULL || told->payment_intent == NULL ||
+		told->payment_status == NULL || strcmp(told->payment_status, "paid") != 0 ||
+		RUN(still_expected, arg_uuid(session->payment_intent_id)) == 0)
+		return;
+	payment = snapshot_new(BILLING_PAYMENT_INTENT, told->payment_intent, news->livemode);
+	payment->reference = uuid_text(session->payment_intent_id);
+	payment->payment_intent.status = "succeeded";
+	payment->payment_intent.currency = told->currency;
+	payment->payment_intent.amount = told->amount_total;
+	payment->payment_intent.paid_at = news->as_of;
+	oldest.as_of = DT_NOBEGIN;
+	(void) payment_intent_apply(payment, &oldest, &waiting_for);
+}
+
 static void
 announce(const CheckoutSession *session, const CheckoutSessionSnapshot *told)
 {
@@ -507,6 +538,7 @@ checkout_apply(const ProviderSnapshot *snapshot, const News *news, const char **
 	}
 	mirror(session, &now, news);
 	announce(session, &now);
+	book_payment(session, told, news);
 	/* a buyer whose payment failed may still try again on the same page */
 	if (strcmp(status, "expired") == 0 || strcmp(status, "canceled") == 0)
 		abandon(session, status);

@@ -78,13 +78,14 @@ static const ConfigSource sources[] = {
 	{&portal_config, "portal_sessions.token", NULL, "portal_sessions.url"},
 };
 
-/* A subscription or a payment that is made on a page of the provider: the url is the page's. */
-QUERY(page_of,
-	  "SELECT o.id, " UNLESS_EXPIRED(
-		  "url") ", o.expires_at FROM billing.checkout_sessions AS o "
-				 "WHERE (o.subscription_id = $1 OR o.payment_intent_id = $1) AND o.status = 'open' "
-				 "ORDER BY o.created_at DESC LIMIT 1",
-	  UUIDOID);
+/* A subscription, a payment or an invoice that is paid on a page of the provider: the url is the page's. */
+QUERY(
+	page_of,
+	"SELECT o.id, " UNLESS_EXPIRED(
+		"url") ", o.expires_at FROM billing.checkout_sessions AS o "
+			   "WHERE (o.subscription_id = $1 OR o.payment_intent_id = $1 OR o.invoice_id = $1) AND o.status = 'open' "
+			   "ORDER BY o.created_at DESC LIMIT 1",
+	UUIDOID);
 
 /* The payment that a subscription or an invoice of ours waits for, the newest one. */
 QUERY(

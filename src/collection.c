@@ -118,8 +118,8 @@ collection_schedule(const OwnInvoice *invoice)
 }
 
 QUERY(wait_for_news,
-	  "UPDATE billing.invoices SET next_attempt_at = NULL, updated_at = now() WHERE id = $1",
-	  UUIDOID);
+	  "UPDATE billing.invoices SET next_attempt_at = $2, updated_at = now() WHERE id = $1", UUIDOID,
+	  TIMESTAMPTZOID);
 
 /* ---- an attempt ---- */
 
@@ -401,6 +401,7 @@ charge_due(const OwnInvoice *invoice)
 	pg_uuid_t *attempt_id;
 	ChargeWith with;
 	const char *why;
+	TimestampTz until;
 
 	if (RUN(any_attempt, arg_uuid(invoice->id)) == 0)
 	{
@@ -408,9 +409,9 @@ charge_due(const OwnInvoice *invoice)
 			return;
 		(void) attempt_add(invoice, "issue");
 	}
-	if (payment_in_flight(invoice->id))
+	if (payment_in_flight(invoice->id, &until))
 	{
-		RUN(wait_for_news, arg_uuid(invoice->id));
+		RUN(wait_for_news, arg_uuid(invoice->id), arg_time(until));
 		return;
 	}
 	dunning_keep_distance(invoice);

@@ -7,6 +7,7 @@
  *	  collection_calls.c  what callers ask for
  *	  collection_money.c  which payment paid which invoice
  *	  dunning.c           what follows when an attempt fails
+ *	  invoice_checkout.c  a page of the provider on which one is paid
  *
  *-------------------------------------------------------------------------
  */
@@ -90,6 +91,12 @@ extern void invoice_withdraw_charges(const pg_uuid_t *invoice_id);
  * balance.
  */
 extern void invoice_call_off_payments(const pg_uuid_t *invoice_id);
+
+/*
+ * invoice_checkout.c: where the settings want it, one that is sent gets a page,
+ * unless there is one or it is being paid.
+ */
+extern void invoice_page_by_itself(const OwnInvoice *invoice);
 
 /* dunning.c */
 

@@ -58,8 +58,11 @@ own_invoice_send(const pg_uuid_t *id)
 	db_open();
 	invoice = own_invoice_to_pay(id);
 	if (invoice != NULL)
+	{
 		event_record("invoice.sent", "invoice", id, invoice->organization_id, invoice->status,
 					 invoice->status);
+		invoice_page_by_itself(invoice);
+	}
 	db_close();
 	return invoice != NULL;
 }

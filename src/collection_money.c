@@ -153,6 +153,7 @@ invoice_call_off_payments(const pg_uuid_t *invoice_id)
 	rows = rows_keep();
 	for (int64 i = 0; i < rows_count(rows); i++)
 		payment_intent_call_off(rows_uuid(rows, i, 1));
+	checkout_close_invoice_pages(invoice_id);
 }
 
 /* Money for it has arrived or gone: amount_paid is what it has now. */
@@ -182,8 +183,11 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 	before = row_text(0, 1);
 	after = row_text(0, 2);
 	if (strcmp(before, after) == 0)
+	{
 		event_record("invoice.updated", "invoice", invoice_id, invoice->organization_id, after,
 					 after);
+		checkout_close_invoice_pages(invoice_id);
+	}
 	else
 	{
 		event_record("invoice.paid", "invoice", invoice_id, invoice->organization_id, before,
@@ -252,7 +256,7 @@ unasked_payment(const pg_uuid_t *payment_intent_id)
 
 QUERY(
 	payment_state,
-	"SELECT p.invoice_id, p.status, i.managed_by = 'local', a.id, a.state FROM billing.payment_intents AS p "
+	"SELECT p.invoice_id, p.status, i.managed_by = 'local', a.id, p.checkout_session_id, p.expires_at FROM billing.payment_intents AS p "
 	"LEFT JOIN billing.invoices AS i ON i.id = p.invoice_id LEFT JOIN billing.dunning_attempts AS a ON a.payment_intent_id = p.id "
 	"WHERE p.id = $1",
 	UUIDOID);
@@ -261,6 +265,14 @@ QUERY(
 	"UPDATE billing.dunning_attempts SET state = 'succeeded', decline_code = NULL, action = NULL, finished_at = $2 "
 	"WHERE id = $1 AND state <> 'succeeded'",
 	UUIDOID, TIMESTAMPTZOID);
+
+/* Who has taken a reference to pay by on a page has the time to pay it. */
+static void
+wait_for_reference(const OwnInvoice *invoice, const char *status, TimestampTz until)
+{
+	if (invoice->subscription_id != NULL && until != 0 && strcmp(status, "requires_action") == 0)
+		engine_wait_for_payment(invoice->subscription_id, until + USECS_PER_DAY);
+}
 
 static bool
 is_over(const char *status)
@@ -274,6 +286,7 @@ collection_payment_changed(const pg_uuid_t *payment_intent_id)
 	pg_uuid_t *invoice_id;
 	pg_uuid_t *attempt_id;
 	char *status;
+	TimestampTz page_until;
 	OwnInvoice *invoice;
 
 	if (RUN(payment_state, arg_uuid(payment_intent_id)) == 0)
@@ -281,6 +294,7 @@ collection_payment_changed(const pg_uuid_t *payment_intent_id)
 	invoice_id = row_uuid(0, 1);
 	status = row_text(0, 2);
 	attempt_id = row_uuid(0, 4);
+	page_until = row_null(0, 5) ? 0 : row_time(0, 6);
 	if (invoice_id == NULL)
 	{
 		if (payment_arrived(status))
@@ -296,9 +310,12 @@ collection_payment_changed(const pg_uuid_t *payment_intent_id)
 	if (is_over(status))
 		(void) dunning_catch_up(own_invoice_load(invoice_id));
 	else if (!payment_arrived(status))
+	{
+		wait_for_reference(invoice, status, page_until);
 		return;
+	}
 	/* too little, or somebody else's attempt that what is planned has waited for */
-	if (!payment_in_flight(invoice_id))
+	if (!payment_in_flight(invoice_id, NULL))
 		collection_go_on(invoice_id);
 }
 

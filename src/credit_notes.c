@@ -596,7 +596,10 @@ apply(const CreditNote *note)
 	RUN(apply_to_invoice, arg_uuid(i->id), arg_int(note->applied),
 		arg_time(engine_now(i->organization_id)));
 	if (strcmp(row_text(0, 1), "paid") != 0)
+	{
+		checkout_close_invoice_pages(i->id);
 		return;
+	}
 	event_record("invoice.paid", "invoice", i->id, i->organization_id, i->status, "paid");
 	invoice_call_off_payments(i->id);
 	engine_invoice_paid(i->id);

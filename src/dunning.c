@@ -314,6 +314,7 @@ dunning_remind(const OwnInvoice *invoice)
 	{
 		RUN(finish_reminder, arg_uuid(attempt_add(invoice, "issue")), arg_time(invoice->now));
 		tell(invoice, "invoice.sent");
+		invoice_page_by_itself(invoice);
 		collection_schedule(invoice);
 	}
 	else if (RUN(due_reminder, arg_uuid(invoice->id), arg_time(invoice->now)) > 0)
@@ -322,6 +323,7 @@ dunning_remind(const OwnInvoice *invoice)
 
 		RUN(finish_reminder, arg_uuid(row_uuid(0, 1)), arg_time(invoice->now));
 		tell(invoice, "invoice.overdue");
+		invoice_page_by_itself(invoice);
 		go_on(invoice, of_plan);
 	}
 	else if (invoice->due_at != 0 && invoice->due_at <= invoice->now && !invoice->overdue)
@@ -329,6 +331,7 @@ dunning_remind(const OwnInvoice *invoice)
 		RUN(note_error, arg_uuid(invoice->id), arg_text("overdue"));
 		(void) make_plan_once(invoice, "reminder");
 		tell(invoice, "invoice.overdue");
+		invoice_page_by_itself(invoice);
 		go_on(invoice, true);
 	}
 	else

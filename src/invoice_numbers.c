@@ -194,6 +194,7 @@ QUERY_IN_ORDER(
 	"c.id, c.name, c.email, c.address, c.tax_ids, c.country, c.tax_exempt, c.locale, "
 	"i.amount_due > 0 AND i.collection_method = 'send_invoice' AND (p.embedded OR a.stopped_at IS NULL) "
 	"AND NOT EXISTS (SELECT FROM billing.subscriptions AS n WHERE n.id = i.subscription_id AND n.collect_by IS NOT NULL) "
+	"AND NOT (SELECT coalesce(h.value::boolean, false) FROM billing.settings AS h WHERE h.name = 'hosted_invoice_page') "
 	"FROM billing.invoices AS i JOIN billing.customers AS c ON c.id = i.customer_id "
 	"JOIN billing.sellers AS s ON s.seller = coalesce(i.seller_name, $3) "
 	"JOIN billing.providers AS p ON p.name = i.provider "

@@ -119,7 +119,9 @@ finalize(Own *own)
 
 QUERY(being_paid,
 	  "SELECT p.id FROM billing.payment_intents AS p WHERE p.invoice_id = $1 "
-	  "AND p.status IN ('pending', 'processing', 'requires_capture') LIMIT 1",
+	  "AND p.status IN ('pending', 'processing', 'requires_capture') "
+	  "AND NOT (p.status = 'pending' AND EXISTS (SELECT FROM billing.checkout_sessions AS c "
+	  "WHERE c.id = p.checkout_session_id AND c.status IN ('pending', 'open'))) LIMIT 1",
 	  UUIDOID);
 QUERY(
 	put_void,

@@ -112,34 +112,65 @@ payment_intent_account(const PaymentIntent *p)
 
 QUERY(invoice_to_pay, "SELECT currency FROM billing.invoices WHERE id = $1 AND customer_id = $2",
 	  UUIDOID, UUIDOID);
-/* A request whose outcome nobody knows counts, even when it was given up: its bytes are kept. */
+/*
+ * A request whose outcome nobody knows counts, even when it was given up: its bytes are kept.
+ * So does a page that can still be paid, until its time is over ($3: pages on
+ * which nobody is paying yet count, too).
+ */
 QUERY(
 	attempt_in_flight,
-	"SELECT p.id, p.status FROM billing.payment_intents AS p "
+	"SELECT p.id, p.status, c.id, CASE WHEN p.status IN ('pending', 'failed') THEN c.expires_at END FROM billing.payment_intents AS p "
+	"LEFT JOIN billing.checkout_sessions AS c ON c.id = p.checkout_session_id AND c.status IN ('pending', 'open', 'processing') "
+	"AND c.expires_at > coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = p.organization_id), now()) "
 	"WHERE p.invoice_id = $1 AND p.id IS DISTINCT FROM $2 "
 	"AND (p.status IN ('processing', 'requires_action', 'requires_capture') "
-	"OR (p.status IN ('pending', 'failed') AND EXISTS (SELECT FROM billing.outbox AS o "
+	"OR (p.status IN ('pending', 'failed') AND (EXISTS (SELECT FROM billing.outbox AS o "
 	"WHERE o.object_id = p.id AND o.operation IN ('payment_intent.create', 'payment_intent.confirm') "
-	"AND (o.state <> 'dead' OR o.request IS NOT NULL)))) LIMIT 1",
-	UUIDOID, UUIDOID);
+	"AND (o.state <> 'dead' OR o.request IS NOT NULL)) OR c.status = 'processing' OR ($3 AND c.id IS NOT NULL)))) "
+	"ORDER BY p.status IN ('pending', 'failed') AND c.id IS NOT NULL, c.expires_at DESC LIMIT 1",
+	UUIDOID, UUIDOID, BOOLOID);
 
 bool
-payment_in_flight(const pg_uuid_t *invoice_id)
+payment_in_flight(const pg_uuid_t *invoice_id, TimestampTz *until)
 {
-	return RUN(attempt_in_flight, arg_uuid(invoice_id), arg_null()) > 0;
+	bool found = RUN(attempt_in_flight, arg_uuid(invoice_id), arg_null(), arg_bool(true)) > 0;
+
+	if (until != NULL)
+		*until = found ? row_time(0, 4) : 0;
+	return found;
 }
 
 /* The customer is locked: two sessions cannot both find nothing. */
 static void
+refuse_attempt(const pg_uuid_t *invoice_id, const pg_uuid_t *own_id, bool pages)
+{
+	char *page;
+
+	if (invoice_id == NULL ||
+		RUN(attempt_in_flight, arg_uuid(invoice_id), arg_uuid(own_id), arg_bool(pages)) == 0)
+		return;
+	page = row_null(0, 3) ? NULL : uuid_text(row_uuid(0, 3));
+	ereport(ERROR,
+			(errcode(ERRCODE_JB_DUPLICATE_PAYMENT),
+			 errmsg("invoice \"%s\" is being paid already", uuid_text(invoice_id)),
+			 page == NULL ? errdetail("Payment intent %s is %s.", row_text(0, 1), row_text(0, 2))
+						  : errdetail("It can be paid on the page of checkout session %s.", page),
+			 page == NULL ? errhint("Wait for it by billing.await(), or give it up by "
+									"billing.cancel_payment_intent().")
+						  : errhint("Wait for it, or close it by "
+									"billing.expire_checkout_session().")));
+}
+
+static void
 refuse_second_attempt(const pg_uuid_t *invoice_id, const pg_uuid_t *own_id)
 {
-	if (invoice_id == NULL || RUN(attempt_in_flight, arg_uuid(invoice_id), arg_uuid(own_id)) == 0)
-		return;
-	ereport(ERROR, (errcode(ERRCODE_JB_DUPLICATE_PAYMENT),
-					errmsg("invoice \"%s\" is being paid already", uuid_text(invoice_id)),
-					errdetail("Payment intent %s is %s.", row_text(0, 1), row_text(0, 2)),
-					errhint("Wait for it by billing.await(), or give it up by "
-							"billing.cancel_payment_intent().")));
+	refuse_attempt(invoice_id, own_id, true);
+}
+
+void
+payment_refuse_beside_page(const pg_uuid_t *invoice_id)
+{
+	refuse_attempt(invoice_id, NULL, false);
 }
 
 /* One of ours that was given up can still be paid. */
@@ -527,21 +558,26 @@ payment_intent_for_invoice(const Customer *customer, const InvoiceCharge *charge
 QUERY(
 	insert_for_checkout,
 	"INSERT INTO billing.payment_intents (id, customer_id, organization_id, provider, account, livemode, amount, "
-	"currency, checkout_session_id, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, '{}'))",
-	UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, TEXTOID, UUIDOID, JSONBOID);
+	"currency, checkout_session_id, metadata, invoice_id) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, '{}'), $11)",
+	UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, TEXTOID, UUIDOID, JSONBOID,
+	UUIDOID);
 
 /* The provider makes the payment itself, out of the session that was paid. */
 pg_uuid_t *
 payment_intent_for_checkout(const Customer *customer, const Account *account, int64 amount,
 							const char *currency, const pg_uuid_t *checkout_session_id,
-							const Jsonb *metadata)
+							const pg_uuid_t *invoice_id, const Jsonb *metadata)
 {
 	pg_uuid_t *id = new_id();
 
 	RUN(insert_for_checkout, arg_uuid(id), arg_uuid(customer->id),
 		arg_text(customer->organization_id), arg_text(account->provider),
 		arg_text(account->account), arg_bool(account->livemode), arg_int(amount),
-		arg_text(currency), arg_uuid(checkout_session_id), arg_json(metadata));
+		arg_text(currency), arg_uuid(checkout_session_id), arg_json(metadata),
+		arg_uuid(invoice_id));
+	if (invoice_id != NULL)
+		RUN(note_subscription, arg_uuid(id));
 	event_record("payment_intent.created", "payment_intent", id, customer->organization_id, NULL,
 				 "pending");
 	return id;

@@ -53,8 +53,14 @@ extern bool payment_arrived(const char *status);
 /* pending, requires_action or failed: nothing of it is on its way. */
 extern bool payment_confirmable(const char *status);
 
-/* Is an attempt to pay this invoice on its way, or its outcome unknown? */
-extern bool payment_in_flight(const pg_uuid_t *invoice_id);
+/*
+ * Is an attempt to pay this invoice on its way, or its outcome unknown?  until
+ * (may be NULL): when that ends by itself, as a page that nobody uses does; 0: by news only.
+ */
+extern bool payment_in_flight(const pg_uuid_t *invoice_id, TimestampTz *until);
+
+/* JB010 when one is, other than a page on which nobody is paying yet. */
+extern void payment_refuse_beside_page(const pg_uuid_t *invoice_id);
 
 /* What an invoice of ours is charged to: a method that is attached, or a reference that is made. */
 typedef struct InvoiceCharge

@@ -167,12 +167,12 @@ extern Applied subscription_apply(const ProviderSnapshot *snapshot, const News *
 /*
  * payments.c: the row of a payment that a checkout session will make; no
  * request, the provider makes the payment when the session is paid.  amount in
- * minor units.
+ * minor units; invoice_id: which it pays, NULL: none.
  */
 extern pg_uuid_t *payment_intent_for_checkout(const Customer *customer, const Account *account,
 											  int64 amount, const char *currency,
 											  const pg_uuid_t *checkout_session_id,
-											  const Jsonb *metadata);
+											  const pg_uuid_t *invoice_id, const Jsonb *metadata);
 
 /* The page on which it would have been paid is closed. */
 extern void payment_intent_abandon(const pg_uuid_t *id, const char *reason);
@@ -235,6 +235,9 @@ extern pg_uuid_t *checkout_subscribe(const Customer *customer, const Account *ac
  * provider closes any; the others run out by themselves.
  */
 extern void checkout_close_pages(const pg_uuid_t *subscription_id);
+
+/* The same for pages of an invoice that is not to be paid any more, or not by that amount. */
+extern void checkout_close_invoice_pages(const pg_uuid_t *invoice_id);
 
 /* checkout_sync.c: checkout sessions and payment links */
 extern Description checkout_describe(const OutboxRow *row);

@@ -3,7 +3,7 @@
 SELECT plan(52);
 
 SELECT results_eq($$SELECT name, value FROM billing.settings ORDER BY name$$,
-	$$VALUES ('audit_retention', NULL), ('billing_alignment', 'anniversary'), ('cancel_margin', '24 hours'), ('circuit_pause', '30 seconds'), ('circuit_threshold', '5'), ('days_until_due', '30'), ('default_currency', 'USD'), ('default_provider', NULL), ('dunning_end', 'unpaid'), ('dunning_schedule', '3 5 7'), ('invoice_lead_days', '7'), ('max_attempts', '20'), ('max_webhook_size', '1048576'), ('outbox_retention', '90 days'),
+	$$VALUES ('audit_retention', NULL), ('billing_alignment', 'anniversary'), ('cancel_margin', '24 hours'), ('circuit_pause', '30 seconds'), ('circuit_threshold', '5'), ('days_until_due', '30'), ('default_currency', 'USD'), ('default_provider', NULL), ('dunning_end', 'unpaid'), ('dunning_schedule', '3 5 7'), ('hosted_invoice_page', 'false'), ('invoice_cancel_url', NULL), ('invoice_lead_days', '7'), ('invoice_page_lifetime', '23 hours'), ('invoice_success_url', NULL), ('max_attempts', '20'), ('max_webhook_size', '1048576'), ('outbox_retention', '90 days'),
 		('proration_unit', 'second'), ('raw_body_retention', '90 days'), ('reference_grace', '3 days'), ('retry_base', '2 seconds'), ('retry_cap', '1 hour'), ('tax_behavior', 'exclusive'), ('tax_note_exempt', 'Exempt from tax.'), ('tax_note_reverse', 'Reverse charge: the tax is owed by the recipient.'), ('timezone', 'UTC'), ('trial_notice', '3 days'), ('usage_ahead', '1 day'), ('usage_forward_delay', '5 minutes'), ('usage_grace', '1 hour'), ('usage_retention', '13 months'),
 		('webhook_patience', '1 hour'), ('webhook_tolerance', '300 seconds'), ('webhook_tolerance_future', '300 seconds'), ('webhook_url', NULL)$$,
 	'these settings are there, with these values');

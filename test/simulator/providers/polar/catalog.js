@@ -114,9 +114,12 @@ export class Catalog {
     return product.prices.every((p) => p.amount_type === 'fixed' && p.price_amount === 0);
   }
 
-  // Tax comes on top of the net amount.
-  withTax(net) {
-    const tax = Math.round(net * this.provider.settings.tax_rate);
+  // Tax comes on top of the net amount, unless the price contains it.
+  withTax(amount, behavior = null) {
+    const rate = this.provider.settings.tax_rate;
+    const inclusive = behavior === 'inclusive';
+    const tax = Math.round(inclusive ? (amount * rate) / (1 + rate) : amount * rate);
+    const net = inclusive ? amount - tax : amount;
     return { net_amount: net, tax_amount: tax, total_amount: net + tax };
   }
 }

@@ -80,7 +80,8 @@ export class Checkouts {
     const interval = checkout.allow_trial === false || !product.is_recurring ? null : checkout.trial_interval ?? product.trial_interval;
     const count = interval && (checkout.trial_interval_count ?? product.trial_interval_count ?? 1);
     return {
-      product_id: productId, product_price_id: price.id, currency: price.price_currency, amount, discount_amount: off, ...this.provider.catalog.withTax(amount - off), seats,
+      product_id: productId, product_price_id: price.id, currency: price.price_currency, amount, discount_amount: off, ...this.provider.catalog.withTax(amount - off, price.tax_behavior), seats,
+      tax_behavior: price.tax_behavior === 'inclusive' ? 'inclusive' : 'exclusive',
       active_trial_interval: interval, active_trial_interval_count: count, trial_end: interval && iso(addIntervals(this.store.clock.now(), interval, count, 1)),
       is_free_product_price: amount === 0, is_payment_required: amount > 0 && !interval, is_payment_setup_required: product.is_recurring && amount > 0, is_payment_form_required: amount > 0,
     };
@@ -178,6 +179,7 @@ export class Checkouts {
     const order = this.provider.orders.insert({
       customer, product, amount: checkout.active_trial_interval ? 0 : checkout.amount, currency: checkout.currency, billing_reason: subscription ? 'subscription_create' : 'purchase',
       status: 'pending', subscription: subscription?.id ?? null, checkout: checkout.id, metadata: checkout.metadata, seats: checkout.seats, discount: checkout.discount_id,
+      tax_behavior: checkout.tax_behavior,
     });
     this.provider.discounts.redeem(checkout.discount_id);
     this.store.emit('order.created', order);

@@ -30,9 +30,9 @@ export class Orders {
   }
 
   // amount: what it costs before discount and tax. items: [{label, amount, proration?, product_price_id?}], else one of the product.
-  insert({ customer, product, amount, currency, billing_reason: reason, status, subscription = null, checkout = null, metadata = {}, description, items, seats = null, discount = null }) {
+  insert({ customer, product, amount, currency, billing_reason: reason, status, subscription = null, checkout = null, metadata = {}, description, items, seats = null, discount = null, tax_behavior: behavior = null }) {
     const off = this.provider.discounts.off(discount, amount);
-    const { net_amount: net, tax_amount: tax, total_amount: total } = this.provider.catalog.withTax(amount - off);
+    const { net_amount: net, tax_amount: tax, total_amount: total } = this.provider.catalog.withTax(amount - off, behavior);
     const price = product && this.provider.catalog.priceOf(product, currency);
     const lines = items ?? [{ label: product.name, amount, product_price_id: price?.id ?? null }];
     return this.store.create('orders', {
