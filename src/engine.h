@@ -305,7 +305,7 @@ typedef struct BilledSubscription
 typedef struct ScheduledChange
 {
 	pg_uuid_t *id;
-	const char *kind; /* cancel, pause, resume, change */
+	const char *kind; /* start, cancel, pause, resume, change */
 	TimestampTz due_at;
 	const Jsonb *terms;
 	const char *state; /* pending, done, canceled, failed */
@@ -426,6 +426,9 @@ extern int engine_pass(void);
  * own time, and sets next_due_at.
  */
 extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz until);
+
+/* When it is to begin, where that is planned for later; 0: it has begun. */
+extern TimestampTz subscription_starts_at(const BilledSubscription *s);
 
 /* When something is due for it next, by what it is; 0: never. */
 extern TimestampTz engine_next_due(const BilledSubscription *s);
@@ -575,6 +578,9 @@ extern List *changes_of_terms(const BilledSubscription *s, const Jsonb *terms);
  */
 extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
 							 TimestampTz at);
+
+/* engine_start.c: it begins, trialing or with its first period. */
+extern void engine_start(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* It ends: usage so far and what waits are on an invoice of reason subscription_end; canceled. */
 extern void engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at);

@@ -33,6 +33,9 @@ extern void give_up_collecting(BillingRun *run, BilledSubscription *s, Timestamp
 /* What was planned for the end of the period is planned for its new end. */
 extern void plans_follow_period(BilledSubscription *s, TimestampTz old_end);
 
+/* engine_start.c: 22023 unless an end by date lies after the start; 0 is fine. */
+extern void check_end_after_start(TimestampTz starts_at, TimestampTz cancel_at);
+
 /* subscription_local.c: JB008 when it has ended, or waits for its first payment. */
 extern void local_require_changeable(const BilledSubscription *s);
 

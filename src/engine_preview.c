@@ -316,6 +316,8 @@ count_as_paid(BillingRun *run, BilledSubscription *s, TimestampTz at)
 
 		line->paid = line->amount - line->discount + (line->tax_inclusive ? 0 : line->tax);
 	}
+	if (subscription_starts_at(s) != 0)
+		return;
 	if (strcmp(s->status, "incomplete") == 0 || strcmp(s->status, "past_due") == 0)
 		set_status(run, s, "active", at);
 	else if (strcmp(s->status, "unpaid") == 0)

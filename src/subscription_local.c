@@ -62,7 +62,7 @@ local_require_changeable(const BilledSubscription *s)
 						errmsg("subscription \"%s\" has ended", uuid_text(s->id)),
 						errdetail("Its status is %s.", s->status),
 						errhint("Use billing.subscribe() to make a new one.")));
-	if (is_status(s, "incomplete"))
+	if (is_status(s, "incomplete") && subscription_starts_at(s) == 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("subscription \"%s\" is incomplete and cannot be changed",
 							   uuid_text(s->id)),
@@ -247,6 +247,7 @@ local_update(const Subscription *row, const UpdateTerms *terms)
 		set_trial_end(s, terms->trial_end);
 	if (terms->cancel_at != 0)
 	{
+		check_end_after_start(subscription_starts_at(s), terms->cancel_at);
 		unplan(s, "cancel");
 		s->cancel_at = moment_of_unix(unix_seconds(terms->cancel_at));
 		(void) plan_change(s, "cancel", s->cancel_at, NULL);
@@ -409,7 +410,12 @@ local_unplan(const Subscription *row, const pg_uuid_t *scheduled_change_id)
 						errmsg("scheduled change \"%s\" is done", uuid_text(scheduled_change_id)),
 						errdetail("Its time had come."),
 						errhint("billing.list_scheduled_changes() tells what is pending.")));
-	unplan(s, kind);
-	tell_updated(run, s);
+	if (strcmp(kind, "start") == 0)
+		end_now(run, s, false, false, s->customer->now);
+	else
+	{
+		unplan(s, kind);
+		tell_updated(run, s);
+	}
 	local_close(run, s);
 }

@@ -30,7 +30,9 @@ static const char *const proration_words[] = {"create_prorations", "none", "alwa
 #define SUBSCRIPTION_COLUMNS                                                                                               \
 	"s.id, s.customer_id, s.organization_id, s.plan_id, s.plan_group, s.price_id, s.quantity, s.status, "                  \
 	"s.provider, s.account, s.provider_status, s.payment_method_id, s.cancel_at_period_end, s.superseded_by IS NOT NULL, " \
-	"r.provider_id, s.trial_end, s.livemode, s.current_period_end, s.pause_at_period_end, s.managed_by = 'local'"
+	"r.provider_id, s.trial_end, s.livemode, s.current_period_end, s.pause_at_period_end, s.managed_by = 'local', "        \
+	"(SELECT h.due_at FROM billing.scheduled_changes AS h WHERE h.subscription_id = s.id AND h.kind = 'start' "            \
+	"AND h.state = 'pending')"
 
 QUERY(
 	load_subscription,
@@ -72,6 +74,7 @@ subscription_from_row(void)
 	s->current_period_end = row_time(0, 18);
 	s->pause_at_period_end = row_bool(0, 19);
 	s->local = row_bool(0, 20);
+	s->starts_at = row_time(0, 21);
 	return s;
 }
 
