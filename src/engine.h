@@ -108,6 +108,9 @@ extern const ComponentPrice *component_price(const pg_uuid_t *id);
 /* All of them in one statement, for the run. */
 extern void component_prices_load(pg_uuid_t *const *ids, int count);
 
+/* Remembers a price that no table has, for what is left of the transaction: its terms are those of a plain one. */
+extern void component_price_remember(const ComponentPrice *price);
+
 /* A version was made: what is remembered of this transaction may lack it. */
 extern void component_prices_forget(void);
 
@@ -557,7 +560,8 @@ typedef struct ChangeTerms
 	int64 amount;   /* NO_AMOUNT: not named */
 	int64 quantity; /* 0: not named */
 	const Jsonb
-		*items; /* {"seats": 7}, {"seats": {"quantity": 7, "price": "..."}}, {"seats": null} */
+		*items;   /* {"seats": 7}, {"seats": {"quantity": 7, "price": "..."}}, {"seats": null} */
+	bool preview; /* nothing is written, also no price for the amount */
 } ChangeTerms;
 
 /* ItemChange of what will differ; pending: what is planned already counts as done. Errors: 22023, JB005, JB008. */

@@ -9,6 +9,7 @@
 #define JANUA_ENGINE_PLANS_H
 
 #include "engine.h"
+#include "subscriptions.h"
 
 /* The pending one of this kind; NULL when there is none. */
 extern ScheduledChange *planned(const BilledSubscription *s, const char *kind);
@@ -41,6 +42,15 @@ extern void local_require_changeable(const BilledSubscription *s);
 
 /* subscription_local.c: when a change counts from: now, or what a preview has told.  22023 outside of the present period. */
 extern TimestampTz local_proration_date(const BilledSubscription *s, TimestampTz named);
+
+/*
+ * subscription_local.c: changes one as update_subscription() is told.  In a
+ * preview a payment method counts as attached.
+ */
+extern void local_change(BillingRun *run, BilledSubscription *s, const UpdateTerms *terms);
+
+/* Is something of what is billed to change? */
+extern bool local_changes_items(const UpdateTerms *terms);
 
 /* subscription_local.c: loads one, locked unless it is a preview, and plays what was due until now. */
 extern BillingRun *local_open(const pg_uuid_t *id, bool preview, BilledSubscription **s);

@@ -439,6 +439,27 @@ price_insert(const PriceTerms *terms, bool is_default)
 	return id;
 }
 
+pg_uuid_t *
+price_imagine(const PriceTerms *terms)
+{
+	ComponentPrice price = {
+		.id = new_id(),
+		.plan_id = unconstify(pg_uuid_t *, terms->plan_id),
+		.customer_id = unconstify(pg_uuid_t *, terms->customer_id),
+		.component = unconstify(char *, terms->component),
+		.currency = unconstify(char *, terms->currency),
+		.interval = unconstify(char *, terms->interval),
+		.interval_count = terms->interval_count,
+		.tax_inclusive = tax_is_inclusive_by_default(),
+		.existing = unconstify(char *, terms->existing),
+		.effective_at = GetCurrentTransactionStartTimestamp(),
+		.rated = rated_terms(terms),
+	};
+
+	component_price_remember(&price);
+	return price.id;
+}
+
 /* ------------------------------------------------------------------------
  * Versions
  * ------------------------------------------------------------------------

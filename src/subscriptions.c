@@ -353,9 +353,9 @@ refuse_items(const Subscription *s, const Jsonb *items)
 						errhint("Components are of subscriptions with managed_by => 'local'.")));
 }
 
-SQL_FUNCTION(billing_update_subscription)
+UpdateTerms
+subscription_update_terms(FunctionCallInfo fcinfo)
 {
-	pg_uuid_t *id = ARG_UUID(0);
 	UpdateTerms terms = {
 		.plan = ARG_TEXT(1),
 		.quantity = PG_ARGISNULL(2) ? 0 : Max(PG_GETARG_INT64(2), -1),
@@ -370,6 +370,17 @@ SQL_FUNCTION(billing_update_subscription)
 		.coupon = ARG_TEXT(11),
 		.items = ARG_JSON(12),
 	};
+
+	if (!PG_ARGISNULL(2) && terms.quantity == 0)
+		terms.quantity = -1;
+	check_update_terms(&terms);
+	return terms;
+}
+
+SQL_FUNCTION(billing_update_subscription)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	UpdateTerms terms;
 	Subscription *s;
 	Customer *customer;
 	Account *account;
@@ -377,9 +388,7 @@ SQL_FUNCTION(billing_update_subscription)
 	pg_uuid_t *method = NULL;
 
 	db_open();
-	if (!PG_ARGISNULL(2) && terms.quantity == 0)
-		terms.quantity = -1;
-	check_update_terms(&terms);
+	terms = subscription_update_terms(fcinfo);
 	s = subscription_load_locked(id);
 	require_alive(s);
 	subscription_check_cancel_at(s->organization_id, terms.cancel_at);

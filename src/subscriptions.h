@@ -52,6 +52,9 @@ typedef struct UpdateTerms
 	const Jsonb *items;
 } UpdateTerms;
 
+/* The arguments of update_subscription(), which preview_update() has, too: checked as far as they say it (22023, JB009). */
+extern UpdateTerms subscription_update_terms(FunctionCallInfo fcinfo);
+
 /* What cancel_subscription() is told; -1: not named. */
 typedef struct CancelTerms
 {
