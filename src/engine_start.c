@@ -20,6 +20,9 @@
 /* How long the first payment may take. */
 #define INCOMPLETE_HOURS 23
 
+/* What begins later than this is a mistake, and soon out of the calendar. */
+#define START_YEARS_MOST INT64CONST(100)
+
 /* Before the moment something is only said to be due, never played. */
 #define NOTHING_YET DT_NOBEGIN
 
@@ -209,25 +212,33 @@ check_anchor(const BilledSubscription *s, TimestampTz anchor)
 					errhint("It is when the first whole period begins.")));
 }
 
+static void
+check_start(const BilledSubscription *s, TimestampTz starts_at)
+{
+	TimestampTz now = s->customer->now;
+	/* infinity is the greatest moment, and -infinity the least */
+	bool too_far = starts_at > now + START_YEARS_MOST * SECS_PER_YEAR * USECS_PER_SEC;
+
+	if (!too_far && starts_at >= now)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					too_far ? errmsg("starts_at is more than " INT64_FORMAT " years from now",
+									 START_YEARS_MOST)
+							: errmsg("starts_at is in the past"),
+					errdetail("starts_at is %s; for organization \"%s\" it is %s.",
+							  pstrdup(timestamptz_to_str(starts_at)), s->customer->organization_id,
+							  pstrdup(timestamptz_to_str(now))),
+					errhint("Leave it out to begin now; what was before is billed by "
+							"billing.create_invoice().")));
+}
+
 /* Now, or when it is named. */
 static TimestampTz
 start_of(const BilledSubscription *s, const SubscribeTerms *terms)
 {
-	TimestampTz now = s->customer->now;
-
 	if (terms->starts_at == 0)
-		return now;
-	if (TIMESTAMP_NOT_FINITE(terms->starts_at) ||
-		unix_seconds(terms->starts_at) < unix_seconds(now))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("starts_at is %s",
-						TIMESTAMP_NOT_FINITE(terms->starts_at) ? "no moment" : "in the past"),
-				 errdetail("starts_at is %s; for organization \"%s\" it is %s.",
-						   pstrdup(timestamptz_to_str(terms->starts_at)),
-						   s->customer->organization_id, pstrdup(timestamptz_to_str(now))),
-				 errhint("Leave it out to begin now; what was before is billed by "
-						 "billing.create_invoice().")));
+		return s->customer->now;
+	check_start(s, terms->starts_at);
 	return whole_seconds(terms->starts_at);
 }
 
@@ -372,8 +383,6 @@ static void
 start_later(BillingRun *run, BilledSubscription *s, TimestampTz starts_at, TimestampTz cancel_at)
 {
 	check_end_after_start(starts_at, cancel_at);
-	/* that there is a period then is found out now */
-	(void) period_containing(s, s->schedule_start);
 	(void) plan_change(s, "start", starts_at, NULL);
 	tell_incomplete(run, s);
 }

@@ -1,6 +1,6 @@
 -- Subscriptions that are to begin later: nothing before, and then what one of that moment is. Numbers are computed by hand.
 \ir helpers.psql
-SELECT plan(74);
+SELECT plan(75);
 
 SELECT billing.configure_provider('sandbox');
 SELECT count(billing.create_customer(o, country => 'US')) AS customers
@@ -219,8 +219,9 @@ SELECT results_eq($$SELECT billed('unpaid')$$, $$VALUES ('create 2900 void 2031-
 
 SELECT fails(format($$SELECT billing.subscribe('unpaid', 'pro', %s)$$, w.arguments), w.code, w.message, w.hint, w.name) FROM (VALUES
 	($$starts_at => '2031-02-02 23:59:59+00'$$, '22023', 'starts_at is in the past', 'create_invoice', 'nothing begins in the past'),
-	($$starts_at => 'infinity'$$, '22023', 'starts_at is no moment', NULL, 'nor never'),
-	($$starts_at => '10000-01-01'$$, '22008', 'has no period', NULL, 'nor where the calendar ends'),
+	($$starts_at => 'infinity'$$, '22023', 'starts_at is more than 100 years from now', NULL, 'nor never'),
+	($$starts_at => '-infinity'$$, '22023', 'starts_at is in the past', NULL, 'nor before all time'),
+	($$starts_at => '10000-01-01', billing_alignment => 'calendar', trial_days => 730$$, '22023', 'starts_at is more than 100 years from now', NULL, 'nor where the calendar ends'),
 	($$starts_at => '2031-03-01', cancel_at => '2031-03-01'$$, '22023', 'cancel_at is not after the start', NULL, 'what ends begins before'),
 	($$starts_at => '2031-03-01', billing_anchor => '2031-02-20'$$, '22023', 'billing_anchor is not after the start', NULL, 'as does what is counted from a day'),
 	($$starts_at => '2031-03-01', managed_by => 'provider'$$, 'JB004', 'starts_at is not for', 'managed_by => .local', 'no provider begins one later'),
