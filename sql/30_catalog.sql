@@ -341,7 +341,7 @@ COMMENT ON FUNCTION billing.create_price(text, bigint, text, text, integer, text
 	'can still be chosen by price or interval. currency: default the setting default_currency. "interval": day, week, month, quarter, year, '
 	'one_time. component: base (what the quantity of the subscription counts), seats, or any other part that is billed beside it. model: flat '
 	'(amount, whatever the quantity), per_unit (amount or unit_amount each), graduated and volume (tiers [{"up_to": 100, "unit_amount": 2, '
-	'"flat_amount": 500}, ...]: bounds inclusive, the last without), package (amount or unit_amount for each begun package_size), percentage (of a '
+	'"flat_amount": 500}, ...]: bounds inclusive, the last without; a number may be a string, "0.05"), package (amount or unit_amount for each begun package_size), percentage (of a '
 	'quantity that is money, between minimum and maximum). unit_amount: minor units with up to 12 decimals. free_units: taken off the quantity '
 	'first. commitment: minor units due for each period in any case. metric: the quantity is the usage of the period, billed after it. '
 	'tax_behavior: exclusive or inclusive, default the setting. customer_id: for this customer only, in place of the list. effective_at: from when '
@@ -396,6 +396,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	unknown text;
+	member record;
 BEGIN
 	SELECT k INTO unknown
 	FROM jsonb_object_keys(offer) AS k
@@ -406,6 +407,23 @@ BEGIN
 		RAISE EXCEPTION 'a price in element % of plans has an unknown member "%"', index, unknown
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Members are the arguments of billing.create_price().';
 	END IF;
+	-- a number, or a string of one
+	SELECT m.name, m.value INTO member
+	FROM (SELECT o.key AS name, o.value, o.key IN ('amount', 'interval_count', 'minimum', 'maximum', 'commitment') AS whole
+		  FROM jsonb_each_text(offer) AS o
+		  WHERE o.key IN ('amount', 'interval_count', 'minimum', 'maximum', 'commitment', 'unit_amount', 'package_size', 'percentage', 'free_units')
+		  UNION ALL
+		  SELECT o.key || ' of tier ' || t.position, o.value, o.key = 'flat_amount'
+		  FROM jsonb_array_elements(CASE WHEN jsonb_typeof(offer -> 'tiers') = 'array' THEN offer -> 'tiers' ELSE '[]' END) WITH ORDINALITY AS t (tier, position)
+		  CROSS JOIN LATERAL jsonb_each_text(CASE WHEN jsonb_typeof(t.tier) = 'object' THEN t.tier ELSE '{}' END) AS o
+		  WHERE o.key IN ('up_to', 'unit_amount', 'flat_amount')) AS m
+	WHERE m.value !~ CASE WHEN m.whole THEN '^-?[0-9]+(\.0+)?$' ELSE '^-?[0-9]+(\.[0-9]+)?$' END
+	LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'a price in element % of plans has no number as %: "%"', index, member.name, member.value
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Amounts are whole minor units, unit_amount may have decimals; a number may be written as a string.';
+	END IF;
 	IF EXISTS (
 		SELECT
 		FROM billing.prices AS r
@@ -413,24 +431,24 @@ BEGIN
 		WHERE p.plan = import_price.plan AND r.customer_id IS NULL AND r.retired_at IS NULL
 			AND r.currency = coalesce(upper(offer ->> 'currency'), (SELECT s.value FROM billing.settings AS s WHERE s.name = 'default_currency'))
 			AND (r."interval", r.interval_count, r.component, r.model, r.amount, r.free_units, r.commitment)
-				= (coalesce(offer ->> 'interval', 'month'), coalesce((offer ->> 'interval_count')::integer, 1), coalesce(offer ->> 'component', 'base'),
-				   coalesce(offer ->> 'model', 'per_unit'), coalesce((offer ->> 'amount')::bigint, 0), coalesce((offer ->> 'free_units')::numeric, 0),
-				   coalesce((offer ->> 'commitment')::bigint, 0))
+				= (coalesce(offer ->> 'interval', 'month'), coalesce((offer ->> 'interval_count')::numeric::integer, 1), coalesce(offer ->> 'component', 'base'),
+				   coalesce(offer ->> 'model', 'per_unit'), coalesce((offer ->> 'amount')::numeric::bigint, 0), coalesce((offer ->> 'free_units')::numeric, 0),
+				   coalesce((offer ->> 'commitment')::numeric::bigint, 0))
 			AND (r.unit_amount, r.package_size, r.percentage, r.minimum, r.maximum, r.metric, r.tax_behavior, r.description)
 				IS NOT DISTINCT FROM
 				((offer ->> 'unit_amount')::numeric, (offer ->> 'package_size')::numeric, (offer ->> 'percentage')::numeric,
-				 (offer ->> 'minimum')::bigint, (offer ->> 'maximum')::bigint, offer ->> 'metric', offer ->> 'tax_behavior', offer ->> 'description')
+				 (offer ->> 'minimum')::numeric::bigint, (offer ->> 'maximum')::numeric::bigint, offer ->> 'metric', offer ->> 'tax_behavior', offer ->> 'description')
 			AND (offer ->> 'effective_at' IS NULL OR r.effective_at = (offer ->> 'effective_at')::timestamptz)
 			AND billing.import_tiers(offer -> 'tiers') IS NOT DISTINCT FROM
 				(SELECT billing.import_tiers(jsonb_agg(to_jsonb(t) ORDER BY t.position)) FROM billing.price_tiers AS t WHERE t.price_id = r.id)) THEN
 		RETURN false;
 	END IF;
 	PERFORM billing.create_price(
-		import_price.plan, (offer ->> 'amount')::bigint, offer ->> 'currency', coalesce(offer ->> 'interval', 'month'),
-		coalesce((offer ->> 'interval_count')::integer, 1), component => offer ->> 'component', model => offer ->> 'model',
+		import_price.plan, (offer ->> 'amount')::numeric::bigint, offer ->> 'currency', coalesce(offer ->> 'interval', 'month'),
+		coalesce((offer ->> 'interval_count')::numeric::integer, 1), component => offer ->> 'component', model => offer ->> 'model',
 		unit_amount => (offer ->> 'unit_amount')::numeric, tiers => offer -> 'tiers', package_size => (offer ->> 'package_size')::numeric,
-		percentage => (offer ->> 'percentage')::numeric, minimum => (offer ->> 'minimum')::bigint, maximum => (offer ->> 'maximum')::bigint,
-		free_units => (offer ->> 'free_units')::numeric, commitment => coalesce((offer ->> 'commitment')::bigint, 0), metric => offer ->> 'metric',
+		percentage => (offer ->> 'percentage')::numeric, minimum => (offer ->> 'minimum')::numeric::bigint, maximum => (offer ->> 'maximum')::numeric::bigint,
+		free_units => (offer ->> 'free_units')::numeric, commitment => coalesce((offer ->> 'commitment')::numeric::bigint, 0), metric => offer ->> 'metric',
 		tax_behavior => offer ->> 'tax_behavior', description => offer ->> 'description', effective_at => (offer ->> 'effective_at')::timestamptz,
 		existing => offer ->> 'existing');
 	RETURN true;

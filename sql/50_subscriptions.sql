@@ -101,6 +101,7 @@ COMMENT ON COLUMN billing.subscriptions.billing_anchor IS
 	'Of a local one: what its periods are counted from. Period n lies n intervals after it, never after the last period.';
 COMMENT ON COLUMN billing.subscriptions.schedule_start IS
 	'Of a local one: where the first period by this anchor begins, which may be a part of one.';
+COMMENT ON COLUMN billing.subscriptions.trial_start IS 'When its trial began; of one that is to begin later NULL until then, beside the trial_end that it will have.';
 COMMENT ON COLUMN billing.subscriptions.collect_by IS
 	'Of a local one: its invoices are paid to a reference that is made for each; NULL: its payment method is charged.';
 COMMENT ON COLUMN billing.subscriptions.trial_notice_at IS 'When the end of the trial was announced.';
@@ -291,6 +292,8 @@ CREATE FUNCTION billing.subscribe(
 	coupon text DEFAULT NULL,
 	automatic_tax boolean DEFAULT NULL,
 	billing_anchor timestamptz DEFAULT NULL,
+	starts_at timestamptz DEFAULT NULL,
+	billing_alignment text DEFAULT NULL,
 	success_url text DEFAULT NULL,
 	cancel_url text DEFAULT NULL,
 	managed_by text DEFAULT NULL,
@@ -303,19 +306,23 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_subscribe';
 COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, uuid, bigint, text, text, integer, timestamptz, text,
-	boolean, text, boolean, timestamptz, text, text, text, jsonb, text, text, text) IS
+	boolean, text, boolean, timestamptz, timestamptz, text, text, text, text, jsonb, text, text, text) IS
 	'Subscribes an organisation to a plan and returns the subscription''s id. payment_method: the provider''s token, attached first, or '
 	'the id of an attached one. '
 	'trial_days: default the plan''s, once per organisation and plan group. price or amount (minor units per interval and unit): for a '
 	'plan with a custom price. trial_end_behavior: cancel (default), pause or create_invoice when the trial ends without a payment '
 	'method. collection_method: charge_automatically or send_invoice (with days_until_due). coupon: the provider''s id of a coupon or '
-	'discount; of a subscription that we bill, the code of one of billing.coupons. automatic_tax: the provider computes the tax. billing_anchor: when the first whole period begins. success_url (and '
+	'discount; of a subscription that we bill, the code of one of billing.coupons. automatic_tax: the provider computes the tax. billing_anchor: when the first whole period begins. '
+	'billing_alignment, of one that we bill: anniversary (periods count from its start, or the end of its trial) or calendar (from the beginning of the day, week, month, quarter '
+	'or year), default the setting; not beside billing_anchor. starts_at, of one that we bill: it begins then, at the prices of today; trial, periods and coupon count from there. Until then '
+	'it is incomplete, gives no access, bills nothing and holds the place of its plan group; its start is a row of list_scheduled_changes(), and taking that back, or cancel_subscription(), ends it. '
+	'Then it is what a subscription of that moment is, and its first invoice is charged without the customer. success_url (and '
 	'cancel_url): where the provider sells by checkout only, the subscription is made in a checkout whose url client_config() tells. managed_by: provider or local (this database bills: the subscription is trialing, '
 	'active, or incomplete for 23 hours until its first invoice is paid, when the call returns; quantity counts seats where the plan has them; success_url, '
 	'cancel_url and automatic_tax are refused, off_session says nothing: the first payment is one with the customer present). Default: stripe and polar provider; conekta provider for '
 	'one amount by card without coupon, tax or quantity, else local; sandbox local, or as the provider that it behaves as; local wherever usage, tiers or several components are billed. Else a new subscription is incomplete until the '
 	'provider confirms; a free one is active at once. Errors: JB005 no customer, unknown plan or token, JB008 the organisation has a '
-	'live subscription in the group, JB004 not supported by the provider, 22023 bad value, JB007 idempotency key reused.';
+	'live subscription in the group, or one that is to begin, JB004 not supported by the provider, 22023 bad value, starts_at in the past, JB007 idempotency key reused.';
 
 CREATE FUNCTION billing.update_subscription(
 	subscription_id uuid,

@@ -7,7 +7,7 @@ CREATE TABLE billing.scheduled_changes
 	id uuid PRIMARY KEY DEFAULT billing.new_id(),
 	subscription_id uuid NOT NULL REFERENCES billing.subscriptions (id),
 	organization_id text NOT NULL,
-	kind text NOT NULL CHECK (kind IN ('cancel', 'pause', 'resume', 'change')),
+	kind text NOT NULL CHECK (kind IN ('start', 'cancel', 'pause', 'resume', 'change')),
 	state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'canceled', 'failed')),
 	due_at timestamptz NOT NULL,
 	effective_at timestamptz NOT NULL,
@@ -30,6 +30,7 @@ COMMENT ON COLUMN billing.scheduled_changes.terms IS
 	'Of kind change: prices and quantities by component, as far as they will differ (a price of null: the component goes), and the plan.';
 COMMENT ON COLUMN billing.scheduled_changes.comment IS 'Encrypted: what somebody wrote about the cancellation.';
 CREATE UNIQUE INDEX scheduled_changes_one_pending ON billing.scheduled_changes (subscription_id, kind) WHERE state = 'pending';
+CREATE INDEX scheduled_changes_starts ON billing.scheduled_changes (subscription_id) WHERE kind = 'start';
 CREATE INDEX scheduled_changes_due ON billing.scheduled_changes (due_at) WHERE state = 'pending';
 
 CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.scheduled_changes
@@ -63,4 +64,4 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_cancel_scheduled_change';
 COMMENT ON FUNCTION billing.cancel_scheduled_change(uuid) IS
-	'Takes a scheduled change back: the subscription goes on as it is. Errors: JB005 unknown change, JB008 it is done or cancelled.';
+	'Takes a scheduled change back: the subscription goes on as it is; one whose start is taken back ends, without an invoice. Errors: JB005 unknown change, JB008 it is done or cancelled.';

@@ -30,16 +30,24 @@ CREATE FUNCTION billing.preview_update(
 	quantity bigint DEFAULT NULL,
 	proration_behavior text DEFAULT 'create_prorations',
 	price uuid DEFAULT NULL,
-	items jsonb DEFAULT NULL,
-	proration_date timestamptz DEFAULT NULL)
+	amount bigint DEFAULT NULL,
+	payment_method text DEFAULT NULL,
+	proration_date timestamptz DEFAULT NULL,
+	trial_end timestamptz DEFAULT NULL,
+	cancel_at timestamptz DEFAULT NULL,
+	effective text DEFAULT 'now',
+	coupon text DEFAULT NULL,
+	items jsonb DEFAULT NULL)
 RETURNS SETOF billing.preview_line
 LANGUAGE c STABLE SECURITY DEFINER ROWS 5
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_preview_update';
-COMMENT ON FUNCTION billing.preview_update(uuid, text, bigint, text, uuid, jsonb, timestamptz) IS
+COMMENT ON FUNCTION billing.preview_update(uuid, text, bigint, text, uuid, bigint, text, timestamptz, timestamptz, timestamptz, text, text,
+	jsonb) IS
 	'The lines that update_subscription() with these arguments would bill for a local subscription; with the proration_date that is '
-	'returned it bills exactly these. Nothing is changed or locked. Lines that wait have no tax or discount yet: their invoice has. One that waited '
-	'already and is cut by the change is told by what it loses. '
+	'returned it bills exactly these. effective => period_end, and trial_end: those of the invoice that comes then, with what is used so far. Nothing is changed '
+	'or locked: no price is made for amount, no coupon is redeemed, and payment_method counts as one that is attached. Lines that wait have no tax or discount '
+	'yet: their invoice has. One that waited already and is cut by the change is told by what it loses. '
 	'Errors: as update_subscription(); JB005 it is no local subscription.';
 
 CREATE FUNCTION billing.preview_invoice(subscription_id uuid DEFAULT NULL, organization_id text DEFAULT NULL)

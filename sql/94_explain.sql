@@ -71,17 +71,21 @@ CREATE FUNCTION billing.explain_subscription(s billing.subscriptions) RETURNS TA
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT 'subscription is ' || (s).status,
+	SELECT CASE WHEN t.starts_at IS NULL THEN 'subscription is ' || (s).status ELSE 'subscription is to begin' END,
 		   concat_ws(', ', (SELECT p.plan FROM billing.plans AS p WHERE p.id = (s).plan_id),
 					 CASE (s).managed_by WHEN 'local' THEN 'billed by us' ELSE 'billed by ' || (s).provider END, 'since ' || (s).status_since,
+					 'at ' || t.starts_at,
 					 CASE (s).status WHEN 'incomplete' THEN 'until ' || (s).incomplete_until WHEN 'trialing' THEN 'until ' || (s).trial_end END, (s).error_code),
-		   CASE (s).status WHEN 'incomplete' THEN 'its first invoice has to be paid'
+		   CASE (s).status WHEN 'incomplete' THEN CASE WHEN t.starts_at IS NOT NULL THEN format('it begins by itself; billing.cancel_subscription(%L) ends it before', (s).id)
+														   ELSE 'its first invoice has to be paid' END
 						   WHEN 'past_due' THEN 'its invoice has to be paid, or another payment method given'
 						   WHEN 'unpaid' THEN 'nothing is tried any more: when its invoice is paid it goes on'
 						   WHEN 'paused' THEN format('billing.resume_subscription(%L)', (s).id)
 						   WHEN 'trialing' THEN CASE WHEN (s).cancel_at_period_end THEN format('it ends with its trial; billing.resume_subscription(%L) undoes that', (s).id) END
 						   WHEN 'active' THEN CASE WHEN (s).cancel_at_period_end THEN format('it ends with its period; billing.resume_subscription(%L) undoes that', (s).id) END
 						   ELSE 'it is over: billing.subscribe() makes another one' END
+	FROM (SELECT min(c.due_at) AS starts_at FROM billing.scheduled_changes AS c
+		  WHERE c.subscription_id = (s).id AND c.kind = 'start' AND c.state = 'pending') AS t
 	UNION ALL
 	SELECT * FROM (SELECT e.* FROM billing.invoices AS i CROSS JOIN LATERAL billing.explain_invoice(i) AS e
 				   WHERE i.subscription_id = (s).id AND i.status IN ('draft', 'open') AND (s).status NOT IN ('canceled', 'incomplete_expired')

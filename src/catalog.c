@@ -467,6 +467,29 @@ QUERY(
 	"ORDER BY r.created_at LIMIT 1",
 	UUIDOID, UUIDOID, TEXTOID, INT8OID, TEXTOID, INT4OID);
 
+QUERY(plan_terms, "SELECT plan_group, trial_days FROM billing.plans WHERE id = $1", UUIDOID);
+
+static Price *
+imagined_price(const SoldPlan *plan, const PriceTerms *terms)
+{
+	Price *price = palloc0(sizeof(Price));
+
+	price->id = price_imagine(terms);
+	price->plan_id = plan->id;
+	price->plan = plan->plan;
+	RUN(plan_terms, arg_uuid(plan->id));
+	price->plan_group = row_text(0, 1);
+	price->plan_trial_days = row_int4(0, 2);
+	price->amount = terms->amount;
+	price->currency = pstrdup(terms->currency);
+	price->interval = pstrdup(terms->interval);
+	price->interval_count = terms->interval_count;
+	price->model = pstrdup(terms->model);
+	price->plain = true;
+	price->agreed = true;
+	return price;
+}
+
 /* Unless the call says it, an agreed amount is for the interval of the plan's price. */
 static Price *
 agreed_price(const SoldPlan *plan, const char *currency, const PriceChoice *choice)
@@ -492,6 +515,8 @@ agreed_price(const SoldPlan *plan, const char *currency, const PriceChoice *choi
 			arg_text(currency), arg_int(terms.amount), arg_text(terms.interval),
 			arg_int4(terms.interval_count)) > 0)
 		return price_read(0);
+	if (choice->preview)
+		return imagined_price(plan, &terms);
 	return price_load(price_insert(&terms, false));
 }
 

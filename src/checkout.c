@@ -99,7 +99,7 @@ check_tax_lines(const Jsonb *tax_lines)
 		int64 amount;
 
 		if (json_text(tax_lines, psprintf("%d.description", i)) == NULL ||
-			!json_int(tax_lines, psprintf("%d.amount", i), &amount) || amount < 0)
+			!json_whole(tax_lines, psprintf("%d.amount", i), &amount) || amount < 0)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("element %d of tax_lines has no description or no amount", i),
 							errhint("amount is in minor units and not negative.")));
@@ -216,7 +216,7 @@ total_of(const CheckoutTerms *terms, const CheckoutLines *lines)
 	{
 		int64 amount;
 
-		if (json_int(terms->tax_lines, psprintf("%d.amount", i), &amount))
+		if (json_whole(terms->tax_lines, psprintf("%d.amount", i), &amount))
 			total = checkout_sum(total, amount, 1);
 	}
 	return total;
@@ -266,7 +266,7 @@ add_tax_lines(JsonBuilder *b, const Jsonb *tax_lines, const char *currency, cons
 		JsonBuilder line;
 		int64 amount = 0;
 
-		(void) json_int(tax_lines, psprintf("%d.amount", i), &amount);
+		(void) json_whole(tax_lines, psprintf("%d.amount", i), &amount);
 		json_open(&line);
 		json_add_text(&line, "description", json_text(tax_lines, psprintf("%d.description", i)));
 		json_add_int(&line, "amount", wire_price(provider, currency, amount));

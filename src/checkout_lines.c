@@ -64,7 +64,7 @@ line_int(const Jsonb *line, int i, const char *member, int64 *value)
 {
 	if (json_text(line, member) == NULL)
 		return false;
-	if (!json_int(line, member, value))
+	if (!json_whole(line, member, value))
 		bad_line(i, psprintf("has a %s that is no whole number", member), NULL);
 	return true;
 }

@@ -250,12 +250,22 @@ need_customer(const OwnInvoice *invoice)
 				 invoice->organization_id, invoice->status, invoice->status);
 }
 
-/* The first payment of a subscription: who has just subscribed can authenticate it. */
+QUERY(began_by_itself,
+	  "SELECT FROM billing.dunning_attempts AS a JOIN billing.scheduled_changes AS c "
+	  "ON c.subscription_id = $2 AND c.kind = 'start' WHERE a.id = $1 AND a.cause = 'issue'",
+	  UUIDOID, UUIDOID);
+
+/*
+ * The first payment of a subscription: who has just subscribed can authenticate
+ * it.  Where that was long ago and it begins now, nobody can; who pays what was
+ * declined then can again.
+ */
 static bool
-customer_is_present(const OwnInvoice *invoice)
+customer_is_present(const OwnInvoice *invoice, const pg_uuid_t *attempt_id)
 {
 	return strcmp(invoice->reason, "subscription_create") == 0 &&
-		   strcmp(invoice->subscription_status, "incomplete") == 0;
+		   strcmp(invoice->subscription_status, "incomplete") == 0 &&
+		   RUN(began_by_itself, arg_uuid(attempt_id), arg_uuid(invoice->subscription_id)) == 0;
 }
 
 static void
@@ -270,7 +280,7 @@ start_with(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const ChargeW
 		.description = invoice->number,
 		.payment_method_id = with->method_id,
 		.method = with->reference,
-		.customer_present = customer_is_present(invoice),
+		.customer_present = customer_is_present(invoice, attempt_id),
 		.expires_at = until,
 		.metadata = invoice->metadata,
 		.provider = with->provider,

@@ -302,6 +302,36 @@ component_price(const pg_uuid_t *id)
 	return found->price;
 }
 
+static pg_uuid_t *
+copy_id(const pg_uuid_t *id)
+{
+	pg_uuid_t *copy = palloc(sizeof(pg_uuid_t));
+
+	*copy = *id;
+	return copy;
+}
+
+void
+component_price_remember(const ComponentPrice *price)
+{
+	MemoryContext caller;
+	ComponentPrice *copy;
+
+	cache_ensure();
+	caller = MemoryContextSwitchTo(cache_memory);
+	copy = palloc(sizeof(ComponentPrice));
+	*copy = *price;
+	copy->id = copy_id(price->id);
+	copy->plan_id = copy_id(price->plan_id);
+	copy->customer_id = copy_id(price->customer_id);
+	copy->component = pstrdup(price->component);
+	copy->currency = pstrdup(price->currency);
+	copy->interval = pstrdup(price->interval);
+	MemoryContextSwitchTo(caller);
+	prepare(copy);
+	((CachedPrice *) hash_search(cache, copy->id, HASH_ENTER, NULL))->price = copy;
+}
+
 /* ------------------------------------------------------------------------
  * What a price is
  * ------------------------------------------------------------------------

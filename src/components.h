@@ -44,6 +44,9 @@ extern const ComponentPrice *component_price(const pg_uuid_t *id);
 /* All of them in one statement, for the run. */
 extern void component_prices_load(pg_uuid_t *const *ids, int count);
 
+/* Remembers a price that no table has, for what is left of the transaction: its terms are those of a plain one. */
+extern void component_price_remember(const ComponentPrice *price);
+
 /* A version was made: what is remembered of this transaction may lack it. */
 extern void component_prices_forget(void);
 

@@ -187,17 +187,17 @@ coupon_redeem(const char *code, const CouponTarget *target, bool preview)
 {
 	AppliedCoupon *applied = palloc0(sizeof(AppliedCoupon));
 	const StoredCoupon *coupon = find_by_code(code);
+	TimestampTz from = Max(target->at, target->starts_at);
 
 	check_offer(coupon, target);
 	check_target(coupon, target);
 	applied->id = new_id();
 	applied->coupon = coupon;
 	applied->subscription_id = target->subscription_id;
-	applied->applied_at = target->at;
+	applied->applied_at = from;
 	if (coupon->months > 0)
 	{
-		RUN(end_of_months, arg_time(target->at), arg_int4(coupon->months),
-			arg_text(zone_of(target)));
+		RUN(end_of_months, arg_time(from), arg_int4(coupon->months), arg_text(zone_of(target)));
 		applied->ends_at = row_time(0, 1);
 	}
 	/* somebody else may have had the last one since it was read */
@@ -209,7 +209,9 @@ coupon_redeem(const char *code, const CouponTarget *target, bool preview)
 /* ---- by a call ---- */
 
 QUERY(find_subscription,
-	  "SELECT s.customer_id, s.plan_id, s.currency, s.zone, s.managed_by, s.status "
+	  "SELECT s.customer_id, s.plan_id, s.currency, s.zone, s.managed_by, s.status, "
+	  "(SELECT h.due_at FROM billing.scheduled_changes AS h WHERE h.subscription_id = s.id "
+	  "AND h.kind = 'start' AND h.state = 'pending') "
 	  "FROM billing.subscriptions AS s WHERE s.id = $1",
 	  UUIDOID);
 QUERY(customer_zone, "SELECT timezone FROM billing.customers WHERE id = $1", UUIDOID);
@@ -242,6 +244,7 @@ subscription_target(const pg_uuid_t *subscription_id)
 	target.plan_id = row_uuid(0, 2);
 	target.currency = row_text(0, 3);
 	target.zone = row_text(0, 4);
+	target.starts_at = row_time(0, 7);
 	refuse_managed(subscription_id, row_text(0, 5), row_text(0, 6));
 	return target;
 }

@@ -175,6 +175,7 @@ coupon_apply_in_run(BillingRun *run, BilledSubscription *s, const char *code, Ti
 		.currency = s->currency,
 		.zone = s->zone_name,
 		.at = at,
+		.starts_at = subscription_starts_at(s),
 	};
 	AppliedCoupon *applied;
 	ListCell *cell;

@@ -56,6 +56,8 @@ typedef struct CouponTarget
 	const char *currency; /* NULL: not known */
 	const char *zone;     /* NULL: the setting timezone, else UTC */
 	TimestampTz at;
+	TimestampTz
+		starts_at; /* of a subscription that is to begin later: it counts from there; 0: from at */
 } CouponTarget;
 
 /*

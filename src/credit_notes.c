@@ -365,7 +365,7 @@ take_line(CreditNote *note, const Jsonb *lines, int n)
 						errmsg("line \"%s\" is named twice", uuid_text(line->id)),
 						errhint("Name it once, with the sum of the amounts.")));
 	if (json_has(lines, psprintf("%d.amount", n)) &&
-		!json_int(lines, psprintf("%d.amount", n), &amount))
+		!json_whole(lines, psprintf("%d.amount", n), &amount))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("amount of line \"%s\" is not a whole number", uuid_text(line->id)),
 						errhint("Amounts are minor units of the currency, tax included.")));

@@ -235,7 +235,7 @@ typedef struct BilledSubscription
 typedef struct ScheduledChange
 {
 	pg_uuid_t *id;
-	const char *kind; /* cancel, pause, resume, change */
+	const char *kind; /* start, cancel, pause, resume, change */
 	TimestampTz due_at;
 	const Jsonb *terms;
 	const char *state; /* pending, done, canceled, failed */
@@ -393,6 +393,9 @@ extern Proration engine_proration(const BilledSubscription *s);
 /* With what follows from the state, and its event. */
 extern void set_status(BillingRun *run, BilledSubscription *s, const char *status, TimestampTz at);
 
+/* When it is to begin, where that is planned for later; 0: it has begun. */
+extern TimestampTz subscription_starts_at(const BilledSubscription *s);
+
 /* When something is due for it next, by what it is; 0: never. */
 extern TimestampTz engine_next_due(const BilledSubscription *s);
 
@@ -409,6 +412,7 @@ extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz unti
 
 /* Until then nothing is played: it is only said when something is due. */
 #define NOTHING_YET DT_NOBEGIN
+
 
 extern BillingPeriod period_containing(const BilledSubscription *s, TimestampTz at);
 
@@ -525,7 +529,8 @@ typedef struct ChangeTerms
 	int64 amount;   /* NO_AMOUNT: not named */
 	int64 quantity; /* 0: not named */
 	const Jsonb
-		*items; /* {"seats": 7}, {"seats": {"quantity": 7, "price": "..."}}, {"seats": null} */
+		*items;   /* {"seats": 7}, {"seats": {"quantity": 7, "price": "..."}}, {"seats": null} */
+	bool preview; /* nothing is written, also no price for the amount */
 } ChangeTerms;
 
 /* Another subscription of the organisation that is billed for usage, as one may be; NULL: there is none. */
@@ -549,6 +554,9 @@ extern List *changes_of_terms(const BilledSubscription *s, const Jsonb *terms);
  */
 extern void engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change,
 							 TimestampTz at);
+
+/* engine_start.c: it begins, trialing or with its first period. */
+extern void engine_start(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* It ends: usage so far and what waits are on an invoice of reason subscription_end; canceled. */
 extern void engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at);

@@ -28,10 +28,15 @@ proration_behavior_named(const char *name)
 	return strcmp(name, "none") == 0 ? PRORATION_NONE : PRORATION_WAITS;
 }
 
-/* Also while it is paused in it: nothing is billed for that time. */
+/*
+ * Before its first period, in the trial or before that has begun.  Also while it
+ * is paused in it: nothing is billed for that time.
+ */
 static bool
 in_trial(const BilledSubscription *s, TimestampTz at)
 {
+	if (subscription_starts_at(s) != 0)
+		return true;
 	return is_status(s, "trialing") || (is_status(s, "paused") && s->trial_end > at);
 }
 
@@ -469,7 +474,7 @@ bill_rest(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz 
 static void
 set_usage_from(BilledSubscription *s, TimestampTz at)
 {
-	if (!subscription_is_metered(s))
+	if (!subscription_is_metered(s) || subscription_starts_at(s) != 0)
 		s->usage_from = 0;
 	else if (s->usage_from == 0)
 		s->usage_from = in_trial(s, at) ? s->trial_end : at;

@@ -294,6 +294,12 @@ engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at)
 void
 engine_carry_out(BillingRun *run, BilledSubscription *s, ScheduledChange *change, TimestampTz at)
 {
+	if (strcmp(change->kind, "start") == 0)
+	{
+		finish(s, change, "done");
+		engine_start(run, s, at);
+		return;
+	}
 	if (strcmp(change->kind, "cancel") == 0)
 		engine_end(run, s, at);
 	else if (strcmp(change->kind, "pause") == 0)

@@ -10,6 +10,7 @@
 #define JANUA_ENGINE_PLANS_H
 
 #include "engine.h"
+#include "subscriptions.h"
 
 /* The pending one of this kind; NULL when there is none. */
 extern ScheduledChange *planned(const BilledSubscription *s, const char *kind);
@@ -34,11 +35,23 @@ extern void give_up_collecting(BillingRun *run, BilledSubscription *s, Timestamp
 /* What was planned for the end of the period is planned for its new end. */
 extern void plans_follow_period(BilledSubscription *s, TimestampTz old_end);
 
+/* engine_start.c: 22023 unless an end by date lies after the start; 0 is fine. */
+extern void check_end_after_start(TimestampTz starts_at, TimestampTz cancel_at);
+
 /* subscription_local.c: JB008 when it has ended, or waits for its first payment. */
 extern void local_require_changeable(const BilledSubscription *s);
 
 /* subscription_local.c: when a change counts from: now, or what a preview has told.  22023 outside of the present period. */
 extern TimestampTz local_proration_date(const BilledSubscription *s, TimestampTz named);
+
+/*
+ * subscription_local.c: changes one as update_subscription() is told.  In a
+ * preview a payment method counts as attached.
+ */
+extern void local_change(BillingRun *run, BilledSubscription *s, const UpdateTerms *terms);
+
+/* Is something of what is billed to change? */
+extern bool local_changes_items(const UpdateTerms *terms);
 
 /* subscription_local.c: loads one, locked unless it is a preview, and plays what was due until now. */
 extern BillingRun *local_open(const pg_uuid_t *id, bool preview, BilledSubscription **s);

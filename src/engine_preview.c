@@ -16,8 +16,6 @@
 #include "subscriptions.h"
 #include "utils/tuplestore.h"
 
-static const char *const proration_words[] = {"create_prorations", "none", "always_invoice", NULL};
-
 /* The columns of all three functions. */
 #define PREVIEW_COLUMNS 19
 
@@ -104,6 +102,22 @@ complete(BillingRun *run, InvoiceDraft *draft)
 		draft_complete(run, draft);
 }
 
+/*
+ * Their usage is what there is now: waiting for more would bring none.  One that
+ * comes to nothing leaves the list.  Returns how many there are.
+ */
+static int
+complete_from(BillingRun *run, int first)
+{
+	List *drafts = list_copy_tail(run->drafts, first);
+	ListCell *cell;
+
+	foreach (cell, drafts)
+		complete(run, lfirst(cell));
+	list_free(drafts);
+	return list_length(run->drafts);
+}
+
 /* ------------------------------------------------------------------------
  * A change
  * ------------------------------------------------------------------------
@@ -175,13 +189,9 @@ put_change(ReturnSetInfo *result, BillingRun *run, const BilledSubscription *s, 
 			put_row(result, &(PreviewRow){0, ++position, at, s, NULL, &less});
 	}
 
+	(void) complete_from(run, drafts_before);
 	for (int i = drafts_before; i < list_length(run->drafts); i++)
-	{
-		InvoiceDraft *draft = list_nth(run->drafts, i);
-
-		complete(run, draft);
-		put_draft(result, draft, i - drafts_before + 1, at);
-	}
+		put_draft(result, list_nth(run->drafts, i), i - drafts_before + 1, at);
 	for (int i = 0; i < list_length(s->pending); i++)
 	{
 		const InvoiceLine *line = list_nth(s->pending, i);
@@ -191,38 +201,45 @@ put_change(ReturnSetInfo *result, BillingRun *run, const BilledSubscription *s, 
 	}
 }
 
+/* When what was asked for counts: now, with the period, or when the trial ends. */
+static TimestampTz
+change_counts_at(const BilledSubscription *s, const UpdateTerms *terms)
+{
+	const ScheduledChange *change = planned(s, "change");
+	TimestampTz at = s->customer->now;
+
+	if (is_status(s, "trialing") && terms->trial_end != 0)
+		at = Max(at, s->trial_end);
+	if (change != NULL && strcmp(terms->effective, "period_end") == 0)
+		at = Max(at, change->due_at);
+	return at;
+}
+
 SQL_FUNCTION(billing_preview_update)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	pg_uuid_t *id = ARG_UUID(0);
-	char *behavior = PG_ARGISNULL(3) ? "create_prorations" : ARG_TEXT(3);
-	ChangeTerms terms = {.plan = ARG_TEXT(1),
-						 .quantity = ARG_INT(2, 0),
-						 .price = ARG_UUID(4),
-						 .amount = NO_AMOUNT,
-						 .items = ARG_JSON(5)};
+	UpdateTerms terms;
 	BilledSubscription *s;
 	BillingRun *run;
 	List *waiting;
-	TimestampTz at;
+	TimestampTz at = 0;
 	int drafts_before;
 
 	InitMaterializedSRF(fcinfo, 0);
 	db_open();
+	terms = subscription_update_terms(fcinfo);
 	check_given("subscription_id", id != NULL);
-	check_word("proration_behavior", behavior, proration_words);
-	if (!PG_ARGISNULL(2) && terms.quantity <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
 	run = local_open(id, true, &s);
 	local_require_changeable(s);
-	at = local_proration_date(s, ARG_TIME(6));
+	subscription_check_cancel_at(s->customer->organization_id, terms.cancel_at);
+	if (local_changes_items(&terms) && strcmp(terms.effective, "now") == 0)
+		at = local_proration_date(s, terms.proration_date);
 	waiting = what_waits(s);
 	drafts_before = list_length(run->drafts);
-	subscription_change_items(run, s, change_targets(s, &terms, NULL),
-							  proration_behavior_named(behavior), at);
+	local_change(run, s, &terms);
 	/* as the change itself: one that was to end with its period may end here */
-	engine_play(run, s, s->customer->now);
+	engine_play(run, s, change_counts_at(s, &terms));
 	put_change(result, run, s, waiting, drafts_before, at);
 	db_close();
 	PG_RETURN_NULL();
@@ -316,6 +333,8 @@ count_as_paid(BillingRun *run, BilledSubscription *s, TimestampTz at)
 
 		line->paid = line_gross(line);
 	}
+	if (subscription_starts_at(s) != 0)
+		return;
 	if (is_status(s, "incomplete") || is_status(s, "past_due"))
 		set_status(run, s, "active", at);
 	else if (is_status(s, "unpaid"))
@@ -340,22 +359,6 @@ first_due(const BillingRun *run, TimestampTz until)
 		first_at = due;
 	}
 	return first;
-}
-
-/*
- * Their usage is what there is now: waiting for more would bring none.  One that
- * comes to nothing leaves the list.  Returns how many there are.
- */
-static int
-complete_from(BillingRun *run, int first)
-{
-	List *drafts = list_copy_tail(run->drafts, first);
-	ListCell *cell;
-
-	foreach (cell, drafts)
-		complete(run, lfirst(cell));
-	list_free(drafts);
-	return list_length(run->drafts);
 }
 
 SQL_FUNCTION(billing_simulate)

@@ -333,6 +333,18 @@ item_with_new_version(const BilledSubscription *s, TimestampTz at)
  * One due time after the other
  * ------------------------------------------------------------------------
  */
+/* A price that changes for all by then is the one that it begins with. */
+static void
+step_before_start(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	BilledItem *moving = item_with_new_version(s, at);
+
+	if (moving != NULL)
+		engine_apply_successor(run, s, moving, at);
+	else
+		engine_carry_out(run, s, change_due(s, at), at);
+}
+
 static void
 step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
@@ -340,7 +352,9 @@ step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	BilledItem *moving = item_with_new_version(s, at);
 	bool at_boundary = s->period_end <= at && is_billed(s);
 
-	if (is_status(s, "incomplete"))
+	if (subscription_starts_at(s) != 0)
+		step_before_start(run, s, at);
+	else if (is_status(s, "incomplete"))
 		engine_expire(run, s, at);
 	else if (at_boundary)
 		renew(run, s, at);

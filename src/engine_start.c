@@ -4,8 +4,10 @@
  *	  subscribe() where our engine bills.
  *
  * The subscription is what it is when the call returns: trialing, active, or
- * incomplete until its first invoice is paid.  A provider hears of it only what
- * it needs to charge: the customer and his payment method.
+ * incomplete until its first invoice is paid.  One that is to begin later is
+ * incomplete, too, with a change of kind start that is planned; when that is due
+ * it begins as one that was just made does.  A provider hears of it only what it
+ * needs to charge: the customer and his payment method.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,6 +19,9 @@
 
 /* How long the first payment may take. */
 #define INCOMPLETE_HOURS 23
+
+/* What begins later than this is a mistake, and soon out of the calendar. */
+#define START_YEARS_MOST INT64CONST(100)
 
 /* ------------------------------------------------------------------------
  * What is refused
@@ -159,12 +164,14 @@ whole_seconds(TimestampTz at)
 
 /*
  * What periods are counted from: as named, or the beginning of the calendar's
- * month where the setting billing_alignment says so; else the start itself.
+ * month where billing_alignment (the argument, else the setting) says so; else
+ * the start itself.
  */
 static TimestampTz
 anchor_for(const BilledSubscription *s, const SubscribeTerms *terms)
 {
-	const char *alignment = setting_text("billing_alignment");
+	const char *alignment = terms->billing_alignment != NULL ? terms->billing_alignment
+															 : setting_text("billing_alignment");
 	PeriodSchedule schedule;
 	int64_t anchor;
 
@@ -194,19 +201,54 @@ check_anchor(const BilledSubscription *s, TimestampTz anchor)
 }
 
 static void
-set_dates(BilledSubscription *s, const SubscribeTerms *terms, int trial_days)
+check_start(const BilledSubscription *s, TimestampTz starts_at)
 {
 	TimestampTz now = s->customer->now;
+	/* infinity is the greatest moment, and -infinity the least */
+	bool too_far = starts_at > now + START_YEARS_MOST * SECS_PER_YEAR * USECS_PER_SEC;
 
-	s->schedule_start = now;
+	if (!too_far && starts_at >= now)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					too_far ? errmsg("starts_at is more than " INT64_FORMAT " years from now",
+									 START_YEARS_MOST)
+							: errmsg("starts_at is in the past"),
+					errdetail("starts_at is %s; for organization \"%s\" it is %s.",
+							  pstrdup(timestamptz_to_str(starts_at)), s->customer->organization_id,
+							  pstrdup(timestamptz_to_str(now))),
+					errhint("Leave it out to begin now; what was before is billed by "
+							"billing.create_invoice().")));
+}
+
+/* Now, or when it is named. */
+static TimestampTz
+start_of(const BilledSubscription *s, const SubscribeTerms *terms)
+{
+	if (terms->starts_at == 0)
+		return s->customer->now;
+	check_start(s, terms->starts_at);
+	return whole_seconds(terms->starts_at);
+}
+
+void
+check_end_after_start(TimestampTz starts_at, TimestampTz cancel_at)
+{
+	if (starts_at == 0 || cancel_at == 0 || whole_seconds(cancel_at) > starts_at)
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("cancel_at is not after the start"),
+		 errdetail("cancel_at is %s, the subscription is to begin at %s.",
+				   pstrdup(timestamptz_to_str(cancel_at)), pstrdup(timestamptz_to_str(starts_at))),
+		 errhint("Use billing.cancel_subscription() for one that is not to begin.")));
+}
+
+static void
+set_dates(BilledSubscription *s, const SubscribeTerms *terms, TimestampTz starts_at, int trial_days)
+{
+	s->schedule_start = starts_at;
 	if (trial_days > 0 && !subscription_is_free(s))
-	{
-		s->trial_start = now;
-		s->trial_end = now + trial_days * USECS_PER_DAY;
-		s->schedule_start = s->trial_end;
-		s->period_start = now;
-		s->period_end = s->trial_end;
-	}
+		s->schedule_start = s->trial_end = starts_at + trial_days * USECS_PER_DAY;
 	s->billing_anchor = s->schedule_start;
 	check_anchor(s, terms->billing_anchor);
 	s->billing_anchor = anchor_for(s, terms);
@@ -270,14 +312,6 @@ subscription_new(BillingRun *run, const SubscribeTerms *terms, const Customer *c
 	return s;
 }
 
-static void
-settle_status(BillingRun *run, BilledSubscription *s, const char *status)
-{
-	/* the event tells of the first state that it has */
-	s->status = NULL;
-	set_status(run, s, status, s->customer->now);
-}
-
 static int64
 due_at_start(const BillingRun *run, const BilledSubscription *s)
 {
@@ -294,27 +328,51 @@ due_at_start(const BillingRun *run, const BilledSubscription *s)
 	return due;
 }
 
+/* Of one that is new the event tells of the first state that it has. */
 static void
-start(BillingRun *run, BilledSubscription *s)
+settle_status(BillingRun *run, BilledSubscription *s, const char *status, TimestampTz at)
 {
-	TimestampTz now = s->customer->now;
+	if (s->old_status == NULL)
+		s->status = NULL;
+	set_status(run, s, status, at);
+}
 
+static void
+tell_incomplete(BillingRun *run, const BilledSubscription *s)
+{
+	run_event(run, s->old_status == NULL ? "subscription.created" : "subscription.updated",
+			  "subscription", s->id, s->customer->organization_id, s->old_status, s->status);
+}
+
+void
+engine_start(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	s->changed = true;
 	if (s->trial_end != 0)
 	{
+		s->trial_start = s->period_start = at;
+		s->period_end = s->trial_end;
 		/* what is used in the trial is free */
 		s->usage_from = subscription_is_metered(s) ? s->trial_end : 0;
-		settle_status(run, s, "trialing");
+		settle_status(run, s, "trialing", at);
 		return;
 	}
-	engine_begin_period(run, s, now, "subscription_create");
+	engine_begin_period(run, s, at, "subscription_create");
 	if (due_at_start(run, s) == 0 || strcmp(s->collection_method, "charge_automatically") != 0)
 	{
-		settle_status(run, s, "active");
+		settle_status(run, s, "active", at);
 		return;
 	}
-	s->incomplete_until = now + INCOMPLETE_HOURS * USECS_PER_HOUR;
-	run_event(run, "subscription.created", "subscription", s->id, s->customer->organization_id,
-			  NULL, s->status);
+	s->incomplete_until = at + INCOMPLETE_HOURS * USECS_PER_HOUR;
+	tell_incomplete(run, s);
+}
+
+static void
+start_later(BillingRun *run, BilledSubscription *s, TimestampTz starts_at, TimestampTz cancel_at)
+{
+	check_end_after_start(starts_at, cancel_at);
+	(void) plan_change(s, "start", starts_at, NULL);
+	tell_incomplete(run, s);
 }
 
 /* The customer has to be known where he is charged. */
@@ -338,6 +396,7 @@ engine_subscribe(const SubscribeTerms *terms, const Customer *customer, const Ac
 	BillingRun *run;
 	BilledSubscription *s;
 	Subscription *old;
+	TimestampTz starts_at;
 
 	check_terms(terms);
 	check_currency_of_price(terms, price);
@@ -352,12 +411,16 @@ engine_subscribe(const SubscribeTerms *terms, const Customer *customer, const Ac
 	add_items(s, price, terms->quantity);
 	refuse_second_metered(s);
 	set_payment_method(s, terms, customer, account);
-	set_dates(s, terms, subscribe_trial_days(terms, customer, price));
+	starts_at = start_of(s, terms);
+	set_dates(s, terms, starts_at, subscribe_trial_days(terms, customer, price));
+	if (starts_at > s->customer->now)
+		start_later(run, s, starts_at, terms->cancel_at);
 	if (terms->cancel_at != 0)
 		plan_end(s, terms->cancel_at);
 	if (terms->coupon != NULL)
 		coupon_apply_in_run(run, s, terms->coupon, s->customer->now);
-	start(run, s);
+	if (subscription_starts_at(s) == 0)
+		engine_start(run, s, starts_at);
 	engine_play(run, s, NOTHING_YET);
 	run_write(run);
 	worker_wake_at_commit();

@@ -158,6 +158,21 @@ next_change(const BilledSubscription *s)
 	return due;
 }
 
+TimestampTz
+subscription_starts_at(const BilledSubscription *s)
+{
+	ListCell *cell;
+
+	foreach (cell, s->changes)
+	{
+		const ScheduledChange *change = lfirst(cell);
+
+		if (strcmp(change->kind, "start") == 0 && strcmp(change->state, "pending") == 0)
+			return change->due_at;
+	}
+	return 0;
+}
+
 /* A later version of a price that subscriptions move to at once. */
 static TimestampTz
 next_version(const BilledSubscription *s)
@@ -188,6 +203,8 @@ engine_next_due(const BilledSubscription *s)
 {
 	if (subscription_ended(s->status))
 		return 0;
+	if (subscription_starts_at(s) != 0)
+		return sooner(next_change(s), next_version(s));
 	if (is_status(s, "incomplete"))
 		return s->incomplete_until;
 	if (is_status(s, "trialing"))

@@ -262,7 +262,8 @@ take_price(const BilledSubscription *s, List *targets, const ChangeTerms *terms)
 		.amount = terms->amount,
 		.interval = NULL,
 		.currency = s->currency,
-		.customer_id = s->customer->id});
+		.customer_id = s->customer->id,
+		.preview = terms->preview});
 	check_group(s, chosen);
 	price = component_price(chosen->id);
 	check_component_price(s, "base", price, price);
@@ -456,6 +457,8 @@ change_targets(const BilledSubscription *s, const ChangeTerms *terms, const Json
  * As terms of a change that is planned: {"plan", "prices", "quantities"}
  * ------------------------------------------------------------------------
  */
+QUERY(plan_code, "SELECT plan FROM billing.plans WHERE id = $1", UUIDOID);
+
 Jsonb *
 changes_as_terms(const BilledSubscription *s, List *changes)
 {
@@ -464,8 +467,9 @@ changes_as_terms(const BilledSubscription *s, List *changes)
 	ListCell *cell;
 
 	json_open(&b);
-	if (base != NULL && !uuid_equal(base->price->plan_id, s->plan_id))
-		json_add_text(&b, "plan", price_load(base->price->id)->plan);
+	if (base != NULL && !uuid_equal(base->price->plan_id, s->plan_id) &&
+		RUN(plan_code, arg_uuid(base->price->plan_id)) > 0)
+		json_add_text(&b, "plan", row_text(0, 1));
 	json_open_object(&b, "prices");
 	foreach (cell, changes)
 	{

@@ -352,6 +352,45 @@ json_int(const Jsonb *json, const char *path, int64 *value)
 	return true;
 }
 
+/* An optional sign, digits, and after a point nothing but zeros. */
+static bool
+whole_of_text(const char *text, int64 *value)
+{
+	const char *digits = text + (*text == '-' ? 1 : 0);
+	size_t whole = strspn(digits, "0123456789");
+	const char *rest = digits + whole;
+
+	if (whole == 0)
+		return false;
+	if (*rest == '.')
+	{
+		size_t zeros = strspn(rest + 1, "0");
+
+		if (zeros == 0)
+			return false;
+		rest += 1 + zeros;
+	}
+	if (*rest != '\0')
+		return false;
+	errno = 0;
+	*value = strtoll(text, NULL, 10);
+	return errno == 0;
+}
+
+bool
+json_whole(const Jsonb *json, const char *path, int64 *value)
+{
+	const char *text = json_string_at(json, path);
+	int64 whole;
+
+	if (text == NULL)
+		return json_int(json, path, value);
+	if (!whole_of_text(text, &whole))
+		return false;
+	*value = whole;
+	return true;
+}
+
 bool
 json_bool(const Jsonb *json, const char *path, bool fallback)
 {

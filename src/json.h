@@ -37,6 +37,9 @@ extern char *json_string_at(const Jsonb *json, const char *path);
 /* Integer at path: false when absent, null, fractional or out of int64. */
 extern bool json_int(const Jsonb *json, const char *path, int64 *value);
 
+/* The same, of what a caller wrote: also a string of digits, as drivers send what must not become a float. */
+extern bool json_whole(const Jsonb *json, const char *path, int64 *value);
+
 /* Boolean at path, fallback when absent or not a boolean. */
 extern bool json_bool(const Jsonb *json, const char *path, bool fallback);
 

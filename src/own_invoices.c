@@ -294,7 +294,7 @@ line_amount(const Jsonb *lines, int number, MoneyFraction *quantity, MoneyFracti
 		if (has_unit || has_count)
 			bad_line(number, "has an amount and more",
 					 "Pass amount, or quantity and unit_amount, from which it follows.");
-		if (!json_int(lines, psprintf("%d.amount", number - 1), &amount))
+		if (!json_whole(lines, psprintf("%d.amount", number - 1), &amount))
 			bad_line(number, "has an amount that cannot be used",
 					 "It is a whole number of minor units: 4900 is 49.00 USD.");
 		return bounded(number, amount);

@@ -292,7 +292,7 @@ line_quantity(const Jsonb *line, int index)
 {
 	int64 quantity = 1;
 
-	if (json_has(line, "quantity") && (!json_int(line, "quantity", &quantity) || quantity < 1))
+	if (json_has(line, "quantity") && (!json_whole(line, "quantity", &quantity) || quantity < 1))
 		refuse_line("line_items", index, "has a quantity that is not a number from 1");
 	return quantity;
 }
@@ -352,7 +352,7 @@ named_line(LineSum *sum, const Jsonb *line, int index)
 
 	if (name == NULL || *name == '\0')
 		refuse_line("line_items", index, "has no name");
-	if (!json_int(line, "amount", &amount) || amount < 0)
+	if (!json_whole(line, "amount", &amount) || amount < 0)
 		refuse_line("line_items", index, "has no amount from 0");
 	if (currency != NULL && strcmp(check_currency(currency), sum->currency) != 0)
 		refuse_line("line_items", index, psprintf("is in %s", currency));
@@ -380,7 +380,7 @@ tax_line(LineSum *sum, const Jsonb *line, int index)
 
 	if (description == NULL || *description == '\0')
 		refuse_line("tax_lines", index, "has no description");
-	if (!json_int(line, "amount", &amount) || amount < 0)
+	if (!json_whole(line, "amount", &amount) || amount < 0)
 		refuse_line("tax_lines", index, "has no amount from 0");
 	json_open(&b);
 	json_add_text(&b, "description", description);

@@ -198,7 +198,7 @@ check_tier_member(const char *key, const JsonbValue *value, void *tier)
 	if (strcmp(key, "up_to") != 0 && strcmp(key, "unit_amount") != 0 &&
 		strcmp(key, "flat_amount") != 0)
 		bad_tier(*(int *) tier, psprintf("has an unknown member \"%s\"", key));
-	if (value->type != jbvNumeric && value->type != jbvNull)
+	if (value->type != jbvNumeric && value->type != jbvString && value->type != jbvNull)
 		bad_tier(*(int *) tier, psprintf("has a member \"%s\" that is no number", key));
 }
 
@@ -212,7 +212,9 @@ tier_number(const Jsonb *object, int tier, const char *member)
 	if (text == NULL)
 		return fraction;
 	if (money_fraction_parse(text, strlen(text), &fraction) != MONEY_OK)
-		bad_tier(tier, psprintf("has a %s that cannot be calculated with: %s", member, text));
+		bad_tier(tier,
+				 psprintf("has a member \"%s\" that is no number with at most 12 decimals: %s",
+						  member, text));
 	if (fraction.scaled < 0)
 		bad_tier(tier, psprintf("has a negative %s", member));
 	return fraction;
@@ -231,7 +233,7 @@ tier_read(const Jsonb *tiers, int tier)
 	read.unbounded = json_text(object, "up_to") == NULL;
 	read.unit_price = tier_number(object, tier, "unit_amount");
 	if (json_text(object, "flat_amount") != NULL &&
-		!json_int(object, "flat_amount", &read.flat_fee))
+		!json_whole(object, "flat_amount", &read.flat_fee))
 		bad_tier(tier, "has a flat_amount that is not in whole minor units");
 	if (read.flat_fee < 0)
 		bad_tier(tier, "has a negative flat_amount");
@@ -435,6 +437,25 @@ price_insert(const PriceTerms *terms, bool is_default)
 	insert_tiers_of(id, terms);
 	component_prices_forget();
 	return id;
+}
+
+pg_uuid_t *
+price_imagine(const PriceTerms *terms)
+{
+	ComponentPrice price = {
+		.id = new_id(),
+		.plan_id = unconstify(pg_uuid_t *, terms->plan_id),
+		.customer_id = unconstify(pg_uuid_t *, terms->customer_id),
+		.component = unconstify(char *, terms->component),
+		.currency = unconstify(char *, terms->currency),
+		.interval = unconstify(char *, terms->interval),
+		.interval_count = terms->interval_count,
+		.tax_inclusive = tax_is_inclusive_by_default(),
+		.rated = rated_terms(terms),
+	};
+
+	component_price_remember(&price);
+	return price.id;
 }
 
 /* ------------------------------------------------------------------------

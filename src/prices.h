@@ -50,6 +50,12 @@ extern void price_terms_check(PriceTerms *terms);
 extern pg_uuid_t *price_insert(const PriceTerms *terms, bool is_default);
 
 /*
+ * A price with checked terms (plain ones: an amount per unit) that is written
+ * nowhere: component_price() knows it until the transaction ends.
+ */
+extern pg_uuid_t *price_imagine(const PriceTerms *terms);
+
+/*
  * A new version: takes the place of the one that is sold, now or at its time,
  * and wakes local subscriptions that move to it.  Of a list price of component
  * base that is sold at once: it is the default of its currency from now on.

@@ -116,6 +116,7 @@ typedef struct PriceChoice
 	const char *interval;
 	const char *currency; /* NULL: the customer's or the default */
 	const pg_uuid_t *customer_id;
+	bool preview; /* a price for an amount that is not agreed yet is not written */
 } PriceChoice;
 extern Price *price_choose(const PriceChoice *choice);
 extern Price *price_load(const pg_uuid_t *id);

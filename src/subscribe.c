@@ -13,12 +13,14 @@
 #include "subscriptions.h"
 
 #include "check.h"
+#include "engine.h"
 #include "errors.h"
 #include "json.h"
 #include "managers.h"
 #include "routing.h"
 
 static const char *const collection_words[] = {"charge_automatically", "send_invoice", NULL};
+static const char *const alignment_words[] = {"anniversary", "calendar", NULL};
 static const char *const trial_end_words[] = {"cancel", "pause", "create_invoice", NULL};
 
 /* What a call without any of the optional arguments asks for. */
@@ -47,6 +49,12 @@ check_subscribe_terms(const SubscribeTerms *terms)
 						errmsg("days_until_due must not be negative")));
 	check_word("collection_method", terms->collection_method, collection_words);
 	check_word("trial_end_behavior", terms->trial_end_behavior, trial_end_words);
+	check_word("billing_alignment", terms->billing_alignment, alignment_words);
+	if (terms->billing_alignment != NULL && terms->billing_anchor != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("billing_anchor and billing_alignment are both given"),
+				 errhint("Pass billing_anchor for a moment of your own, or billing_alignment.")));
 	check_metadata(terms->metadata);
 	if (terms->collection_method != NULL && strcmp(terms->collection_method, "send_invoice") == 0 &&
 		terms->days_until_due == SUBSCRIBE_NOT_NAMED)
@@ -103,6 +111,21 @@ QUERY(supersede,
 	  "UPDATE billing.subscriptions SET superseded_by = $2, updated_at = now() WHERE id = $1",
 	  UUIDOID, UUIDOID);
 
+/* What was agreed for a later day gives way to nobody. */
+static void
+refuse_beside_planned(const Subscription *planned)
+{
+	if (planned->starts_at == 0)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+					errmsg("organization \"%s\" has a subscription in plan group \"%s\"",
+						   planned->organization_id, planned->plan_group),
+					errdetail("Subscription %s is to begin at %s.", uuid_text(planned->id),
+							  timestamptz_to_str(planned->starts_at)),
+					errhint("Use billing.update_subscription() to change what begins then, or "
+							"billing.cancel_subscription() first.")));
+}
+
 /*
  * A live subscription of the group refuses a second one.  One that waits for
  * its first payment gives way, but not while the provider has not said what
@@ -117,6 +140,7 @@ subscription_in_the_way(const Customer *customer, const Price *price)
 	live = subscription_of_group(customer->organization_id, price->plan_group);
 	if (live == NULL)
 		return NULL;
+	refuse_beside_planned(live);
 	incomplete = strcmp(live->status, "incomplete") == 0;
 	if (incomplete)
 		(void) outbox_give_up(live->id, OPERATION_SUBSCRIPTION_CREATE);
@@ -264,6 +288,28 @@ sell_by_checkout(const SubscribeTerms *terms, const Customer *customer, const Ac
 						.metadata = terms->metadata});
 }
 
+/* Providers begin a subscription when it is made, and count its periods from there. */
+static void
+refuse_our_own_dates(const SubscribeTerms *terms, const Customer *customer, const Account *account)
+{
+	const char *asked = NULL;
+
+	if (terms->starts_at != 0 &&
+		unix_seconds(terms->starts_at) != unix_seconds(clock_now(customer->organization_id)))
+		asked = "starts_at";
+	else if (terms->billing_alignment != NULL &&
+			 strcmp(terms->billing_alignment, "anniversary") != 0)
+		asked = "billing_alignment";
+	if (asked != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_NOT_SUPPORTED),
+				 errmsg("%s is not for a subscription that provider \"%s\" bills", asked,
+						account->provider),
+				 errdetail("It begins there when it is made, and its periods count from then."),
+				 errhint("Pass managed_by => 'local': this database bills then, and the provider "
+						 "collects the money.")));
+}
+
 static bool
 is_run_here(const SubscribeTerms *terms, const Customer *customer, const Account *account,
 			const Price *price)
@@ -291,6 +337,7 @@ subscription_create(const SubscribeTerms *terms, const Customer *customer, const
 
 	if (is_run_here(terms, customer, account, price))
 		return engine_subscribe(terms, customer, account, price);
+	refuse_our_own_dates(terms, customer, account);
 	subscription_check_cancel_at(customer->organization_id, terms->cancel_at);
 	if (free)
 		subscription_refuse_dates_of_free(0, terms->cancel_at);
@@ -370,14 +417,16 @@ SQL_FUNCTION(billing_subscribe)
 		.coupon = ARG_TEXT(14),
 		.automatic_tax = PG_ARGISNULL(15) ? SUBSCRIBE_NOT_NAMED : PG_GETARG_BOOL(15),
 		.billing_anchor = ARG_TIME(16),
-		.success_url = ARG_TEXT(17),
-		.cancel_url = ARG_TEXT(18),
-		.managed_by = ARG_TEXT(19),
-		.metadata = ARG_JSON(20),
+		.starts_at = ARG_TIME(17),
+		.billing_alignment = ARG_TEXT(18),
+		.success_url = ARG_TEXT(19),
+		.cancel_url = ARG_TEXT(20),
+		.managed_by = ARG_TEXT(21),
+		.metadata = ARG_JSON(22),
 	};
-	char *provider = ARG_TEXT(21);
-	char *account_name = ARG_TEXT(22);
-	char *key = ARG_TEXT(23);
+	char *provider = ARG_TEXT(23);
+	char *account_name = ARG_TEXT(24);
+	char *key = ARG_TEXT(25);
 	KeyedArgument arguments[] = {
 		{"plan", terms.plan},
 		{"payment_method", terms.payment_method},
@@ -395,6 +444,8 @@ SQL_FUNCTION(billing_subscribe)
 		{"coupon", terms.coupon},
 		{"automatic_tax", psprintf("%d", terms.automatic_tax)},
 		{"billing_anchor", psprintf(INT64_FORMAT, terms.billing_anchor)},
+		{"starts_at", terms.starts_at == 0 ? NULL : psprintf(INT64_FORMAT, terms.starts_at)},
+		{"billing_alignment", terms.billing_alignment},
 		{"success_url", terms.success_url},
 		{"cancel_url", terms.cancel_url},
 		{"managed_by", terms.managed_by},

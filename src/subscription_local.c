@@ -61,7 +61,7 @@ local_require_changeable(const BilledSubscription *s)
 						errmsg("subscription \"%s\" has ended", uuid_text(s->id)),
 						errdetail("Its status is %s.", s->status),
 						errhint("Use billing.subscribe() to make a new one.")));
-	if (is_status(s, "incomplete"))
+	if (is_status(s, "incomplete") && subscription_starts_at(s) == 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("subscription \"%s\" is incomplete and cannot be changed",
 							   uuid_text(s->id)),
@@ -180,33 +180,41 @@ set_trial_end(BilledSubscription *s, TimestampTz named)
 }
 
 static void
-set_payment_method(BilledSubscription *s, const char *token)
+set_payment_method(const BillingRun *run, BilledSubscription *s, const char *token)
 {
-	const Customer *customer = customer_load(s->customer->id, false);
+	const Customer *customer;
 
+	s->has_payment_method = true;
+	if (run->preview)
+		return;
+	customer = customer_load(s->customer->id, false);
 	s->payment_method_id = payment_method_attach(customer, account_get(s->provider, s->account),
 												 token, -1, NULL);
-	s->has_payment_method = true;
 }
 
 static ChangeTerms
-wanted(const UpdateTerms *terms)
+wanted(const BillingRun *run, const UpdateTerms *terms)
 {
-	return (ChangeTerms){terms->plan, terms->price, terms->amount, terms->quantity, terms->items};
+	return (ChangeTerms){.plan = terms->plan,
+						 .price = terms->price,
+						 .amount = terms->amount,
+						 .quantity = terms->quantity,
+						 .items = terms->items,
+						 .preview = run->preview};
 }
 
-static bool
-wants_items(const UpdateTerms *terms)
+bool
+local_changes_items(const UpdateTerms *terms)
 {
 	return terms->plan != NULL || terms->price != NULL || terms->amount != NO_AMOUNT ||
 		   terms->quantity > 0 || terms->items != NULL;
 }
 
 static void
-change_later(BilledSubscription *s, const UpdateTerms *terms)
+change_later(const BillingRun *run, BilledSubscription *s, const UpdateTerms *terms)
 {
 	ScheduledChange *before = planned(s, "change");
-	ChangeTerms change = wanted(terms);
+	ChangeTerms change = wanted(run, terms);
 	List *changes = change_targets(s, &change, before == NULL ? NULL : before->terms);
 
 	if (terms->proration_date != 0)
@@ -223,7 +231,7 @@ change_later(BilledSubscription *s, const UpdateTerms *terms)
 static void
 change_now(BillingRun *run, BilledSubscription *s, const UpdateTerms *terms)
 {
-	ChangeTerms change = wanted(terms);
+	ChangeTerms change = wanted(run, terms);
 	List *changes = change_targets(s, &change, NULL);
 
 	if (terms->plan != NULL || terms->price != NULL || terms->amount != NO_AMOUNT)
@@ -233,29 +241,37 @@ change_now(BillingRun *run, BilledSubscription *s, const UpdateTerms *terms)
 }
 
 void
-local_update(const Subscription *row, const UpdateTerms *terms)
+local_change(BillingRun *run, BilledSubscription *s, const UpdateTerms *terms)
 {
-	BilledSubscription *s;
-	BillingRun *run = local_open(row->id, false, &s);
 	bool later = strcmp(terms->effective, "period_end") == 0;
 
 	local_require_changeable(s);
 	if (terms->payment_method != NULL)
-		set_payment_method(s, terms->payment_method);
+		set_payment_method(run, s, terms->payment_method);
 	if (terms->trial_end != 0)
 		set_trial_end(s, terms->trial_end);
 	if (terms->cancel_at != 0)
 	{
+		check_end_after_start(subscription_starts_at(s), terms->cancel_at);
 		unplan(s, "cancel");
 		s->cancel_at = moment_of_unix(unix_seconds(terms->cancel_at));
 		(void) plan_change(s, "cancel", s->cancel_at, NULL);
 	}
 	if (terms->coupon != NULL)
 		coupon_apply_in_run(run, s, terms->coupon, s->customer->now);
-	if (wants_items(terms) && later)
-		change_later(s, terms);
-	else if (wants_items(terms))
+	if (local_changes_items(terms) && later)
+		change_later(run, s, terms);
+	else if (local_changes_items(terms))
 		change_now(run, s, terms);
+}
+
+void
+local_update(const Subscription *row, const UpdateTerms *terms)
+{
+	BilledSubscription *s;
+	BillingRun *run = local_open(row->id, false, &s);
+
+	local_change(run, s, terms);
 	tell_updated(run, s);
 	local_close(run, s);
 	if (terms->payment_method != NULL)
@@ -408,7 +424,12 @@ local_unplan(const Subscription *row, const pg_uuid_t *scheduled_change_id)
 						errmsg("scheduled change \"%s\" is done", uuid_text(scheduled_change_id)),
 						errdetail("Its time had come."),
 						errhint("billing.list_scheduled_changes() tells what is pending.")));
-	unplan(s, kind);
-	tell_updated(run, s);
+	if (strcmp(kind, "start") == 0)
+		end_now(run, s, false, false, s->customer->now);
+	else
+	{
+		unplan(s, kind);
+		tell_updated(run, s);
+	}
 	local_close(run, s);
 }

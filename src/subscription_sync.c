@@ -338,7 +338,7 @@ waiting_in_group(const pg_uuid_t *customer_id, const pg_uuid_t *price_id)
 	Subscription *s = subscription_of_group(customer->organization_id, price->plan_group);
 
 	if (s == NULL || strcmp(s->status, "incomplete") != 0 || s->provider_id != NULL ||
-		outbox_busy(s->id))
+		s->starts_at != 0 || outbox_busy(s->id))
 		return NULL;
 	return s;
 }

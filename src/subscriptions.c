@@ -30,7 +30,9 @@ static const char *const proration_words[] = {"create_prorations", "none", "alwa
 #define SUBSCRIPTION_COLUMNS                                                                                               \
 	"s.id, s.customer_id, s.organization_id, s.plan_id, s.plan_group, s.price_id, s.quantity, s.status, "                  \
 	"s.provider, s.account, s.provider_status, s.payment_method_id, s.cancel_at_period_end, s.superseded_by IS NOT NULL, " \
-	"r.provider_id, s.trial_end, s.livemode, s.current_period_end, s.pause_at_period_end, s.managed_by = 'local'"
+	"r.provider_id, s.trial_end, s.livemode, s.current_period_end, s.pause_at_period_end, s.managed_by = 'local', "        \
+	"(SELECT h.due_at FROM billing.scheduled_changes AS h WHERE h.subscription_id = s.id AND h.kind = 'start' "            \
+	"AND h.state = 'pending')"
 
 QUERY(
 	load_subscription,
@@ -72,6 +74,7 @@ subscription_from_row(void)
 	s->current_period_end = row_time(0, 18);
 	s->pause_at_period_end = row_bool(0, 19);
 	s->local = row_bool(0, 20);
+	s->starts_at = row_time(0, 21);
 	return s;
 }
 
@@ -350,9 +353,9 @@ refuse_items(const Subscription *s, const Jsonb *items)
 						errhint("Components are of subscriptions with managed_by => 'local'.")));
 }
 
-SQL_FUNCTION(billing_update_subscription)
+UpdateTerms
+subscription_update_terms(FunctionCallInfo fcinfo)
 {
-	pg_uuid_t *id = ARG_UUID(0);
 	UpdateTerms terms = {
 		.plan = ARG_TEXT(1),
 		.quantity = PG_ARGISNULL(2) ? 0 : Max(PG_GETARG_INT64(2), -1),
@@ -367,6 +370,17 @@ SQL_FUNCTION(billing_update_subscription)
 		.coupon = ARG_TEXT(11),
 		.items = ARG_JSON(12),
 	};
+
+	if (!PG_ARGISNULL(2) && terms.quantity == 0)
+		terms.quantity = -1;
+	check_update_terms(&terms);
+	return terms;
+}
+
+SQL_FUNCTION(billing_update_subscription)
+{
+	pg_uuid_t *id = ARG_UUID(0);
+	UpdateTerms terms;
 	Subscription *s;
 	Customer *customer;
 	Account *account;
@@ -374,9 +388,7 @@ SQL_FUNCTION(billing_update_subscription)
 	pg_uuid_t *method = NULL;
 
 	db_open();
-	if (!PG_ARGISNULL(2) && terms.quantity == 0)
-		terms.quantity = -1;
-	check_update_terms(&terms);
+	terms = subscription_update_terms(fcinfo);
 	s = subscription_load_locked(id);
 	require_alive(s);
 	subscription_check_cancel_at(s->organization_id, terms.cancel_at);

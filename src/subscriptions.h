@@ -30,6 +30,7 @@ typedef struct Subscription
 	char *provider_id; /* NULL: no provider knows it */
 	TimestampTz trial_end;
 	TimestampTz current_period_end;
+	TimestampTz starts_at; /* 0: it has begun, or waits for its first payment */
 	bool livemode;
 	bool local; /* our engine bills it */
 } Subscription;
@@ -50,6 +51,9 @@ typedef struct UpdateTerms
 	const char *coupon;
 	const Jsonb *items;
 } UpdateTerms;
+
+/* The arguments of update_subscription(), which preview_update() has, too: checked as far as they say it (22023, JB009). */
+extern UpdateTerms subscription_update_terms(FunctionCallInfo fcinfo);
 
 /* What cancel_subscription() is told; -1: not named. */
 typedef struct CancelTerms
@@ -136,9 +140,11 @@ typedef struct SubscribeTerms
 	const char *trial_end_behavior;
 	int off_session; /* SUBSCRIBE_NOT_NAMED: the provider decides */
 	const char *coupon;
-	int automatic_tax;          /* SUBSCRIBE_NOT_NAMED: the provider decides */
-	TimestampTz billing_anchor; /* 0: now */
-	const char *success_url;    /* a checkout may take its place */
+	int automatic_tax;             /* SUBSCRIBE_NOT_NAMED: the provider decides */
+	TimestampTz billing_anchor;    /* 0: now */
+	TimestampTz starts_at;         /* 0: now */
+	const char *billing_alignment; /* NULL: by the setting */
+	const char *success_url;       /* a checkout may take its place */
 	const char *cancel_url;
 	const char *managed_by; /* NULL: by manager_choose() */
 	const Jsonb *metadata;

@@ -3,7 +3,7 @@
 -- webhooks are those of Stripe for an account with a made-up key; nothing is sent.
 \ir helpers.psql
 CREATE EXTENSION pgcrypto;
-SELECT plan(40);
+SELECT plan(43);
 
 SELECT billing.configure_provider('stripe', 'sk_test_of_nobody', 'whsec_first', base_url => 'http://127.0.0.1:9');
 UPDATE billing.provider_accounts SET stopped_at = now(), stopped_reason = 'held by the test' WHERE provider = 'stripe';
@@ -66,7 +66,7 @@ LANGUAGE sql
 RETURN (SELECT count(*) FROM billing.outbox AS o WHERE o.object_id = session AND o.operation = 'checkout_session.expire');
 
 SELECT billing.create_customer(o, o || '@acme.example', provider => 'stripe')
-FROM unnest('{acme,canceled,session,both,free,again,unpaid,odd}'::text[]) AS o;
+FROM unnest('{acme,canceled,session,both,free,again,unpaid,odd,planned}'::text[]) AS o;
 INSERT INTO billing.provider_refs (object_type, object_id, provider, account, provider_id, livemode, as_of)
 SELECT 'customer', c.id, 'stripe', 'default', 'cus_' || c.organization_id, false, '2020-01-01' FROM billing.customers AS c;
 DELETE FROM billing.outbox;
@@ -141,6 +141,12 @@ SELECT open_page('both') AS page \gset
 SELECT sold_by(:'page') AS waits \gset
 SELECT is(tell(subscription('sub_both', 'both', 'active'), 10), 'applied', 'a subscription is made at the provider');
 SELECT is(has('both'), 'active', 'it is the one that the page was to sell');
+
+-- one that is to begin later waits for nobody
+SELECT billing.subscribe('planned', 'pro', starts_at => now() + interval '1 year', managed_by => 'local') AS planned \gset
+SELECT fails($$SELECT open_page('planned')$$, 'JB008', 'has a subscription in plan group', 'update_subscription', 'beside one that is to begin later nothing is sold');
+SELECT is(tell(subscription('sub_planned', 'planned', 'active'), 10), 'applied', 'one that is made at the provider all the same');
+SELECT is((SELECT status || ' ' || conflict FROM billing.subscriptions WHERE id = :'planned'), 'incomplete true', 'does not end it: both stand in attention once it has begun');
 
 -- ---------------------------------------------------------------------------
 -- Nothing is had unpaid

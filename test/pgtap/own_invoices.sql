@@ -1,7 +1,7 @@
 -- Invoices of our own: what they add up to, their numbers, what of them can
 -- change, and what is refused.
 \ir helpers.psql
-SELECT plan(89);
+SELECT plan(92);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_customer(o, o || '@b.example', initcap(o), currency => 'EUR', country => 'DE',
@@ -185,6 +185,10 @@ SELECT is((SELECT credit_used FROM billing.get_invoice(:'again')), 1000::bigint,
 CALL billing.run_worker();
 SELECT is((SELECT count(*) FROM billing.invoices AS i WHERE i.managed_by = 'local' AND NOT adds_up(i)), 0::bigint, 'all invoices add up');
 
+SELECT invoice_of('acme', '[{"description": "Setup", "amount": "9900"}, {"description": "Hours", "quantity": "2.5", "unit_amount": "1999.99"}]') AS strings \gset
+SELECT is((SELECT subtotal FROM billing.invoices WHERE id = :'strings'),
+	14900::bigint, 'numbers may be strings: 99.00 and 49.99975');
+
 -- ---------------------------------------------------------------------------
 -- What is refused
 
@@ -192,6 +196,8 @@ SELECT fails(format('SELECT invoice_of(%L, %L)', 'acme', l.lines), l.code, l.mes
 FROM (VALUES ('[]', '22023', 'not an array of 1 to 1000'), ('{}', '22023', 'not an array'), ('[1]', '22023', 'line 1 is not an object'),
 			 ('[{"amount": 1}]', '22023', 'line 1 has no description'), ('[{"description": "A"}]', '22023', 'line 1 has no amount'),
 			 ('[{"description": "A", "amount": 1.5}]', '22023', 'has an amount that cannot be used'),
+			 ('[{"description": "A", "amount": "1.5"}]', '22023', 'has an amount that cannot be used'),
+			 ('[{"description": "A", "amount": "much"}]', '22023', 'has an amount that cannot be used'),
 			 ('[{"description": "A", "amount": 1, "quantity": 2}]', '22023', 'has an amount and more'),
 			 ('[{"description": "A", "unit_amount": 1, "quantity": -2}]', '22023', 'a quantity below 0'),
 			 ('[{"description": "A", "unit_amount": "1e4"}]', '22023', 'a unit_amount that cannot be used'),

@@ -1,6 +1,6 @@
 -- Prices: what each model costs, versions and their time, components, add-ons, and what is refused.
 \ir helpers.psql
-SELECT plan(73);
+SELECT plan(86);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('api', 'API', 0) AS api \gset
@@ -27,6 +27,9 @@ INSERT INTO cases VALUES
 	($$model => 'graduated', tiers => '[{"up_to": 100, "unit_amount": 2}, {"unit_amount": 1}]'$$, 150, 250, 'graduated: each unit at the price of its tier'),
 	($$model => 'graduated', tiers => '[{"up_to": 10, "unit_amount": 5, "flat_amount": 100}, {"up_to": 20, "unit_amount": 4, "flat_amount": 50}, {"unit_amount": 3, "flat_amount": 25}]'$$,
 	 21, 268, 'graduated: the fee of each tier that is reached'),
+	($$model => 'graduated', tiers => '[{"up_to": "100", "unit_amount": "0.05", "flat_amount": "500"}, {"unit_amount": "0.1"}]'$$, 150, 510, 'numbers written as strings: 5 and 500 and 5'),
+	($$model => 'graduated', tiers => '[{"unit_amount": "0.145"}]'$$, 100, 15, 'are exact: 14.5 is rounded away from zero, as no float would'),
+	($$model => 'volume', tiers => '[{"unit_amount": "0.000000000001", "flat_amount": "7.0"}]'$$, 500000000000, 8, 'to the twelfth decimal'),
 	($$model => 'volume', tiers => '[{"up_to": 100, "unit_amount": 2}, {"unit_amount": 1}]'$$, 150, 150, 'volume: all at the price of the tier'),
 	($$model => 'volume', tiers => '[{"up_to": 10, "unit_amount": 5, "flat_amount": 100}, {"up_to": 20, "unit_amount": 4, "flat_amount": 50}, {"unit_amount": 3, "flat_amount": 25}]'$$,
 	 21, 88, 'volume: one fee'),
@@ -62,6 +65,13 @@ SELECT fails(format('SELECT price(%L)', b.arguments), b.code, b.message, NULL, b
 	($$model => 'volume', tiers => '[{"amount": 9}]'$$, '22023', 'unknown member "amount"', 'members are known'),
 	($$model => 'volume', tiers => '[{"unit_amount": -9}]'$$, '22023', 'negative unit_amount', 'no negative tier'),
 	($$model => 'volume', tiers => '[{"flat_amount": 0.5}]'$$, '22023', 'whole minor units', 'a fee is whole'),
+	($$model => 'volume', tiers => '[{"flat_amount": "0.5"}]'$$, '22023', 'tier 1 has a flat_amount that is not in whole minor units', 'as a string, too'),
+	($$model => 'volume', tiers => '[{"unit_amount": "abc"}]'$$, '22023', 'tier 1 has a member "unit_amount" that is no number .*: abc', 'a string is a number'),
+	($$model => 'volume', tiers => '[{"up_to": " 5", "unit_amount": 1}, {}]'$$, '22023', 'member "up_to" that is no number', 'and nothing beside it'),
+	($$model => 'volume', tiers => '[{"unit_amount": "NaN"}]'$$, '22023', 'member "unit_amount" that is no number', 'not one that is none'),
+	($$model => 'volume', tiers => '[{"unit_amount": "0.0000000000001"}]'$$, '22023', 'at most 12 decimals', 'nor a thirteenth decimal'),
+	($$model => 'volume', tiers => '[{"unit_amount": true}]'$$, '22023', 'member "unit_amount" that is no number', 'nor true'),
+	($$model => 'volume', tiers => '[{"flat_amount": "99999999999999999999"}]'$$, '22023', 'whole minor units', 'nor more than fits'),
 	($$5, model => 'graduated', tiers => '[{}]'$$, '22023', 'amount does not go with model graduated', 'an argument too many'),
 	($$5, tiers => '[{}]'$$, '22023', 'tiers does not go with model per_unit', 'tiers of a price without'),
 	($$5, minimum => 5$$, '22023', 'minimum does not go', 'a minimum is for a percentage'),
@@ -130,6 +140,13 @@ SELECT is((SELECT array_agg(i.action ORDER BY n) FROM generate_series(1, 2) AS n
 SELECT is((SELECT components FROM billing.get_plans() WHERE plan = 'meter'),
 	'[{"tiers": [{"up_to": 1000, "unit_amount": 0.5}, {"unit_amount": 0.25}], "model": "graduated", "metric": "calls", "interval": "month", "component": "calls", "interval_count": 1},
 	  {"model": "per_unit", "amount": 500, "interval": "month", "component": "seats", "free_units": 3, "interval_count": 1}]'::jsonb, 'and are on the page of prices');
+SELECT is((SELECT i.action FROM billing.import_plans('[{"plan": "meter", "name": "Meter", "prices": [
+	{"amount": "0"}, {"component": "seats", "amount": "500", "free_units": "3"},
+	{"component": "calls", "metric": "calls", "model": "graduated", "tiers": [{"up_to": "1000", "unit_amount": "0.50"}, {"unit_amount": "0.25"}]}]}]') AS i),
+	'unchanged', 'a number may be a string there, and is the same');
+SELECT fails($$SELECT billing.import_plans('[{"plan": "meter", "prices": [{"component": "calls", "tiers": [{"up_to": 5}, {"unit_amount": "much"}]}]}]')$$, '22023',
+	'a price in element 0 of plans has no number as unit_amount of tier 2: "much"', 'string', 'what is none is named');
+SELECT fails($$SELECT billing.import_plans('[{"plan": "meter", "prices": [{"amount": "12.5"}]}]')$$, '22023', 'no number as amount: "12.5"', NULL, 'amounts are whole');
 SELECT fails($$SELECT billing.import_plans('[{"plan": "meter", "prices": [{"cost": 5}]}]')$$, '22023', 'unknown member "cost"', 'create_price', 'a member that is none is a mistake');
 
 -- ---------------------------------------------------------------------------
