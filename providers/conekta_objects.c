@@ -469,6 +469,30 @@ was_reversed(const char *status)
 	return is_one_of(status, reversed);
 }
 
+/*
+ * What is kept of each charge that was paid; one that waits for the customer
+ * names its fee before there is any.  Not told where one of them does not.
+ */
+static void
+read_fee(const Jsonb *order, PaymentIntentSnapshot *intent)
+{
+	int count = json_length(order, "charges.data");
+	int64 sum = NO_AMOUNT;
+
+	for (int i = 0; i < count; i++)
+	{
+		char *at = psprintf("charges.data.%d", i);
+		int64 fee = amount_at(order, psprintf("%s.fee", at));
+
+		if (!was_received(json_text(order, psprintf("%s.status", at))))
+			continue;
+		if (fee == NO_AMOUNT || pg_add_s64_overflow(sum == NO_AMOUNT ? 0 : sum, fee, &sum))
+			return;
+	}
+	if (sum != NO_AMOUNT)
+		intent->fee = (FeeSnapshot){sum, intent->currency};
+}
+
 /* Of the charges in such a state: an order may be split into several.  NO_AMOUNT: there is none. */
 static int64
 sum_of_charges(const Jsonb *order, bool (*counts)(const char *status))
@@ -533,6 +557,7 @@ read_order(const Jsonb *order, ProviderSnapshot *snapshot)
 	if (charge != NULL)
 		read_charge(charge, intent);
 	read_amounts(order, charge, intent);
+	read_fee(order, intent);
 	if (conekta_same(intent->status, "canceled"))
 		intent->cancellation_reason = intent->provider_status;
 	snapshot->terminal = is_one_of(intent->status, final);

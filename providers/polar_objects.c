@@ -217,6 +217,9 @@ read_payment(const Jsonb *order, ProviderSnapshot *snapshot)
 		intent->invoice = snapshot->provider_id;
 	intent->checkout_session = json_text(order, "checkout_id");
 	intent->created_at = json_rfc3339_time(order, "created_at");
+	/* 0 and no currency until the payment is through */
+	if (json_int(order, "platform_fee_amount", &intent->fee.amount))
+		intent->fee.currency = currency_at(order, "platform_fee_currency");
 }
 
 /*

@@ -9,7 +9,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "sandbox.h"
+#include "sandbox_fees.h"
 
 #include "utils/fmgrprotos.h"
 
@@ -272,6 +272,7 @@ static const Provider sandbox = {
 	.missing = sandbox_missing,
 	.default_base_url = default_base_url,
 	.check_key = check_key,
+	.check_options = sandbox_check_options,
 	.build_request = build_request,
 	.read_response = read_response,
 	.build_lookup = build_lookup,

@@ -16,6 +16,7 @@
  *	sandbox_setups.c		setup intents
  *	sandbox_refunds.c		refunds
  *	sandbox_disputes.c		disputes
+ *	sandbox_fees.c			what the sandbox keeps of them
  *	sandbox_checkout.c		checkout sessions, the portal
  *	sandbox_subscriptions.c	what requests do to a subscription
  *	sandbox_pauses.c		how a subscription stands still and goes on
@@ -34,9 +35,8 @@
  * request} answers {"found": true, "objects": [...]} or {"found": false}.
  * Times on the wire and in the state are unix seconds, 0 and absent mean none.
  *
- * The far side is pure: it takes the state, the request and the time out of
- * the EmbeddedExchange and puts the new state and the events back.  It keeps
- * no personal data; what a request says about a person is not even read.
+ * The far side is pure: state, request and time come out of the EmbeddedExchange,
+ * new state and events go back.  What is said about a person is not even read.
  *
  *-------------------------------------------------------------------------
  */
@@ -257,6 +257,7 @@ typedef struct SandboxPayment
 	int64 settle_at;         /* processing: 0: only when the buyer settles it */
 	const char *settle_code; /* how it will fail; NULL: it will succeed */
 	int64 dispute_at;
+	FeeSnapshot fee;
 } SandboxPayment;
 
 typedef struct SandboxSetup
@@ -292,6 +293,7 @@ typedef struct SandboxRefund
 	int64 created;
 	int64 settle_at; /* 0: nothing more happens by itself */
 	bool settle_fails;
+	FeeSnapshot fee;
 } SandboxRefund;
 
 typedef enum SandboxDisputeStatus
@@ -321,6 +323,7 @@ typedef struct SandboxDispute
 	int64 created;
 	int64 decide_at; /* 0: when somebody decides it */
 	bool decide_won;
+	FeeSnapshot fee;
 } SandboxDispute;
 
 typedef enum SandboxSessionStatus
@@ -397,6 +400,7 @@ typedef struct Sandbox
 	int64 now;             /* unix seconds */
 	List *events;          /* of EmbeddedEvent *, in the order in which they happened */
 	const char *behave_as; /* NULL: as itself */
+	const Jsonb *fees;     /* NULL: none, see sandbox_fees.h */
 } Sandbox;
 
 extern void sandbox_state_read(SandboxState *state, const Jsonb *json);
@@ -693,7 +697,7 @@ extern void sandbox_voucher_pay(Sandbox *sandbox, SandboxPayment *payment, int64
 extern void sandbox_number_pay(Sandbox *sandbox, const SandboxMethod *method, int64 amount);
 
 /* ------------------------------------------------------------------------
- * Setup intents (sandbox_setups.c)
+ * Setup intents, refunds and disputes (sandbox_setups.c, _refunds.c, _disputes.c)
  * ------------------------------------------------------------------------
  */
 
@@ -702,11 +706,6 @@ extern void sandbox_setup_cancel(Sandbox *sandbox, const Jsonb *arguments, Sandb
 extern SandboxSetup *sandbox_setup_new(Sandbox *sandbox, const char *reference);
 extern void sandbox_setup_attempt(Sandbox *sandbox, SandboxSetup *setup);
 extern void sandbox_setup_authenticated(Sandbox *sandbox, SandboxSetup *setup, bool success);
-
-/* ------------------------------------------------------------------------
- * Refunds and disputes (sandbox_refunds.c, sandbox_disputes.c)
- * ------------------------------------------------------------------------
- */
 
 extern void sandbox_refund_create(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
 extern void sandbox_refund_cancel(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
@@ -747,7 +746,7 @@ extern void sandbox_session_follow_subscription(Sandbox *sandbox,
 												const SandboxSubscription *subscription);
 
 /* ------------------------------------------------------------------------
- * Invoices by request (sandbox_invoices.c)
+ * Invoices by request, and usage (sandbox_invoices.c, sandbox_usage.c)
  * ------------------------------------------------------------------------
  */
 
@@ -760,10 +759,8 @@ extern void sandbox_invoice_list(Sandbox *sandbox, const Jsonb *arguments, Sandb
 extern void sandbox_invoice_finalize(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
 extern void sandbox_invoice_pay(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
 extern void sandbox_invoice_void(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
-/* sandbox_usage.c */
-extern void sandbox_usage_report(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
-
 extern void sandbox_invoice_give_up(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
+extern void sandbox_usage_report(Sandbox *sandbox, const Jsonb *arguments, SandboxReply *reply);
 
 /* ------------------------------------------------------------------------
  * Time and the buyer (sandbox_clock.c, sandbox_buyer.c)

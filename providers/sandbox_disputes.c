@@ -15,7 +15,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "sandbox.h"
+#include "sandbox_fees.h"
 
 #define DAYS_TO_ANSWER 7
 
@@ -65,6 +65,7 @@ static void
 withdraw(Sandbox *sandbox, SandboxDispute *dispute)
 {
 	dispute->withdrawn = true;
+	dispute->fee = sandbox_fee_of(sandbox, "dispute", dispute->currency);
 	dispute_event(sandbox, "charge.dispute.funds_withdrawn", dispute);
 }
 

@@ -15,7 +15,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "sandbox.h"
+#include "sandbox_fees.h"
 
 /* The largest amount; so that sums of refunds and disputes fit an int64. */
 #define MAX_AMOUNT INT64CONST(1000000000000)
@@ -129,6 +129,7 @@ sandbox_payment_receive(Sandbox *sandbox, SandboxPayment *payment, int64 amount)
 	end_attempt(payment);
 	if (payment->paid_at == 0)
 		payment->paid_at = sandbox->now;
+	sandbox_fee_of_payment(sandbox, payment);
 	save_method(sandbox, payment);
 	if (first && payment->token != NULL &&
 		(payment->token->sequel == SANDBOX_IS_DISPUTED ||

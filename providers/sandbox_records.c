@@ -99,6 +99,8 @@ static const Field payment_fields[] = {
 	KEPT(SandboxPayment, settle_at, FIELD_NUMBER),
 	KEPT(SandboxPayment, settle_code, FIELD_TEXT),
 	KEPT(SandboxPayment, dispute_at, FIELD_NUMBER),
+	NAMED("fee", SandboxPayment, fee.amount, FIELD_NUMBER),
+	NAMED("fee_currency", SandboxPayment, fee.currency, FIELD_TEXT),
 };
 
 static const Field setup_fields[] = {
@@ -132,6 +134,8 @@ static const Field refund_fields[] = {
 	TOLD(SandboxRefund, created, FIELD_NUMBER),
 	KEPT(SandboxRefund, settle_at, FIELD_NUMBER),
 	KEPT(SandboxRefund, settle_fails, FIELD_BOOL),
+	NAMED("fee", SandboxRefund, fee.amount, FIELD_NUMBER),
+	NAMED("fee_currency", SandboxRefund, fee.currency, FIELD_TEXT),
 };
 
 static const char *const dispute_words[] = {
@@ -160,6 +164,8 @@ static const Field dispute_fields[] = {
 	TOLD(SandboxDispute, created, FIELD_NUMBER),
 	KEPT(SandboxDispute, decide_at, FIELD_NUMBER),
 	KEPT(SandboxDispute, decide_won, FIELD_BOOL),
+	NAMED("fee", SandboxDispute, fee.amount, FIELD_NUMBER),
+	NAMED("fee_currency", SandboxDispute, fee.currency, FIELD_TEXT),
 };
 
 static const char *const session_words[] = {

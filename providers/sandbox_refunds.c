@@ -12,7 +12,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "sandbox.h"
+#include "sandbox_fees.h"
 
 static SandboxPayment *
 payment_of(const SandboxState *state, const SandboxRefund *refund)
@@ -80,6 +80,7 @@ give_back(Sandbox *sandbox, SandboxRefund *refund)
 
 	refund->status = SANDBOX_REFUND_SUCCEEDED;
 	refund->requires_action = false;
+	refund->fee = sandbox_fee_of(sandbox, "refund", refund->currency);
 	if (payment != NULL)
 		payment->amount_refunded += refund->amount;
 }

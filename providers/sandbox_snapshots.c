@@ -32,6 +32,13 @@ read_number(const Jsonb *object, const char *key)
 	return json_int(object, key, &number) ? number : 0;
 }
 
+/* Told with its currency only; of nothing there is no number. */
+static FeeSnapshot
+read_fee(const Jsonb *object)
+{
+	return (FeeSnapshot){read_number(object, "fee"), json_text(object, "fee_currency")};
+}
+
 static void
 read_customer(const Jsonb *object, ProviderSnapshot *snapshot)
 {
@@ -158,6 +165,7 @@ read_payment_intent(const Jsonb *object, ProviderSnapshot *snapshot)
 	intent->checkout_session = json_text(object, "checkout_session");
 	intent->paid_at = json_unix_time(object, "paid_at");
 	intent->created_at = json_unix_time(object, "created");
+	intent->fee = read_fee(object);
 	snapshot->terminal = is_text(object, "status", "succeeded") ||
 						 is_text(object, "status", "canceled");
 }
@@ -177,6 +185,7 @@ read_refund(const Jsonb *object, ProviderSnapshot *snapshot)
 	refund->reason = json_text(object, "reason");
 	refund->error_code = json_text(object, "error_code");
 	refund->created_at = json_unix_time(object, "created");
+	refund->fee = read_fee(object);
 	snapshot->terminal = is_text(object, "status", "failed") ||
 						 is_text(object, "status", "canceled");
 }
@@ -198,6 +207,7 @@ read_dispute(const Jsonb *object, ProviderSnapshot *snapshot)
 	dispute->evidence_submitted = json_bool(object, "evidence_submitted", false);
 	dispute->evidence_due_by = json_unix_time(object, "evidence_due_by");
 	dispute->created_at = json_unix_time(object, "created");
+	dispute->fee = read_fee(object);
 	snapshot->terminal = is_text(object, "status", "won") || is_text(object, "status", "lost") ||
 						 is_text(object, "status", "warning_closed");
 }

@@ -708,6 +708,7 @@ sandbox_open(Sandbox *sandbox, const EmbeddedExchange *exchange)
 	sandbox->now = sandbox_unix_seconds(exchange->now);
 	sandbox->events = NIL;
 	sandbox->behave_as = json_text(exchange->account->options, "behave_as");
+	sandbox->fees = json_part(exchange->account->options, "fees");
 }
 
 /*

@@ -42,6 +42,17 @@ extern const char *object_type_name(BillingObject type); /* "customer", ... */
 
 #define NO_AMOUNT PG_INT64_MIN
 
+/*
+ * What the provider keeps of a movement for its service, in the currency that
+ * it takes it in, which may be another one than the movement's; below 0 it
+ * gives some back.  currency NULL: not told.
+ */
+typedef struct FeeSnapshot
+{
+	int64 amount;
+	const char *currency;
+} FeeSnapshot;
+
 typedef struct CustomerSnapshot
 {
 	/* "": told to have none */
@@ -160,6 +171,7 @@ typedef struct PaymentIntentSnapshot
 	TimestampTz paid_at;
 	TimestampTz created_at;
 	TimestampTz charged_at; /* when the charge was tried, where its details are told; 0: not told */
+	FeeSnapshot fee;        /* of the payment, without its refunds and disputes */
 } PaymentIntentSnapshot;
 
 typedef struct RefundSnapshot
@@ -174,6 +186,7 @@ typedef struct RefundSnapshot
 	const char *error_code;
 	const char *dispute; /* provider's id: paid back because of it */
 	TimestampTz created_at;
+	FeeSnapshot fee; /* of the refund itself */
 } RefundSnapshot;
 
 typedef struct DisputeSnapshot
@@ -190,6 +203,7 @@ typedef struct DisputeSnapshot
 	bool evidence_submitted;
 	TimestampTz evidence_due_by;
 	TimestampTz created_at;
+	FeeSnapshot fee; /* of the dispute itself */
 } DisputeSnapshot;
 
 typedef struct CheckoutSessionSnapshot

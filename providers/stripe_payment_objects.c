@@ -8,6 +8,8 @@
  */
 #include "stripe.h"
 
+#include "common/int.h"
+
 #include "json.h"
 
 static bool
@@ -224,6 +226,20 @@ refunded_of(const Jsonb *charge)
 	return amount_at(charge, "amount_refunded");
 }
 
+/*
+ * What Stripe keeps stands in the movement of the balance, in the currency of
+ * the balance; told where the movement came along, and not its id alone.
+ */
+static FeeSnapshot
+fee_of(const Jsonb *movement)
+{
+	FeeSnapshot fee = {0, NULL};
+
+	if (movement != NULL && json_int(movement, "fee", &fee.amount))
+		fee.currency = currency_at(movement, "currency");
+	return fee;
+}
+
 /* What was paid back, the receipt, the plan: in a payment, and in an event of the charge. */
 static void
 read_charge_details(const Jsonb *charge, PaymentIntentSnapshot *intent)
@@ -234,6 +250,9 @@ read_charge_details(const Jsonb *charge, PaymentIntentSnapshot *intent)
 	intent->charged_at = json_unix_time(charge, "created");
 	intent->amount_refunded = refunded_of(charge);
 	intent->receipt_url = json_text(charge, "receipt_url");
+	/* what is kept of one that is pending comes back when it fails */
+	if (is(charge, "status", "succeeded"))
+		intent->fee = fee_of(json_part(charge, "balance_transaction"));
 	if (json_int(charge, "payment_method_details.card.installments.plan.count", &months) &&
 		months > 0 && months <= PG_INT16_MAX)
 		intent->installments = (int) months;
@@ -363,6 +382,7 @@ stripe_read_refund(const Jsonb *object, ProviderSnapshot *snapshot)
 	refund->reason = json_text(object, "reason");
 	refund->error_code = json_text(object, "failure_reason");
 	refund->created_at = json_unix_time(object, "created");
+	refund->fee = fee_of(json_part(object, "balance_transaction"));
 }
 
 /*
@@ -391,7 +411,17 @@ dispute_status(const char *word)
 	return is_one_of(word, ours) ? word : NULL;
 }
 
-/* Money that was taken and given back stands in the transactions of the balance. */
+/* The fees of all movements; not told where one of them is not, or their currencies differ. */
+static FeeSnapshot
+sum_of_fees(FeeSnapshot sum, FeeSnapshot fee)
+{
+	if (!same_text(sum.currency, fee.currency) ||
+		pg_add_s64_overflow(sum.amount, fee.amount, &sum.amount))
+		return (FeeSnapshot){0, NULL};
+	return sum;
+}
+
+/* Money that was taken and given back, and the fees, stand in the transactions of the balance. */
 static void
 read_movements(const Jsonb *object, DisputeSnapshot *dispute)
 {
@@ -399,8 +429,11 @@ read_movements(const Jsonb *object, DisputeSnapshot *dispute)
 
 	for (int i = 0; i < count; i++)
 	{
-		int64 amount = amount_at(object, psprintf("balance_transactions.%d.amount", i));
+		Jsonb *movement = json_part(object, psprintf("balance_transactions.%d", i));
+		FeeSnapshot fee = fee_of(movement);
+		int64 amount = movement == NULL ? NO_AMOUNT : amount_at(movement, "amount");
 
+		dispute->fee = i == 0 ? fee : sum_of_fees(dispute->fee, fee);
 		if (amount == NO_AMOUNT)
 			continue;
 		dispute->funds_withdrawn |= amount < 0;

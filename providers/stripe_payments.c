@@ -15,8 +15,9 @@
 
 #include "utils/timestamp.h"
 
-/* The charge has the receipt, what was refunded and how it was paid. */
-#define CHARGE "latest_charge"
+/* The charge has the receipt, what was refunded and how it was paid; its movement has the fee. */
+#define CHARGE     "latest_charge"
+#define CHARGE_FEE CHARGE ".balance_transaction"
 
 /* How long an OXXO voucher may live, in days. */
 #define OXXO_DAYS_MAX 7
@@ -33,7 +34,7 @@ build_fetch(const ProviderCall *call, ProviderRequest *request)
 	Form form;
 
 	form_open(&form, call);
-	form_add(&form, "expand[0]", CHARGE);
+	form_add(&form, "expand[0]", CHARGE_FEE);
 	stripe_get(request, intent_path(call), &form);
 }
 
@@ -228,14 +229,14 @@ build_create(const ProviderCall *call, ProviderRequest *request)
 	form_given(&form, "statement_descriptor_suffix", "statement_descriptor_suffix");
 	form_given(&form, "receipt_email", "receipt_email");
 	form_reference(&form, call);
-	form_add(&form, "expand[0]", CHARGE);
+	form_add(&form, "expand[0]", CHARGE_FEE);
 	stripe_post(request, "/v1/payment_intents", &form);
 }
 
 static void
 list_created(const ProviderCall *call, ProviderRequest *request)
 {
-	stripe_list_children(call, "payment_intents", "customer", CHARGE, request);
+	stripe_list_children(call, "payment_intents", "customer", CHARGE_FEE, request);
 }
 
 static const StripeStep create = {
@@ -258,7 +259,7 @@ build_confirm(const ProviderCall *call, ProviderRequest *request)
 	form_open(&form, call);
 	form_confirmation(&form);
 	form_method_options(&form, true);
-	form_add(&form, "expand[0]", CHARGE);
+	form_add(&form, "expand[0]", CHARGE_FEE);
 	stripe_post(request, psprintf("%s/confirm", intent_path(call)), &form);
 }
 
@@ -301,7 +302,7 @@ build_capture(const ProviderCall *call, ProviderRequest *request)
 
 	form_open(&form, call);
 	form_given(&form, "amount_to_capture", "amount");
-	form_add(&form, "expand[0]", CHARGE);
+	form_add(&form, "expand[0]", CHARGE_FEE);
 	stripe_post(request, psprintf("%s/capture", intent_path(call)), &form);
 }
 

@@ -12,6 +12,9 @@
  * ------------------------------------------------------------------------
  */
 
+/* The movement of the balance has the fee. */
+#define MOVEMENT "balance_transaction"
+
 /* Stripe has three words; those of ours that it lacks are the customer's wish, or nothing. */
 static const char *
 reason_word(const char *reason)
@@ -47,19 +50,24 @@ build_create(const ProviderCall *call, ProviderRequest *request)
 	if (!json_has(call->arguments, "metadata.description"))
 		form_given(&form, "metadata[description]", "description");
 	form_reference(&form, call);
+	form_add(&form, "expand[0]", MOVEMENT);
 	stripe_post(request, "/v1/refunds", &form);
 }
 
 static void
 list_created(const ProviderCall *call, ProviderRequest *request)
 {
-	stripe_list_children(call, "refunds", refunded_by(call), NULL, request);
+	stripe_list_children(call, "refunds", refunded_by(call), MOVEMENT, request);
 }
 
 static void
 build_get(const ProviderCall *call, ProviderRequest *request)
 {
-	stripe_get(request, stripe_path(call, "refunds", "refund"), NULL);
+	Form form;
+
+	form_open(&form, call);
+	form_add(&form, "expand[0]", MOVEMENT);
+	stripe_get(request, stripe_path(call, "refunds", "refund"), &form);
 }
 
 static void

@@ -58,6 +58,9 @@ CREATE TABLE billing.payment_intents
 	receipt_url bytea,
 	details_charge text COLLATE "C",
 	details_charged_at timestamptz,
+	fee_amount bigint,
+	fee_currency text REFERENCES billing.currencies (code),
+	fee_told_at timestamptz,
 	receipt_email bytea,
 	expires_at timestamptz,
 	error_code text,
@@ -73,7 +76,8 @@ CREATE TABLE billing.payment_intents
 	CHECK (status <> 'refunded' OR amount_refunded > 0),
 	CHECK ((refunds_told IS NULL) = (refunds_told_at IS NULL)),
 	CHECK ((details_charge IS NULL) = (details_charged_at IS NULL)),
-	CHECK ((asked_amount IS NULL) = (asked_currency IS NULL))
+	CHECK ((asked_amount IS NULL) = (asked_currency IS NULL)),
+	CHECK (num_nulls(fee_amount, fee_currency, fee_told_at) IN (0, 3))
 );
 COMMENT ON TABLE billing.payment_intents IS
 	'Payments as the provider last told them. Amounts are minor units of the currency; refunds and disputes have tables of their own.';
@@ -102,6 +106,10 @@ COMMENT ON COLUMN billing.payment_intents.receipt_url IS 'Encrypted.';
 COMMENT ON COLUMN billing.payment_intents.details_charge IS
 	'The attempt, by the provider''s id, that receipt_url, installments and method are of: the one that was tried last, at '
 	'details_charged_at, of those that told theirs. NULL: they are as the payment told them.';
+COMMENT ON COLUMN billing.payment_intents.fee_amount IS
+	'What the provider keeps of it for its service, minor units of fee_currency, as it was told last, at fee_told_at; NULL: it is not known. '
+	'Refunds and disputes have fees of their own, and a refund takes none back unless the provider says so.';
+COMMENT ON COLUMN billing.payment_intents.fee_currency IS 'What the provider takes the fee in, which may be another currency than that of the payment.';
 COMMENT ON COLUMN billing.payment_intents.receipt_email IS 'Encrypted.';
 CREATE INDEX payment_intents_customer ON billing.payment_intents (customer_id, created_at);
 CREATE INDEX payment_intents_charges ON billing.payment_intents USING gin (charges);

@@ -22,8 +22,12 @@ CREATE TABLE billing.disputes
 	funds_withdrawn_at timestamptz,
 	funds_reinstated_at timestamptz,
 	error_code text,
+	fee_amount bigint,
+	fee_currency text REFERENCES billing.currencies (code),
+	fee_told_at timestamptz,
 	created_at timestamptz NOT NULL DEFAULT now(),
-	updated_at timestamptz NOT NULL DEFAULT now()
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	CHECK (num_nulls(fee_amount, fee_currency, fee_told_at) IN (0, 3))
 );
 COMMENT ON TABLE billing.disputes IS
 	'Payments that the customer''s bank takes back, as the provider last told them. Money moves at withdrawal and reinstatement, not when '
@@ -33,6 +37,8 @@ COMMENT ON COLUMN billing.disputes.amount IS 'Minor units of the currency.';
 COMMENT ON COLUMN billing.disputes.evidence IS 'Encrypted: what was written in our defence, by field.';
 COMMENT ON COLUMN billing.disputes.funds_withdrawn_at IS 'When the provider took the money from us.';
 COMMENT ON COLUMN billing.disputes.funds_reinstated_at IS 'When it gave it back.';
+COMMENT ON COLUMN billing.disputes.fee_amount IS
+	'What the provider takes for the dispute, minor units of fee_currency, as it was told last, at fee_told_at; NULL: it is not known. Below 0 it gave some back.';
 CREATE INDEX disputes_payment ON billing.disputes (payment_intent_id);
 CREATE INDEX disputes_organization ON billing.disputes (organization_id, created_at);
 CREATE INDEX disputes_open ON billing.disputes (evidence_due_by) WHERE status IN ('warning_needs_response', 'needs_response');
@@ -80,9 +86,13 @@ CREATE TABLE billing.refunds
 	error_code text,
 	failed_at timestamptz,
 	provider_created_at timestamptz,
+	fee_amount bigint,
+	fee_currency text REFERENCES billing.currencies (code),
+	fee_told_at timestamptz,
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT now(),
-	updated_at timestamptz NOT NULL DEFAULT now()
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	CHECK (num_nulls(fee_amount, fee_currency, fee_told_at) IN (0, 3))
 );
 COMMENT ON TABLE billing.refunds IS
 	'Refunds. A pending one reserves its amount of the payment, a failed or canceled one has released it.';
@@ -94,6 +104,8 @@ COMMENT ON COLUMN billing.refunds.credit_note_id IS 'The credit note that it pay
 COMMENT ON COLUMN billing.refunds.error_code IS 'Why the provider refused it, or why it failed later.';
 COMMENT ON COLUMN billing.refunds.failed_at IS 'When the provider said that it failed or was canceled.';
 COMMENT ON COLUMN billing.refunds.provider_created_at IS 'When it was made, by the provider''s clock.';
+COMMENT ON COLUMN billing.refunds.fee_amount IS
+	'What the provider takes for the refund, minor units of fee_currency, as it was told last, at fee_told_at; NULL: it is not known. Below 0 it gives of the payment''s fee back.';
 CREATE INDEX refunds_payment ON billing.refunds (payment_intent_id);
 CREATE INDEX refunds_organization ON billing.refunds (organization_id, created_at);
 

@@ -110,7 +110,7 @@ AS 'MODULE_PATHNAME', 'billing_adjust_balance';
 COMMENT ON FUNCTION billing.adjust_balance(text, bigint, text, text) IS
 	'Adds to the balance of an organisation and returns the new balance: amount in minor units, above 0 pays its next invoices, below 0 is '
 	'owed with the next one. reason: what a person reads later, at most 500 characters. currency: default the customer''s, else the setting '
-	'default_currency. Errors: JB005 no customer, 22023 amount 0 or out of range, bad currency, 23502 no reason, JB009 a card number.';
+	'default_currency. Errors: JB005 no customer, 22023 amount 0 or of more than 15 digits, bad currency, 23502 no reason, JB009 a card number.';
 
 CREATE FUNCTION billing.grant_credit(
 	organization_id text,
@@ -130,7 +130,7 @@ COMMENT ON FUNCTION billing.grant_credit(text, bigint, text, timestamptz, intege
 	'Gives prepaid credit to an organisation: it pays invoices of ours, before the balance. amount: minor units. expires_at: the first '
 	'moment of an invoice that it does not pay any more, by the organisation''s clock; NULL: never. priority: lower ones are used first, '
 	'then those that expire sooner, then the older. name: as the invoice says it. paid: the customer has paid for it. components: it pays '
-	'for lines of these components or metrics only. Errors: JB005 no customer, 22023 amount not above 0, bad currency, expires_at is not to '
+	'for lines of these components or metrics only. Errors: JB005 no customer, 22023 amount not above 0 or of more than 15 digits, bad currency, expires_at is not to '
 	'come, JB007 idempotency key reused, JB009 a card number.';
 
 CREATE FUNCTION billing.void_credit_grant(grant_id uuid) RETURNS bigint

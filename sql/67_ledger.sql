@@ -37,7 +37,7 @@ INSERT INTO billing.ledger_accounts (account, kind, description) VALUES
 	('disputes', 'expense', 'Money that banks have taken back of other payments than of our invoices'),
 	('bad_debt', 'expense', 'Invoices that were given up'),
 	('credits_given', 'expense', 'Prepaid credits and balances that were given'),
-	('provider_fees', 'expense', 'What providers keep for their service'),
+	('provider_fees', 'expense', 'What providers keep for their service, where they tell it'),
 	('provider_differences', 'expense', 'What the figures of a provider''s invoice do not add up by; see ledger_provider_differences');
 
 CREATE TABLE billing.ledger
@@ -352,6 +352,80 @@ CREATE TRIGGER ledger_changed_dispute AFTER UPDATE ON billing.disputes
 	EXECUTE FUNCTION billing.ledger_dispute();
 
 -- ---------------------------------------------------------------------------
+-- Fees: what providers keep for their service
+--
+-- A payment, a refund and a dispute each have a fee of their own, told with them,
+-- later, or never.  It leaves the money at the provider in the currency that the
+-- provider takes it in, whatever the currency of the document, and whether or not
+-- the document itself moves money: of a payment that fails a fee may be kept.
+-- Giving a payment back does not give its fee back, unless the provider says so.
+
+-- booked_at of the first movement of a payment's fee is the time of the payment;
+-- what is told of it after that has the time at which it comes.
+CREATE FUNCTION billing.ledger_fee() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	moved record;
+	at timestamptz := billing.now(NEW.organization_id);
+	payment uuid;
+	paid uuid;
+	paid_before uuid;
+BEGIN
+	IF billing.ledger_is_restored() THEN
+		RETURN NULL;
+	END IF;
+	IF TG_TABLE_NAME = 'payment_intents' THEN
+		payment := NEW.id;
+		paid := NEW.invoice_id;
+		paid_before := OLD.invoice_id;
+		IF OLD.fee_amount IS NULL THEN
+			at := coalesce(NEW.paid_at, at);
+		END IF;
+	ELSE
+		payment := NEW.payment_intent_id;
+		paid := (SELECT p.invoice_id FROM billing.payment_intents AS p WHERE p.id = NEW.payment_intent_id);
+		paid_before := paid;
+	END IF;
+	FOR moved IN
+		SELECT m.currency, m.invoice_id, sum(m.amount)::bigint AS amount
+		FROM (VALUES (NEW.fee_currency, paid, NEW.fee_amount),
+					 (OLD.fee_currency, paid_before, - OLD.fee_amount)) AS m (currency, invoice_id, amount)
+		WHERE m.amount <> 0
+		GROUP BY m.currency, m.invoice_id
+		HAVING sum(m.amount) <> 0
+	LOOP
+		PERFORM billing.ledger_move(at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'fee', 'provider_fees', 'cash', moved.amount,
+			moved.currency, moved.invoice_id, payment,
+			CASE WHEN TG_TABLE_NAME = 'refunds' THEN NEW.id END, CASE WHEN TG_TABLE_NAME = 'disputes' THEN NEW.id END);
+	END LOOP;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION billing.ledger_fee() IS
+	'Trigger of payment_intents, refunds and disputes: a fee is told, or another one than before; what differs moves.';
+CREATE TRIGGER ledger_new_fee AFTER INSERT ON billing.payment_intents
+	FOR EACH ROW WHEN (NEW.fee_amount <> 0)
+	EXECUTE FUNCTION billing.ledger_fee();
+CREATE TRIGGER ledger_changed_fee AFTER UPDATE ON billing.payment_intents
+	FOR EACH ROW WHEN ((NEW.fee_amount, NEW.fee_currency) IS DISTINCT FROM (OLD.fee_amount, OLD.fee_currency)
+					   OR NEW.fee_amount <> 0 AND NEW.invoice_id IS DISTINCT FROM OLD.invoice_id)
+	EXECUTE FUNCTION billing.ledger_fee();
+CREATE TRIGGER ledger_new_fee AFTER INSERT ON billing.refunds
+	FOR EACH ROW WHEN (NEW.fee_amount <> 0)
+	EXECUTE FUNCTION billing.ledger_fee();
+CREATE TRIGGER ledger_changed_fee AFTER UPDATE ON billing.refunds
+	FOR EACH ROW WHEN ((NEW.fee_amount, NEW.fee_currency) IS DISTINCT FROM (OLD.fee_amount, OLD.fee_currency))
+	EXECUTE FUNCTION billing.ledger_fee();
+CREATE TRIGGER ledger_new_fee AFTER INSERT ON billing.disputes
+	FOR EACH ROW WHEN (NEW.fee_amount <> 0)
+	EXECUTE FUNCTION billing.ledger_fee();
+CREATE TRIGGER ledger_changed_fee AFTER UPDATE ON billing.disputes
+	FOR EACH ROW WHEN ((NEW.fee_amount, NEW.fee_currency) IS DISTINCT FROM (OLD.fee_amount, OLD.fee_currency))
+	EXECUTE FUNCTION billing.ledger_fee();
+
+-- ---------------------------------------------------------------------------
 -- For people
 
 CREATE VIEW billing.ledger_entries AS
@@ -366,8 +440,8 @@ COMMENT ON VIEW billing.ledger_entries IS 'The ledger with amounts as people wri
 
 CREATE VIEW billing.ledger_balances AS
 	SELECT a.account, a.kind, s.currency, s.livemode,
-		   (CASE WHEN a.kind IN ('asset', 'expense') THEN 1 ELSE -1 END * sum(s.amount))::bigint AS balance,
-		   sum(greatest(s.amount, 0))::bigint AS debited, - sum(least(s.amount, 0))::bigint AS credited
+		   CASE WHEN a.kind IN ('asset', 'expense') THEN 1 ELSE -1 END * sum(s.amount) AS balance,
+		   sum(greatest(s.amount, 0)) AS debited, - sum(least(s.amount, 0)) AS credited
 	FROM (SELECT l.debit AS account, l.currency, l.livemode, sum(l.amount) AS amount FROM billing.ledger AS l GROUP BY l.debit, l.currency, l.livemode
 		  UNION ALL
 		  SELECT l.credit, l.currency, l.livemode, - sum(l.amount) FROM billing.ledger AS l GROUP BY l.credit, l.currency, l.livemode) AS s
@@ -378,11 +452,32 @@ COMMENT ON VIEW billing.ledger_balances IS
 
 CREATE VIEW billing.ledger_revenue AS
 	SELECT date_trunc('month', l.booked_at, 'UTC') AS month, l.currency, l.livemode,
-		   (coalesce(sum(l.amount) FILTER (WHERE l.credit IN ('revenue', 'sales')), 0) - coalesce(sum(l.amount) FILTER (WHERE l.debit IN ('revenue', 'sales')), 0))::bigint AS revenue,
-		   (coalesce(sum(l.amount) FILTER (WHERE l.debit = 'refunds'), 0) - coalesce(sum(l.amount) FILTER (WHERE l.credit = 'refunds'), 0))::bigint AS refunds,
-		   (coalesce(sum(l.amount) FILTER (WHERE l.debit = 'disputes'), 0) - coalesce(sum(l.amount) FILTER (WHERE l.credit = 'disputes'), 0))::bigint AS disputes,
-		   (coalesce(sum(l.amount) FILTER (WHERE l.debit = 'bad_debt'), 0) - coalesce(sum(l.amount) FILTER (WHERE l.credit = 'bad_debt'), 0))::bigint AS bad_debt
+		   coalesce(sum(l.amount) FILTER (WHERE l.credit IN ('revenue', 'sales')), 0) - coalesce(sum(l.amount) FILTER (WHERE l.debit IN ('revenue', 'sales')), 0) AS revenue,
+		   coalesce(sum(l.amount) FILTER (WHERE l.debit = 'refunds'), 0) - coalesce(sum(l.amount) FILTER (WHERE l.credit = 'refunds'), 0) AS refunds,
+		   coalesce(sum(l.amount) FILTER (WHERE l.debit = 'disputes'), 0) - coalesce(sum(l.amount) FILTER (WHERE l.credit = 'disputes'), 0) AS disputes,
+		   coalesce(sum(l.amount) FILTER (WHERE l.debit = 'bad_debt'), 0) - coalesce(sum(l.amount) FILTER (WHERE l.credit = 'bad_debt'), 0) AS bad_debt,
+		   coalesce(sum(l.amount) FILTER (WHERE l.debit = 'provider_fees'), 0) - coalesce(sum(l.amount) FILTER (WHERE l.credit = 'provider_fees'), 0) AS fees
 	FROM billing.ledger AS l
 	GROUP BY 1, 2, 3;
 COMMENT ON VIEW billing.ledger_revenue IS
-	'What was invoiced or sold in each month (UTC), without tax, and what of it was given back, taken back or given up in that month. Minor units.';
+	'What was invoiced or sold in each month (UTC), without tax, and what of it was given back, taken back or given up in that month; '
+	'and the fees of providers, as far as they tell them. Minor units.';
+
+CREATE VIEW billing.provider_fees AS
+	SELECT 'payment_intent' AS object_type, p.id AS object_id, p.id AS payment_intent_id, p.organization_id, p.provider, p.account, p.livemode,
+		   p.amount_received AS amount, p.currency, p.fee_amount, p.fee_currency, p.fee_told_at
+	FROM billing.payment_intents AS p
+	WHERE p.fee_amount IS NOT NULL
+	UNION ALL
+	SELECT 'refund', r.id, r.payment_intent_id, r.organization_id, r.provider, r.account, r.livemode, r.amount, r.currency, r.fee_amount,
+		   r.fee_currency, r.fee_told_at
+	FROM billing.refunds AS r
+	WHERE r.fee_amount IS NOT NULL
+	UNION ALL
+	SELECT 'dispute', d.id, d.payment_intent_id, d.organization_id, d.provider, d.account, d.livemode, d.amount, d.currency, d.fee_amount,
+		   d.fee_currency, d.fee_told_at
+	FROM billing.disputes AS d
+	WHERE d.fee_amount IS NOT NULL;
+COMMENT ON VIEW billing.provider_fees IS
+	'What providers keep of payments, refunds and disputes, where they tell it. amount: of the document (of a payment what was received), '
+	'minor units of currency; fee_amount: minor units of fee_currency, below 0 given back. A payment that is not here has a fee that is not known.';

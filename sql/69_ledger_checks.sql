@@ -45,6 +45,15 @@ CREATE VIEW billing.ledger_imbalance AS
 		LEFT JOIN invoice_sides AS s ON s.invoice_id = i.id AND s.currency = i.currency
 		LEFT JOIN invoice_lines AS l ON l.invoice_id = i.id
 		LEFT JOIN credit_notes AS n ON n.invoice_id = i.id
+	), fees AS (
+		SELECT f.payment_intent_id, f.fee_currency AS currency, sum(f.fee_amount) AS documents
+		FROM billing.provider_fees AS f
+		GROUP BY f.payment_intent_id, f.fee_currency
+	), fee_sides AS (
+		SELECT s.payment_intent_id, s.currency, sum(s.amount) AS ledger
+		FROM billing.ledger_sides AS s
+		WHERE s.account = 'provider_fees'
+		GROUP BY s.payment_intent_id, s.currency
 	), payments AS (
 		SELECT m.payment_intent_id, m.currency, sum(m.amount) AS documents
 		FROM (SELECT p.id AS payment_intent_id, p.currency, p.amount_received - p.refunded_elsewhere AS amount FROM billing.payment_intents AS p
@@ -52,7 +61,9 @@ CREATE VIEW billing.ledger_imbalance AS
 			  SELECT r.payment_intent_id, r.currency, - r.amount FROM billing.refunds AS r WHERE r.status = 'succeeded'
 			  UNION ALL
 			  SELECT d.payment_intent_id, d.currency, - d.amount FROM billing.disputes AS d
-			  WHERE d.funds_withdrawn_at IS NOT NULL AND d.funds_reinstated_at IS NULL) AS m
+			  WHERE d.funds_withdrawn_at IS NOT NULL AND d.funds_reinstated_at IS NULL
+			  UNION ALL
+			  SELECT f.payment_intent_id, f.currency, - f.documents FROM fees AS f) AS m
 		GROUP BY m.payment_intent_id, m.currency
 	), payment_sides AS (
 		SELECT s.payment_intent_id, s.currency, sum(s.amount) AS ledger
@@ -60,7 +71,7 @@ CREATE VIEW billing.ledger_imbalance AS
 		WHERE s.account = 'cash' AND s.payment_intent_id IS NOT NULL
 		GROUP BY s.payment_intent_id, s.currency
 	)
-	SELECT c.what, i.id AS object_id, i.organization_id, i.currency, i.livemode, c.ledger::bigint AS ledger, c.documents::bigint AS documents
+	SELECT c.what, i.id AS object_id, i.organization_id, i.currency, i.livemode, c.ledger AS ledger, c.documents AS documents
 	FROM invoices AS i
 	CROSS JOIN LATERAL (VALUES
 		('invoice: owed', i.receivable,
@@ -81,21 +92,28 @@ CREATE VIEW billing.ledger_imbalance AS
 	WHERE c.ledger <> c.documents AND (i.status <> 'draft' OR i.marked_at IS NOT NULL)
 	UNION ALL
 	SELECT 'payment: cash', coalesce(p.payment_intent_id, s.payment_intent_id), i.organization_id, coalesce(p.currency, s.currency), i.livemode,
-		   coalesce(s.ledger, 0)::bigint, coalesce(p.documents, 0)::bigint
+		   coalesce(s.ledger, 0), coalesce(p.documents, 0)
 	FROM payments AS p
 	FULL JOIN payment_sides AS s ON s.payment_intent_id = p.payment_intent_id AND s.currency = p.currency
 	LEFT JOIN billing.payment_intents AS i ON i.id = coalesce(p.payment_intent_id, s.payment_intent_id)
 	WHERE coalesce(s.ledger, 0) <> coalesce(p.documents, 0)
 	UNION ALL
+	SELECT 'payment: fees', coalesce(f.payment_intent_id, s.payment_intent_id), i.organization_id, coalesce(f.currency, s.currency), i.livemode,
+		   coalesce(s.ledger, 0), coalesce(f.documents, 0)
+	FROM fees AS f
+	FULL JOIN fee_sides AS s ON s.payment_intent_id = f.payment_intent_id AND s.currency = f.currency
+	LEFT JOIN billing.payment_intents AS i ON i.id = coalesce(f.payment_intent_id, s.payment_intent_id)
+	WHERE coalesce(s.ledger, 0) <> coalesce(f.documents, 0)
+	UNION ALL
 	SELECT 'balance of the customer', coalesce(b.customer_id, s.customer_id), c.organization_id, coalesce(b.currency, s.currency), c.livemode,
-		   coalesce(s.ledger, 0)::bigint, coalesce(b.balance, 0)
+		   coalesce(s.ledger, 0), coalesce(b.balance, 0)
 	FROM billing.customer_balances AS b
 	FULL JOIN (SELECT l.customer_id, l.currency, - sum(l.amount) AS ledger FROM billing.ledger_sides AS l WHERE l.account = 'customer_balance'
 			   GROUP BY l.customer_id, l.currency) AS s ON s.customer_id = b.customer_id AND s.currency = b.currency
 	LEFT JOIN billing.customers AS c ON c.id = coalesce(b.customer_id, s.customer_id)
 	WHERE coalesce(s.ledger, 0) <> coalesce(b.balance, 0)
 	UNION ALL
-	SELECT 'prepaid credit', coalesce(g.id, s.grant_id), g.organization_id, g.currency, c.livemode, coalesce(s.ledger, 0)::bigint, coalesce(g.remaining, 0)
+	SELECT 'prepaid credit', coalesce(g.id, s.grant_id), g.organization_id, g.currency, c.livemode, coalesce(s.ledger, 0), coalesce(g.remaining, 0)
 	FROM billing.credit_grants AS g
 	JOIN billing.customers AS c ON c.id = g.customer_id
 	FULL JOIN (SELECT l.grant_id, - sum(l.amount) AS ledger FROM billing.ledger_sides AS l WHERE l.account = 'prepaid_credit' GROUP BY l.grant_id) AS s
@@ -103,7 +121,7 @@ CREATE VIEW billing.ledger_imbalance AS
 	WHERE coalesce(s.ledger, 0) <> coalesce(g.remaining, 0)
 	UNION ALL
 	-- what a credit note takes back goes somewhere
-	SELECT 'credit note: settled', s.credit_note_id, s.organization_id, s.currency, s.livemode, sum(s.amount)::bigint, 0
+	SELECT 'credit note: settled', s.credit_note_id, s.organization_id, s.currency, s.livemode, sum(s.amount), 0
 	FROM billing.ledger_sides AS s
 	WHERE s.account = 'credits_issued'
 	GROUP BY s.credit_note_id, s.organization_id, s.currency, s.livemode
@@ -111,23 +129,23 @@ CREATE VIEW billing.ledger_imbalance AS
 	UNION ALL
 	-- no account but ours, and the same on both sides
 	SELECT 'trial balance', NULL, NULL, b.currency, b.livemode,
-		   sum(b.balance) FILTER (WHERE b.kind IN ('asset', 'expense'))::bigint, sum(b.balance) FILTER (WHERE b.kind IN ('liability', 'income'))::bigint
+		   sum(b.balance) FILTER (WHERE b.kind IN ('asset', 'expense')), sum(b.balance) FILTER (WHERE b.kind IN ('liability', 'income'))
 	FROM billing.ledger_balances AS b
 	GROUP BY b.currency, b.livemode
 	HAVING coalesce(sum(b.balance) FILTER (WHERE b.kind IN ('asset', 'expense')), 0) <> coalesce(sum(b.balance) FILTER (WHERE b.kind IN ('liability', 'income')), 0);
 COMMENT ON VIEW billing.ledger_imbalance IS
 	'Where ledger and documents disagree, or a document with itself: empty at any moment, or something is wrong with us. what: the check; '
-	'object_id: the invoice, payment or customer. Minor units.';
+	'object_id: the invoice, payment or customer. Minor units, without a limit, so that no sum of one document breaks the check of all.';
 
 CREATE VIEW billing.ledger_provider_differences AS
-	SELECT 'figures of the invoice' AS what, s.invoice_id, i.organization_id, i.provider, i.account, s.currency, s.livemode, sum(s.amount)::bigint AS amount
+	SELECT 'figures of the invoice' AS what, s.invoice_id, i.organization_id, i.provider, i.account, s.currency, s.livemode, sum(s.amount) AS amount
 	FROM billing.ledger_sides AS s
 	JOIN billing.invoices AS i ON i.id = s.invoice_id
 	WHERE s.account = 'provider_differences'
 	GROUP BY s.invoice_id, i.organization_id, i.provider, i.account, s.currency, s.livemode
 	HAVING sum(s.amount) <> 0
 	UNION ALL
-	SELECT 'payments of the invoice', s.invoice_id, i.organization_id, i.provider, i.account, s.currency, s.livemode, - sum(s.amount)::bigint
+	SELECT 'payments of the invoice', s.invoice_id, i.organization_id, i.provider, i.account, s.currency, s.livemode, - sum(s.amount)
 	FROM billing.ledger_sides AS s
 	JOIN billing.invoices AS i ON i.id = s.invoice_id
 	WHERE s.account = 'unapplied' AND i.managed_by = 'provider'

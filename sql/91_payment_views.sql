@@ -11,7 +11,7 @@ CREATE VIEW billing.payment_intent_details AS
 			   ELSE p.status
 		   END AS status_simple,
 		   p.provider, p.account, p.livemode, p.provider_status, r.provider_id AS provider_payment_id, h.provider_id AS provider_charge_id,
-		   p.amount, p.currency, p.amount_capturable, p.amount_received, p.amount_refunded, p.asked_amount, p.asked_currency, p.method, p.payment_method_id,
+		   p.amount, p.currency, p.amount_capturable, p.amount_received, p.amount_refunded, p.asked_amount, p.asked_currency, p.fee_amount, p.fee_currency, p.method, p.payment_method_id,
 		   p.capture_method, p.off_session, p.installments, p.invoice_id, p.subscription_id, p.checkout_session_id,
 		   a.action ->> 'type' AS action_type, a.action ->> 'url' AS action_url, a.action ->> 'reference' AS reference,
 		   a.action ->> 'barcode_url' AS barcode_url, a.action ->> 'clabe' AS clabe, a.action ->> 'bank' AS bank,
@@ -33,6 +33,8 @@ COMMENT ON VIEW billing.payment_intent_details IS
 COMMENT ON COLUMN billing.payment_intent_details.status_simple IS 'pending, processing, succeeded, failed, canceled or refunded.';
 COMMENT ON COLUMN billing.payment_intent_details.action_type IS
 	'What the customer has to do: redirect (action_url), oxxo (reference, barcode_url), spei (clabe, bank), verify_microdeposits or other.';
+COMMENT ON COLUMN billing.payment_intent_details.fee_amount IS
+	'What the provider keeps of it, minor units of fee_currency; NULL: it has not told it.';
 COMMENT ON COLUMN billing.payment_intent_details.pending IS 'Requests about it that are not finished, in their order.';
 
 CREATE VIEW billing.setup_intent_details AS

@@ -21,7 +21,8 @@ BEGIN ATOMIC
 	SELECT 'payment is ' || (p).status,
 		   concat_ws(', ', format('%s %s at %s', (p).amount, (p).currency, (p).provider), (p).method, (p).error_code,
 					 nullif((p).decline_code, (p).error_code), 'until ' || (p).expires_at,
-					 CASE WHEN (p).amount_refunded > 0 THEN format('%s paid back', (p).amount_refunded) END),
+					 CASE WHEN (p).amount_refunded > 0 THEN format('%s paid back', (p).amount_refunded) END,
+					 CASE WHEN (p).fee_amount IS NOT NULL THEN format('fee %s %s', (p).fee_amount, (p).fee_currency) END),
 		   billing.hint_for_payment((p).status, (p).id)
 	UNION ALL
 	SELECT 'bank said no', format('%s: %s', r.code, r.action),

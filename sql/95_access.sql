@@ -314,7 +314,7 @@ FROM (VALUES
 	('{app}', 'feature_overrides customers customer_details payment_methods invoices settings attached_tables payment_intent_details setup_intent_details'),
 	('{app,report}', 'routing_rules optional_methods'),
 	('{report}', 'webhook_endpoints provider_circuits'),
-	('{report}', 'ledger ledger_accounts ledger_entries ledger_balances ledger_revenue ledger_sides ledger_imbalance ledger_provider_differences'),
+	('{report}', 'ledger ledger_accounts ledger_entries ledger_balances ledger_revenue provider_fees ledger_sides ledger_imbalance ledger_provider_differences'),
 	('{app,report}', 'usage_top sellers invoice_series'),
 	('{app,report}',
 	 'all_organizations currencies countries providers provider_currencies entitlements usage_subscriptions events outbox_status webhook_status '
@@ -373,6 +373,8 @@ SELECT l.level, 'table', t.name, 'SELECT',
 	   ARRAY(SELECT a.attname FROM pg_attribute AS a
 			 WHERE a.attrelid = format('billing.%I', t.name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
 				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname <> 'description')
+				 -- what a payment costs us is nobody else's business
+				 AND (l.level <> 'tenant' OR a.attname NOT LIKE 'fee\_%')
 			 ORDER BY a.attnum)
 FROM (VALUES
 	('{tenant}', 'subscriptions'), ('{report,tenant}', 'invoices'), ('{app,report,tenant}', 'scheduled_changes'),

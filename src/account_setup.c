@@ -237,11 +237,15 @@ check_embedded_option(const char *key, const JsonbValue *value, void *provider)
 {
 	const char *model;
 
+	/* the provider has checked it */
+	if (strcmp(key, "fees") == 0)
+		return;
 	if (strcmp(key, "behave_as") != 0 || (value->type != jbvString && value->type != jbvNull))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("provider \"%s\" has no such option as \"%s\"",
 							   (const char *) provider, key),
-						errhint("Its one option is behave_as, with the name of a provider.")));
+						errhint("Its options are behave_as, with the name of a provider, and fees, "
+								"what it keeps of a payment.")));
 	model = json_scalar_text(value);
 	if (model != NULL && (provider_find(model) == NULL || provider_find(model)->embedded != NULL))
 		ereport(ERROR,

@@ -25,6 +25,16 @@ check_given(const char *argument, bool given)
 		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("%s must be given", argument)));
 }
 
+void
+check_amount(const char *argument, int64 amount)
+{
+	if (amount > AMOUNT_MAX || amount < -AMOUNT_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s is too large", argument),
+				 errdetail("It is " INT64_FORMAT ".", amount),
+				 errhint("Amounts are in minor units and have at most 15 digits.")));
+}
+
 /*
  * The statement is kept out of the log: it holds the number.  So is the
  * context, which may quote the statement of a function around ours.

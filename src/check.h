@@ -25,6 +25,15 @@ extern void check_no_card(const char *argument, const char *text);
 /* The same for every text inside a jsonb. */
 extern void check_no_card_json(const char *argument, const Jsonb *json);
 
+/*
+ * The largest amount that is taken of a caller, and its reverse: so that the sum of
+ * thousands of them is no overflow.
+ */
+#define AMOUNT_MAX INT64CONST(999999999999999)
+
+/* 22023 when it is larger, or its reverse is. */
+extern void check_amount(const char *argument, int64 amount);
+
 /* Upper-case ISO 4217 code, 22023 when unknown. NULL stays NULL. */
 extern char *check_currency(const char *currency);
 

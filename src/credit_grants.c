@@ -147,6 +147,7 @@ SQL_FUNCTION(billing_adjust_balance)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("amount is 0"),
 				 errhint("Above 0 it pays the next invoices, below 0 it is owed with them.")));
+	check_amount("amount", entry.amount);
 	if (pg_mbstrlen(entry.note) > NOTE_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("reason is longer than %d characters", NOTE_MAX),
@@ -199,6 +200,7 @@ check_grant(const GrantTerms *terms)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("amount is not above 0"),
 				 errdetail("It is " INT64_FORMAT ".", DatumGetInt64(terms->amount.value)),
 				 errhint("It is in minor units; billing.void_credit_grant() takes credit back.")));
+	check_amount("amount", DatumGetInt64(terms->amount.value));
 	if (terms->name != NULL && *terms->name == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("name is empty"),
 						errhint("It is what the invoice says; NULL: Prepaid credit.")));

@@ -424,6 +424,7 @@ dispute_apply(const ProviderSnapshot *snapshot, const News *news, const char **w
 	RUN(note_past, arg_uuid(d->id), arg_bool(told->evidence_submitted),
 		arg_bool(told->funds_withdrawn), arg_bool(told->funds_reinstated), arg_time(news->as_of));
 	newer = advance(d, snapshot, news);
+	fee_take(BILLING_DISPUTE, d->id, &told->fee, news);
 	collection_payment_changed(d->payment_intent_id);
 	return newer ? SNAPSHOT_APPLIED : SNAPSHOT_STALE;
 }

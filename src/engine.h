@@ -413,7 +413,6 @@ extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz unti
 /* Until then nothing is played: it is only said when something is due. */
 #define NOTHING_YET DT_NOBEGIN
 
-
 extern BillingPeriod period_containing(const BilledSubscription *s, TimestampTz at);
 
 /* Begins the period in which the moment lies: bills what is due in advance, and the usage of the period before. */

@@ -21,7 +21,6 @@
 #define DAYS_MAX      365
 #define MEMO_MAX      2000
 #define LINE_TEXT_MAX 500
-#define AMOUNT_MAX    INT64CONST(999999999999999)
 
 /* ------------------------------------------------------------------------
  * One that is there

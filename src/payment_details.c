@@ -2,13 +2,14 @@
  *
  * payment_details.c
  *	  What a provider tells of a payment beside its state: of the charges that
- *	  were tried for it, and which invoice it pays.
+ *	  were tried for it, which invoice it pays, and what the provider keeps.
  *
  * A charge has webhooks of its own, which come before and after those of the
  * payment.  They never change its state and nothing of the payment is ordered
  * by them: of several charges the latest counts by the time when it was tried,
- * so that the row is the same whichever webhook comes first.  Called by
- * payment_sync.c.
+ * so that the row is the same whichever webhook comes first.  A fee is told by
+ * some of the news of an object and left out by others; the last one that told
+ * it counts.  Called by payment_sync.c, refunds.c and disputes.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -143,6 +144,46 @@ take_sum(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News *
 	return changed;
 }
 
+/* ---- fees ---- */
+
+/*
+ * The news that tell it may be older than the state that we have: it has an
+ * order of its own, and of two fees of one second the greater counts.  One in a
+ * currency that is not in our table stays unknown.  The ledger follows by trigger.
+ */
+#define TAKE_FEE(table)                                                                           \
+	"UPDATE billing." table                                                                       \
+	" AS o SET fee_amount = $2, fee_currency = $3, fee_told_at = date_trunc('second', $4), "      \
+	"updated_at = CASE WHEN (o.fee_amount, o.fee_currency) IS DISTINCT FROM ($2, $3) THEN now() " \
+	"ELSE o.updated_at END WHERE o.id = $1 AND (o.fee_told_at IS NULL "                           \
+	"OR (o.fee_told_at, o.fee_amount, o.fee_currency) < (date_trunc('second', $4), $2, $3)) "     \
+	"AND EXISTS (SELECT FROM billing.currencies AS c WHERE c.code = $3)"
+
+QUERY(take_payment_fee, TAKE_FEE("payment_intents"), UUIDOID, INT8OID, TEXTOID, TIMESTAMPTZOID);
+QUERY(take_refund_fee, TAKE_FEE("refunds"), UUIDOID, INT8OID, TEXTOID, TIMESTAMPTZOID);
+QUERY(take_dispute_fee, TAKE_FEE("disputes"), UUIDOID, INT8OID, TEXTOID, TIMESTAMPTZOID);
+
+void
+fee_take(BillingObject type, const pg_uuid_t *id, const FeeSnapshot *told, const News *news)
+{
+	Arg object = arg_uuid(id);
+	Arg currency = arg_text(told->currency);
+	Arg as_of = arg_time(news->as_of);
+	Arg amount;
+
+	if (told->currency == NULL || told->amount == NO_AMOUNT)
+		return;
+	amount = arg_int(amount_from_wire(news->provider, told->currency, told->amount));
+	if (type == BILLING_REFUND)
+		RUN(take_refund_fee, object, amount, currency, as_of);
+	else if (type == BILLING_DISPUTE)
+		RUN(take_dispute_fee, object, amount, currency, as_of);
+	else
+		RUN(take_payment_fee, object, amount, currency, as_of);
+}
+
+/* ---- news beside the state ---- */
+
 /*
  * One that does not say when it was tried is an attempt that there was, and no
  * more: nobody knows whether another one came after it.  Sums have an order of
@@ -185,5 +226,6 @@ payment_details_apply(const ProviderSnapshot *snapshot, const News *news, const 
 		changed = payment_intent_link_invoice(snapshot->provider_id, invoice, news);
 	if (told->charge != NULL)
 		changed |= take_charge(p, told, news);
+	fee_take(BILLING_PAYMENT_INTENT, p->id, &told->fee, news);
 	return changed ? SNAPSHOT_APPLIED : SNAPSHOT_STALE;
 }

@@ -563,28 +563,15 @@ with_known_status(const ProviderSnapshot *snapshot)
 	return known;
 }
 
-Applied
-payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
+/* What was told of its state, in the order of such news. */
+static Applied
+take_state(PaymentIntent *p, const ProviderSnapshot *snapshot, const News *news)
 {
-	ProviderSnapshot known = with_known_status(snapshot);
-	const PaymentIntentSnapshot *told = &known.payment_intent;
-	pg_uuid_t *id = snapshot_object(snapshot, news);
-	PaymentIntent *p = payment_intent_load(id);
-	const char *status;
+	const PaymentIntentSnapshot *told = &snapshot->payment_intent;
+	const char *status = next_status(p, told);
 	bool arrives;
 	bool advanced;
 
-	if (snapshot->partial)
-		return payment_details_apply(snapshot, news, waiting_for);
-	/* two webhooks at once: the second one sees what the first one made of it */
-	if (p != NULL && news_lock_customer(news, p->customer_id))
-		p = payment_intent_load(id);
-	if (p == NULL)
-		p = adopt(&known, news, waiting_for);
-	if (p == NULL)
-		return SNAPSHOT_UNKNOWN;
-	note_past(p, told, news);
-	status = next_status(p, told);
 	if (status == NULL)
 		return SNAPSHOT_STALE;
 	arrives = payment_arrived(status) && !payment_arrived(p->status);
@@ -615,6 +602,30 @@ payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const c
 	if (payment_arrived(status))
 		take_refunded(p, told, news);
 	return SNAPSHOT_APPLIED;
+}
+
+Applied
+payment_intent_apply(const ProviderSnapshot *snapshot, const News *news, const char **waiting_for)
+{
+	ProviderSnapshot known = with_known_status(snapshot);
+	const PaymentIntentSnapshot *told = &known.payment_intent;
+	pg_uuid_t *id = snapshot_object(snapshot, news);
+	PaymentIntent *p = payment_intent_load(id);
+	Applied applied;
+
+	if (snapshot->partial)
+		return payment_details_apply(snapshot, news, waiting_for);
+	/* two webhooks at once: the second one sees what the first one made of it */
+	if (p != NULL && news_lock_customer(news, p->customer_id))
+		p = payment_intent_load(id);
+	if (p == NULL)
+		p = adopt(&known, news, waiting_for);
+	if (p == NULL)
+		return SNAPSHOT_UNKNOWN;
+	note_past(p, told, news);
+	applied = take_state(p, &known, news);
+	fee_take(BILLING_PAYMENT_INTENT, p->id, &told->fee, news);
+	return applied;
 }
 
 QUERY(

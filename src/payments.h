@@ -194,7 +194,11 @@ extern void payment_note_charge(const PaymentIntent *payment, const char *charge
  */
 extern bool payment_take_details(const PaymentIntent *payment, const PaymentIntentSnapshot *told);
 
-/* What is told of a payment beside its state: of its charges, and of its invoice. */
+/* What the provider keeps of a payment, a refund or a dispute, where it is told: after its state. */
+extern void fee_take(BillingObject type, const pg_uuid_t *id, const FeeSnapshot *told,
+					 const News *news);
+
+/* What is told of a payment beside its state: of its charges, of its invoice, and its fee. */
 extern Applied payment_details_apply(const ProviderSnapshot *snapshot, const News *news,
 									 const char **waiting_for);
 

@@ -653,6 +653,7 @@ refund_apply(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	pg_uuid_t *id = snapshot_object(snapshot, news);
 	Refund *f = refund_load(id);
 	const char *status;
+	bool newer;
 
 	if (f != NULL && news_lock_customer(news, f->customer_id))
 		f = refund_load(id);
@@ -664,8 +665,9 @@ refund_apply(const ProviderSnapshot *snapshot, const News *news, const char **wa
 	if (stage_of(status) == stage_of("failed") && strcmp(f->status, status) == 0 &&
 		RUN(failed_earlier, arg_uuid(f->id), arg_time(news->as_of)) > 0)
 		refunds_settle(f->payment_intent_id);
-	if (!may_become(f->status, status) || !ref_advance(snapshot, f->id, news, stage_of(status)))
-		return SNAPSHOT_STALE;
-	mirror(f, told, news, status);
-	return SNAPSHOT_APPLIED;
+	newer = may_become(f->status, status) && ref_advance(snapshot, f->id, news, stage_of(status));
+	if (newer)
+		mirror(f, told, news, status);
+	fee_take(BILLING_REFUND, f->id, &told->fee, news);
+	return newer ? SNAPSHOT_APPLIED : SNAPSHOT_STALE;
 }

@@ -49,7 +49,7 @@ SELECT is(moved('ours'),
 	'an invoice is owed, with its tax, less credit and balance, until it is paid');
 SELECT is((SELECT i.id IS NOT NULL FROM billing.invoices AS i WHERE i.organization_id = 'ours' AND i.status = 'paid'), true, 'and is paid');
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
-SELECT is((SELECT b.balance FROM billing.ledger_balances AS b WHERE b.account = 'unapplied' AND b.currency = 'USD'), 0::bigint, 'nothing is left between payment and invoice');
+SELECT is((SELECT b.balance FROM billing.ledger_balances AS b WHERE b.account = 'unapplied' AND b.currency = 'USD'), 0::numeric, 'nothing is left between payment and invoice');
 SELECT billing.create_refund(p.id, 500) FROM billing.payment_intents AS p WHERE p.organization_id = 'ours';
 CALL billing.run_worker();
 SELECT is((SELECT sum(s.amount) FROM billing.ledger_sides AS s WHERE s.organization_id = 'ours' AND s.account = 'refunds'), 500::numeric, 'what is given back of a paid invoice is an expense');

@@ -77,7 +77,7 @@ const CALLS = {
   payment_intent_create: (s, o) =>
     s.paymentIntents.create({
       amount: 2000, currency: 'usd', customer: 'cus_1', automatic_payment_methods: { enabled: true, allow_redirects: 'never' }, confirm: true,
-      payment_method: 'pm_1', off_session: true, description: 'Hat & scarf', metadata: { janua_ref: 'r' }, expand: ['latest_charge'],
+      payment_method: 'pm_1', off_session: true, description: 'Hat & scarf', metadata: { janua_ref: 'r' }, expand: ['latest_charge.balance_transaction'],
     }, o),
   payment_intent_create_debit: (s, o) =>
     s.paymentIntents.create({
@@ -99,14 +99,14 @@ const CALLS = {
       amount: 1500, currency: 'usd', customer: 'cus_1',
       amount_details: { line_items: [{ product_name: 'Hat', quantity: 2, unit_cost: 700 }], tax: { total_tax_amount: 100 } },
     }, o),
-  payment_intent_confirm: (s, o) => s.paymentIntents.confirm('pi_1', { payment_method: 'pm_1', return_url: 'https://example.com/back?a=b', expand: ['latest_charge'] }, o),
-  payment_intent_capture: (s, o) => s.paymentIntents.capture('pi_1', { amount_to_capture: 1500, expand: ['latest_charge'] }, o),
+  payment_intent_confirm: (s, o) => s.paymentIntents.confirm('pi_1', { payment_method: 'pm_1', return_url: 'https://example.com/back?a=b', expand: ['latest_charge.balance_transaction'] }, o),
+  payment_intent_capture: (s, o) => s.paymentIntents.capture('pi_1', { amount_to_capture: 1500, expand: ['latest_charge.balance_transaction'] }, o),
   payment_intent_cancel: (s, o) => s.paymentIntents.cancel('pi_1', { cancellation_reason: 'duplicate' }, o),
   payment_intent_verify: (s, o) => s.paymentIntents.verifyMicrodeposits('pi_1', { amounts: [32, 45] }, o),
-  payment_intent_list: (s) => s.paymentIntents.list({ customer: 'cus_1', expand: ['data.latest_charge'], limit: 100 }),
-  refund_create: (s, o) => s.refunds.create({ payment_intent: 'pi_1', amount: 500, reason: 'duplicate', metadata: { janua_ref: 'r' } }, o),
+  payment_intent_list: (s) => s.paymentIntents.list({ customer: 'cus_1', expand: ['data.latest_charge.balance_transaction'], limit: 100 }),
+  refund_create: (s, o) => s.refunds.create({ payment_intent: 'pi_1', amount: 500, reason: 'duplicate', metadata: { janua_ref: 'r' }, expand: ['balance_transaction'] }, o),
   refund_cancel: (s, o) => s.refunds.cancel('re_1', undefined, o),
-  refund_list: (s) => s.refunds.list({ payment_intent: 'pi_1', limit: 100 }),
+  refund_list: (s) => s.refunds.list({ payment_intent: 'pi_1', expand: ['data.balance_transaction'], limit: 100 }),
   dispute_update: (s, o) => s.disputes.update('du_1', { evidence: { uncategorized_text: 'sent on 2026-11-01' }, submit: true }, o),
   dispute_close: (s, o) => s.disputes.close('du_1', undefined, o),
   dispute_list: (s) => s.disputes.list({ created: { gte: 1700000000 }, limit: 100 }),

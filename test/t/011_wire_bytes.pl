@@ -220,7 +220,7 @@ same('a void invoice', $other_invoice, 'invoices.voidInvoice', qq("$other_in", $
 
 # ---- payment intents ----
 
-my $charge = '"expand": ["latest_charge"]';
+my $charge = '"expand": ["latest_charge.balance_transaction"]';
 
 sub tags { return qq("metadata": {"janua_ref": "$_[0]", "organization_id": "$_[1]"}) }
 
@@ -314,18 +314,19 @@ same('a code on the statement', $deposits, 'paymentIntents.verifyMicrodeposits',
 
 my $refund = sql("SELECT billing.create_refund('$held', 500, 'duplicate', 'a scarf too many', metadata => '{\"b\": \"c d\"}')");
 $pi = ref_of($held, 'payment_intent');
+my $movement = '"expand": ["balance_transaction"]';
 same('a refund', $refund, 'refunds.create', qq({"payment_intent": "$pi", "amount": 500, "reason": "duplicate",
-	"metadata": {"description": "a scarf too many", "b": "c d", "janua_ref": "$refund", "organization_id": "org/1 ñ"}}));
+	"metadata": {"description": "a scarf too many", "b": "c d", "janua_ref": "$refund", "organization_id": "org/1 ñ"}, $movement}));
 sql("SELECT billing.refresh('$refund')");
-same('a refund that is asked for', $refund, 'refunds.retrieve', '"' . ref_of($refund, 'refund') . '"');
+same('a refund that is asked for', $refund, 'refunds.retrieve', '"' . ref_of($refund, 'refund') . qq(", {$movement}));
 my $wish = sql("SELECT billing.create_refund('$held', reason => 'service_disruption')");
 same('the rest, in their word', $wish, 'refunds.create', qq({"payment_intent": "$pi", "amount": 700, "reason": "requested_by_customer",
-	"metadata": {"janua_ref": "$wish", "organization_id": "org/1 ñ"}}));
+	"metadata": {"janua_ref": "$wish", "organization_id": "org/1 ñ"}, $movement}));
 my $slow = sql("SELECT billing.create_payment_intent('$customer', 2500, 'USD', payment_method => 'pm_card_pendingRefund')");
 sql("SELECT billing.await('$slow', '30 seconds')");
 new_requests();
 my $waiting_refund = sql("SELECT billing.create_refund('$slow')");
-same('all of it', $waiting_refund, 'refunds.create', qq({"payment_intent": "@{[ref_of($slow, 'payment_intent')]}", "amount": 2500, @{[tags($waiting_refund, 'org/1 ñ')]}}));
+same('all of it', $waiting_refund, 'refunds.create', qq({"payment_intent": "@{[ref_of($slow, 'payment_intent')]}", "amount": 2500, @{[tags($waiting_refund, 'org/1 ñ')]}, $movement}));
 my $re = ref_of($waiting_refund, 'refund');
 $simulator->control('edit', { kind => 'refunds', id => $re, fields => { status => 'requires_action' } });
 hear();

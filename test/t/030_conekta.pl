@@ -160,6 +160,8 @@ like(refusal("SELECT billing.create_setup_intent('$customer')"), qr/JB004.*attac
 
 my $paid = paid($customer, 50000);
 is(intent($paid, 'amount_received, method, currency'), '50000|card|MXN', 'it says what was received');
+is(intent($paid, 'fee_amount, fee_currency'), '1972|MXN', 'and what Conekta keeps of it');
+is(sql("SELECT debit, credit, amount, currency FROM billing.ledger WHERE payment_intent_id = '$paid' AND kind = 'fee'"), 'provider_fees|cash|1972|MXN', 'which is booked');
 my ($order) = objects('orders', "metadata.janua_ref=$paid");
 is($order->{charges}{data}[0]{reference_id}, $paid, 'the charge carries our reference');
 my $stored = sql("SELECT billing.create_payment_intent('$customer', 12000, 'MXN', payment_method => '" . id_at('payment_method', $card) . "', confirm => true, line_items => '[{\"name\": \"Camisa\", \"amount\": 5000, \"quantity\": 2}]', tax_lines => '[{\"description\": \"IVA\", \"amount\": 2000}]')");
@@ -211,6 +213,7 @@ is(intent($asked, 'status'), 'succeeded', 'and so it is');
 my $oxxo = sql("SELECT billing.create_payment_intent('$customer', 25000, 'MXN', method => 'oxxo', confirm => true, expires_at => now() + '3 days')");
 is(await($oxxo), 'requires_action', 'a voucher waits for the customer');
 like(sql("SELECT billing.client_config('$oxxo') -> 'next_action'"), qr/"type": "oxxo".*"barcode_url"|"barcode_url".*"type": "oxxo"/, 'with its barcode');
+is(intent($oxxo, 'fee_amount'), '', 'the fee that its charge names is not taken yet');
 my $reference = sql("SELECT billing.client_config('$oxxo') -> 'next_action' ->> 'reference'");
 act(action => 'pay_reference', reference => $reference);
 hand_over_conekta();
@@ -486,6 +489,8 @@ is(await($other), 'deleted', 'one is deleted');
 
 sql("SELECT billing.delete_customer('$customer')");
 is(await($customer), 'deleted', 'a customer is deleted');
+is(intent($oxxo, 'fee_amount'), 1131, 'the fee of the voucher came with its money');
+is(sql('SELECT count(*) FROM billing.ledger_imbalance'), '0', 'ledger and documents agree');
 is(sql("SELECT count(*) FROM billing.outbox"), '0', 'no request is left over') or diag(sql("SELECT operation, state, error_type, error_code FROM billing.outbox"));
 my $violations = $simulator->control('violations');
 is($violations->{count}, 0, 'every request matches the document') or diag(explain($violations));

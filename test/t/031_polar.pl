@@ -219,10 +219,20 @@ is(order_of($payment)->{total_amount}, 5950, 'Polar adds the tax');
 is((split /\|/, payment($payment))[2], '5950', 'what was received is with it');
 hand_over($node, $simulator);
 is((split /\|/, payment($payment))[0], 'succeeded', 'its events say the same');
+sub fee { return sql("SELECT fee_amount, fee_currency FROM billing.payment_intents WHERE id = '$_[0]'") }
+is(fee($payment), '278|USD', 'what Polar keeps is told with it');
+$simulator->control('edit', { provider => 'polar', kind => 'orders', id => order_of($payment)->{id}, fields => { platform_fee_amount => 350, platform_fee_currency => 'eur' } });
+hand_over($node, $simulator);
+sql("SELECT billing.refresh('$payment')");
+await($payment);
+is(fee($payment), '350|EUR', 'or later, in what it pays out');
+is(sql("SELECT string_agg(debit || ' ' || amount || ' ' || currency, ', ' ORDER BY currency, debit DESC) FROM billing.ledger WHERE payment_intent_id = '$payment' AND kind = 'fee'"),
+	'provider_fees 350 EUR, provider_fees 278 USD, cash 278 USD', 'which is booked in that');
 like(refusal("SELECT billing.capture_payment_intent('$payment')"), qr/ERROR/, 'there is nothing to capture');
 
 my $draft = sql("SELECT billing.create_payment_intent('$payer', 700, 'USD', confirm => false)");
 is(await($draft), 'pending', 'without confirm it is a draft');
+is(fee($draft), '|', 'of which nothing is kept yet');
 like(refusal("SELECT billing.cancel_payment_intent('$draft')"), qr/confirm_payment_intent/, 'a draft cannot be canceled');
 sql("SELECT billing.confirm_payment_intent('$draft', '$card')");
 is(await($draft), 'succeeded', 'and charged when it is confirmed');

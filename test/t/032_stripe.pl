@@ -114,6 +114,28 @@ sql("SELECT billing.cancel_payment_intent('$released', 'duplicate')");
 is(await($released), 'canceled', 'or cancelled');
 is(payment($released, 'cancellation_reason'), 'duplicate', 'with the reason');
 
+# ---- what Stripe keeps: told in answers, as nothing is expanded in webhooks ----
+
+# "payment|refund" and so on: fee_amount fee_currency
+sub fees { return join '|', map { sql("SELECT coalesce(string_agg(fee_amount || ' ' || fee_currency, ', '), 'unknown') FROM billing.$_") } @_ }
+sub fee { my ($table, $id) = @_; return fees("$table WHERE id = '$id'") }
+
+is(fee('payment_intents', $paid), '103 USD', 'the fee of a charge is in the answer to it');
+is(fee('payment_intents', $held), '59 USD', 'of a part that is captured, when it is');
+is(fee('payment_intents', $declined), '103 USD', 'of the attempt that succeeded');
+is(fee('payment_intents', $released), 'unknown', 'nothing is told where nothing was taken');
+is(fee('payment_intents', $asked), 'unknown', 'nor by webhooks');
+sql("SELECT billing.refresh('$asked')");
+await($asked);
+is(fee('payment_intents', $asked), '103 USD', 'it is, when Stripe is asked');
+$simulator->control('settings', { balance_currency => 'mxn' });
+my $exchanged = sql("SELECT billing.create_payment_intent('$customer', 2500, 'USD', payment_method => 'pm_card_visa')");
+await($exchanged);
+is(fee('payment_intents', $exchanged), '103 MXN', 'it is in the currency of the balance');
+$simulator->control('settings', { balance_currency => undef });
+is(sql("SELECT string_agg(l.debit || ' ' || l.credit || ' ' || l.amount || ' ' || l.currency, ', ' ORDER BY l.kind) FROM billing.ledger AS l WHERE l.payment_intent_id = '$exchanged'"),
+	'provider_fees cash 103 MXN, cash sales 2500 USD', 'and so it is booked');
+
 # ---- debits, vouchers, transfers, instalments ----
 
 my $mandate = q{'{"type": "online", "ip_address": "192.0.2.1", "user_agent": "Mozilla/5.0"}'};
@@ -124,6 +146,7 @@ is(await($bounced), 'processing', 'so is the other one');
 days_later(6);
 is(payment($debit, 'status'), 'succeeded', 'days later it is paid');
 is(payment($bounced, 'status, error_code'), 'failed|debit_not_authorized', 'or it is not');
+is(fee('payment_intents', $debit), 'unknown', 'its fee is not in a webhook');
 
 my $voucher = sql("SELECT billing.create_payment_intent('$customer', 20000, 'MXN', 'oxxo', expires_at => now() + interval '9 days')");
 is(await($voucher), 'requires_action', 'a voucher waits to be paid');
@@ -168,11 +191,17 @@ my $part = sql("SELECT billing.create_refund('$paid', 500, 'duplicate', 'twice t
 is(await($part), 'succeeded', 'a part is given back');
 is(payment($paid, 'status, amount_refunded'), 'partially_refunded|500', 'the payment shows it');
 is(at_stripe('refunds', $part)->{reason}, 'duplicate', 'with the reason');
+is(fee('refunds', $part), '0 USD', 'nothing is taken for it');
+$simulator->control('settings', { refund_fee => -74 });
 my $rest = sql("SELECT billing.create_refund('$paid')");
 is(await($rest), 'succeeded', 'the rest, too');
 is(payment($paid, 'status, amount_refunded'), 'refunded|2500', 'then it is all given back');
 news();
 is(payment($paid, 'status, amount_refunded'), 'refunded|2500', 'its webhooks say the same');
+is(fee('payment_intents', $paid), '103 USD', 'the fee stays what it was');
+is(fee('refunds', $rest), '-74 USD', 'what is given back of it is told by the refund');
+is(sql("SELECT sum(s.amount) FROM billing.ledger_sides AS s WHERE s.payment_intent_id = '$paid' AND s.account = 'provider_fees'"), '29', 'the ledger has both');
+$simulator->control('settings', { refund_fee => 0 });
 
 my $fails = sql("SELECT billing.create_payment_intent('$customer', 1000, 'USD', payment_method => 'pm_card_refundFail')");
 await($fails);
@@ -187,10 +216,12 @@ await($disputed);
 news();
 my $dispute = sql("SELECT id FROM billing.disputes WHERE payment_intent_id = '$disputed'");
 is(sql("SELECT status, amount, funds_withdrawn_at IS NOT NULL FROM billing.disputes WHERE id = '$dispute'"), 'needs_response|3000|t', 'a dispute takes the money');
+is(fee('disputes', $dispute), '1500 USD', 'and a fee of its own');
 refused_with("SELECT billing.submit_dispute_evidence('$dispute', '{\"letter\": \"x\"}')", qr/JB004.*uncategorized_text/s, 'evidence has Stripe’s fields');
 sql("SELECT billing.submit_dispute_evidence('$dispute', '{\"uncategorized_text\": \"winning_evidence\"}')");
 is(await($dispute), 'won', 'evidence wins it');
 is(sql("SELECT funds_reinstated_at IS NOT NULL FROM billing.disputes WHERE id = '$dispute'"), 't', 'the money comes back');
+is(fee('disputes', $dispute), '1500 USD', 'the fee does not');
 act('dispute', { payment_intent => at_stripe('payment_intents', $lines)->{id} });
 news();
 my $given_up = sql("SELECT id FROM billing.disputes WHERE payment_intent_id = '$lines'");
@@ -334,21 +365,21 @@ my $organization = '"organization_id": "org_1"';
 my @same = (
 	[ $paid, 'paymentIntents.create', qq({"amount": 2500, "currency": "usd", "customer": "$cus", "allowed_payment_method_types": ["card"], "confirm": true,
 		"payment_method": "PM", "off_session": true, "capture_method": "automatic", "description": "Hat & scarf",
-		"metadata": {"a": "b", "janua_ref": "$paid", $organization}, "expand": ["latest_charge"]}) ],
+		"metadata": {"a": "b", "janua_ref": "$paid", $organization}, "expand": ["latest_charge.balance_transaction"]}) ],
 	[ $debit, 'paymentIntents.create', qq({"amount": 5000, "currency": "usd", "customer": "$cus", "allowed_payment_method_types": ["us_bank_account"], "confirm": true,
 		"payment_method": "pm_usBankAccount_success", "off_session": false,
 		"mandate_data": {"customer_acceptance": {"type": "online", "online": {"ip_address": "192.0.2.1", "user_agent": "Mozilla/5.0"}}},
-		"capture_method": "automatic", "metadata": {"janua_ref": "$debit", $organization}, "expand": ["latest_charge"]}) ],
+		"capture_method": "automatic", "metadata": {"janua_ref": "$debit", $organization}, "expand": ["latest_charge.balance_transaction"]}) ],
 	[ $voucher, 'paymentIntents.create', qq({"amount": 20000, "currency": "mxn", "customer": "$cus", "allowed_payment_method_types": ["oxxo"], "confirm": true,
 		"payment_method_data": {"type": "oxxo", "billing_details": {"email": "org_1\@example.com", "name": "Niño 1", "phone": "+525512345678"}}, "off_session": false,
 		"capture_method": "automatic", "payment_method_options": {"oxxo": {"expires_after_days": 7}},
-		"metadata": {"janua_ref": "$voucher", $organization}, "expand": ["latest_charge"]}) ],
+		"metadata": {"janua_ref": "$voucher", $organization}, "expand": ["latest_charge.balance_transaction"]}) ],
 	[ $months, 'paymentIntents.create', qq({"amount": 60000, "currency": "mxn", "customer": "$cus", "automatic_payment_methods": {"enabled": true, "allow_redirects": "never"},
 		"confirm": true, "payment_method": "pm_card_mx", "off_session": false, "capture_method": "automatic",
 		"payment_method_options": {"card": {"installments": {"enabled": true, "plan": {"count": 6, "interval": "month", "type": "fixed_count"}}}},
-		"metadata": {"janua_ref": "$months", $organization}, "expand": ["latest_charge"]}) ],
+		"metadata": {"janua_ref": "$months", $organization}, "expand": ["latest_charge.balance_transaction"]}) ],
 	[ $part, 'refunds.create', qq({"payment_intent": "@{[ref_of('payment_intent', $paid)]}", "amount": 500, "reason": "duplicate",
-		"metadata": {"description": "twice the same", "janua_ref": "$part", $organization}}) ],
+		"metadata": {"description": "twice the same", "janua_ref": "$part", $organization}, "expand": ["balance_transaction"]}) ],
 	[ $setup, 'setupIntents.create', qq({"customer": "$cus", "payment_method": "pm_success_de", "automatic_payment_methods": {"enabled": true, "allow_redirects": "never"},
 		"usage": "off_session", "confirm": true,
 		"mandate_data": {"customer_acceptance": {"type": "online", "online": {"ip_address": "192.0.2.1", "user_agent": "Mozilla/5.0"}}},

@@ -284,4 +284,6 @@ foreach my $round (0 .. $rounds - 1)
 {
 	check_history($_, $seed + $round) foreach @providers;
 }
+cmp_ok(sql('SELECT count(*) FROM billing.provider_fees'), '>', 0, 'fees were told');
+is(sql("SELECT string_agg(b.what || ' ' || b.ledger || ' ' || b.documents, E'\\n') FROM billing.ledger_imbalance AS b"), '', 'ledger and documents agree');
 done_testing();

@@ -199,7 +199,7 @@ sub add_charge
 	my $charge = {
 		id => $self->new_id(''), object => 'charge', livemode => $false, order_id => $o->{id}, amount => $o->{amount}, currency => 'MXN', created_at => $self->now, paid_at => undef,
 		failure_code => undef, failure_message => undef, monthly_installments => undef, payment_method => { object => 'card_payment', type => 'credit', payment_source_id => undef },
-		refunds => { object => 'list', data => [] }, chargeback => undef, %members,
+		refunds => { object => 'list', data => [] }, chargeback => undef, fee => $self->pick(undef, 145, 145, 210), %members,
 	};
 
 	push @{ $o->{charges}{data} }, $charge;
@@ -247,7 +247,7 @@ sub order_steps
 		under_fraud_review => [ $paid, sub { $self->settle_charge($o, status => 'fraudulent'); $word->('fraudulent') } ],
 		# the customer paid the voucher when its time was over
 		expired => [ $self->chance(0.3) ? $paid : () ],
-		paid => [ $self->chance(0.2) ? (sub { $self->tell('order.updated', $o) }) : () ],
+		paid => [ $self->chance(0.2) ? (sub { $self->settle_charge($o, fee => $self->pick(145, 190)); $self->tell('order.updated', $o) }) : () ],
 	);
 
 	return @{ $steps{ $o->{payment_status} // 'new' } || [] };

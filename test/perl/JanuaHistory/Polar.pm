@@ -195,9 +195,10 @@ sub order
 		id => $self->new_uuid, status => 'pending', paid => $false, subtotal_amount => 1000, discount_amount => 0, net_amount => 1000, tax_amount => 160, total_amount => 1160, applied_balance_amount => 0,
 		due_amount => 1160, refunded_amount => 0, refunded_tax_amount => 0, currency => 'usd', billing_reason => $s ? 'subscription_cycle' : 'purchase', invoice_number => "P-$number",
 		customer_id => $s ? $s->{customer_id} : $self->customer_id(1 + $number % 6), subscription_id => $s ? $s->{id} : undef, checkout_id => undef, next_payment_attempt_at => undef, metadata => {},
-		items => [],
+		items => [], platform_fee_amount => 0, platform_fee_currency => undef,
 	};
-	my $pay = sub { $self->change('order.updated order.paid', $o, status => 'paid', paid => $true, due_amount => 0, next_payment_attempt_at => undef) };
+	my $fee = sub { (platform_fee_amount => $self->pick(0, 86, 104), platform_fee_currency => $self->pick('usd', 'usd', 'eur')) };
+	my $pay = sub { $self->change('order.updated order.paid', $o, status => 'paid', paid => $true, due_amount => 0, next_payment_attempt_at => undef, $self->chance(0.6) ? $fee->() : ()) };
 	my $retry = sub { $self->change('order.updated', $o, next_payment_attempt_at => $self->later(3 * 86400)) };
 
 	push @{ $self->{orders} }, $o;
@@ -212,7 +213,7 @@ sub order
 		return sub { $self->change('order.updated', $o, status => 'pending') }
 		  if $o->{status} eq 'draft';
 		return ($pay, $retry, $retry, sub { $self->change('order.updated', $o, status => 'void') }) if $o->{status} eq 'pending';
-		return $self->chance(0.1) ? sub { $self->change('order.updated', $o, invoice_number => "P-$number") } : ();
+		return $self->chance(0.1) ? sub { $self->change('order.updated', $o, invoice_number => "P-$number", $fee->()) } : ();
 	});
 }
 

@@ -398,7 +398,7 @@ sub dispute
 {
 	my ($self) = @_;
 	my ($p, $d);
-	my $moved = sub { (balance_transactions => [ @{ $d->{balance_transactions} }, { id => $self->new_id('txn_'), amount => $_[0] } ]) };
+	my $moved = sub { (balance_transactions => [ @{ $d->{balance_transactions} }, { id => $self->new_id('txn_'), amount => $_[0], fee => $_[0] < 0 ? 1500 : $self->pick(0, -1500), currency => 'usd' } ]) };
 	my $create = sub {
 		my $warning = $self->chance(0.3);
 

@@ -24,6 +24,8 @@ const DEFAULTS = {
   currencies: ['MXN'], // of orders
   media_types: [MEDIA_TYPE], // what Accept may be; the Oxxo Pay twin has one of its own
   refused_keys: [], // API keys that are answered 401
+  fee_percent: 2.9, // what is kept of a charge,
+  fee_fixed: 250, // and beside it, in minor units; tax comes on top
 };
 
 export class ConektaProvider extends JsonProvider {

@@ -28,6 +28,9 @@ const DEFAULTS = {
   invoice_lag_ms: 0, // how long an invoice takes to be generated
   webhook_key: 'a', // a: the whole secret's bytes; b: what is after whsec_, decoded from base64
   refused_keys: [], // access tokens that are answered 401
+  fee_percent: 4, // what is kept of an order,
+  fee_fixed: 40, // and beside it, in minor units
+  payout_currency: null, // in which it is kept; null: that of the order
 };
 
 export class PolarProvider extends JsonProvider {

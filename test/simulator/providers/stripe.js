@@ -9,6 +9,7 @@ import { IdempotencyKeys } from '../core/idempotency.js';
 import { explain } from '../core/openapi.js';
 import { PathTree } from '../core/paths.js';
 import { signStripe } from '../core/sign.js';
+import { Balance } from './stripe/balance.js';
 import { Catalog } from './stripe/catalog.js';
 import { Checkout } from './stripe/checkout.js';
 import { Coupons } from './stripe/coupons.js';
@@ -31,6 +32,11 @@ const DEFAULTS = {
   dunning_then: 'cancel', // cancel | unpaid | past_due
   invoice_payments: 'on_expand', // on_expand | always
   refused_keys: [], // API keys that are answered 401
+  fee_percent: 2.9, // what is kept of a payment,
+  fee_fixed: 30, // and beside it, in minor units
+  refund_fee: 0, // below 0 it is given back
+  dispute_fee: 1500,
+  balance_currency: null, // null: that of the money
 };
 
 export class StripeProvider {
@@ -47,6 +53,7 @@ export class StripeProvider {
     this.setups = new Setups(this);
     this.catalog = new Catalog(this);
     this.coupons = new Coupons(this);
+    this.balance = new Balance(this);
     this.payments = new Payments(this);
     this.refunds = new Refunds(this);
     this.checkout = new Checkout(this);

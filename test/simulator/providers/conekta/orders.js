@@ -182,7 +182,7 @@ export class Orders {
     const decline = this.#declineOf(method, customerId);
     const charge = {
       id: objectId(), object: 'charge', amount: amount ?? order.amount, created_at: this.store.clock.now(), currency: order.currency, customer_id: customerId ?? '',
-      description: 'Payment from order', livemode: false, order_id: order.id, paid_at: null, reference_id: reference ?? null, status: 'pending_payment',
+      description: 'Payment from order', fee: this.#feeOf(amount ?? order.amount), livemode: false, order_id: order.id, paid_at: null, reference_id: reference ?? null, status: 'pending_payment',
       ...(method.monthly_installments && { monthly_installments: method.monthly_installments }), payment_method: this.#methodOf(method, customerId, order), [HIDDEN]: { refunds: [] },
     };
     this.store.insert('charges', charge);
@@ -194,6 +194,12 @@ export class Orders {
     else this.settle(charge.id, order[HIDDEN].preAuthorize ? 'pre_authorized' : 'paid');
     if (method.token_id) this.provider.customers.cardOf(method.token_id);
     return { charge: this.store.find('charges', charge.id), decline };
+  }
+
+  // Named when the charge is made, whatever becomes of it; with the tax on it.
+  #feeOf(amount) {
+    const { fee_percent: percent, fee_fixed: fixed } = this.provider.settings;
+    return Math.round((fixed + (amount * percent) / 100) * 1.16);
   }
 
   #methodOf(method, customerId, order) {

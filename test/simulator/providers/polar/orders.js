@@ -55,6 +55,12 @@ export class Orders {
     return `SIM-${String(this.store.counters.polarInvoice).padStart(4, '0')}`;
   }
 
+  // What Polar keeps, known when the money is there; in the currency that it pays out.
+  #feeOf({ amount, currency }) {
+    const { fee_percent: percent, fee_fixed: fixed, payout_currency: payout } = this.provider.settings;
+    return { platform_fee_amount: fixed + Math.round((amount * percent) / 100), platform_fee_currency: payout ?? currency };
+  }
+
   // ---- payments ----
 
   does(method) {
@@ -70,7 +76,7 @@ export class Orders {
       decline_reason: failed, decline_message: failed && 'Your card was declined.', organization_id: ORGANIZATION, checkout_id: order.checkout_id, order_id: order.id,
       ...(method.type === 'card' && { method_metadata: pick(method.method_metadata, ['brand', 'last4']) }), [HIDDEN]: { customer: order.customer_id },
     });
-    if (!failed) this.store.set('orders', order.id, { status: 'paid', due_amount: 0, next_payment_attempt_at: null, receipt_number: `RCP-${payment.id.slice(0, 8)}` });
+    if (!failed) this.store.set('orders', order.id, { ...this.#feeOf(payment), status: 'paid', due_amount: 0, next_payment_attempt_at: null, receipt_number: `RCP-${payment.id.slice(0, 8)}` });
     return failed;
   }
 

@@ -342,8 +342,10 @@ export class Payments {
 
   charge(intent, method, { status = 'succeeded', failure = null, captured = status === 'succeeded', amount = intent.amount }) {
     const paid = status !== 'failed';
+    const id = newId('ch');
+    const { currency, description } = intent;
     return this.store.add('charges', {
-      id: newId('ch'),
+      id,
       object: 'charge',
       amount,
       amount_captured: captured ? amount : 0,
@@ -351,7 +353,7 @@ export class Payments {
       application: null,
       application_fee: null,
       application_fee_amount: null,
-      balance_transaction: null,
+      balance_transaction: captured ? this.stripe.balance.ofCharge({ id, currency, description }, amount) : null,
       billing_details: method.billing_details,
       calculated_statement_descriptor: 'SIMULATOR',
       captured,
@@ -455,7 +457,7 @@ export class Payments {
     const before = this.store.find('charges', intent.latest_charge);
     const paid = outcome === 'succeeded' || outcome === 'disputed';
     const charge = this.store.change('charges', before.id, paid
-      ? { amount_captured: before.amount, captured: true, paid: true, status: 'succeeded', receipt_url: `https://pay.stripe.com/receipts/payment/${randomText(24)}` }
+      ? { amount_captured: before.amount, balance_transaction: this.stripe.balance.ofCharge(before, before.amount), captured: true, paid: true, status: 'succeeded', receipt_url: `https://pay.stripe.com/receipts/payment/${randomText(24)}` }
       : { failure_code: outcome, failure_message: 'The bank refused the debit.', paid: false, status: 'failed' });
     this.store.emit(`charge.${charge.status}`, charge);
     if (!paid) return this.#back(id, { ...this.#error({ code: outcome, message: charge.failure_message }), charge: charge.id });
@@ -506,7 +508,10 @@ export class Payments {
     if (intent.status !== 'requires_capture') throw unexpectedState(intent, 'capture');
     const amount = int(params.amount_to_capture, intent.amount_capturable);
     if (amount < 1 || amount > intent.amount_capturable) throw invalidWith(intent, 'The amount to capture is greater than the amount that can be captured.', 'amount_too_large', 'amount_to_capture');
-    const charge = this.store.change('charges', intent.latest_charge, { amount_captured: amount, captured: true }, 'charge.captured');
+    const held = this.store.find('charges', intent.latest_charge);
+    const charge = this.store.change('charges', held.id, {
+      amount_captured: amount, balance_transaction: this.stripe.balance.ofCharge(held, amount), captured: true,
+    }, 'charge.captured');
     return this.succeed(id, charge, amount);
   }
 

@@ -121,6 +121,7 @@ export function search(store, kind, params, url, lag) {
 const KIND_OF_PREFIX = {
   cus: 'customers', pm: 'payment_methods', pi: 'payment_intents', ch: 'charges', seti: 'setup_intents', sub: 'subscriptions',
   in: 'invoices', inpay: 'invoice_payments', price: 'prices', prod: 'products', re: 'refunds', du: 'disputes', cs: 'checkout_sessions', plink: 'payment_links',
+  txn: 'balance_transactions',
 };
 
 function expandPath(store, value, path, includable) {

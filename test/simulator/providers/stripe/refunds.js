@@ -46,8 +46,10 @@ export class Refunds {
     if (amount < 1) throw invalid('Invalid positive integer', 'amount', 'parameter_invalid_integer');
     if (amount > left) throw invalid(`Refund amount (${amount}) is greater than unrefunded amount on charge (${left})`, 'amount');
     const outcome = this.#outcome(charge);
+    const id = newId('re');
+    const moved = this.stripe.balance.ofRefund({ id, amount, currency: charge.currency });
     const refund = this.store.insert('refunds', {
-      id: newId('re'), object: 'refund', amount, balance_transaction: null, charge: charge.id, created: this.store.clock.now(), currency: charge.currency,
+      id, object: 'refund', amount, balance_transaction: moved, charge: charge.id, created: this.store.clock.now(), currency: charge.currency,
       customer: charge.customer, customer_account: null, metadata: mergeMetadata({}, params.metadata), payment_intent: charge.payment_intent,
       payment_method: charge.payment_method, reason: params.reason ?? null, receipt_number: null, source_transfer_reversal: null, status: outcome.status,
       transfer_reversal: null,
@@ -131,12 +133,7 @@ export class Refunds {
 
   #move(id, amount, event) {
     const dispute = this.store.find('disputes', id);
-    const now = this.store.clock.now();
-    const movement = {
-      id: newId('txn'), object: 'balance_transaction', amount, available_on: now, balance_type: 'payments', created: now, currency: dispute.currency,
-      description: `Chargeback ${amount < 0 ? 'withdrawal' : 'reversal'} for ${dispute.charge}`, exchange_rate: null, fee: 0, fee_details: [], net: amount,
-      reporting_category: amount < 0 ? 'dispute' : 'dispute_reversal', source: id, status: 'available', type: 'adjustment',
-    };
+    const movement = this.stripe.balance.ofDispute(dispute, amount);
     return this.store.change('disputes', id, { balance_transactions: [...dispute.balance_transactions, movement] }, event);
   }
 
