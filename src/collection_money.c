@@ -159,8 +159,8 @@ void
 invoice_payment_changed(const pg_uuid_t *invoice_id)
 {
 	OwnInvoice *invoice = own_invoice_load(invoice_id);
-	char *before;
-	char *after;
+	char *before = NULL;
+	char *after = NULL;
 	Rows rows;
 
 	if (invoice == NULL)
@@ -175,21 +175,20 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 
 		book_share(&share, invoice_id, invoice->customer_id, invoice->organization_id);
 	}
-	if (RUN(not_settled, arg_uuid(invoice_id)) == 0 ||
-		RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) == 0)
-		return;
-	before = row_text(0, 1);
-	after = row_text(0, 2);
-	if (strcmp(before, after) == 0)
-		event_record("invoice.updated", "invoice", invoice_id, invoice->organization_id, after,
-					 after);
-	else
+	if (RUN(not_settled, arg_uuid(invoice_id)) > 0 &&
+		RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) > 0)
 	{
-		event_record("invoice.paid", "invoice", invoice_id, invoice->organization_id, before,
-					 after);
-		invoice_call_off_payments(invoice_id);
-		engine_invoice_paid(invoice_id);
+		before = row_text(0, 1);
+		after = row_text(0, 2);
+		event_record(strcmp(before, after) == 0 ? "invoice.updated" : "invoice.paid", "invoice",
+					 invoice_id, invoice->organization_id, before, after);
 	}
+	/* before a period begins by it, which the balance pays */
+	given_back_settle(invoice->id);
+	if (before == NULL || strcmp(before, after) == 0)
+		return;
+	invoice_call_off_payments(invoice_id);
+	engine_invoice_paid(invoice_id);
 }
 
 /* ---- references that are used again and again ---- */

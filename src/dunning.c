@@ -81,6 +81,7 @@ end_dunning(const OwnInvoice *invoice)
 	if (invoice->subscription_id == NULL || strcmp(end_setting(), "canceled") != 0 ||
 		RUN(give_up, arg_uuid(invoice->id)) == 0)
 		return;
+	given_back_settle(invoice->id);
 	event_record("invoice.uncollectible", "invoice", invoice->id, invoice->organization_id, "open",
 				 "uncollectible");
 }

@@ -28,6 +28,7 @@
  *	  invoice_store.c       drafts in their tables; invoice_drafts_due.c when they wait no longer
  *	  invoice_numbers.c     numbers
  *	  coupons.c tax.c credits.c    what a draft is completed with
+ *	  given_back.c          what was given back follows what is paid
  *
  * Moments are TimestampTz of whole seconds; the calendar and the arithmetic are
  * pure C (period.h, rating.h, proration.h, price_parts.h, allocation.h).
@@ -235,11 +236,16 @@ typedef struct InvoiceLine
 	TimestampTz whole_end;
 	MoneyFraction whole_price;
 	const pg_uuid_t *reverses;
+	int64 not_covered; /* of a credit: what it would give back besides, had it been paid */
+	bool is_made_up;   /* of a credit: credit notes have given some of that */
 
 	/* of a line that was billed before (engine_load.c): what was paid of it with its tax, and given back */
 	int64 paid;
 	int64 credited;
-	int64 noted; /* taken back by credit notes, with its tax; not of credited */
+	int64 noted;   /* taken back by credit notes, with its tax; not of credited */
+	int64 made_up; /* of noted: what credits could not give back before it was paid */
+	int64 made_up_tax;
+	const pg_uuid_t *given_up; /* its invoice, where that is uncollectible */
 
 	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
 	int64 credited_tax;        /* of credited */
@@ -369,6 +375,7 @@ typedef struct BillingRun
 	List *minimums;      /* SmallestCharge (credits.c): what providers charge at least */
 	List *cut_lines;     /* InvoiceLine that are stored and were shortened */
 	List *dropped_lines; /* ids of stored ones that are no longer */
+	List *given_up;      /* ids of uncollectible invoices of which more or less is given back now */
 } BillingRun;
 
 /* engine_load.c: loads and, unless it is a preview, locks (customers first).  skip_locked leaves out who is busy. */
@@ -752,6 +759,35 @@ extern int invoices_number(void);
  * when what its credit notes gave to the balance is kept; INT64_MAX: they gave nothing.
  */
 extern int64 credit_notes_leave(const pg_uuid_t *invoice_id);
+
+/* The rest of a line for a time that is unused, which a credit could not give back before it was paid. */
+typedef struct UnusedTime
+{
+	const pg_uuid_t *line_id;
+	const pg_uuid_t *credit_line_id;
+	char *description;
+	TimestampTz period_start;
+	TimestampTz period_end;
+	int64 amount; /* minor units, with its tax */
+} UnusedTime;
+
+/*
+ * credit_notes.c: a credit note that gives the balance what is left of these
+ * (UnusedTime), up to what was paid of the invoice and kept, less what was given
+ * of that besides; none when nothing is.  The caller holds the customer.
+ */
+extern void credit_note_for_unused(pg_uuid_t *invoice_id, const List *times, int64 given);
+
+/*
+ * given_back.c: what changes gave back of the lines of an invoice follows what is
+ * paid of it.  To be called after its state, what is paid of it or what is given
+ * back of it has changed; again, it does nothing.  The caller holds the customer,
+ * and no run of his that has completed drafts and is not written.
+ */
+extern void given_back_settle(pg_uuid_t *invoice_id);
+
+/* given_back.c: the same for the invoices of which lines of this one, which was voided or credited, gave back. */
+extern void given_back_less(const pg_uuid_t *invoice_id);
 
 /* credit_note_numbers.c: the same for credit notes; invoices_number() calls it. */
 extern int credit_notes_number(void);

@@ -446,48 +446,33 @@ QUERY(
 	insert_pending_lines,
 	"INSERT INTO billing.invoice_lines (id, kind, subscription_id, component, price_id, metric, tier, description, "
 	"quantity, unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive, discountable, period_start, "
-	"period_end, whole_start, whole_end, whole_price, reverses) "
+	"period_end, whole_start, whole_end, whole_price, reverses, not_covered) "
 	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7::integer[], $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-	"$19, $20, $21, $22)",
+	"$19, $20, $21, $22, $23)",
 	UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
 	INT8ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
 	INT8ARRAYOID, UUIDARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID);
+	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID,
+	INT8ARRAYOID);
 
 typedef struct LineColumns
 {
 	Column id, kind, subscription_id, component, price_id, metric, tier, description, quantity,
 		unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive, discountable, period_start,
-		period_end, whole_start, whole_end, whole_price, reverses;
+		period_end, whole_start, whole_end, whole_price, reverses, not_covered;
 	int count;
 } LineColumns;
 
 static LineColumns
 line_columns(int count)
 {
-	return (LineColumns){COLUMN_UUID(count),
-						 COLUMN_TEXT(count),
-						 COLUMN_UUID(count),
-						 COLUMN_TEXT(count),
-						 COLUMN_UUID(count),
-						 COLUMN_TEXT(count),
-						 COLUMN_INT(count),
-						 COLUMN_TEXT(count),
-						 COLUMN_NUMBER(count),
-						 COLUMN_NUMBER(count),
-						 COLUMN_INT(count),
-						 COLUMN_INT(count),
-						 COLUMN_INT(count),
-						 COLUMN_UUID(count),
-						 COLUMN_BOOL(count),
-						 COLUMN_BOOL(count),
-						 COLUMN_TIME(count),
-						 COLUMN_TIME(count),
-						 COLUMN_TIME(count),
-						 COLUMN_TIME(count),
-						 COLUMN_NUMBER(count),
-						 COLUMN_UUID(count),
-						 0};
+	return (LineColumns){
+		COLUMN_UUID(count),   COLUMN_TEXT(count),   COLUMN_UUID(count), COLUMN_TEXT(count),
+		COLUMN_UUID(count),   COLUMN_TEXT(count),   COLUMN_INT(count),  COLUMN_TEXT(count),
+		COLUMN_NUMBER(count), COLUMN_NUMBER(count), COLUMN_INT(count),  COLUMN_INT(count),
+		COLUMN_INT(count),    COLUMN_UUID(count),   COLUMN_BOOL(count), COLUMN_BOOL(count),
+		COLUMN_TIME(count),   COLUMN_TIME(count),   COLUMN_TIME(count), COLUMN_TIME(count),
+		COLUMN_NUMBER(count), COLUMN_UUID(count),   COLUMN_INT(count),  0};
 }
 
 static void
@@ -524,6 +509,7 @@ put_line(LineColumns *c, const InvoiceLine *line)
 	column_time(&c->whole_end, row, line->whole_end);
 	column_fraction(&c->whole_price, row, line->whole_start != 0, line->whole_price);
 	column_pointer(&c->reverses, row, line->reverses);
+	c->not_covered.values[row] = Int64GetDatum(line->not_covered);
 }
 
 static void
@@ -562,7 +548,8 @@ write_pending_lines(BillingRun *run)
 		column_arg(&c.tax_inclusive, c.count), column_arg(&c.discountable, c.count),
 		column_arg(&c.period_start, c.count), column_arg(&c.period_end, c.count),
 		column_arg(&c.whole_start, c.count), column_arg(&c.whole_end, c.count),
-		column_arg(&c.whole_price, c.count), column_arg(&c.reverses, c.count));
+		column_arg(&c.whole_price, c.count), column_arg(&c.reverses, c.count),
+		column_arg(&c.not_covered, c.count));
 }
 
 /* ------------------------------------------------------------------------
@@ -671,6 +658,21 @@ settle_groups(const List *ended)
 	}
 }
 
+/* Their balances change, so what the run knows of them is asked anew. */
+static void
+settle_given_up(BillingRun *run)
+{
+	ListCell *cell;
+
+	if (run->given_up == NIL)
+		return;
+	foreach (cell, run->given_up)
+		given_back_settle(lfirst(cell));
+	foreach (cell, run->customers)
+		((BilledCustomer *) lfirst(cell))->credits = NULL;
+	run->given_up = NIL;
+}
+
 void
 run_write(BillingRun *run)
 {
@@ -689,4 +691,5 @@ run_write(BillingRun *run)
 	write_events(run);
 	count_as_stored(run);
 	settle_groups(ended);
+	settle_given_up(run);
 }

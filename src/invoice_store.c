@@ -304,14 +304,14 @@ QUERY(
 	"INSERT INTO billing.invoice_lines (id, invoice_id, position, kind, subscription_id, component, "
 	"price_id, metric, tier, description, quantity, unit_amount, amount, discount, tax, tax_rate_id, "
 	"tax_inclusive, untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start, "
-	"whole_end, whole_price, reverses) "
+	"whole_end, whole_price, reverses, not_covered) "
 	"SELECT * FROM unnest($1, $2, $3::integer[], $4, $5, $6, $7, $8, $9::integer[], $10, $11, $12, "
-	"$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)",
+	"$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)",
 	UUIDARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
 	UUIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
 	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
 	BOOLARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID);
+	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID, INT8ARRAYOID);
 QUERY(
 	update_lines,
 	"UPDATE billing.invoice_lines AS l SET invoice_id = u.invoice_id, position = u.position, "
@@ -326,7 +326,7 @@ typedef struct LineColumns
 	Column id, invoice_id, position, kind, subscription_id, component, price_id, metric, tier,
 		description, quantity, unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive,
 		untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start,
-		whole_end, whole_price, reverses;
+		whole_end, whole_price, reverses, not_covered;
 	int count;
 } LineColumns;
 
@@ -361,6 +361,7 @@ line_columns(int count)
 		.whole_end = COLUMN_TIME(count),
 		.whole_price = COLUMN_NUMBER(count),
 		.reverses = COLUMN_UUID(count),
+		.not_covered = COLUMN_INT(count),
 	};
 }
 
@@ -402,6 +403,7 @@ put_line(LineColumns *c, int row, const InvoiceDraft *draft, int position, const
 	put_time(&c->whole_end, row, line->whole_end);
 	put_fraction(&c->whole_price, row, line->whole_start != 0, line->whole_price);
 	column_pointer(&c->reverses, row, line->reverses);
+	put_int(&c->not_covered, row, line->not_covered);
 }
 
 /* A position is free again when a statement has ended: those that stand first move first. */
@@ -453,7 +455,7 @@ write_lines(List *drafts)
 			column_arg(&fresh.grant_id, fresh.count), column_arg(&fresh.period_start, fresh.count),
 			column_arg(&fresh.period_end, fresh.count), column_arg(&fresh.whole_start, fresh.count),
 			column_arg(&fresh.whole_end, fresh.count), column_arg(&fresh.whole_price, fresh.count),
-			column_arg(&fresh.reverses, fresh.count));
+			column_arg(&fresh.reverses, fresh.count), column_arg(&fresh.not_covered, fresh.count));
 }
 
 /* ------------------------------------------------------------------------
