@@ -18,6 +18,7 @@
 
 #include "check.h"
 #include "errors.h"
+#include "given_back.h"
 #include "payments.h"
 
 /* ---- what is paid ---- */
@@ -184,7 +185,7 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 					 invoice_id, invoice->organization_id, before, after);
 	}
 	/* before a period begins by it, which the balance pays */
-	given_back_settle(invoice->id);
+	given_back_settle(invoice_id);
 	if (before == NULL || strcmp(before, after) == 0)
 		return;
 	invoice_call_off_payments(invoice_id);

@@ -19,6 +19,7 @@
 
 #include "check.h"
 #include "errors.h"
+#include "given_back.h"
 #include "json.h"
 #include "keys.h"
 #include "payments.h"
@@ -692,14 +693,14 @@ create(const Invoice *invoice, const Jsonb *lines, int64 amount, const char *rea
 }
 
 void
-credit_note_for_unused(pg_uuid_t *invoice_id, const List *times, int64 given)
+credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times, int64 given)
 {
 	CreditNote note = {.id = new_id(), .reason = "unused_time"};
 	ListCell *cell;
 	int64 room;
 
 	RUN(lock_invoice, arg_uuid(invoice_id));
-	note.invoice = load_invoice_row(invoice_id);
+	note.invoice = load_invoice_row(unconstify(pg_uuid_t *, invoice_id));
 	lines_load(&note);
 	room = paid_and_kept(note.invoice, load_refundable(&note)) - given;
 	foreach (cell, times)

@@ -18,6 +18,8 @@
  */
 #include "collection.h"
 
+#include "given_back.h"
+
 QUERY(
 	find_rule,
 	"SELECT r.action FROM billing.decline_rules AS r WHERE r.provider IN ($1, '') AND r.code IN ($2, $3) "

@@ -760,35 +760,6 @@ extern int invoices_number(void);
  */
 extern int64 credit_notes_leave(const pg_uuid_t *invoice_id);
 
-/* The rest of a line for a time that is unused, which a credit could not give back before it was paid. */
-typedef struct UnusedTime
-{
-	const pg_uuid_t *line_id;
-	const pg_uuid_t *credit_line_id;
-	char *description;
-	TimestampTz period_start;
-	TimestampTz period_end;
-	int64 amount; /* minor units, with its tax */
-} UnusedTime;
-
-/*
- * credit_notes.c: a credit note that gives the balance what is left of these
- * (UnusedTime), up to what was paid of the invoice and kept, less what was given
- * of that besides; none when nothing is.  The caller holds the customer.
- */
-extern void credit_note_for_unused(pg_uuid_t *invoice_id, const List *times, int64 given);
-
-/*
- * given_back.c: what changes gave back of the lines of an invoice follows what is
- * paid of it.  To be called after its state, what is paid of it or what is given
- * back of it has changed; again, it does nothing.  The caller holds the customer,
- * and no run of his that has completed drafts and is not written.
- */
-extern void given_back_settle(pg_uuid_t *invoice_id);
-
-/* given_back.c: the same for the invoices of which lines of this one, which was voided or credited, gave back. */
-extern void given_back_less(const pg_uuid_t *invoice_id);
-
 /* credit_note_numbers.c: the same for credit notes; invoices_number() calls it. */
 extern int credit_notes_number(void);
 

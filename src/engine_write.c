@@ -12,6 +12,7 @@
 #include "engine.h"
 
 #include "columns.h"
+#include "given_back.h"
 #include "subscriptions.h"
 
 /* ------------------------------------------------------------------------

@@ -21,7 +21,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "engine.h"
+#include "given_back.h"
 
 /* What the customer pays of a line; what a credit note takes back of it. */
 #define GROSS(l) \
@@ -45,16 +45,19 @@ QUERY(find_missing,
 	  "WHERE i.id = $1 AND i.managed_by = 'local' AND i.status = 'paid'",
 	  UUIDOID);
 
-/* Credits on the invoice itself have paid a part of its other lines. */
+/*
+ * Of its lines by credits.  Credits on the invoice itself have paid a part of
+ * its other lines, so they count the other way.
+ */
 QUERY(given_of_invoice,
-	  "SELECT greatest(sum(CASE WHEN " GROSS("l") " < 0 THEN " GROSS(
-		  "l") " ELSE greatest(given.amount, 0) END), 0)::bigint "
+	  "SELECT sum(CASE WHEN " GROSS("l") " < 0 THEN " GROSS(
+		  "l") " ELSE greatest(given.amount, 0) END)::bigint "
 			   "FROM billing.invoice_lines AS l " GIVEN
 			   "WHERE l.invoice_id = $1 AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance')",
 	  UUIDOID);
 
 static void
-give_missing(pg_uuid_t *invoice_id)
+give_missing(const pg_uuid_t *invoice_id)
 {
 	int64 count = RUN(find_missing, arg_uuid(invoice_id));
 	Rows rows = rows_keep();
@@ -123,7 +126,7 @@ take_unpaid(const pg_uuid_t *invoice_id)
 }
 
 void
-given_back_settle(pg_uuid_t *invoice_id)
+given_back_settle(const pg_uuid_t *invoice_id)
 {
 	take_unpaid(invoice_id);
 	give_missing(invoice_id);

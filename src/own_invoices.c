@@ -15,6 +15,7 @@
 #include "check.h"
 #include "collection.h"
 #include "errors.h"
+#include "given_back.h"
 #include "json.h"
 
 #define LINES_MAX     1000
@@ -232,7 +233,7 @@ give_up(Own *own)
 		refuse_state(own, "open", "Only what is open can be given up.");
 	RUN(put_uncollectible, arg_uuid(own->id));
 	invoice_withdraw_charges(own->id);
-	given_back_settle(unconstify(pg_uuid_t *, own->id));
+	given_back_settle(own->id);
 	tell(own, "uncollectible");
 }
 

@@ -268,6 +268,22 @@ CALL billing.run_worker();
 SELECT is(state('first', 4) || ', ' || balance('first'), 'open 1500 0 1500 1500, 1500', 'and given again when it is undone: he owes the 15.00 of the first time');
 SELECT agrees('given up first');
 
+-- by day: there and back on one day, and nothing is paid until then
+UPDATE billing.settings SET value = 'day' WHERE name = 'proration_unit';
+CALL begin_at('day');
+SELECT pay('day') AS paid \gset
+CALL billing.set_clock('day', '2027-04-16 08:00+00');
+SELECT billing.update_subscription(subscription_of('day'), quantity => 4, proration_behavior => 'always_invoice') AS changed \gset
+CALL billing.run_worker();
+CALL billing.set_clock('day', '2027-04-16 18:00+00');
+SELECT billing.update_subscription(subscription_of('day'), quantity => 1, proration_behavior => 'always_invoice') AS changed \gset
+CALL billing.run_worker();
+SELECT is(state('day', 2) || ', ' || state('day', 3), 'open 4500 0 4500 4500, open 1500 0 1500 1500', 'four for 60.00 less 15.00; one again, and nothing of the four was paid');
+SELECT pay('day', NULL, 2) AS paid, pay('day', NULL, 3) AS paid_too \gset
+SELECT is(notes('day') || ', ' || balance('day'), '6000 0 6000, 6000', 'paid, all of the four is given back, what the credit beside it paid of it as well: 30.00 + 45.00 + 15.00 - 60.00 is April');
+SELECT agrees('by day');
+UPDATE billing.settings SET value = 'second' WHERE name = 'proration_unit';
+
 -- taken by the invoice of May, which is voided
 CALL begin_at('voided');
 SELECT pay('voided') AS paid \gset

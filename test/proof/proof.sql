@@ -192,7 +192,9 @@ BEGIN
 	RETURN QUERY SELECT 'credit notes give the balance no more than was paid', i.id, format('%s of %s', n.given, i.amount_paid + greatest(i.credit_used, 0) + greatest(i.balance_used, 0))
 		FROM billing.invoices AS i
 		JOIN (SELECT c.invoice_id, sum(c.balance_amount) AS given FROM billing.credit_notes AS c GROUP BY c.invoice_id) AS n ON n.invoice_id = i.id
+		-- credits on the invoice itself have paid a part of its other lines
 		WHERE n.given > i.amount_paid + greatest(i.credit_used, 0) + greatest(i.balance_used, 0)
+					  - (SELECT coalesce(sum(g.billed) FILTER (WHERE g.billed < 0), 0) FROM proof.given AS g WHERE g.invoice_id = i.id)
 			AND NOT EXISTS (SELECT FROM billing.refunds AS b JOIN billing.payment_intents AS p ON p.id = b.payment_intent_id WHERE p.invoice_id = i.id);
 	-- of an invoice that is given up, what was given back of it and is not paid is no balance
 	RETURN QUERY SELECT 'what was given back of an invoice that nobody pays is taken back', i.id,
