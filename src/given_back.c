@@ -39,10 +39,16 @@
 
 /* ---- what was not paid is ---- */
 
+/* Of most invoices nothing is, and most news come to this. */
+QUERY(
+	any_missing,
+	"SELECT FROM billing.invoices AS i JOIN billing.invoice_lines AS l ON l.invoice_id = i.id "
+	"JOIN billing.invoice_lines AS r ON r.reverses = l.id "
+	"WHERE i.id = $1 AND i.managed_by = 'local' AND i.status = 'paid' AND r.not_covered > 0 LIMIT 1",
+	UUIDOID);
 QUERY(find_missing,
 	  "SELECT n.line_id, n.credit_line_id, n.description, n.period_start, n.period_end, n.amount "
-	  "FROM billing.invoices AS i CROSS JOIN LATERAL billing.not_given_back(i.id) AS n "
-	  "WHERE i.id = $1 AND i.managed_by = 'local' AND i.status = 'paid'",
+	  "FROM billing.not_given_back($1) AS n",
 	  UUIDOID);
 
 /*
@@ -59,10 +65,14 @@ QUERY(given_of_invoice,
 static void
 give_missing(const pg_uuid_t *invoice_id)
 {
-	int64 count = RUN(find_missing, arg_uuid(invoice_id));
-	Rows rows = rows_keep();
 	List *times = NIL;
+	int64 count;
+	Rows rows;
 
+	if (RUN(any_missing, arg_uuid(invoice_id)) == 0)
+		return;
+	count = RUN(find_missing, arg_uuid(invoice_id));
+	rows = rows_keep();
 	if (count == 0)
 		return;
 	for (int64 row = 0; row < count; row++)

@@ -189,6 +189,15 @@ BEGIN
 								  WHERE p.invoice_id = i.id AND (EXISTS (SELECT FROM billing.refunds AS b WHERE b.payment_intent_id = p.id)
 																 OR EXISTS (SELECT FROM billing.disputes AS b WHERE b.payment_intent_id = p.id)))) AS l
 		WHERE l.whole > 0 AND abs(l.by_credit + l.by_notes - proof.rounded(l.share, l.whole)) > 2;
+	RETURN QUERY SELECT 'what is undone is billed again as it was given back', d.id, format('%s by credits, %s by their credit notes', d.by_credits, d.by_notes)
+		FROM (SELECT o.id, g.by_credits, coalesce((SELECT sum(n.amount + CASE WHEN n.tax_inclusive THEN 0 ELSE n.tax END) FROM billing.credit_note_lines AS n
+												   WHERE n.invoice_line_id = g.id AND n.credit_line_id IS NOT NULL), 0) AS by_notes
+			  FROM proof.lines AS o
+			  JOIN proof.given AS g ON g.id = o.reverses
+			  WHERE o.kind = 'proration_debit'
+				  AND NOT EXISTS (SELECT FROM proof.lines AS l WHERE l.reverses = o.reverses AND l.id > o.id)
+				  AND NOT EXISTS (SELECT FROM proof.lines AS l JOIN billing.credit_note_lines AS n ON n.invoice_line_id = l.id WHERE l.reverses = o.reverses)) AS d
+		WHERE d.by_credits + d.by_notes <> 0;
 	RETURN QUERY SELECT 'credit notes give the balance no more than was paid', i.id, format('%s of %s', n.given, i.amount_paid + greatest(i.credit_used, 0) + greatest(i.balance_used, 0))
 		FROM billing.invoices AS i
 		JOIN (SELECT c.invoice_id, sum(c.balance_amount) AS given FROM billing.credit_notes AS c GROUP BY c.invoice_id) AS n ON n.invoice_id = i.id
