@@ -49,6 +49,16 @@ BEGIN ATOMIC
 				WHEN (i).status = 'open' THEN format('billing.pay_invoice(%L), or billing.mark_invoice_paid(%1$L, ...) for what came by other ways', (i).id)
 				WHEN (i).status = 'uncollectible' THEN format('it was given up; what comes all the same: billing.mark_invoice_paid(%L, ...)', (i).id) END
 	UNION ALL
+	SELECT 'unused time is not given back', format('%s %s of "%s" from %s', n.amount, (i).currency, n.description, n.period_start),
+		   'when the invoice is paid, a credit note gives it to the balance'
+	FROM billing.not_given_back((i).id) AS n
+	WHERE (i).status IN ('open', 'uncollectible')
+	UNION ALL
+	SELECT 'balance was taken back', format('%s %s that changes had given back of it', - sum(b.amount), (i).currency), 'it is given again as the invoice is paid'
+	FROM billing.customer_balance_entries AS b
+	WHERE b.source_id = (i).id AND b.reason = 'invoice_given_up'
+	HAVING sum(b.amount) <> 0
+	UNION ALL
 	SELECT 'customer has no payment method', 'nothing can be charged', format('billing.attach_payment_method(%L, ..., set_default => true)', (i).customer_id)
 	FROM billing.customers AS c
 	WHERE c.id = (i).customer_id AND (i).managed_by = 'local' AND (i).status = 'open' AND (i).collection_method = 'charge_automatically'

@@ -18,6 +18,8 @@
  */
 #include "collection.h"
 
+#include "given_back.h"
+
 QUERY(
 	find_rule,
 	"SELECT r.action FROM billing.decline_rules AS r WHERE r.provider IN ($1, '') AND r.code IN ($2, $3) "
@@ -81,6 +83,7 @@ end_dunning(const OwnInvoice *invoice)
 	if (invoice->subscription_id == NULL || strcmp(end_setting(), "canceled") != 0 ||
 		RUN(give_up, arg_uuid(invoice->id)) == 0)
 		return;
+	given_back_settle(invoice->id);
 	event_record("invoice.uncollectible", "invoice", invoice->id, invoice->organization_id, "open",
 				 "uncollectible");
 }

@@ -32,6 +32,7 @@
  *	  own_invoices.c        invoices that a call makes, makes final, voids or gives up
  *	  invoice_numbers.c     numbers
  *	  coupons.c tax.c credits.c    what a draft is completed with
+ *	  given_back.c          what was given back follows what is paid
  *
  * Moments are TimestampTz of whole seconds; the calendar and the arithmetic are
  * pure C (period.h, rating.h, proration.h, price_parts.h, allocation.h).
@@ -158,11 +159,16 @@ typedef struct InvoiceLine
 	TimestampTz whole_end;
 	MoneyFraction whole_price;
 	const pg_uuid_t *reverses;
+	int64 not_covered; /* of a credit: what it would give back besides, had it been paid */
+	bool is_made_up;   /* of a credit: credit notes have given some of that */
 
 	/* of a line that was billed before (engine_load.c): what was paid of it with its tax, and given back */
 	int64 paid;
 	int64 credited;
-	int64 noted; /* taken back by credit notes, with its tax; not of credited */
+	int64 noted;   /* taken back by credit notes, with its tax; not of credited */
+	int64 made_up; /* of noted: what credits could not give back before it was paid */
+	int64 made_up_tax;
+	const pg_uuid_t *given_up; /* its invoice, where that is uncollectible */
 
 	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
 	int64 credited_tax;        /* of credited */
@@ -299,6 +305,7 @@ typedef struct BillingRun
 	List *minimums;      /* SmallestCharge (credits.c): what providers charge at least */
 	List *cut_lines;     /* InvoiceLine that are stored and were shortened */
 	List *dropped_lines; /* ids of stored ones that are no longer */
+	List *given_up;      /* ids of uncollectible invoices of which more or less is given back now */
 } BillingRun;
 
 /* engine_load.c: loads and, unless it is a preview, locks (customers first).  skip_locked leaves out who is busy. */

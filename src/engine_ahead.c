@@ -127,6 +127,8 @@ QUERY(
 	"AND NOT EXISTS (SELECT FROM billing.payment_intents AS p WHERE p.invoice_id = i.id "
 	"AND p.status IN ('pending', 'processing', 'requires_capture')) "
 	"AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l JOIN billing.invoice_lines AS r ON r.reverses = l.id "
+	"WHERE l.invoice_id = i.id) "
+	"AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l JOIN billing.credit_note_lines AS m ON m.credit_line_id = l.id "
 	"WHERE l.invoice_id = i.id)",
 	UUIDOID, TIMESTAMPTZOID);
 QUERY(void_ahead, "SELECT billing.void_invoice($1)", UUIDOID);
