@@ -237,6 +237,15 @@ UNION ALL
 	FROM billing.invoices AS i
 	WHERE i.due_failures > 0 AND i.status = 'draft' AND i.marked_at IS NULL
 UNION ALL
+	SELECT w.since, CASE WHEN w.failures > 0 THEN 'error' ELSE 'warning' END, w.what, w.object_type, w.object_id, w.organization_id,
+		   concat_ws(': ', CASE WHEN w.failures > 0 THEN format('%s times, next at %s', w.failures, w.retry_at) ELSE format('since %s', w.since) END, w.error),
+		   CASE WHEN w.failures = 0 THEN 'a session or a prepared transaction holds a row of it: see pg_locks and pg_prepared_xacts'
+				WHEN w.what = 'invoice cannot be numbered'
+				THEN format('put right what it says (JB012: billing.update_customer() tells the customer''s data anew); billing.finalize_invoice(%L) tries at once', w.object_id)
+				ELSE 'put right what it says; the worker tries again by itself' END
+	FROM billing.postponed_work AS w
+	WHERE w.failures > 0 OR w.since < now() - interval '10 minutes'
+UNION ALL
 	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
 		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, i.number), i.error_code),
 		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)

@@ -21,6 +21,7 @@
 #include "audit.h"
 #include "errors.h"
 #include "payments.h"
+#include "postponed.h"
 #include "unit.h"
 #include "wire_amounts.h"
 
@@ -472,22 +473,67 @@ QUERY(
 	"UPDATE billing.invoices SET next_attempt_at = $2, error_code = $3, updated_at = now() WHERE id = $1",
 	UUIDOID, TIMESTAMPTZOID, TEXTOID);
 
-/* One that cannot be collected holds nothing else up. True when it is done with. */
-static bool
-collect_one(pg_uuid_t *id, const char *organization_id)
+/* One that could not be collected, and why. */
+typedef struct Uncollected
+{
+	pg_uuid_t *id;
+	const char *organization_id;
+	bool was_left_out;
+	char *sqlstate;
+} Uncollected;
+
+static void
+put_one_off(void *context)
+{
+	const Uncollected *uncollected = context;
+
+	RUN(try_later, arg_uuid(uncollected->id),
+		arg_time(clock_now(uncollected->organization_id) + ERROR_PAUSE),
+		arg_text(uncollected->sqlstate));
+}
+
+static void
+leave_out(void *context)
+{
+	const Uncollected *uncollected = context;
+
+	(void) work_postpone(&(Undone){.what = "invoice cannot be collected",
+								   .object_type = "invoice",
+								   .id = uncollected->id,
+								   .organization_id = uncollected->organization_id,
+								   .sqlstate = uncollected->sqlstate});
+}
+
+typedef enum Collected
+{
+	COLLECTED, /* or put off */
+	IN_THE_WAY /* of a session: left out for a moment */
+} Collected;
+
+/* One that cannot be collected holds nothing else up. */
+static Collected
+collect_one(Uncollected *invoice)
 {
 	char *sqlstate;
 	char *message;
 
-	if (guarded(collect_as_cause, id, &sqlstate, &message))
-		return true;
-	if (sqlstate_passes(sqlstate))
-		return false;
-	ereport(LOG,
-			(errmsg("invoice \"%s\" of billing cannot be collected: %s", uuid_text(id), message)));
-	RUN(try_later, arg_uuid(id), arg_time(clock_now(organization_id) + ERROR_PAUSE),
-		arg_text(sqlstate));
-	return true;
+	if (guarded(collect_as_cause, invoice->id, &invoice->sqlstate, &message))
+	{
+		if (invoice->was_left_out)
+			work_resume(&invoice->id, 1);
+		return COLLECTED;
+	}
+	if (sqlstate_passes(invoice->sqlstate))
+	{
+		(void) guarded(leave_out, invoice, &sqlstate, &message);
+		return IN_THE_WAY;
+	}
+	ereport(LOG, (errmsg("invoice \"%s\" of billing cannot be collected: %s",
+						 uuid_text(invoice->id), message)));
+	/* what keeps it from being collected (a trigger of somebody) may keep it from this, too */
+	if (!guarded(put_one_off, invoice, &sqlstate, &message))
+		(void) guarded(leave_out, invoice, &sqlstate, &message);
+	return COLLECTED;
 }
 
 /*
@@ -499,17 +545,19 @@ collect_one(pg_uuid_t *id, const char *organization_id)
 #define HELD_OR_NOT                                                                                           \
 	"JOIN billing.customers AS u ON u.id = i.customer_id JOIN billing.providers AS p ON p.name = i.provider " \
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
-#define NOT_HELD "(p.embedded OR (a.bound_to = $2 AND a.stopped_at IS NULL)) "
+#define NOT_HELD \
+	"(p.embedded OR (a.bound_to = $2 AND a.stopped_at IS NULL)) AND " NOT_POSTPONED "i.id) "
 QUERY_IN_ORDER(
 	due_invoices,
-	"SELECT i.id, i.organization_id FROM billing.invoices AS i " HELD_OR_NOT
+	"SELECT i.id, i.organization_id, " WAS_POSTPONED "i.id) FROM billing.invoices AS i " HELD_OR_NOT
 	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= (SELECT clock_timestamp()) AND " NOT_HELD
 	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id) "
 	"ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
 QUERY(
 	due_by_clock,
-	"SELECT i.id, i.organization_id FROM billing.sandbox_clocks AS k CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS o "
+	"SELECT i.id, i.organization_id, " WAS_POSTPONED
+	"i.id) FROM billing.sandbox_clocks AS k CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS o "
 	"WHERE o.organization_id = k.organization_id AND o.managed_by = 'local' AND o.status = 'open' AND o.next_attempt_at <= k.now OFFSET 0) AS i " HELD_OR_NOT
 	"WHERE " NOT_HELD "ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
@@ -518,14 +566,21 @@ static int
 collect_all(SqlQuery *query)
 {
 	int done = 0;
+	int in_the_way = 0;
 	Rows rows;
 
 	query_run(query, (const Arg[]){arg_int(COLLECT_BATCH), arg_text(database_binding())});
 	rows = rows_keep();
-	for (int64 i = 0; i < rows_count(rows); i++)
+	for (int64 i = 0; i < rows_count(rows) && in_the_way < PASSING_MOST; i++)
 	{
-		if (collect_one(rows_uuid(rows, i, 1), rows_text(rows, i, 2)))
+		Uncollected invoice = {.id = rows_uuid(rows, i, 1),
+							   .organization_id = rows_text(rows, i, 2),
+							   .was_left_out = rows_bool(rows, i, 3)};
+
+		if (collect_one(&invoice) == COLLECTED)
 			done++;
+		else
+			in_the_way++;
 	}
 	return done;
 }
