@@ -601,19 +601,30 @@ collection_pass(void)
 
 /* ---- a new method ---- */
 
+/* A charge is on its way that may yet fail: what comes meanwhile is tried after it. */
+#define IN_FLIGHT "a.state = 'running' AND a.payment_intent_id IS NOT NULL"
+/* A reference that is paid again and again is waited for: nothing else is asked for meanwhile. */
+#define WAITED_FOR "a.state = 'running' AND a.payment_intent_id IS NULL"
+
 /*
  * The default method of the customer, or the one that the subscription has now.
- * One that was tried is not new, however often it is told.
+ * One that was tried is not new, however often it is told; nor is one, while a
+ * charge of another is in flight, that was there before it.  One that is planned
+ * already gives way to the latest.
  */
 QUERY(
 	waiting_for_method,
-	"SELECT DISTINCT ON (i.issued_at, i.id) i.id, CASE WHEN s.collect_by IS NULL THEN m.id END FROM billing.payment_methods AS m "
+	"SELECT DISTINCT ON (i.issued_at, i.id) i.id, CASE WHEN s.collect_by IS NULL THEN m.id END, "
+	"(SELECT a.id FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'planned' AND a.cause = 'new_method') "
+	"FROM billing.payment_methods AS m "
 	"JOIN billing.invoices AS i ON i.customer_id = m.customer_id LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id "
 	"WHERE m.customer_id = $1 AND (m.is_default OR m.id = s.payment_method_id) AND m.state = 'attached' "
 	"AND i.managed_by = 'local' AND i.status = 'open' AND i.collection_method = 'charge_automatically' "
-	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'failed') "
+	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a LEFT JOIN billing.payment_intents AS p ON p.id = a.payment_intent_id "
+	"WHERE a.invoice_id = i.id AND (a.state = 'failed' "
+	"OR (" IN_FLIGHT " AND (m.id = s.payment_method_id OR m.updated_at > p.created_at)))) "
 	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id "
-	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method') OR a.payment_method_id = m.id)) "
+	"AND (" WAITED_FOR " OR a.payment_method_id = m.id)) "
 	"ORDER BY i.issued_at, i.id, (m.id IS NOT DISTINCT FROM s.payment_method_id) DESC",
 	UUIDOID);
 QUERY(attempt_with, "UPDATE billing.dunning_attempts SET payment_method_id = $2 WHERE id = $1",
@@ -647,8 +658,9 @@ collection_method_arrived(const pg_uuid_t *customer_id)
 	for (int64 i = 0; i < rows_count(rows); i++)
 	{
 		OwnInvoice *invoice = own_invoice_load(rows_uuid(rows, i, 1));
+		pg_uuid_t *planned = rows_uuid(rows, i, 3);
 
-		RUN(attempt_with, arg_uuid(attempt_add(invoice, "new_method")),
+		RUN(attempt_with, arg_uuid(planned != NULL ? planned : attempt_add(invoice, "new_method")),
 			arg_uuid(rows_uuid(rows, i, 2)));
 		collection_schedule(invoice);
 	}
@@ -659,9 +671,11 @@ QUERY(
 	waiting_for_reference,
 	"SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status = 'open' "
 	"AND i.collection_method = 'charge_automatically' "
-	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'failed') "
+	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND (a.state = 'failed' OR " IN_FLIGHT
+	")) "
 	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id "
-	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method'))) ORDER BY i.issued_at, i.id",
+	"AND (" WAITED_FOR
+	" OR (a.state = 'planned' AND a.cause = 'new_method'))) ORDER BY i.issued_at, i.id",
 	UUIDOID);
 
 void
