@@ -418,6 +418,9 @@ extern void run_event(BillingRun *run, const char *type, const char *object, con
 #define ENGINE_RETRY_FIRST_SECS 60
 #define ENGINE_RETRY_MOST_SECS  (6 * SECS_PER_HOUR)
 
+/* How long the first payment of a subscription is waited for. */
+#define ENGINE_INCOMPLETE_USECS (23 * USECS_PER_HOUR)
+
 /* The duty: plays subscriptions and drafts that are due; above 0 when there may be more. */
 extern int engine_pass(void);
 

@@ -199,9 +199,25 @@ engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	end_now(run, s, false, true, at);
 }
 
+QUERY(being_paid,
+	  "SELECT FROM billing.invoices AS i JOIN billing.payment_intents AS p ON p.invoice_id = i.id "
+	  "WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status IN ('draft', 'open') "
+	  "AND p.status IN ('pending', 'processing', 'requires_capture') LIMIT 1",
+	  UUIDOID);
+
+/*
+ * A debit takes days: what is on its way may yet pay.  It is looked at again after
+ * a day, or when it has failed (engine_news.c).
+ */
 void
 engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
+	if (RUN(being_paid, arg_uuid(s->id)) > 0)
+	{
+		s->incomplete_until = at + USECS_PER_DAY;
+		s->changed = true;
+		return;
+	}
 	for (int i = 0; i < list_length(s->changes); i++)
 		finish(s, list_nth(s->changes, i), "canceled");
 	void_unpaid_invoices(run, s);

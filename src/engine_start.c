@@ -16,7 +16,6 @@
 #include "subscriptions.h"
 
 /* How long the first payment may take. */
-#define INCOMPLETE_HOURS 23
 
 /* Before the moment something is only said to be due, never played. */
 #define NOTHING_YET DT_NOBEGIN
@@ -333,7 +332,7 @@ start(BillingRun *run, BilledSubscription *s)
 		settle_status(run, s, "active");
 		return;
 	}
-	s->incomplete_until = now + INCOMPLETE_HOURS * USECS_PER_HOUR;
+	s->incomplete_until = now + ENGINE_INCOMPLETE_USECS;
 	run_event(run, "subscription.created", "subscription", s->id, s->customer->organization_id,
 			  NULL, s->status);
 }

@@ -1,9 +1,9 @@
 -- The billing engine: the life of a local subscription by the test clock, one story for each rule.
 \ir helpers.psql
-SELECT plan(56);
+SELECT plan(64);
 
 SELECT count(billing.create_customer(o, country => 'US')) AS customers
-FROM string_to_table('january standstill carded bare paused owing part free metered once sent nobody planned second mixed yen many late expired dst', ' ') AS o \gset
+FROM string_to_table('january standstill carded bare paused owing part free metered once sent nobody planned second mixed yen many late expired dst debit refused another', ' ') AS o \gset
 CALL billing.run_worker();
 
 -- What an organisation was billed: reason, total, state and beginning of each period.
@@ -130,6 +130,36 @@ SELECT is(status_of('nobody'), 'incomplete', 'the first payment is waited for');
 CALL billing.set_clock('nobody', '2031-01-01 23:00+00');
 SELECT is(status_of('nobody'), 'incomplete_expired', '23 hours');
 SELECT results_eq($$SELECT billed('nobody')$$, $$VALUES ('create 2900 void 2031-01-01')$$, 'then its invoice is void');
+
+-- A debit takes longer than that: it is waited for.
+SELECT count(billing.attach_payment_method(billing.find_customer(o), t, set_default => true)) AS debits
+FROM (VALUES ('debit', 'pm_usBankAccount_success'), ('refused', 'pm_usBankAccount_insufficientFunds'), ('another', 'pm_usBankAccount_insufficientFunds')) AS v (o, t) \gset
+CALL billing.run_worker();
+CALL billing.set_clock('debit', '2031-01-01 00:00+00');
+CALL billing.set_clock('refused', '2031-01-01 00:00+00');
+CALL billing.set_clock('another', '2031-01-01 00:00+00');
+SELECT count(billing.subscribe(o, 'pro', managed_by => 'local')) AS subscribed FROM string_to_table('debit refused another', ' ') AS o \gset
+CALL billing.set_clock('debit', '2031-01-04 00:00+00');
+CALL billing.set_clock('refused', '2031-01-04 00:00+00');
+CALL billing.set_clock('another', '2031-01-04 00:00+00');
+SELECT is((SELECT string_agg(DISTINCT concat_ws(' ', s.status, s.due_failures, s.due_error), ', ') FROM billing.subscriptions AS s WHERE s.organization_id IN ('debit', 'refused', 'another')),
+		  'incomplete 0', 'days after the 23 hours a debit may still pay, which is no failure');
+SELECT is_empty($$SELECT what FROM billing.attention WHERE organization_id IN ('debit', 'refused', 'another')$$, 'and nobody has to look at it');
+SELECT fails($$SELECT billing.subscribe('refused', 'setup', managed_by => 'local')$$, 'JB008', 'has a subscription in plan group', 'await', 'nor does it give way meanwhile');
+SELECT billing.attach_payment_method(billing.find_customer('another'), 'pm_card_visa', set_default => true) AS visa \gset
+CALL billing.set_clock('debit', '2031-01-05 00:00+00');
+CALL billing.set_clock('refused', '2031-01-05 00:00+00');
+CALL billing.set_clock('another', '2031-01-05 00:00+00');
+SELECT is(status_of('debit'), 'active', 'when it has paid the subscription is active');
+SELECT is((SELECT s.status || ' ' || s.ended_at || ' ' || i.status FROM billing.subscriptions AS s JOIN billing.invoices AS i ON i.subscription_id = s.id WHERE s.organization_id = 'refused'),
+		  'incomplete_expired 2031-01-05 00:00:00+00 void', 'when it has failed it ends at once');
+SELECT is(status_of('another'), 'active', 'but not before a method that came meanwhile was tried');
+-- the bank thinks better of it
+UPDATE billing.sandbox_state SET state = jsonb_set(state, '{payments,0,status}', '"processing"') WHERE customer_id = billing.find_customer('refused');
+SELECT billing.sandbox_settle(p.id, 'succeeded') FROM billing.payment_intents AS p WHERE p.organization_id = 'refused' \g /dev/null
+CALL billing.run_worker();
+SELECT is(status_of('refused') || ' ' || (SELECT b.balance FROM billing.customer_balances AS b WHERE b.organization_id = 'refused'), 'incomplete_expired 2900', 'money that comes after the end is in the balance');
+SELECT is((SELECT string_agg(what, ', ') FROM billing.attention WHERE organization_id = 'refused'), 'payment pays nothing', 'for a person to look at');
 
 CALL billing.set_clock('planned', '2031-01-01 00:00+00');
 SELECT billing.subscribe('planned', 'pro', 'pm_card_visa', cancel_at => '2031-02-10 00:00+00', managed_by => 'local') AS planned \gset
