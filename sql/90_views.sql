@@ -256,6 +256,17 @@ UNION ALL
 		AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state IN ('planned', 'running'))
 		AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id)
 UNION ALL
+	SELECT b.updated_at, 'warning', 'balance is owed and no invoice is coming', 'customer', b.customer_id, b.organization_id,
+		   format('%s %s are owed with the next invoice, and nothing is billed any more', -b.balance, b.currency),
+		   format('billing.create_invoice(%L, ...) takes it along, billing.adjust_balance(%L, %s, ..., %L) lets it go', b.customer_id, b.organization_id, -b.balance, b.currency)
+	FROM billing.customer_balances AS b
+	JOIN billing.customers AS c ON c.id = b.customer_id AND c.deleted_at IS NULL
+	WHERE b.balance < 0
+		AND NOT EXISTS (SELECT FROM billing.subscriptions AS s
+						WHERE s.customer_id = b.customer_id AND s.currency = b.currency AND s.managed_by = 'local' AND s.next_due_at IS NOT NULL)
+		AND NOT EXISTS (SELECT FROM billing.invoices AS i
+						WHERE i.customer_id = b.customer_id AND i.currency = b.currency AND i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NULL)
+UNION ALL
 	SELECT k.updated_at, 'warning', 'payment pays nothing', 'payment_intent', k.payment_intent_id, p.organization_id,
 		   format('%s %s came too late or were too much, and are in the balance of the customer', k.credited - k.withdrawn, p.currency),
 		   format('leave it there, or give it back by billing.create_refund(%L, %s)', p.id, k.credited - k.withdrawn)

@@ -688,6 +688,9 @@ extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
  */
 extern void credits_spare_small(BillingRun *run, InvoiceDraft *draft);
 
+/* Less than the provider charges was carried to the next invoice, and this subscription's last is the customer's. */
+extern bool credits_owe_small(BillingRun *run, const BilledSubscription *s);
+
 /* What the run consumed, in one statement for each table.  After invoices are written. */
 extern void credits_write(BillingRun *run);
 

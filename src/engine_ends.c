@@ -125,7 +125,8 @@ plans_follow_period(BilledSubscription *s, TimestampTz old_end)
 
 /*
  * With usage it waits for what comes late, as every invoice does.  What was used
- * in a pause, or while it was unpaid, is nobody's.
+ * in a pause, or while it was unpaid, is nobody's.  What was carried to the next
+ * invoice is written off on this one, where there is nothing else on it, too.
  */
 static void
 final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, TimestampTz at)
@@ -135,7 +136,7 @@ final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, Timestamp
 	bool usage = bill_usage && counts && s->usage_from != 0 && s->usage_from < used_until;
 	InvoiceDraft *draft;
 
-	if (!usage && s->pending == NIL)
+	if (!usage && s->pending == NIL && !credits_owe_small(run, s))
 		return;
 	draft = draft_for(run, s, "subscription_end", at);
 	draft->period_end = at;
