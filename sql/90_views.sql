@@ -249,12 +249,14 @@ UNION ALL
 	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
 		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, i.number), i.error_code),
 		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)
-	FROM (SELECT o.id, o.organization_id, o.amount_remaining, o.currency, o.number, o.error_code, coalesce(o.due_at, o.issued_at) AS due_at
+	FROM (SELECT o.id, o.organization_id, o.subscription_id, o.amount_remaining, o.currency, o.number, o.error_code, coalesce(o.due_at, o.issued_at) AS due_at
 		  FROM billing.invoices AS o
 		  WHERE o.managed_by = 'local' AND o.status = 'open' AND o.next_attempt_at IS NULL) AS i
 	WHERE i.due_at < coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id), now())
 		AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state IN ('planned', 'running'))
 		AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id)
+		-- a first payment that does not come ends by itself
+		AND NOT EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = i.subscription_id AND s.status = 'incomplete')
 UNION ALL
 	SELECT b.updated_at, 'warning', 'balance is owed and no invoice is coming', 'customer', b.customer_id, b.organization_id,
 		   format('%s %s are owed with the next invoice, and nothing is billed any more', -b.balance, b.currency),
