@@ -105,7 +105,7 @@ COMMENT ON COLUMN billing.subscriptions.trial_start IS 'When its trial began; of
 COMMENT ON COLUMN billing.subscriptions.collect_by IS
 	'Of a local one: its invoices are paid to a reference that is made for each; NULL: its payment method is charged.';
 COMMENT ON COLUMN billing.subscriptions.trial_notice_at IS 'When the end of the trial was announced.';
-COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up.';
+COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up. It moves on while a payment is under way.';
 COMMENT ON COLUMN billing.subscriptions.usage_from IS 'Of a local one with metered components: from when on usage is not billed yet.';
 COMMENT ON COLUMN billing.subscriptions.next_due_at IS
 	'Of a local one: when our engine has to do something next. NULL: nothing, ever, unless somebody acts.';

@@ -237,15 +237,37 @@ UNION ALL
 	FROM billing.invoices AS i
 	WHERE i.due_failures > 0 AND i.status = 'draft' AND i.marked_at IS NULL
 UNION ALL
+	SELECT w.since, CASE WHEN w.failures > 0 THEN 'error' ELSE 'warning' END, w.what, w.object_type, w.object_id, w.organization_id,
+		   concat_ws(': ', CASE WHEN w.failures > 0 THEN format('%s times, next at %s', w.failures, w.retry_at) ELSE format('since %s', w.since) END, w.error),
+		   CASE WHEN w.failures = 0 THEN 'a session or a prepared transaction holds a row of it: see pg_locks and pg_prepared_xacts'
+				WHEN w.what = 'invoice cannot be numbered'
+				THEN format('put right what it says (JB012: billing.update_customer() tells the customer''s data anew); billing.finalize_invoice(%L) tries at once', w.object_id)
+				ELSE 'put right what it says; the worker tries again by itself' END
+	FROM billing.postponed_work AS w
+	WHERE w.failures > 0 OR w.since < now() - interval '10 minutes'
+UNION ALL
 	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
 		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, i.number), i.error_code),
 		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)
-	FROM (SELECT o.id, o.organization_id, o.amount_remaining, o.currency, o.number, o.error_code, coalesce(o.due_at, o.issued_at) AS due_at
+	FROM (SELECT o.id, o.organization_id, o.subscription_id, o.amount_remaining, o.currency, o.number, o.error_code, coalesce(o.due_at, o.issued_at) AS due_at
 		  FROM billing.invoices AS o
 		  WHERE o.managed_by = 'local' AND o.status = 'open' AND o.next_attempt_at IS NULL) AS i
 	WHERE i.due_at < coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id), now())
 		AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state IN ('planned', 'running'))
 		AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id)
+		-- a first payment that does not come ends by itself
+		AND NOT EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = i.subscription_id AND s.status = 'incomplete')
+UNION ALL
+	SELECT b.updated_at, 'warning', 'balance is owed and no invoice is coming', 'customer', b.customer_id, b.organization_id,
+		   format('%s %s are owed with the next invoice, and nothing is billed any more', -b.balance, b.currency),
+		   format('billing.create_invoice(%L, ...) takes it along, billing.adjust_balance(%L, %s, ..., %L) lets it go', b.customer_id, b.organization_id, -b.balance, b.currency)
+	FROM billing.customer_balances AS b
+	JOIN billing.customers AS c ON c.id = b.customer_id AND c.deleted_at IS NULL
+	WHERE b.balance < 0
+		AND NOT EXISTS (SELECT FROM billing.subscriptions AS s
+						WHERE s.customer_id = b.customer_id AND s.currency = b.currency AND s.managed_by = 'local' AND s.next_due_at IS NOT NULL)
+		AND NOT EXISTS (SELECT FROM billing.invoices AS i
+						WHERE i.customer_id = b.customer_id AND i.currency = b.currency AND i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NULL)
 UNION ALL
 	SELECT k.updated_at, 'warning', 'payment pays nothing', 'payment_intent', k.payment_intent_id, p.organization_id,
 		   format('%s %s came too late or were too much, and are in the balance of the customer', k.credited - k.withdrawn, p.currency),

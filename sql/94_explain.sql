@@ -42,6 +42,8 @@ BEGIN ATOMIC
 		   concat_ws(', ', (i).number, format('%s %s', (i).total, (i).currency), CASE WHEN (i).amount_remaining > 0 THEN format('%s left to pay', (i).amount_remaining) END,
 					 'due ' || (i).due_at, (i).error_code),
 		   CASE WHEN (i).managed_by = 'provider' AND (i).status IN ('draft', 'open') THEN format('%s collects it', (i).provider)
+				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL AND EXISTS (SELECT FROM billing.postponed_work AS w WHERE w.object_id = (i).id)
+				THEN 'it cannot be numbered: billing.attention says why'
 				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL THEN 'it waits for its number: the worker gives it, see billing.worker_status'
 				WHEN (i).status = 'draft' AND (i).finalize_at IS NOT NULL
 				THEN format('it waits for late usage until %s; billing.finalize_invoice(%L) does not wait', (i).finalize_at, (i).id)

@@ -64,7 +64,7 @@ BEGIN
 	END LOOP;
 	-- not for tenants at all
 	FOREACH protected IN ARRAY ARRAY['payment_methods', 'outbox_finished', 'webhook_events', 'sandbox_state', 'sandbox_deliveries',
-									 'waiting_links', 'subscription_statuses',
+									 'waiting_links', 'subscription_statuses', 'postponed_work',
 									 'attached_tables']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);

@@ -359,6 +359,9 @@ extern void run_event(BillingRun *run, const char *type, const char *object, con
 #define ENGINE_RETRY_FIRST_SECS 60
 #define ENGINE_RETRY_MOST_SECS  (6 * SECS_PER_HOUR)
 
+/* How long the first payment of a subscription is waited for. */
+#define ENGINE_INCOMPLETE_USECS (23 * USECS_PER_HOUR)
+
 /* Plays subscriptions that are due; above 0 when there may be more. */
 extern int engine_pass(void);
 
@@ -672,6 +675,9 @@ extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
  * an adjustment writes it off.
  */
 extern void credits_spare_small(BillingRun *run, InvoiceDraft *draft);
+
+/* Less than the provider charges was carried to the next invoice, and this subscription's last is the customer's. */
+extern bool credits_owe_small(BillingRun *run, const BilledSubscription *s);
 
 /* What the run consumed, in one statement for each table.  After invoices are written. */
 extern void credits_write(BillingRun *run);

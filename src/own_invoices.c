@@ -17,6 +17,7 @@
 #include "errors.h"
 #include "given_back.h"
 #include "json.h"
+#include "postponed.h"
 
 #define LINES_MAX     1000
 #define DAYS_MAX      365
@@ -98,7 +99,7 @@ QUERY(for_nobody,
 QUERY(total_by_hand,
 	  "SELECT total FROM billing.invoices WHERE id = $1 AND billing_reason = 'manual'", UUIDOID);
 
-/* One that is marked waits for its number only: the same call again is harmless. */
+/* One that is marked waits for its number only: the same call again has that tried at once. */
 static void
 finalize(Own *own)
 {
@@ -107,7 +108,11 @@ finalize(Own *own)
 	if (!has_status(own, "draft"))
 		refuse_state(own, "draft", "Only a draft is made final.");
 	if (own->marked)
+	{
+		work_resume(&id, 1);
+		worker_wake_at_commit();
 		return;
+	}
 	if (RUN(for_nobody, arg_uuid(id)) > 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("the customer of invoice \"%s\" is deleted", uuid_text(id)),
