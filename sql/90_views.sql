@@ -290,7 +290,29 @@ UNION ALL
 		   'bill it by hand where it matters: billing.usage_forwarding_status'
 	FROM billing.usage_forwards AS w
 	WHERE (w.state = 'too_old' OR w.after_close) AND w.at > now() - interval '30 days'
-	GROUP BY w.organization_id, w.metric, w.provider, w.account;
+	GROUP BY w.organization_id, w.metric, w.provider, w.account
+UNION ALL
+	SELECT u.period_start, 'warning', 'usage has no price', NULL, NULL, u.organization_id,
+		   format('%s of %s since %s', r.quantity, u.metric, r.since),
+		   format('sell it (billing.create_price(), billing.update_subscription()), allow it (billing.set_plan_feature()) or bill it by '
+				  'billing.create_invoice(); it is told for 30 days: billing.unbilled_usage WHERE organization_id = %L', u.organization_id)
+	FROM billing.unbilled_usage AS u
+	CROSS JOIN LATERAL (
+		SELECT greatest(u.period_start, date_bin('15 minutes', u.period_end, '2000-01-01 00:00+00') - interval '30 days') AS since) AS w
+	CROSS JOIN LATERAL (
+		SELECT d.quantity, d.events, w.since
+		FROM billing.usage_by_dimension(u.organization_id, u.metric, '{}', w.since, u.period_end) AS d) AS r
+	WHERE u.reason = 'no_price' AND NOT u.sold_again AND r.events > 0
+		-- what a plan allows without a price is meant to cost nothing
+		AND NOT CASE WHEN EXISTS (SELECT FROM billing.features AS f WHERE f.feature = u.metric) THEN billing.has_feature(u.organization_id, u.metric)
+					 ELSE false END
+UNION ALL
+	SELECT min(u.period_end), 'warning', 'usage came too late to be billed', NULL, NULL, u.organization_id,
+		   format('%s of %s, used from %s to %s', sum(u.quantity), u.metric, min(u.period_start), max(u.period_end)),
+		   format('bill it by billing.create_invoice(), or leave it: it is told for 90 days; billing.unbilled_usage WHERE organization_id = %L', u.organization_id)
+	FROM billing.unbilled_usage AS u
+	WHERE u.reason = 'late' AND u.billed_until > billing.now(u.organization_id) - interval '90 days'
+	GROUP BY u.organization_id, u.metric;
 COMMENT ON VIEW billing.attention IS 'Everything that a person has to look at; empty when all is well.';
 COMMENT ON COLUMN billing.attention.severity IS
 	'critical (nothing goes out), error (something will not happen without you), warning.';

@@ -53,7 +53,7 @@ BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'dunning_attempts', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'ledger', 'credit_notes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
-									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
+									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_prices', 'usage_closing_marks',
 									 'idempotency_keys',
 									 'applied_coupons', 'customer_balances', 'customer_balance_entries', 'credit_grants', 'credit_grant_entries',
 									 'events', 'audit_log', 'sandbox_clocks']
@@ -321,10 +321,10 @@ FROM (VALUES
 	 'subscriptions access_rules organization_add_ons'),
 	('{app,report}', 'coupons tax_rates'),
 	('{app,report,tenant}', 'applied_coupons customer_balances credit_grants credit_grant_entries'),
-	('{app,report}', 'usage_late usage_forwarding usage_forwards usage_forwarding_status'),
+	('{app,report}', 'usage_late unbilled_usage usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices price_tiers plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
-	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
+	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_closing_prices usage_counters usage_reservations '
 	 'subscription_items invoice_lines credit_note_lines credit_note_details dunning_attempts invoice_payments usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details invoice_line_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules decline_rules attempt_limits')
 ) AS v (levels, objects)

@@ -143,7 +143,8 @@ array_arg(ArrayType *array)
  */
 #define CUSTOMER_COLUMNS                                                                   \
 	"c.id, c.organization_id, c.currency, c.country, c.tax_exempt, c.locale, c.timezone, " \
-	"c.deleted_at IS NOT NULL, coalesce(k.now, now())"
+	"c.deleted_at IS NOT NULL, coalesce(k.now, now()), "                                   \
+	"EXISTS (SELECT FROM billing.usage_closings AS u WHERE u.organization_id = c.organization_id)"
 #define CUSTOMERS_OF                                                                                        \
 	"SELECT " CUSTOMER_COLUMNS " FROM billing.customers AS c "                                              \
 	"LEFT JOIN billing.sandbox_clocks AS k ON k.organization_id = c.organization_id "                       \
@@ -176,6 +177,7 @@ add_customer(BillingRun *run, int64 row)
 		customer->zone_name = run->settings.zone_name;
 	customer->deleted = row_bool(row, 8);
 	customer->now = moment_of_unix(unix_seconds(row_time(row, 9)));
+	customer->has_closings = row_bool(row, 10);
 	run->customers = lappend(run->customers, customer);
 	remember(run->customer_ids, customer->id, customer);
 	return customer;
