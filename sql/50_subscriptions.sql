@@ -248,7 +248,9 @@ COMMENT ON COLUMN billing.invoices.seller_name IS 'Of our own: the seller by nam
 COMMENT ON COLUMN billing.invoices.issued_at IS 'Of a draft of our own: the time that it bills at; its date comes with its number.';
 COMMENT ON COLUMN billing.invoices.seller IS 'The seller as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.buyer IS 'Encrypted: the customer as he was when it was issued.';
-COMMENT ON COLUMN billing.invoices.paid_outside IS 'Of one that was paid by other ways: what mark_invoice_paid() was told.';
+COMMENT ON COLUMN billing.invoices.memo IS 'What is printed below the lines. Free text about a customer, in clear: not for level report.';
+COMMENT ON COLUMN billing.invoices.paid_outside IS
+	'Of one that was paid by other ways: the notes that mark_invoice_paid() was given, printed on it. Free text, in clear: not for level report.';
 COMMENT ON COLUMN billing.invoices.paid_elsewhere IS 'Of our own: how much of amount_paid that was.';
 COMMENT ON COLUMN billing.invoices.hosted_url IS 'Encrypted: who has it can see the invoice and pay it; shown by invoice_links().';
 COMMENT ON COLUMN billing.invoices.pdf_url IS 'Encrypted, as hosted_url.';

@@ -366,7 +366,7 @@ CREATE VIEW billing.invoice_details WITH (security_invoker = true) AS
 		   i.subtotal, i.discount, i.tax, i.total, i.credit_used, i.balance_used, i.amount_due, i.amount_paid, i.amount_credited,
 		   i.amount_remaining, i.currency, c.exponent AS currency_exponent, i.collection_method, i.attempt_count, i.next_attempt_at,
 		   i.finalize_at, i.marked_at, i.paid_at, i.voided_at, i.customer_id, i.subscription_id, p.plan, i.managed_by, i.provider, i.account,
-		   i.livemode, i.provider_number, f.provider_id AS provider_invoice_id, i.seller, i.memo, i.metadata, i.created_at, i.updated_at
+		   i.livemode, i.provider_number, f.provider_id AS provider_invoice_id, i.seller, i.metadata, i.created_at, i.updated_at
 	FROM billing.invoices AS i
 	JOIN billing.currencies AS c ON c.code = i.currency
 	LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id

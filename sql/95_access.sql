@@ -359,7 +359,8 @@ INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VAL
 	('report', 'table', 'provider_refs', 'SELECT', '{object_type,object_id,provider,account,provider_id}');
 
 -- admin reads everything but the sealed columns of accounts, requests, webhooks
--- and pages of the provider, which decrypt() would open for it; tenants read no sealed column.
+-- and pages of the provider, which decrypt() would open for it; tenants read no sealed column,
+-- reports neither those nor what somebody wrote about a customer.
 INSERT INTO billing.access_levels (level, kind, object, privileges, columns)
 SELECT 'admin', 'table', c.relname, 'SELECT',
 	   CASE WHEN c.relname IN ('provider_accounts', 'outbox', 'webhook_events', 'checkout_sessions', 'portal_sessions') THEN
@@ -372,7 +373,7 @@ UNION ALL
 SELECT l.level, 'table', t.name, 'SELECT',
 	   ARRAY(SELECT a.attname FROM pg_attribute AS a
 			 WHERE a.attrelid = format('billing.%I', t.name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
-				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname <> 'description')
+				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname NOT IN ('description', 'memo', 'paid_outside'))
 			 ORDER BY a.attnum)
 FROM (VALUES
 	('{tenant}', 'subscriptions'), ('{report,tenant}', 'invoices'), ('{app,report,tenant}', 'scheduled_changes'),

@@ -57,7 +57,7 @@ SELECT billing.create_invoice(billing.find_customer('acme'), '[{"description": "
 SELECT is((SELECT collection_method FROM billing.get_invoice(:'charged')), 'charge_automatically', 'one may be charged');
 SELECT billing.create_invoice(billing.find_customer('acme'), '[{"description": "Soon", "amount": 500}]', days_until_due => 7, memo => 'Thank you', metadata => '{"po": "4711"}') AS soon \gset
 CALL billing.run_worker();
-SELECT is((SELECT (due_at - issued_at) || ' ' || memo || ' ' || metadata FROM billing.get_invoice(:'soon')), '7 days Thank you {"po": "4711"}', 'with days, a memo and metadata');
+SELECT is((SELECT (due_at - issued_at) || ' ' || memo || ' ' || metadata FROM billing.invoices WHERE id = :'soon'), '7 days Thank you {"po": "4711"}', 'with days, a memo and metadata');
 
 -- ---------------------------------------------------------------------------
 -- Drafts
