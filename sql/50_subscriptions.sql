@@ -236,7 +236,10 @@ COMMENT ON COLUMN billing.invoices.credit_used IS 'Of our own: what prepaid cred
 COMMENT ON COLUMN billing.invoices.balance_used IS
 	'Of our own: what the customer''s balance pays of the rest; below 0 where something is owed from before, or it became balance.';
 COMMENT ON COLUMN billing.invoices.amount_credited IS
-	'Of our own: what credit notes took off the amount due before it was paid. What is paid, credited and remaining adds up to it.';
+	'Of our own: what credit notes took off the amount due before it was paid. What is paid, credited and remaining adds up to it, and what was paid back.';
+COMMENT ON COLUMN billing.invoices.amount_paid IS
+	'What was received for it and is kept: of our own it falls when a refund gives something back, and does not have what was too much.';
+COMMENT ON COLUMN billing.invoices.amount_remaining IS 'What is still to be paid; of our own 0 once it is paid, whatever is paid back, and of a void one.';
 COMMENT ON COLUMN billing.invoices.period_start IS
 	'Of our own: the beginning of the period that it opens. There is one of each reason for a subscription and period.';
 COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';

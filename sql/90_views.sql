@@ -364,6 +364,7 @@ COMMENT ON FUNCTION billing.list_subscriptions(text) IS 'Subscriptions of an org
 CREATE VIEW billing.invoice_details WITH (security_invoker = true) AS
 	SELECT i.id, i.organization_id, i.number, i.status, i.billing_reason, i.period_start, i.period_end, i.issued_at, i.due_at,
 		   i.subtotal, i.discount, i.tax, i.total, i.credit_used, i.balance_used, i.amount_due, i.amount_paid, i.amount_credited,
+		   CASE WHEN i.managed_by = 'local' THEN CASE i.status WHEN 'paid' THEN i.amount_due - i.amount_credited - i.amount_paid ELSE 0 END END AS amount_refunded,
 		   i.amount_remaining, i.currency, c.exponent AS currency_exponent, i.collection_method, i.attempt_count, i.next_attempt_at,
 		   i.finalize_at, i.marked_at, i.paid_at, i.voided_at, i.customer_id, i.subscription_id, p.plan, i.managed_by, i.provider, i.account,
 		   i.livemode, i.provider_number, f.provider_id AS provider_invoice_id, i.seller, i.metadata, i.created_at, i.updated_at
@@ -379,7 +380,13 @@ COMMENT ON COLUMN billing.invoice_details.currency_exponent IS 'An amount divide
 COMMENT ON COLUMN billing.invoice_details.provider_number IS 'The number that the provider has printed on it.';
 COMMENT ON COLUMN billing.invoice_details.number IS 'The number of our own.';
 COMMENT ON COLUMN billing.invoice_details.amount_due IS
-	'What is to be paid: of our own, the total less credit_used and balance_used. amount_remaining is what of it is not paid yet.';
+	'What is to be paid: of our own, the total less credit_used and balance_used. Of these, amount_paid, amount_credited, amount_refunded and amount_remaining '
+	'add up to it (a void one asks for nothing).';
+COMMENT ON COLUMN billing.invoice_details.amount_paid IS 'What was received for it and is kept: less what refunds gave back, and without what was too much.';
+COMMENT ON COLUMN billing.invoice_details.amount_credited IS 'Of our own: what credit notes took off before it was paid. What they give back of a paid one is in its balance or a refund.';
+COMMENT ON COLUMN billing.invoice_details.amount_refunded IS
+	'Of our own that was paid: what of that was paid back later, by create_refund() or a credit note. It opens nothing again. NULL: of a provider''s.';
+COMMENT ON COLUMN billing.invoice_details.amount_remaining IS 'What is still to be paid; 0 once it is paid, whatever is paid back, and of a void one.';
 
 CREATE FUNCTION billing.get_invoice(invoice_id uuid) RETURNS SETOF billing.invoice_details
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 1
