@@ -181,7 +181,7 @@ COMMENT ON FUNCTION billing.invoice_html(uuid) IS
 
 CREATE VIEW billing.credit_note_details WITH (security_invoker = true) AS
 	SELECT n.id, n.organization_id, n.customer_id, n.invoice_id, i.number AS invoice_number, n.status, n.number, n.provider, n.account,
-		   n.livemode, n.reason, n.memo, n.currency, c.exponent AS currency_exponent, n.subtotal, n.tax, n.total, n.amount_applied,
+		   n.livemode, n.reason, n.currency, c.exponent AS currency_exponent, n.subtotal, n.tax, n.total, n.amount_applied,
 		   n.balance_amount, n.refund_amount,
 		   ARRAY(SELECT f.id FROM billing.refunds AS f WHERE f.credit_note_id = n.id ORDER BY f.id) AS refund_ids,
 		   n.issued_at, n.created_at

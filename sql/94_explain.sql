@@ -40,6 +40,8 @@ SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT 'invoice is ' || (i).status,
 		   concat_ws(', ', (i).number, format('%s %s', (i).total, (i).currency), CASE WHEN (i).amount_remaining > 0 THEN format('%s left to pay', (i).amount_remaining) END,
+					 CASE WHEN (i).managed_by = 'local' AND (i).status = 'paid' AND (i).amount_due - (i).amount_credited > (i).amount_paid
+						  THEN format('%s of it paid back', (i).amount_due - (i).amount_credited - (i).amount_paid) END,
 					 'due ' || (i).due_at, (i).error_code),
 		   CASE WHEN (i).managed_by = 'provider' AND (i).status IN ('draft', 'open') THEN format('%s collects it', (i).provider)
 				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL AND EXISTS (SELECT FROM billing.postponed_work AS w WHERE w.object_id = (i).id)

@@ -20,6 +20,7 @@
  *	  engine_ahead.c        renewals that are invoiced before their period
  *	  engine_targets.c      what a change asks for, and what of it is refused
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
+ *	  engine_late.c         usage that came after its period was billed
  *	  engine_ends.c         cancel, pause, resume, expire; what is planned (engine_plans.h)
  *	  engine_news.c         an invoice was paid, or was not
  *	  engine_preview.c      preview_invoice, preview_update, simulate
@@ -93,6 +94,8 @@ typedef struct BilledCustomer
 	char *tax_exempt; /* none, exempt, reverse */
 	char *zone_name;
 	TimestampTz now;          /* the organisation's clock, whole seconds */
+	bool has_closings;        /* usage of the organisation was billed before */
+	List *late;               /* UsageLine: what came late and is on a draft of this preview */
 	CustomerCredits *credits; /* NULL until credits.c has asked for them */
 	CustomerCoupons *coupons; /* coupons.c, the same */
 	CustomerTax *tax;         /* tax.c, the same */
@@ -448,6 +451,19 @@ extern const char *item_description(const BilledSubscription *s, const BilledIte
 extern MoneyFraction item_whole_price(const BilledItem *item);
 extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
 
+/* What is too large for its price is an ERROR (22003). */
+extern void require_rated(RatingStatus status, const ComponentPrice *price);
+
+/* The whole period of today's calendar around a moment; of one that was counted differently there may be none. */
+extern UsageRange whole_containing(const BilledSubscription *s, TimestampTz at);
+
+/* What counts for so much of a period; the price itself for all of one. */
+extern const RatedPrice *usage_price_for(const BilledSubscription *s, const ComponentPrice *price,
+										 const DraftUsage *usage);
+extern InvoiceLine *add_usage_line(InvoiceDraft *draft, const char *component,
+								   const ComponentPrice *price, int64 amount, const char *part,
+								   UsageRange period);
+
 /* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
 extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
 							 TimestampTz until, bool may_wait);
@@ -466,6 +482,26 @@ extern void bill_usage_of_waiting_drafts(BillingRun *run, const BilledSubscripti
 
 /* The usage until a moment, billed now and at today's prices: its lines wait for the next invoice. */
 extern void bill_usage_to_pending(BillingRun *run, BilledSubscription *s, TimestampTz until);
+
+/* ------------------------------------------------------------------------
+ * engine_late.c: what came late into a period that was billed before
+ * ------------------------------------------------------------------------
+ */
+
+/* By which prices a closed period was billed: what comes late into it costs the same. */
+extern void keep_usage_prices(const InvoiceDraft *draft, const DraftUsage *usage);
+
+/* The corrections of these lines (UsageLine), which the closing has that begins then. */
+extern void bill_corrections(BillingRun *run, InvoiceDraft *draft, const List *lines,
+							 TimestampTz closing);
+
+/*
+ * What came late where no closing of this subscription will take it over, as it
+ * has nothing metered any more.  On the draft, or on a new one if there is
+ * something; returns that.
+ */
+extern InvoiceDraft *bill_late_usage(BillingRun *run, BilledSubscription *s, InvoiceDraft *draft,
+									 const char *reason, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * engine_ahead.c: the next period, invoiced before it begins

@@ -95,6 +95,8 @@ engine_invoice_ahead(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	draft->period_start = moment_of_unix(next.billed.start);
 	draft->period_end = moment_of_unix(next.billed.end);
 	bill_usage_until(run, draft, s, s->period_start, false);
+	if (s->usage_from == 0)
+		(void) bill_late_usage(run, s, draft, "subscription_cycle", at);
 	s->items = items_then(s);
 	bill_in_advance(draft, s, &next);
 	s->items = items;

@@ -134,11 +134,14 @@ final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, Timestamp
 	TimestampTz used_until = Min(at, s->period_end);
 	bool counts = !is_status(s, "paused") && !is_status(s, "unpaid");
 	bool usage = bill_usage && counts && s->usage_from != 0 && s->usage_from < used_until;
-	InvoiceDraft *draft;
+	InvoiceDraft *draft = NULL;
 
-	if (!usage && s->pending == NIL && !credits_owe_small(run, s))
+	if (usage || s->pending != NIL || credits_owe_small(run, s))
+		draft = draft_for(run, s, "subscription_end", at);
+	if (bill_usage && !usage)
+		draft = bill_late_usage(run, s, draft, "subscription_end", at);
+	if (draft == NULL)
 		return;
-	draft = draft_for(run, s, "subscription_end", at);
 	draft->period_end = at;
 	if (usage)
 		bill_usage_until(run, draft, s, used_until, true);

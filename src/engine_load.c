@@ -141,8 +141,9 @@ array_arg(ArrayType *array)
  * Customers
  * ------------------------------------------------------------------------
  */
-#define CUSTOMER_COLUMNS \
-	"c.id, c.organization_id, c.country, c.tax_exempt, c.timezone, coalesce(k.now, now())"
+#define CUSTOMER_COLUMNS                                                                     \
+	"c.id, c.organization_id, c.country, c.tax_exempt, c.timezone, coalesce(k.now, now()), " \
+	"EXISTS (SELECT FROM billing.usage_closings AS u WHERE u.organization_id = c.organization_id)"
 #define CUSTOMERS_OF                                                                                        \
 	"SELECT " CUSTOMER_COLUMNS " FROM billing.customers AS c "                                              \
 	"LEFT JOIN billing.sandbox_clocks AS k ON k.organization_id = c.organization_id "                       \
@@ -172,6 +173,7 @@ add_customer(BillingRun *run, int64 row)
 	if (customer->zone_name == NULL)
 		customer->zone_name = run->settings.zone_name;
 	customer->now = moment_of_unix(unix_seconds(row_time(row, 6)));
+	customer->has_closings = row_bool(row, 7);
 	run->customers = lappend(run->customers, customer);
 	remember(run->customer_ids, customer->id, customer);
 	return customer;
