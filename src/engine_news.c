@@ -97,14 +97,14 @@ QUERY(
 	"AND p.status IN ('pending', 'requires_action', 'processing', 'requires_capture'))",
 	UUIDOID, TIMESTAMPTZOID);
 
-/* The first payment has failed: it may be tried again until incomplete_until. */
+/* The first payment has failed: whoever has waited for it can pay otherwise as long as he could at first. */
 static void
 go_on_waiting(BilledSubscription *s, const pg_uuid_t *invoice_id)
 {
 	if (RUN(was_waited_for, arg_uuid(invoice_id),
 			arg_time(s->period_start + ENGINE_INCOMPLETE_USECS)) == 0)
 		return;
-	s->incomplete_until = s->customer->now;
+	s->incomplete_until = s->customer->now + ENGINE_INCOMPLETE_USECS;
 	s->changed = true;
 }
 

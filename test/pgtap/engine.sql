@@ -1,6 +1,6 @@
 -- The billing engine: the life of a local subscription by the test clock, one story for each rule.
 \ir helpers.psql
-SELECT plan(70);
+SELECT plan(71);
 
 SELECT count(billing.create_customer(o, country => 'US')) AS customers
 FROM string_to_table('january standstill carded bare paused owing part free metered once sent nobody planned second mixed yen many late expired dst debit refused another declined unusable', ' ') AS o \gset
@@ -170,11 +170,13 @@ SELECT is_empty($$SELECT what FROM billing.attention WHERE organization_id IN ('
 SELECT fails($$SELECT billing.subscribe('refused', 'setup', managed_by => 'local')$$, 'JB008', 'has a subscription in plan group', 'await', 'nor does it give way meanwhile');
 SELECT billing.attach_payment_method(billing.find_customer('another'), 'pm_card_visa', set_default => true) AS visa \gset
 CALL billing.set_clock('debit', '2031-01-05 00:00+00');
-CALL billing.set_clock('refused', '2031-01-05 00:00+00');
+CALL billing.set_clock('refused', '2031-01-05 22:00+00');
 CALL billing.set_clock('another', '2031-01-05 00:00+00');
 SELECT is(status_of('debit'), 'active', 'when it has paid the subscription is active');
+SELECT is(status_of('refused'), 'incomplete', 'when it has failed the customer can pay otherwise');
+CALL billing.set_clock('refused', '2031-01-05 23:00+00');
 SELECT is((SELECT s.status || ' ' || s.ended_at || ' ' || i.status FROM billing.subscriptions AS s JOIN billing.invoices AS i ON i.subscription_id = s.id WHERE s.organization_id = 'refused'),
-		  'incomplete_expired 2031-01-05 00:00:00+00 void', 'when it has failed it ends at once');
+		  'incomplete_expired 2031-01-05 23:00:00+00 void', 'for 23 hours, as at first');
 SELECT is(status_of('another'), 'active', 'but not before a method that came meanwhile was tried');
 -- the bank thinks better of it
 UPDATE billing.sandbox_state SET state = jsonb_set(state, '{payments,0,status}', '"processing"') WHERE customer_id = billing.find_customer('refused');
