@@ -41,8 +41,8 @@
 /* Somebody else's process is at work on what we wait for. */
 #define OTHERS_PAUSE_MS 20
 
-/* So many of them for what is to be billed: then nobody is at it, but a session holds it. */
-#define BILLING_WAITS_MOST 250
+/* So many of them for what is to be billed or added up: then nobody is at it, but a session holds it. */
+#define OTHERS_WAITS_MOST 250
 
 static MemoryContext drive_memory = NULL;
 
@@ -249,7 +249,8 @@ drive_until_idle(void)
 			http_wait(due > 0 ? Min(due, 1000) : 1000, PG_WAIT_EXTENSION);
 		else if (due > 0 && (due <= LOCKED_ROW_PAUSE_MS || delivery_filling()))
 			http_wait(due, PG_WAIT_EXTENSION);
-		else if (others_busy(!delivery_held(), waits < BILLING_WAITS_MOST))
+		else if (others_busy(!delivery_held(), waits < OTHERS_WAITS_MOST) ||
+				 (usage_rollup_is_elsewhere() && waits < OTHERS_WAITS_MOST))
 		{
 			waits++;
 			http_wait(OTHERS_PAUSE_MS, PG_WAIT_EXTENSION);

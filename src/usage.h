@@ -545,6 +545,9 @@ extern void usage_reader_close(UsageReader reader);
  */
 extern int usage_rollup(bool at_once);
 
+/* At its last run another process was at it. */
+extern bool usage_rollup_is_elsewhere(void);
+
 /* ------------------------------------------------------------------------
  * usage_alerts.c
  * ------------------------------------------------------------------------
