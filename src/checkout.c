@@ -131,7 +131,9 @@ checkout_check_terms(const CheckoutTerms *terms)
 	check_metadata(terms->metadata);
 	if (terms->quantity != NOT_NAMED && terms->quantity < 1)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1"),
+				 errdetail("It is " INT64_FORMAT ".", terms->quantity),
+				 errhint("Leave it out for one.")));
 	if (terms->trial_days == BELOW_ZERO || terms->trial_days > TRIAL_DAYS_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("trial_days must be from 0 to %d", TRIAL_DAYS_MAX)));

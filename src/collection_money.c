@@ -398,7 +398,8 @@ load_own(const pg_uuid_t *id)
 		unknown_object("invoice", uuid_text(id), NULL);
 	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 					errmsg("invoice \"%s\" is the provider's", uuid_text(id)),
-					errhint("Say it there: the provider tells us.")));
+					errdetail("It was made by the provider, who keeps what is paid of it."),
+					errhint("Mark it paid in the provider's panel: we are told, and follow.")));
 }
 
 SQL_FUNCTION(billing_mark_invoice_paid)

@@ -147,11 +147,13 @@ SQL_FUNCTION(billing_adjust_balance)
 	if (entry.amount == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("amount is 0"),
+				 errdetail("It would change nothing."),
 				 errhint("Above 0 it pays the next invoices, below 0 it is owed with them.")));
 	check_amount("amount", entry.amount);
 	if (pg_mbstrlen(entry.note) > NOTE_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("reason is longer than %d characters", NOTE_MAX),
+						errdetail("It has %d.", pg_mbstrlen(entry.note)),
 						errhint("Keep the whole story elsewhere, and name it here.")));
 	db_open();
 	customer = locked_customer(organization_id);
@@ -204,7 +206,8 @@ check_grant(const GrantTerms *terms)
 	check_amount("amount", DatumGetInt64(terms->amount.value));
 	if (terms->name != NULL && *terms->name == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("name is empty"),
-						errhint("It is what the invoice says; NULL: Prepaid credit.")));
+						errdetail("An invoice that it pays says it."),
+						errhint("Leave it out for \"Prepaid credit\".")));
 	if (!terms->components.isnull)
 	{
 		ArrayType *list = DatumGetArrayTypeP(terms->components.value);
@@ -212,6 +215,8 @@ check_grant(const GrantTerms *terms)
 		if (ARR_NDIM(list) != 1 || array_contains_nulls(list))
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("components is empty or holds NULL"),
+							errdetail("It has %d elements.",
+									  ArrayGetNItems(ARR_NDIM(list), ARR_DIMS(list))),
 							errhint("NULL: the credit pays for everything.")));
 	}
 }
@@ -319,9 +324,13 @@ SQL_FUNCTION(billing_void_credit_grant)
 	customer = customer_load(row_uuid(0, 1), true);
 	(void) RUN(find_grant, arg_uuid(id));
 	if (!row_null(0, 4) || !row_null(0, 5))
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("credit grant \"%s\" is %s already", uuid_text(id),
-							   row_null(0, 4) ? "expired" : "void")));
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("credit grant \"%s\" is %s already", uuid_text(id),
+						row_null(0, 4) ? "expired" : "void"),
+				 errdetail("Since %s nothing is left of it.",
+						   pstrdup(timestamptz_to_str(row_time(0, row_null(0, 4) ? 5 : 4)))),
+				 errhint("billing.adjust_balance() takes back what it has paid by mistake.")));
 	remaining = row_int(0, 3);
 	RUN(void_grant, arg_uuid(id), arg_time(engine_now(customer->organization_id)));
 	event_record("credit_grant.voided", "credit_grant", id, customer->organization_id, "open",

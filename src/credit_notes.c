@@ -147,6 +147,7 @@ check_invoice(const Invoice *i)
 		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 						errmsg("invoice \"%s\" is corrected by provider \"%s\"", uuid_text(i->id),
 							   i->provider),
+						errdetail("It is of %s, who numbers and corrects it.", i->provider),
 						errhint("Make the credit note there, or pay it back by "
 								"billing.create_refund().")));
 	if (strcmp(i->status, "open") != 0 && strcmp(i->status, "paid") != 0 &&
@@ -236,6 +237,7 @@ refuse_overflow(MoneyStatus status)
 	if (status != MONEY_OK)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("amounts of the invoice are too large for a credit note"),
+						errdetail("Their share of the tax cannot be computed in 63 bits."),
 						errhint("Take its lines back one by one.")));
 }
 
@@ -338,14 +340,17 @@ line_named(CreditNote *note, const char *text)
 		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		 errmsg("line \"%s\" cannot be taken back of invoice \"%s\"", text == NULL ? "" : text,
 				uuid_text(note->invoice->id)),
-		 errhint("billing.invoice_lines has its lines. Discounts, taxes and credits go back with "
-				 "the lines that they belong to.")));
+		 errdetail("It is no id of a line of that invoice that was sold."),
+		 errhint(
+			 "billing.invoice_lines_of() has its lines. Discounts, taxes and credits go back with "
+			 "the lines that they belong to.")));
 }
 
 static void
-refuse_line(const char *what)
+refuse_line(const Jsonb *line, const char *what)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a line %s", what),
+					errdetail("It is %s.", line == NULL ? "not there" : json_string(line)),
 					errhint("It has line and amount: {\"line\": \"...\", \"amount\": 100}.")));
 }
 
@@ -353,9 +358,8 @@ static void
 line_member(const char *key, const JsonbValue *value, void *context)
 {
 	(void) value;
-	(void) context;
 	if (strcmp(key, "line") != 0 && strcmp(key, "amount") != 0)
-		refuse_line(psprintf("has an unknown member \"%s\"", key));
+		refuse_line(context, psprintf("has an unknown member \"%s\"", key));
 }
 
 static void
@@ -366,18 +370,22 @@ take_line(CreditNote *note, const Jsonb *lines, int n)
 	int64 amount;
 
 	if (given == NULL || !JB_ROOT_IS_OBJECT(given))
-		refuse_line("is not an object");
-	json_visit(given, line_member, NULL);
+		refuse_line(given, "is not an object");
+	json_visit(given, line_member, unconstify(Jsonb *, given));
 	line = line_named(note, json_text(lines, psprintf("%d.line", n)));
 	amount = line->left;
 	if (line->named)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("line \"%s\" is named twice", uuid_text(line->id)),
+						errdetail("The second time as element %d.", n + 1),
 						errhint("Name it once, with the sum of the amounts.")));
 	if (json_has(lines, psprintf("%d.amount", n)) &&
 		!json_whole(lines, psprintf("%d.amount", n), &amount))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("amount of line \"%s\" is not a whole number", uuid_text(line->id)),
+						errdetail("It is %s.", json_text(lines, psprintf("%d.amount", n)) == NULL
+												   ? "null"
+												   : json_text(lines, psprintf("%d.amount", n))),
 						errhint("Amounts are minor units of the currency, tax included.")));
 	if (amount <= 0 || amount > line->left)
 		refuse_amount("line", amount, Max(line->left, 0));
@@ -395,6 +403,7 @@ take_lines(CreditNote *note, const Jsonb *lines)
 	if (!JB_ROOT_IS_ARRAY(lines) || JB_ROOT_IS_SCALAR(lines) || json_length(lines, "") == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("lines is not an array with at least one line"),
+						errdetail("It is %s.", json_string(lines)),
 						errhint("Pass [{\"line\": \"...\", \"amount\": 100}, ...].")));
 	for (int n = 0; n < json_length(lines, ""); n++)
 		take_line(note, lines, n);
@@ -425,6 +434,7 @@ take(CreditNote *note, const Jsonb *lines, int64 amount)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("nothing is left to take back of invoice \"%s\"",
 							   uuid_text(note->invoice->id)),
+						errdetail("Credit notes have taken back all of its lines."),
 						errhint("billing.list_credit_notes() shows what was taken back.")));
 	if (lines != NULL)
 		take_lines(note, lines);
@@ -745,6 +755,7 @@ SQL_FUNCTION(billing_create_credit_note)
 	if (lines != NULL && amount != NO_AMOUNT)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("lines and amount are given both"),
+						errdetail("amount is " INT64_FORMAT ".", amount),
 						errhint("Name the amounts of the lines, or one amount for all of them.")));
 	invoice = invoice_load_locked(invoice_id);
 	id = idempotency_find("create_credit_note", invoice->organization_id, key, arguments,

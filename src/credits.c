@@ -296,7 +296,8 @@ credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total)
 						errmsg("the balance of organization \"%s\" is too large",
 							   draft->customer->organization_id),
 						errdetail("It is " INT64_FORMAT " and the invoice " INT64_FORMAT ".",
-								  balance->balance, total)));
+								  balance->balance, total),
+						errhint("billing.adjust_balance() corrects a balance.")));
 	settled->draft = draft;
 	add_credit_lines(draft, settled, grants, available);
 	draft->credit_used = made.credit_used;

@@ -39,7 +39,8 @@ require_prorated(ProrationStatus status, const ComponentPrice *price)
 	if (status != PRORATION_OK)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("component \"%s\" cannot be prorated", price->component),
-						errdetail("Price %s, status %d.", uuid_text(price->id), status)));
+						errdetail("Price %s, status %d.", uuid_text(price->id), status),
+						errhint("Its quantity is too large for the price.")));
 }
 
 /* ------------------------------------------------------------------------

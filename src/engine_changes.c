@@ -54,7 +54,8 @@ require_proration(ProrationStatus status, const BilledSubscription *s)
 	if (status == PRORATION_OVERFLOW)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("an amount of subscription \"%s\" is too large", uuid_text(s->id)),
-						errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX)));
+						errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX),
+						errhint("Its quantities are too large for their prices.")));
 	elog(ERROR, "a part of a period of subscription %s cannot be computed: status %d",
 		 uuid_text(s->id), status);
 }

@@ -85,7 +85,8 @@ period_containing(const BilledSubscription *s, TimestampTz at)
 		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 						errmsg("subscription \"%s\" has no period at %s", uuid_text(s->id),
 							   timestamptz_to_str(at)),
-						errdetail("Status %d of the calendar.", status)));
+						errdetail("Status %d of the calendar.", status),
+						errhint("Periods begin and end between the years 1970 and 9999.")));
 	return period;
 }
 

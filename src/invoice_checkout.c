@@ -201,6 +201,7 @@ load_own(const pg_uuid_t *id)
 		unknown_object("invoice", uuid_text(id), NULL);
 	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 					errmsg("invoice \"%s\" is the provider's", uuid_text(id)),
+					errdetail("It was made by the provider, who collects it."),
 					errhint("billing.invoice_links() has the page on which it is paid there.")));
 }
 

@@ -147,7 +147,8 @@ require_ok(AllocationStatus status, const InvoiceDraft *draft)
 	if (status == ALLOCATION_OVERFLOW)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("an amount of invoice \"%s\" is too large", uuid_text(draft->id)),
-						errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX)));
+						errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX),
+						errhint("Its quantities are too large for their prices.")));
 	elog(ERROR, "invoice \"%s\" cannot be added up: status %d", uuid_text(draft->id), status);
 }
 

@@ -460,6 +460,7 @@ SQL_FUNCTION(billing_invoice_html)
 		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 						errmsg("invoice \"%s\" is printed by provider \"%s\"",
 							   uuid_text(i->document.id), i->provider),
+						errdetail("It is of %s, who prints what he bills.", i->provider),
 						errhint("billing.invoice_links() tells where it is.")));
 	PG_RETURN_DATUM(db_close_text(print(i)));
 }

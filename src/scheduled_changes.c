@@ -144,7 +144,9 @@ SQL_FUNCTION(billing_cancel_scheduled_change)
 	(void) RUN(find_change, arg_uuid(id));
 	if (strcmp(row_text(0, 2), "pending") != 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("scheduled change \"%s\" is %s", uuid_text(id), row_text(0, 2))));
+						errmsg("scheduled change \"%s\" is %s", uuid_text(id), row_text(0, 2)),
+						errdetail("Only one that is pending can be taken back."),
+						errhint("billing.list_scheduled_changes() lists those.")));
 	if (s->local)
 		local_unplan(s, id);
 	else

@@ -424,6 +424,7 @@ check_rate(RateTerms *terms)
 	terms->region = upper_trimmed(terms->region);
 	if (terms->region != NULL && *terms->region == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("region is empty"),
+						errdetail("It is blank: no address has such a state or province."),
 						errhint("NULL is all of the country.")));
 	if (!terms->percent.isnull)
 	{
