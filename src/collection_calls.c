@@ -13,6 +13,7 @@
 #include "check.h"
 #include "errors.h"
 #include "json.h"
+#include "payments.h"
 
 static const char *const reference_words[] = {"oxxo", "spei", NULL};
 

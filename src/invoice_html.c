@@ -13,6 +13,7 @@
 
 #include "check.h"
 #include "errors.h"
+#include "json.h"
 
 QUERY(
 	load_invoice,

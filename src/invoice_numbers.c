@@ -441,6 +441,8 @@ write_numbers(List *marked)
 					   m->merchant != NULL ? m->merchant_terms : m->series->seller_terms);
 		column_pointer(&buyer, i, m->buyer);
 		column_bool(&told, i, m->told);
+		column_text(&merchant, i, m->merchant);
+		series_number.nulls[i] = m->merchant != NULL;
 	}
 	if (RUN(put_numbers, column_arg(&id, count), column_arg(&number, count),
 			column_arg(&series_id, count), column_arg(&series_number, count),
