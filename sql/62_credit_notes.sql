@@ -147,7 +147,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_invoice_html';
 COMMENT ON FUNCTION billing.invoice_html(uuid) IS
 	'An invoice of ours as a page of HTML that is whole in itself (no script, nothing that is fetched) and prints well on A4 and Letter, in '
-	'the customer''s language (English, or Spanish for a locale es). It has personal data in clear text. It is no fiscal document. Errors: '
+	'the customer''s language (English, or Spanish for a locale es). It has personal data in clear text. It is no fiscal document. Where the provider is the seller it is a statement that says so. Errors: '
 	'JB005 unknown invoice, JB004 it is the provider''s.';
 
 CREATE VIEW billing.credit_note_details WITH (security_invoker = true) AS

@@ -195,8 +195,7 @@ charge_with(const OwnInvoice *invoice, const pg_uuid_t *payment_method_id, const
 		with.reference = invoice->collect_by;
 	if (with.reference != NULL ||
 		RUN(method_to_charge, arg_uuid(invoice->customer_id),
-			arg_uuid(payment_method_id != NULL ? payment_method_id
-											   : invoice->subscription_method),
+			arg_uuid(payment_method_id != NULL ? payment_method_id : invoice->subscription_method),
 			arg_text(invoice->provider)) == 0)
 		return with;
 	with.method_id = row_uuid(0, 1);

@@ -31,9 +31,10 @@
  * come while the rest is waited for.  Money in another currency
  * than was asked for pays nothing: it is balance in its own.
  */
-#define WITHDRAWN(tax)                                                                                                    \
-	"coalesce((SELECT sum(d.amount - billing.provider_tax_in(d.amount, " tax ", p.amount_received)) "                     \
-	"FROM billing.disputes AS d WHERE d.payment_intent_id = p.id "                                                        \
+#define WITHDRAWN(tax)                                                       \
+	"coalesce((SELECT sum(d.amount - billing.provider_tax_in(d.amount, " tax \
+	", p.amount_received)) "                                                 \
+	"FROM billing.disputes AS d WHERE d.payment_intent_id = p.id "           \
 	"AND d.currency = p.currency AND d.funds_withdrawn_at IS NOT NULL AND d.funds_reinstated_at IS NULL), 0)"
 QUERY(
 	share_out,
@@ -116,19 +117,19 @@ book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *cus
  * Paid stays paid.  What is left to pay of an open one is less what was given
  * back of its parts.
  */
-#define PAID_NOW                                                                                                  \
-	"(SELECT n.id, n.status AS before, p.paid, p.tax, p.tax_left, p.numbers, p.paid_at, "                         \
-	"n.amount_due - n.provider_tax AS due, CASE WHEN n.status IN ('open', 'uncollectible') "                      \
-	"AND p.paid >= n.amount_due - n.provider_tax - n.amount_credited "                                            \
-	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("                     \
-	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, coalesce(sum(k.tax), 0)::bigint "    \
-	"AS tax, coalesce(sum(k.tax_left), 0)::bigint AS tax_left, "                                                  \
-	"string_agg(o.provider_number, ', ' ORDER BY o.paid_at, o.id) FILTER (WHERE k.amount > 0 OR k.tax > 0) "      \
-	"AS numbers, max(o.paid_at) FILTER (WHERE k.amount > 0) AS paid_at FROM billing.invoice_payments AS k "       \
-	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id) AS p "            \
+#define PAID_NOW                                                                                               \
+	"(SELECT n.id, n.status AS before, p.paid, p.tax, p.tax_left, p.numbers, p.paid_at, "                      \
+	"n.amount_due - n.provider_tax AS due, CASE WHEN n.status IN ('open', 'uncollectible') "                   \
+	"AND p.paid >= n.amount_due - n.provider_tax - n.amount_credited "                                         \
+	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("                  \
+	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, coalesce(sum(k.tax), 0)::bigint " \
+	"AS tax, coalesce(sum(k.tax_left), 0)::bigint AS tax_left, "                                               \
+	"string_agg(o.provider_number, ', ' ORDER BY o.paid_at, o.id) FILTER (WHERE k.amount > 0 OR k.tax > 0) "   \
+	"AS numbers, max(o.paid_at) FILTER (WHERE k.amount > 0) AS paid_at FROM billing.invoice_payments AS k "    \
+	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id) AS p "         \
 	"WHERE n.id = $1) AS s "
-#define ANOTHER_THAN_STORED                                                                          \
-	"(i.amount_paid <> s.paid + s.tax_left OR i.status <> s.status OR i.provider_tax <> s.tax "      \
+#define ANOTHER_THAN_STORED                                                                     \
+	"(i.amount_paid <> s.paid + s.tax_left OR i.status <> s.status OR i.provider_tax <> s.tax " \
 	"OR i.provider_number IS DISTINCT FROM coalesce(s.numbers, i.provider_number))"
 
 /* Most news tell nothing new, and an UPDATE that changes no row runs all that the table has for each statement. */
@@ -205,8 +206,7 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 	{
 		Share share = {rows_uuid(rows, i, 1), rows_text(rows, i, 2), rows_int(rows, i, 3),
 					   rows_int(rows, i, 4),  rows_int(rows, i, 5),  rows_int(rows, i, 6),
-					   rows_int(rows, i, 7),
-					   rows_int(rows, i, 8),  rows_int(rows, i, 9)};
+					   rows_int(rows, i, 7),  rows_int(rows, i, 8),  rows_int(rows, i, 9)};
 
 		book_share(&share, invoice_id, invoice->customer_id, invoice->organization_id);
 	}
@@ -245,13 +245,13 @@ QUERY(
 	"coalesce(k.credited, 0), (SELECT i.id FROM billing.invoices AS i WHERE i.customer_id = p.customer_id AND i.managed_by = 'local' "
 	"AND i.status = 'open' AND i.currency = p.currency AND k.payment_intent_id IS NULL ORDER BY i.issued_at, i.id LIMIT 1), coalesce(k.withdrawn, 0), " WITHDRAWN(
 		"0") "::bigint "
-	"FROM billing.payment_intents AS p LEFT JOIN billing.payment_methods AS m ON m.id = p.payment_method_id "
-	"LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = p.id "
-	"WHERE p.id = $1 AND p.invoice_id IS NULL AND p.subscription_id IS NULL AND p.checkout_session_id IS NULL "
-	"AND (m.type IN ('cash_recurrent', 'spei_recurrent') OR (m.id IS NULL AND p.unasked AND EXISTS ("
-	"SELECT FROM billing.payment_methods AS r WHERE r.customer_id = p.customer_id AND r.provider = p.provider AND r.account = p.account "
-	"AND r.type = CASE p.method WHEN 'oxxo' THEN 'cash_recurrent' WHEN 'spei' THEN 'spei_recurrent' END))) AND p.status IN ('succeeded', 'partially_refunded', 'refunded') "
-	"AND EXISTS (SELECT FROM billing.invoices AS o WHERE o.customer_id = p.customer_id AND o.managed_by = 'local')",
+			 "FROM billing.payment_intents AS p LEFT JOIN billing.payment_methods AS m ON m.id = p.payment_method_id "
+			 "LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = p.id "
+			 "WHERE p.id = $1 AND p.invoice_id IS NULL AND p.subscription_id IS NULL AND p.checkout_session_id IS NULL "
+			 "AND (m.type IN ('cash_recurrent', 'spei_recurrent') OR (m.id IS NULL AND p.unasked AND EXISTS ("
+			 "SELECT FROM billing.payment_methods AS r WHERE r.customer_id = p.customer_id AND r.provider = p.provider AND r.account = p.account "
+			 "AND r.type = CASE p.method WHEN 'oxxo' THEN 'cash_recurrent' WHEN 'spei' THEN 'spei_recurrent' END))) AND p.status IN ('succeeded', 'partially_refunded', 'refunded') "
+			 "AND EXISTS (SELECT FROM billing.invoices AS o WHERE o.customer_id = p.customer_id AND o.managed_by = 'local')",
 	UUIDOID);
 QUERY(
 	link_invoice,

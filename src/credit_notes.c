@@ -152,8 +152,8 @@ check_invoice(const Invoice *i)
 								"billing.create_refund().")));
 	if (i->statement)
 		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
-						errmsg("invoice \"%s\" is a statement: %s is the seller",
-							   uuid_text(i->id), i->provider),
+						errmsg("invoice \"%s\" is a statement: %s is the seller", uuid_text(i->id),
+							   i->provider),
 						errdetail("What it sells is corrected by credit notes of its own."),
 						errhint("Pay it back by billing.create_refund(); billing.void_invoice() is "
 								"for what is not paid.")));

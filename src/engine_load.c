@@ -351,7 +351,8 @@ load_items(BillingRun *run, ArrayType *ids)
  */
 QUERY(
 	read_billed_lines,
-	"SELECT " INVOICE_LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total - i.provider_tax, "
+	"SELECT " INVOICE_LINE_COLUMNS
+	", i.status = 'draft' AND i.marked_at IS NULL, i.total - i.provider_tax, "
 	"i.amount_remaining, " CREDITED_COLUMNS ", noted.gross::bigint, n.total, n.applied "
 	"FROM unnest($1, $2) AS u (id, now) "
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "

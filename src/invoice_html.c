@@ -41,7 +41,8 @@ typedef struct PrintedInvoice
 	int64 credit_used;
 	int64 balance_used;
 	char *seller_name;
-	char *merchant; /* a provider that is the seller, by its title: it is a statement; NULL: we are */
+	char *
+		merchant; /* a provider that is the seller, by its title: it is a statement; NULL: we are */
 	char *provider_number;
 } PrintedInvoice;
 
@@ -414,7 +415,8 @@ print(PrintedInvoice *i)
 	load_parties(i);
 	/* it has the number of the seller, once it is paid */
 	if (i->merchant != NULL && !document_is_draft(document))
-		document->number = i->provider_number != NULL ? i->provider_number : pstrdup("\xe2\x80\x93");
+		document->number = i->provider_number != NULL ? i->provider_number
+													  : pstrdup("\xe2\x80\x93");
 	document_open(&page, document, i->merchant != NULL ? LABEL_STATEMENT : LABEL_INVOICE, mark);
 	put_facts(&page, i);
 	put_lines(&page, i);

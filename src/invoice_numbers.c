@@ -231,7 +231,8 @@ typedef struct Marked
 	char *tax_exempt;
 	char *locale;
 	bool told; /* it is sent at once, and looked at again when it is due */
-	char *merchant; /* a provider that is the seller: it is a statement without a number; NULL: we are */
+	char *
+		merchant; /* a provider that is the seller: it is a statement without a number; NULL: we are */
 	Jsonb *merchant_terms;
 
 	/* what it gets */
@@ -369,8 +370,7 @@ QUERY(
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS u (id, number, series_id, series_number, "
 	"issued_at, due_at, seller_name, seller, buyer, told, merchant) WHERE i.id = u.id",
 	UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID, BOOLARRAYOID,
-	TEXTARRAYOID);
+	TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID, BOOLARRAYOID, TEXTARRAYOID);
 QUERY(
 	put_events,
 	"WITH event AS ("

@@ -92,7 +92,8 @@ payment_take_sale(const PaymentIntent *payment, const PaymentIntentSnapshot *tol
 {
 	Arg tax = told->provider_tax == NO_AMOUNT
 				  ? arg_null()
-				  : arg_int(amount_from_wire(news->provider, payment->currency, told->provider_tax));
+				  : arg_int(
+						amount_from_wire(news->provider, payment->currency, told->provider_tax));
 
 	if (told->provider_tax != NO_AMOUNT || told->provider_number != NULL)
 		RUN(take_sale, arg_uuid(payment->id), tax, arg_text(told->provider_number));

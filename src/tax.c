@@ -56,7 +56,8 @@ struct CustomerTax
 QUERY(load_rates,
 	  "SELECT r.id, r.country, r.region, r.name, r.percent::text, r.reverse_charge, r.valid_from, "
 	  "r.valid_to FROM billing.tax_rates AS r");
-QUERY(load_merchants, "SELECT p.name, p.title FROM billing.providers AS p WHERE p.merchant_of_record");
+QUERY(load_merchants,
+	  "SELECT p.name, p.title FROM billing.providers AS p WHERE p.merchant_of_record");
 
 static void
 rate_from_row(StoredRate *rate, int64 row)
