@@ -105,7 +105,7 @@ COMMENT ON COLUMN billing.subscriptions.trial_start IS 'When its trial began; of
 COMMENT ON COLUMN billing.subscriptions.collect_by IS
 	'Of a local one: its invoices are paid to a reference that is made for each; NULL: its payment method is charged.';
 COMMENT ON COLUMN billing.subscriptions.trial_notice_at IS 'When the end of the trial was announced.';
-COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up.';
+COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up. It moves on while a payment is under way.';
 COMMENT ON COLUMN billing.subscriptions.usage_from IS 'Of a local one with metered components: from when on usage is not billed yet.';
 COMMENT ON COLUMN billing.subscriptions.next_due_at IS
 	'Of a local one: when our engine has to do something next. NULL: nothing, ever, unless somebody acts.';
@@ -248,7 +248,10 @@ COMMENT ON COLUMN billing.invoices.credit_used IS 'Of our own: what prepaid cred
 COMMENT ON COLUMN billing.invoices.balance_used IS
 	'Of our own: what the customer''s balance pays of the rest; below 0 where something is owed from before, or it became balance.';
 COMMENT ON COLUMN billing.invoices.amount_credited IS
-	'Of our own: what credit notes took off the amount due before it was paid. What is paid, credited and remaining adds up to it.';
+	'Of our own: what credit notes took off the amount due before it was paid. What is paid, credited and remaining adds up to it, and what was paid back.';
+COMMENT ON COLUMN billing.invoices.amount_paid IS
+	'What was received for it and is kept: of our own it falls when a refund gives something back, and does not have what was too much.';
+COMMENT ON COLUMN billing.invoices.amount_remaining IS 'What is still to be paid; of our own 0 once it is paid, whatever is paid back, and of a void one.';
 COMMENT ON COLUMN billing.invoices.period_start IS
 	'Of our own: the beginning of the period that it opens. There is one of each reason for a subscription and period.';
 COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';
@@ -260,7 +263,9 @@ COMMENT ON COLUMN billing.invoices.seller_name IS 'Of our own: the seller by nam
 COMMENT ON COLUMN billing.invoices.issued_at IS 'Of a draft of our own: the time that it bills at; its date comes with its number.';
 COMMENT ON COLUMN billing.invoices.seller IS 'The seller as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.buyer IS 'Encrypted: the customer as he was when it was issued.';
-COMMENT ON COLUMN billing.invoices.paid_outside IS 'Of one that was paid by other ways: what mark_invoice_paid() was told.';
+COMMENT ON COLUMN billing.invoices.memo IS 'What is printed below the lines. Free text about a customer, in clear: not for level report.';
+COMMENT ON COLUMN billing.invoices.paid_outside IS
+	'Of one that was paid by other ways: the notes that mark_invoice_paid() was given, printed on it. Free text, in clear: not for level report.';
 COMMENT ON COLUMN billing.invoices.paid_elsewhere IS 'Of our own: how much of amount_paid that was.';
 COMMENT ON COLUMN billing.invoices.hosted_url IS 'Encrypted: who has it can see the invoice and pay it; shown by invoice_links().';
 COMMENT ON COLUMN billing.invoices.pdf_url IS 'Encrypted, as hosted_url.';

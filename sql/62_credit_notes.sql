@@ -33,8 +33,10 @@ CREATE TABLE billing.credit_notes
 	UNIQUE (series_id, series_number)
 );
 COMMENT ON TABLE billing.credit_notes IS
-	'Credit notes: parts of our own invoices that are taken back. Where the money goes is settled when one is made; a draft has no number '
+	'Credit notes: parts of our own invoices that are taken back, by a person, or by the engine when what a change could not give back is paid. Where the money goes is settled when one is made; a draft has no number '
 	'yet, which the worker gives within a second. Afterwards nothing changes. Amounts are minor units of the currency.';
+COMMENT ON COLUMN billing.credit_notes.reason IS
+	'As create_credit_note() was told; unused_time: the engine made it when what a change could not give back was paid.';
 COMMENT ON COLUMN billing.credit_notes.subtotal IS 'The sum of the lines, before added tax.';
 COMMENT ON COLUMN billing.credit_notes.tax IS 'Added or inside, as on the invoice.';
 COMMENT ON COLUMN billing.credit_notes.amount_applied IS 'Of the total: what it took off the amount that was still to be paid.';
@@ -56,6 +58,7 @@ CREATE TABLE billing.credit_note_lines
 	credit_note_id uuid NOT NULL REFERENCES billing.credit_notes (id),
 	position integer NOT NULL CHECK (position > 0),
 	invoice_line_id uuid NOT NULL REFERENCES billing.invoice_lines (id),
+	credit_line_id uuid REFERENCES billing.invoice_lines (id),
 	description text NOT NULL,
 	amount bigint NOT NULL,
 	tax bigint NOT NULL,
@@ -67,10 +70,13 @@ CREATE TABLE billing.credit_note_lines
 	UNIQUE (credit_note_id, invoice_line_id)
 );
 COMMENT ON TABLE billing.credit_note_lines IS 'Lines of credit notes: a line of the invoice each. They never change.';
+COMMENT ON COLUMN billing.credit_note_lines.credit_line_id IS
+	'The proration credit that it makes up for, which gave back less than its time was worth, as that was not paid then. NULL: somebody asked for it.';
 COMMENT ON COLUMN billing.credit_note_lines.amount IS
 	'Minor units that are taken back of the line after its discount, before added tax; below 0 where a credit on the invoice goes with it.';
 COMMENT ON COLUMN billing.credit_note_lines.tax IS 'Of the tax of the line: beside the amount, or inside where tax_inclusive.';
 CREATE INDEX credit_note_lines_invoice_line ON billing.credit_note_lines (invoice_line_id);
+CREATE INDEX credit_note_lines_credit_line ON billing.credit_note_lines (credit_line_id) WHERE credit_line_id IS NOT NULL;
 
 ALTER TABLE billing.refunds ADD FOREIGN KEY (credit_note_id) REFERENCES billing.credit_notes (id);
 CREATE INDEX refunds_credit_note ON billing.refunds (credit_note_id) WHERE credit_note_id IS NOT NULL;
@@ -108,6 +114,29 @@ $$;
 COMMENT ON FUNCTION billing.keep_credit_note_line() IS 'Trigger of credit_note_lines: they never change.';
 CREATE TRIGGER keep_credit_note_line BEFORE UPDATE OR DELETE ON billing.credit_note_lines
 	FOR EACH ROW EXECUTE FUNCTION billing.keep_credit_note_line();
+
+-- What changes have not given back of the lines of an invoice, as it was not paid, and no credit note has made up for.
+CREATE FUNCTION billing.not_given_back(invoice_id uuid)
+RETURNS TABLE (line_id uuid, credit_line_id uuid, description text, period_start timestamptz, period_end timestamptz, amount bigint)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT l.id, c.id, c.description, c.period_start, c.period_end, (c.not_covered - m.amount)::bigint
+	FROM billing.invoice_lines AS l
+	-- the newest credit counts, unless it was taken back
+	CROSS JOIN LATERAL (SELECT r.id, r.description, r.period_start, r.period_end, r.not_covered,
+							   sum(CASE r.kind WHEN 'proration_credit' THEN 1 ELSE -1 END) OVER () AS in_force
+						FROM billing.invoice_lines AS r
+						LEFT JOIN billing.invoices AS v ON v.id = r.invoice_id
+						WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void'
+						ORDER BY r.kind = 'proration_credit' DESC, r.id DESC LIMIT 1) AS c
+	CROSS JOIN LATERAL (SELECT coalesce(sum(n.amount + CASE WHEN n.tax_inclusive THEN 0 ELSE n.tax END), 0) AS amount
+						FROM billing.credit_note_lines AS n WHERE n.credit_line_id = c.id) AS m
+	WHERE l.invoice_id = not_given_back.invoice_id AND c.in_force > 0 AND c.not_covered > m.amount
+	ORDER BY l.position;
+END;
+COMMENT ON FUNCTION billing.not_given_back(uuid) IS
+	'For each line of an invoice whose rest a change gave back: what is missing of that, minor units with tax, because it was not paid.';
 
 SELECT pg_extension_config_dump('billing.credit_notes', '');
 SELECT pg_extension_config_dump('billing.credit_note_lines', '');
@@ -152,7 +181,7 @@ COMMENT ON FUNCTION billing.invoice_html(uuid) IS
 
 CREATE VIEW billing.credit_note_details WITH (security_invoker = true) AS
 	SELECT n.id, n.organization_id, n.customer_id, n.invoice_id, i.number AS invoice_number, n.status, n.number, n.provider, n.account,
-		   n.livemode, n.reason, n.memo, n.currency, c.exponent AS currency_exponent, n.subtotal, n.tax, n.total, n.amount_applied,
+		   n.livemode, n.reason, n.currency, c.exponent AS currency_exponent, n.subtotal, n.tax, n.total, n.amount_applied,
 		   n.balance_amount, n.refund_amount,
 		   ARRAY(SELECT f.id FROM billing.refunds AS f WHERE f.credit_note_id = n.id ORDER BY f.id) AS refund_ids,
 		   n.issued_at, n.created_at

@@ -21,6 +21,7 @@
 #include "audit.h"
 #include "errors.h"
 #include "payments.h"
+#include "postponed.h"
 #include "unit.h"
 #include "wire_amounts.h"
 
@@ -493,22 +494,67 @@ QUERY(
 	"UPDATE billing.invoices SET next_attempt_at = $2, error_code = $3, updated_at = now() WHERE id = $1",
 	UUIDOID, TIMESTAMPTZOID, TEXTOID);
 
-/* One that cannot be collected holds nothing else up. True when it is done with. */
-static bool
-collect_one(pg_uuid_t *id, const char *organization_id)
+/* One that could not be collected, and why. */
+typedef struct Uncollected
+{
+	pg_uuid_t *id;
+	const char *organization_id;
+	bool was_left_out;
+	char *sqlstate;
+} Uncollected;
+
+static void
+put_one_off(void *context)
+{
+	const Uncollected *uncollected = context;
+
+	RUN(try_later, arg_uuid(uncollected->id),
+		arg_time(clock_now(uncollected->organization_id) + ERROR_PAUSE),
+		arg_text(uncollected->sqlstate));
+}
+
+static void
+leave_out(void *context)
+{
+	const Uncollected *uncollected = context;
+
+	(void) work_postpone(&(Undone){.what = "invoice cannot be collected",
+								   .object_type = "invoice",
+								   .id = uncollected->id,
+								   .organization_id = uncollected->organization_id,
+								   .sqlstate = uncollected->sqlstate});
+}
+
+typedef enum Collected
+{
+	COLLECTED, /* or put off */
+	IN_THE_WAY /* of a session: left out for a moment */
+} Collected;
+
+/* One that cannot be collected holds nothing else up. */
+static Collected
+collect_one(Uncollected *invoice)
 {
 	char *sqlstate;
 	char *message;
 
-	if (guarded(collect_as_cause, id, &sqlstate, &message))
-		return true;
-	if (sqlstate_passes(sqlstate))
-		return false;
-	ereport(LOG,
-			(errmsg("invoice \"%s\" of billing cannot be collected: %s", uuid_text(id), message)));
-	RUN(try_later, arg_uuid(id), arg_time(clock_now(organization_id) + ERROR_PAUSE),
-		arg_text(sqlstate));
-	return true;
+	if (guarded(collect_as_cause, invoice->id, &invoice->sqlstate, &message))
+	{
+		if (invoice->was_left_out)
+			work_resume(&invoice->id, 1);
+		return COLLECTED;
+	}
+	if (sqlstate_passes(invoice->sqlstate))
+	{
+		(void) guarded(leave_out, invoice, &sqlstate, &message);
+		return IN_THE_WAY;
+	}
+	ereport(LOG, (errmsg("invoice \"%s\" of billing cannot be collected: %s",
+						 uuid_text(invoice->id), message)));
+	/* what keeps it from being collected (a trigger of somebody) may keep it from this, too */
+	if (!guarded(put_one_off, invoice, &sqlstate, &message))
+		(void) guarded(leave_out, invoice, &sqlstate, &message);
+	return COLLECTED;
 }
 
 /*
@@ -520,17 +566,19 @@ collect_one(pg_uuid_t *id, const char *organization_id)
 #define HELD_OR_NOT                                                                                           \
 	"JOIN billing.customers AS u ON u.id = i.customer_id JOIN billing.providers AS p ON p.name = i.provider " \
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
-#define NOT_HELD "(p.embedded OR (a.bound_to = $2 AND a.stopped_at IS NULL)) "
+#define NOT_HELD \
+	"(p.embedded OR (a.bound_to = $2 AND a.stopped_at IS NULL)) AND " NOT_POSTPONED "i.id) "
 QUERY_IN_ORDER(
 	due_invoices,
-	"SELECT i.id, i.organization_id FROM billing.invoices AS i " HELD_OR_NOT
+	"SELECT i.id, i.organization_id, " WAS_POSTPONED "i.id) FROM billing.invoices AS i " HELD_OR_NOT
 	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= (SELECT clock_timestamp()) AND " NOT_HELD
 	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id) "
 	"ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
 QUERY(
 	due_by_clock,
-	"SELECT i.id, i.organization_id FROM billing.sandbox_clocks AS k CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS o "
+	"SELECT i.id, i.organization_id, " WAS_POSTPONED
+	"i.id) FROM billing.sandbox_clocks AS k CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS o "
 	"WHERE o.organization_id = k.organization_id AND o.managed_by = 'local' AND o.status = 'open' AND o.next_attempt_at <= k.now OFFSET 0) AS i " HELD_OR_NOT
 	"WHERE " NOT_HELD "ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
@@ -539,14 +587,21 @@ static int
 collect_all(SqlQuery *query)
 {
 	int done = 0;
+	int in_the_way = 0;
 	Rows rows;
 
 	query_run(query, (const Arg[]){arg_int(COLLECT_BATCH), arg_text(database_binding())});
 	rows = rows_keep();
-	for (int64 i = 0; i < rows_count(rows); i++)
+	for (int64 i = 0; i < rows_count(rows) && in_the_way < PASSING_MOST; i++)
 	{
-		if (collect_one(rows_uuid(rows, i, 1), rows_text(rows, i, 2)))
+		Uncollected invoice = {.id = rows_uuid(rows, i, 1),
+							   .organization_id = rows_text(rows, i, 2),
+							   .was_left_out = rows_bool(rows, i, 3)};
+
+		if (collect_one(&invoice) == COLLECTED)
 			done++;
+		else
+			in_the_way++;
 	}
 	return done;
 }
@@ -567,19 +622,30 @@ collection_pass(void)
 
 /* ---- a new method ---- */
 
+/* A charge is on its way that may yet fail: what comes meanwhile is tried after it. */
+#define IN_FLIGHT "a.state = 'running' AND a.payment_intent_id IS NOT NULL"
+/* A reference that is paid again and again is waited for: nothing else is asked for meanwhile. */
+#define WAITED_FOR "a.state = 'running' AND a.payment_intent_id IS NULL"
+
 /*
  * The default method of the customer, or the one that the subscription has now.
- * One that was tried is not new, however often it is told.
+ * One that was tried is not new, however often it is told; nor is one, while a
+ * charge of another is in flight, that was there before it.  One that is planned
+ * already gives way to the latest.
  */
 QUERY(
 	waiting_for_method,
-	"SELECT DISTINCT ON (i.issued_at, i.id) i.id, CASE WHEN s.collect_by IS NULL THEN m.id END FROM billing.payment_methods AS m "
+	"SELECT DISTINCT ON (i.issued_at, i.id) i.id, CASE WHEN s.collect_by IS NULL THEN m.id END, "
+	"(SELECT a.id FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'planned' AND a.cause = 'new_method') "
+	"FROM billing.payment_methods AS m "
 	"JOIN billing.invoices AS i ON i.customer_id = m.customer_id LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id "
 	"WHERE m.customer_id = $1 AND (m.is_default OR m.id = s.payment_method_id) AND m.state = 'attached' "
 	"AND i.managed_by = 'local' AND i.status = 'open' AND i.collection_method = 'charge_automatically' "
-	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'failed') "
+	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a LEFT JOIN billing.payment_intents AS p ON p.id = a.payment_intent_id "
+	"WHERE a.invoice_id = i.id AND (a.state = 'failed' "
+	"OR (" IN_FLIGHT " AND (m.id = s.payment_method_id OR m.updated_at > p.created_at)))) "
 	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id "
-	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method') OR a.payment_method_id = m.id)) "
+	"AND (" WAITED_FOR " OR a.payment_method_id = m.id)) "
 	"ORDER BY i.issued_at, i.id, (m.id IS NOT DISTINCT FROM s.payment_method_id) DESC",
 	UUIDOID);
 QUERY(attempt_with, "UPDATE billing.dunning_attempts SET payment_method_id = $2 WHERE id = $1",
@@ -613,8 +679,9 @@ collection_method_arrived(const pg_uuid_t *customer_id)
 	for (int64 i = 0; i < rows_count(rows); i++)
 	{
 		OwnInvoice *invoice = own_invoice_load(rows_uuid(rows, i, 1));
+		pg_uuid_t *planned = rows_uuid(rows, i, 3);
 
-		RUN(attempt_with, arg_uuid(attempt_add(invoice, "new_method")),
+		RUN(attempt_with, arg_uuid(planned != NULL ? planned : attempt_add(invoice, "new_method")),
 			arg_uuid(rows_uuid(rows, i, 2)));
 		collection_schedule(invoice);
 	}
@@ -625,9 +692,11 @@ QUERY(
 	waiting_for_reference,
 	"SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status = 'open' "
 	"AND i.collection_method = 'charge_automatically' "
-	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'failed') "
+	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND (a.state = 'failed' OR " IN_FLIGHT
+	")) "
 	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id "
-	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method'))) ORDER BY i.issued_at, i.id",
+	"AND (" WAITED_FOR
+	" OR (a.state = 'planned' AND a.cause = 'new_method'))) ORDER BY i.issued_at, i.id",
 	UUIDOID);
 
 void

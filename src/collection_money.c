@@ -22,6 +22,7 @@
 
 #include "check.h"
 #include "errors.h"
+#include "given_back.h"
 #include "payments.h"
 
 /* ---- what is paid ---- */
@@ -194,8 +195,8 @@ static void
 invoice_payment_changed(const pg_uuid_t *invoice_id)
 {
 	OwnInvoice *invoice = own_invoice_load(invoice_id);
-	char *before;
-	char *after;
+	char *before = NULL;
+	char *after = NULL;
 	Rows rows;
 
 	if (invoice == NULL)
@@ -210,25 +211,26 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 
 		book_share(&share, invoice_id, invoice->customer_id, invoice->organization_id);
 	}
-	if (RUN(not_settled, arg_uuid(invoice_id)) == 0 ||
-		RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) == 0)
+	if (RUN(not_settled, arg_uuid(invoice_id)) > 0 &&
+		RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) > 0)
+	{
+		before = row_text(0, 1);
+		after = row_text(0, 2);
+		RUN(settle_tax_line, arg_uuid(invoice_id));
+		event_record(strcmp(before, after) == 0 ? "invoice.updated" : "invoice.paid", "invoice",
+					 invoice_id, invoice->organization_id, before, after);
+	}
+	/* before a period begins by it, which the balance pays */
+	given_back_settle(invoice_id);
+	if (before == NULL)
 		return;
-	before = row_text(0, 1);
-	after = row_text(0, 2);
-	RUN(settle_tax_line, arg_uuid(invoice_id));
 	if (strcmp(before, after) == 0)
 	{
-		event_record("invoice.updated", "invoice", invoice_id, invoice->organization_id, after,
-					 after);
 		checkout_close_invoice_pages(invoice_id);
+		return;
 	}
-	else
-	{
-		event_record("invoice.paid", "invoice", invoice_id, invoice->organization_id, before,
-					 after);
-		invoice_call_off_payments(invoice_id);
-		engine_invoice_paid(invoice_id);
-	}
+	invoice_call_off_payments(invoice_id);
+	engine_invoice_paid(invoice_id);
 }
 
 /* ---- references that are used again and again ---- */

@@ -19,6 +19,7 @@
 
 #include "check.h"
 #include "errors.h"
+#include "given_back.h"
 #include "json.h"
 #include "keys.h"
 #include "payments.h"
@@ -64,6 +65,7 @@ typedef struct Line
 	int64 taken;
 	int64 tax_taken;
 	bool named;
+	const pg_uuid_t *credit_line_id; /* that it makes up for; NULL: somebody asked for it */
 } Line;
 
 typedef struct CreditNote
@@ -324,15 +326,23 @@ take_amount(CreditNote *note, int64 amount)
 }
 
 static Line *
-line_named(CreditNote *note, const char *text)
+line_by_id(CreditNote *note, const pg_uuid_t *id)
 {
-	pg_uuid_t *id = uuid_parse(text);
-
 	for (int i = 0; id != NULL && i < note->line_count; i++)
 	{
 		if (uuid_equal(note->lines[i].id, id))
 			return &note->lines[i];
 	}
+	return NULL;
+}
+
+static Line *
+line_named(CreditNote *note, const char *text)
+{
+	Line *line = line_by_id(note, uuid_parse(text));
+
+	if (line != NULL)
+		return line;
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -405,6 +415,18 @@ take_lines(CreditNote *note, const Jsonb *lines)
 }
 
 static void
+add_up(CreditNote *note)
+{
+	for (int i = 0; i < note->line_count; i++)
+	{
+		note->total += note->lines[i].taken;
+		note->tax += note->lines[i].tax_taken;
+		note->subtotal += note->lines[i].taken -
+						  (note->lines[i].tax_inclusive ? 0 : note->lines[i].tax_taken);
+	}
+}
+
+static void
 take(CreditNote *note, const Jsonb *lines, int64 amount)
 {
 	int64 left = all_left(note);
@@ -420,13 +442,28 @@ take(CreditNote *note, const Jsonb *lines, int64 amount)
 		refuse_amount("invoice", amount, left);
 	else
 		take_amount(note, amount == NO_AMOUNT ? left : amount);
-	for (int i = 0; i < note->line_count; i++)
-	{
-		note->total += note->lines[i].taken;
-		note->tax += note->lines[i].tax_taken;
-		note->subtotal += note->lines[i].taken -
-						  (note->lines[i].tax_inclusive ? 0 : note->lines[i].tax_taken);
-	}
+	add_up(note);
+}
+
+/* What was not paid when it went unused: no more than is left of the line, and of what is paid. */
+static int64
+take_unused(CreditNote *note, const UnusedTime *time, int64 room)
+{
+	Line *line = line_by_id(note, time->line_id);
+	int64 amount;
+
+	if (line == NULL)
+		return 0;
+	amount = Min(Min(time->amount, line->left), room);
+	if (amount <= 0)
+		return 0;
+	line->taken = amount;
+	line->credit_line_id = time->credit_line_id;
+	line->description = time->description;
+	line->period_start = time->period_start;
+	line->period_end = time->period_end;
+	take_tax(&line, 1);
+	return amount;
 }
 
 /* ---- where the money goes ---- */
@@ -548,9 +585,9 @@ QUERY(
 QUERY(
 	insert_line,
 	"INSERT INTO billing.credit_note_lines (credit_note_id, position, invoice_line_id, description, amount, tax, "
-	"tax_rate_id, tax_inclusive, period_start, period_end) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+	"tax_rate_id, tax_inclusive, period_start, period_end, credit_line_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 	UUIDOID, INT4OID, UUIDOID, TEXTOID, INT8OID, INT8OID, UUIDOID, BOOLOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID);
+	TIMESTAMPTZOID, UUIDOID);
 
 /* The customer as on the invoice, sealed for this row. */
 static bytea *
@@ -582,7 +619,8 @@ write_note(const CreditNote *note)
 			arg_text(line->description),
 			arg_int(line->taken - (line->tax_inclusive ? 0 : line->tax_taken)),
 			arg_int(line->tax_taken), arg_uuid(line->tax_rate_id), arg_bool(line->tax_inclusive),
-			arg_time(line->period_start), arg_time(line->period_end));
+			arg_time(line->period_start), arg_time(line->period_end),
+			arg_uuid(line->credit_line_id));
 	}
 }
 
@@ -611,6 +649,7 @@ apply(const CreditNote *note)
 		return;
 	}
 	event_record("invoice.paid", "invoice", i->id, i->organization_id, i->status, "paid");
+	given_back_settle(i->id);
 	invoice_call_off_payments(i->id);
 	engine_invoice_paid(i->id);
 }
@@ -634,6 +673,22 @@ pay_back(const CreditNote *note)
 	}
 }
 
+/* The money moves with it. */
+static void
+make(const CreditNote *note)
+{
+	const Invoice *i = note->invoice;
+
+	write_note(note);
+	event_record("credit_note.created", "credit_note", note->id, i->organization_id, NULL, "draft");
+	if (note->to_balance > 0)
+		balance_add(i->customer_id, i->currency, note->to_balance, "credit_note", "credit_note",
+					note->id);
+	pay_back(note);
+	apply(note);
+	worker_wake_at_commit();
+}
+
 static pg_uuid_t *
 create(const Invoice *invoice, const Jsonb *lines, int64 amount, const char *reason,
 	   const char *destination, const char *memo)
@@ -644,16 +699,30 @@ create(const Invoice *invoice, const Jsonb *lines, int64 amount, const char *rea
 	lines_load(&note);
 	take(&note, lines, amount);
 	settle(&note, destination);
-	write_note(&note);
-	event_record("credit_note.created", "credit_note", note.id, invoice->organization_id, NULL,
-				 "draft");
-	if (note.to_balance > 0)
-		balance_add(invoice->customer_id, invoice->currency, note.to_balance, "credit_note",
-					"credit_note", note.id);
-	pay_back(&note);
-	apply(&note);
-	worker_wake_at_commit();
+	make(&note);
+	given_back_settle(invoice->id);
+	given_back_less(invoice->id);
 	return note.id;
+}
+
+void
+credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times, int64 given)
+{
+	CreditNote note = {.id = new_id(), .reason = "unused_time"};
+	ListCell *cell;
+	int64 room;
+
+	RUN(lock_invoice, arg_uuid(invoice_id));
+	note.invoice = load_invoice_row(unconstify(pg_uuid_t *, invoice_id));
+	lines_load(&note);
+	room = paid_and_kept(note.invoice, load_refundable(&note)) - given;
+	foreach (cell, times)
+		room -= take_unused(&note, lfirst(cell), room);
+	add_up(&note);
+	if (note.total == 0)
+		return;
+	note.to_balance = note.total;
+	make(&note);
 }
 
 SQL_FUNCTION(billing_create_credit_note)

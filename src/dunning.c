@@ -18,6 +18,8 @@
  */
 #include "collection.h"
 
+#include "given_back.h"
+
 QUERY(
 	find_rule,
 	"SELECT r.action FROM billing.decline_rules AS r WHERE r.provider IN ($1, '') AND r.code IN ($2, $3) "
@@ -48,9 +50,10 @@ QUERY(
 	"FROM (SELECT DISTINCT w::integer AS days FROM billing.settings AS s CROSS JOIN LATERAL string_to_table(s.value, ' ') AS w "
 	"WHERE s.name = 'dunning_schedule') AS d",
 	UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+/* What is planned, or a new method that came while the last of it was in flight. */
 QUERY(
 	plan_left,
-	"SELECT FROM billing.dunning_attempts WHERE invoice_id = $1 AND cause = 'schedule' AND state = 'planned' LIMIT 1",
+	"SELECT FROM billing.dunning_attempts WHERE invoice_id = $1 AND cause IN ('schedule', 'new_method') AND state = 'planned' LIMIT 1",
 	UUIDOID);
 
 /* The customer is in the middle of his first payment; nobody is reminded of it. */
@@ -81,6 +84,7 @@ end_dunning(const OwnInvoice *invoice)
 	if (invoice->subscription_id == NULL || strcmp(end_setting(), "canceled") != 0 ||
 		RUN(give_up, arg_uuid(invoice->id)) == 0)
 		return;
+	given_back_settle(invoice->id);
 	event_record("invoice.uncollectible", "invoice", invoice->id, invoice->organization_id, "open",
 				 "uncollectible");
 }
@@ -113,6 +117,16 @@ void
 dunning_keep_distance(const OwnInvoice *invoice)
 {
 	RUN(move_plan, arg_uuid(invoice->id), arg_time(invoice->now));
+}
+
+/* A new method that was tried in vain after all of the plan is the last of it. */
+static bool
+is_of_plan(const OwnInvoice *invoice, const char *cause)
+{
+	return strcmp(cause, "schedule") == 0 ||
+		   (strcmp(cause, "new_method") == 0 && invoice->subscription_status != NULL &&
+			strcmp(invoice->subscription_status, "past_due") == 0 &&
+			RUN(plan_there, arg_uuid(invoice->id)) > 0);
 }
 
 /* A row of the plan is done with, or the plan was made: is there more? */
@@ -169,7 +183,7 @@ dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const cha
 	if (RUN(fail_attempt, arg_uuid(attempt_id), arg_text(code), arg_text(action),
 			arg_time(invoice->now)) == 0)
 		return;
-	of_plan = strcmp(row_text(0, 1), "schedule") == 0;
+	of_plan = is_of_plan(invoice, row_text(0, 1));
 	if (is_settled(invoice))
 		return;
 	/* one that is sent is dunned by its due date: that somebody tried in vain changes nothing of it */
@@ -207,7 +221,7 @@ void
 dunning_skip(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const char *why)
 {
 	RUN(cancel_attempt, arg_uuid(attempt_id), arg_text(why), arg_time(invoice->now));
-	go_on(invoice, strcmp(row_text(0, 1), "schedule") == 0);
+	go_on(invoice, is_of_plan(invoice, row_text(0, 1)));
 }
 
 void

@@ -112,6 +112,8 @@ begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char 
 	if (draft == NULL && (anything_in_advance(s) || s->pending != NIL))
 		draft = draft_for(run, s, reason, at);
 	begin_metering(s, at);
+	if (s->usage_from == 0)
+		draft = bill_late_usage(run, s, draft, reason, at);
 	if (draft == NULL)
 		return;
 	draft->period_start = s->period_start;

@@ -17,9 +17,6 @@
 #include "errors.h"
 #include "subscriptions.h"
 
-/* How long the first payment may take. */
-#define INCOMPLETE_HOURS 23
-
 /* What begins later than this is a mistake, and soon out of the calendar. */
 #define START_YEARS_MOST INT64CONST(100)
 
@@ -363,7 +360,7 @@ engine_start(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		settle_status(run, s, "active", at);
 		return;
 	}
-	s->incomplete_until = at + INCOMPLETE_HOURS * USECS_PER_HOUR;
+	s->incomplete_until = at + ENGINE_INCOMPLETE_USECS;
 	tell_incomplete(run, s);
 }
 

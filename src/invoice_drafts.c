@@ -319,6 +319,14 @@ drop_draft(BillingRun *run, InvoiceDraft *draft)
 		run->dropped = lappend(run->dropped, draft);
 }
 
+/* The last invoice, also when nothing is on it but what was carried to it. */
+static bool
+writes_off(BillingRun *run, const InvoiceDraft *draft)
+{
+	return strcmp(draft->reason, "subscription_end") == 0 && draft->subscription != NULL &&
+		   credits_owe_small(run, draft->subscription);
+}
+
 void
 draft_complete(BillingRun *run, InvoiceDraft *draft)
 {
@@ -329,7 +337,7 @@ draft_complete(BillingRun *run, InvoiceDraft *draft)
 	if (draft->usage != NIL)
 		engine_bill_usage_of(run, draft);
 	draft->usage = NIL;
-	if (draft->lines == NIL)
+	if (draft->lines == NIL && !writes_off(run, draft))
 	{
 		drop_draft(run, draft);
 		return;

@@ -265,6 +265,22 @@ QUERY(
 	"WHERE l.invoice_id = $1 AND l.kind = 'tax' ORDER BY l.position",
 	UUIDOID);
 
+/* What was paid and taken off comes to what is due and not remaining; what was paid back later opens nothing again. */
+static void
+put_settlement(PrintPage *page, const PrintedInvoice *i)
+{
+	int64 refunded = strcmp(i->document.status, "paid") == 0
+						 ? i->amount_due - i->amount_credited - i->amount_paid
+						 : 0;
+
+	put_sum(page, "paid", LABEL_AMOUNT_PAID, NULL, i->amount_paid + refunded);
+	if (i->amount_credited != 0)
+		put_sum(page, "credited", LABEL_CREDITED, NULL, i->amount_credited);
+	put_sum(page, "remaining strong", LABEL_REMAINING, NULL, i->amount_remaining);
+	if (refunded != 0)
+		put_sum(page, "refunded", LABEL_TO_REFUND, NULL, refunded);
+}
+
 static void
 put_summary(PrintPage *page, const PrintedInvoice *i)
 {
@@ -282,12 +298,7 @@ put_summary(PrintPage *page, const PrintedInvoice *i)
 		put_sum(page, "balance", LABEL_BALANCE, NULL, -i->balance_used);
 	put_sum(page, "due strong", LABEL_AMOUNT_DUE, NULL, i->amount_due);
 	if (!document_is_draft(&i->document))
-	{
-		put_sum(page, "paid", LABEL_AMOUNT_PAID, NULL, i->amount_paid);
-		if (i->amount_credited != 0)
-			put_sum(page, "credited", LABEL_CREDITED, NULL, i->amount_credited);
-		put_sum(page, "remaining strong", LABEL_REMAINING, NULL, i->amount_remaining);
-	}
+		put_settlement(page, i);
 	rows_close(page);
 	grid_close(page);
 	if (i->document.tax == 0 && !reason_told)
@@ -338,6 +349,28 @@ put_payment_outside(PrintPage *page, const PrintedInvoice *i)
 	put_html(page, "</td></tr>\n");
 }
 
+/* What was too much is of the list, and not of what was paid. */
+QUERY(
+	overpaid,
+	"SELECT coalesce(sum(k.credited), 0)::bigint FROM billing.invoice_payments AS k WHERE k.invoice_id = $1",
+	UUIDOID);
+
+static void
+put_overpaid(PrintPage *page, const PrintedInvoice *i)
+{
+	int64 credited;
+
+	READ(overpaid, arg_uuid(i->document.id));
+	credited = row_int(0, 1);
+	if (credited == 0)
+		return;
+	put_html(page, "<tr class=\"overpaid\"><th scope=\"row\"></th><td>");
+	put_label(page, LABEL_TO_BALANCE);
+	put_html(page, "</td><td class=\"n\">");
+	put_amount(page, -credited);
+	put_html(page, "</td></tr>\n");
+}
+
 static void
 put_payments(PrintPage *page, const PrintedInvoice *i)
 {
@@ -352,20 +385,42 @@ put_payments(PrintPage *page, const PrintedInvoice *i)
 		put_payment(page, row_time(row, 1), row_text(row, 2), row_bool(row, 4), row_int(row, 3));
 	if (i->paid_outside != NULL)
 		put_payment_outside(page, i);
+	put_overpaid(page, i);
 	rows_close(page);
 	grid_close(page);
 }
 
 QUERY(
 	credit_notes,
-	"SELECT n.issued_at, n.number, n.total FROM billing.credit_notes AS n WHERE n.invoice_id = $1 "
+	"SELECT n.issued_at, n.number, n.total, n.amount_applied, n.balance_amount, n.refund_amount FROM billing.credit_notes AS n WHERE n.invoice_id = $1 "
 	"ORDER BY n.created_at, n.id",
 	UUIDOID);
+
+/* Where it went: its parts come to its amount. */
+static void
+put_settled(PrintPage *page, int64 row)
+{
+	static const Label parts[] = {LABEL_TO_AMOUNT_DUE, LABEL_TO_BALANCE, LABEL_TO_REFUND};
+	bool first = true;
+
+	put_html(page, "</td><td>");
+	for (int i = 0; i < (int) lengthof(parts); i++)
+	{
+		if (row_int(row, 4 + i) == 0)
+			continue;
+		put_html(page, first ? "" : ", ");
+		put_label(page, parts[i]);
+		put_html(page, ": ");
+		put_amount(page, row_int(row, 4 + i));
+		first = false;
+	}
+}
 
 static void
 put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 {
-	static const Column columns[] = {{LABEL_DATE}, {LABEL_NUMBER}, {LABEL_AMOUNT, true, true}};
+	static const Column columns[] = {
+		{LABEL_DATE}, {LABEL_NUMBER}, {LABEL_SETTLED}, {LABEL_AMOUNT, true, true}};
 	int64 count = READ(credit_notes, arg_uuid(i->document.id));
 
 	if (count == 0)
@@ -380,6 +435,7 @@ put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 		if (row_null(row, 2))
 			put_label(page, LABEL_DRAFT);
 		put_text(page, row_text(row, 2));
+		put_settled(page, row);
 		put_html(page, "</td><td class=\"n\">");
 		put_amount(page, row_int(row, 3));
 		put_html(page, "</td></tr>\n");

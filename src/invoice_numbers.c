@@ -15,7 +15,9 @@
  *
  * One unit numbers at a time.  It takes drafts in the order in which they were
  * marked; one that a session holds has its turn later, and then, in live mode,
- * the date of the number before it: dates ascend with numbers.
+ * the date of the number before it: dates ascend with numbers.  One that cannot be
+ * numbered, such as when no key here opens what is known of its customer, holds
+ * up nobody: it is left out until it is tried again (postponed.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -26,6 +28,7 @@
 #include "errors.h"
 #include "invoice_numbers.h"
 #include "keys.h"
+#include "postponed.h"
 #include "unit.h"
 #include "utils/json.h"
 
@@ -204,12 +207,12 @@ QUERY_IN_ORDER(
 	"JOIN billing.providers AS p ON p.name = i.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
 	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL "
-	"AND (p.embedded OR a.bound_to = $2) "
-	"ORDER BY i.marked_at, i.issued_at, i.id LIMIT $1 FOR NO KEY UPDATE OF i SKIP LOCKED",
+	"AND (p.embedded OR a.bound_to = $2) AND " NOT_POSTPONED
+	"i.id) ORDER BY i.marked_at, i.issued_at, i.id LIMIT $1 FOR NO KEY UPDATE OF i SKIP LOCKED",
 	INT8OID, TEXTOID, TEXTOID);
 
-QUERY(any_marked, "SELECT EXISTS (SELECT FROM billing.invoices WHERE managed_by = 'local' "
-				  "AND status = 'draft' AND marked_at IS NOT NULL)");
+QUERY(any_marked, "SELECT EXISTS (SELECT FROM billing.invoices AS i WHERE i.managed_by = 'local' "
+				  "AND i.status = 'draft' AND i.marked_at IS NOT NULL AND " NOT_POSTPONED "i.id))");
 
 /* One invoice on its way to its number. */
 typedef struct Marked
@@ -313,46 +316,12 @@ seal_buyer(Marked *m)
 }
 
 static void
-seal_buyers(void *context)
+seal_buyers(List *marked)
 {
 	ListCell *cell;
 
-	foreach (cell, (List *) context)
-		seal_buyer(lfirst(cell));
-}
-
-static bool
-buyer_opens(const Marked *m)
-{
-	return (m->name == NULL || unseals("customers.name", m->customer_id, m->name)) &&
-		   (m->email == NULL || unseals("customers.email", m->customer_id, m->email)) &&
-		   (m->address == NULL || unseals("customers.address", m->customer_id, m->address)) &&
-		   (m->tax_ids == NULL || unseals("customers.tax_ids", m->customer_id, m->tax_ids));
-}
-
-/*
- * Those whose buyer can be told.  A customer whose data no key here opens holds
- * up his own invoices, not those of the others.
- */
-static List *
-with_buyers(List *marked)
-{
-	char *sqlstate;
-	char *message;
-	List *usable = NIL;
-	ListCell *cell;
-
-	if (guarded(seal_buyers, marked, &sqlstate, &message))
-		return marked;
 	foreach (cell, marked)
-	{
-		if (buyer_opens(lfirst(cell)))
-			usable = lappend(usable, lfirst(cell));
-	}
-	seal_buyers(usable);
-	ereport(LOG, (errmsg("%d invoices of billing wait for their numbers: %s",
-						 list_length(marked) - list_length(usable), message)));
-	return usable;
+		seal_buyer(lfirst(cell));
 }
 
 /* ------------------------------------------------------------------------
@@ -504,6 +473,171 @@ note_sent(List *marked)
 }
 
 static void
+resume(List *marked)
+{
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * list_length(marked));
+
+	for (int i = 0; i < list_length(marked); i++)
+		ids[i] = ((const Marked *) list_nth(marked, i))->id;
+	work_resume(ids, list_length(marked));
+}
+
+static void
+number_all(void *context)
+{
+	List *marked = context;
+
+	seal_buyers(marked);
+	give_numbers(marked);
+	write_numbers(marked);
+	note_sent(marked);
+	announce(marked);
+	resume(marked);
+}
+
+/* ------------------------------------------------------------------------
+ * One that cannot be numbered
+ * ------------------------------------------------------------------------
+ */
+typedef struct Unnumbered
+{
+	const Marked *marked;
+	char *sqlstate;
+} Unnumbered;
+
+/* The first failure is an event; the others only count. */
+static void
+put_one_off(void *context)
+{
+	const Unnumbered *unnumbered = context;
+	const Marked *m = unnumbered->marked;
+
+	if (work_postpone(&(Undone){.what = "invoice cannot be numbered",
+								.object_type = "invoice",
+								.id = m->id,
+								.organization_id = m->organization_id,
+								.sqlstate = unnumbered->sqlstate}))
+		event_record("invoice.finalization_failed", "invoice", m->id, m->organization_id, "draft",
+					 "draft");
+}
+
+/* How many of them have a number, or are put off. */
+static int
+number_each(List *marked)
+{
+	int done = 0;
+	ListCell *cell;
+
+	foreach (cell, marked)
+	{
+		Unnumbered one = {.marked = lfirst(cell)};
+		char *sqlstate;
+		char *message;
+
+		if (guarded(number_all, list_make1(lfirst(cell)), &one.sqlstate, &message))
+		{
+			done++;
+			continue;
+		}
+		ereport(LOG, (errmsg("invoice %s of billing cannot be numbered: %s",
+							 uuid_text(one.marked->id), message),
+					  errdetail("SQLSTATE %s. It is tried again later.", one.sqlstate)));
+		done += guarded(put_one_off, &one, &sqlstate, &message);
+	}
+	return done;
+}
+
+/* Sellers are apart, as their series are: what is wrong with one holds up no other. */
+static List *
+of_first_seller(List **marked)
+{
+	const Marked *first = linitial(*marked);
+	List *taken = NIL;
+	List *left = NIL;
+	ListCell *cell;
+
+	foreach (cell, *marked)
+	{
+		Marked *m = lfirst(cell);
+
+		if (strcmp(m->seller, first->seller) == 0 && m->livemode == first->livemode)
+			taken = lappend(taken, m);
+		else
+			left = lappend(left, m);
+	}
+	*marked = left;
+	return taken;
+}
+
+static bool
+buyer_opens(const Marked *m)
+{
+	return (m->name == NULL || unseals("customers.name", m->customer_id, m->name)) &&
+		   (m->email == NULL || unseals("customers.email", m->customer_id, m->email)) &&
+		   (m->address == NULL || unseals("customers.address", m->customer_id, m->address)) &&
+		   (m->tax_ids == NULL || unseals("customers.tax_ids", m->customer_id, m->tax_ids));
+}
+
+/* Those whose buyer cannot be told, told apart from the rest. */
+static List *
+without_buyers(List **marked)
+{
+	List *opened = NIL;
+	List *closed = NIL;
+	ListCell *cell;
+
+	foreach (cell, *marked)
+	{
+		if (buyer_opens(lfirst(cell)))
+			opened = lappend(opened, lfirst(cell));
+		else
+			closed = lappend(closed, lfirst(cell));
+	}
+	*marked = opened;
+	return closed;
+}
+
+static void
+put_all_off(List *marked, char *sqlstate)
+{
+	ListCell *cell;
+
+	foreach (cell, marked)
+	{
+		Unnumbered one = {.marked = lfirst(cell), .sqlstate = sqlstate};
+
+		put_one_off(&one);
+	}
+}
+
+/* How many of them have a number, or are put off. */
+static int
+number_list(List *marked)
+{
+	List *closed = NIL;
+	char *sqlstate;
+	char *message;
+
+	if (!guarded(number_all, marked, &sqlstate, &message))
+	{
+		if (sqlstate_passes(sqlstate))
+		{
+			/* such as a session that holds the series: the same for each of them */
+			put_all_off(marked, sqlstate);
+			return 0;
+		}
+		closed = without_buyers(&marked);
+		put_all_off(closed, sqlstate);
+		if (closed != NIL)
+			ereport(LOG, (errmsg("%d invoices of billing wait for their numbers: %s",
+								 list_length(closed), message)));
+		if (closed == NIL || !guarded(number_all, marked, &sqlstate, &message))
+			return list_length(closed) + number_each(marked);
+	}
+	return list_length(closed) + list_length(marked);
+}
+
+static void
 number_marked(void *context)
 {
 	int days_until_due;
@@ -511,6 +645,7 @@ number_marked(void *context)
 	int64 count;
 	Rows rows;
 	List *marked = NIL;
+	int done = 0;
 
 	/* mostly there is nothing: then nobody waits for anybody */
 	RUN(any_marked, arg_null());
@@ -520,20 +655,14 @@ number_marked(void *context)
 	seller = seller_default();
 	days_until_due = (int) setting_int("days_until_due", 0);
 	count = RUN(take_marked, arg_int(NUMBER_BATCH), arg_text(database_binding()), arg_text(seller));
-	if (count == 0)
-		return;
 	rows = rows_keep();
 	for (int64 i = 0; i < count; i++)
 		marked = lappend(marked, marked_of_row(rows, i, days_until_due));
-	marked = with_buyers(marked);
-	if (marked == NIL)
-		return;
-	give_numbers(marked);
-	write_numbers(marked);
-	note_sent(marked);
-	announce(marked);
-	worker_wake_at_commit();
-	*(int *) context = list_length(marked);
+	while (marked != NIL)
+		done += number_list(of_first_seller(&marked));
+	if (done > 0)
+		worker_wake_at_commit();
+	*(int *) context = done;
 }
 
 int
@@ -541,7 +670,8 @@ invoices_number(void)
 {
 	int done = 0;
 
-	if (!unit_run(number_marked, &done, "number invoices"))
+	/* without any key no buyer can be told, and none of them is to blame for it */
+	if (!keys_available() || !unit_run(number_marked, &done, "number invoices"))
 		done = 0;
 	return done + credit_notes_number();
 }

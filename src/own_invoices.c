@@ -15,7 +15,9 @@
 #include "check.h"
 #include "collection.h"
 #include "errors.h"
+#include "given_back.h"
 #include "json.h"
+#include "postponed.h"
 
 #define LINES_MAX     1000
 #define DAYS_MAX      365
@@ -97,7 +99,7 @@ QUERY(for_nobody,
 QUERY(total_by_hand,
 	  "SELECT total FROM billing.invoices WHERE id = $1 AND billing_reason = 'manual'", UUIDOID);
 
-/* One that is marked waits for its number only: the same call again is harmless. */
+/* One that is marked waits for its number only: the same call again has that tried at once. */
 static void
 finalize(Own *own)
 {
@@ -106,7 +108,11 @@ finalize(Own *own)
 	if (!has_status(own, "draft"))
 		refuse_state(own, "draft", "Only a draft is made final.");
 	if (own->marked)
+	{
+		work_resume(&id, 1);
+		worker_wake_at_commit();
 		return;
+	}
 	if (RUN(for_nobody, arg_uuid(id)) > 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("the customer of invoice \"%s\" is deleted", uuid_text(id)),
@@ -154,11 +160,33 @@ static void
 refuse_given_back(const Own *own)
 {
 	if (RUN(given_back, arg_uuid(own->id)) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("lines of invoice \"%s\" were given back", uuid_text(own->id)),
+				 errdetail("Of \"%s\" " INT64_FORMAT " were credited by a later change.",
+						   row_text(0, 1), row_int(0, 2)),
+				 errhint("Take back what is left of it by billing.create_credit_note(), or give "
+						 "it up by billing.mark_invoice_uncollectible(), which takes what was "
+						 "given back of it from the balance.")));
+}
+
+QUERY(made_up,
+	  "SELECT n.number, m.description FROM billing.invoice_lines AS l "
+	  "JOIN billing.credit_note_lines AS m ON m.credit_line_id = l.id "
+	  "JOIN billing.credit_notes AS n ON n.id = m.credit_note_id WHERE l.invoice_id = $1 LIMIT 1",
+	  UUIDOID);
+
+/* What its credits lacked was given since: void, they would give it once more. */
+static void
+refuse_made_up(const Own *own)
+{
+	if (RUN(made_up, arg_uuid(own->id)) > 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("lines of invoice \"%s\" were given back", uuid_text(own->id)),
-						errdetail("Of \"%s\" " INT64_FORMAT " were credited by a later change.",
-								  row_text(0, 1), row_int(0, 2)),
-						errhint("Take back what is left of it by billing.create_credit_note().")));
+						errmsg("lines of invoice \"%s\" were made up for", uuid_text(own->id)),
+						errdetail("Credit note \"%s\" has given what \"%s\" could not give back "
+								  "before it was paid.",
+								  row_null(0, 1) ? "" : row_text(0, 1), row_text(0, 2)),
+						errhint("Take it back by billing.create_credit_note().")));
 }
 
 /*
@@ -188,6 +216,7 @@ void_it(Own *own)
 						errdetail("Payment \"%s\" is under way.", row_text(0, 1)),
 						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
 	refuse_given_back(own);
+	refuse_made_up(own);
 	if (RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id))) == 0)
 	{
 		/* numbered meanwhile, with nothing due: numbering holds no customer */
@@ -198,6 +227,7 @@ void_it(Own *own)
 	if (own->marked)
 		credits_release(own->id);
 	invoice_call_off_payments(own->id);
+	given_back_less(own->id);
 	tell(own, "void");
 	engine_invoice_voided(own->id);
 }
@@ -209,6 +239,7 @@ give_up(Own *own)
 		refuse_state(own, "open", "Only what is open can be given up.");
 	RUN(put_uncollectible, arg_uuid(own->id));
 	invoice_withdraw_charges(own->id);
+	given_back_settle(own->id);
 	tell(own, "uncollectible");
 }
 

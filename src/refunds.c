@@ -153,6 +153,7 @@ QUERY(count_elsewhere,
 	  "WHERE p.id = $1 AND p.refunded_elsewhere <> e.amount",
 	  UUIDOID);
 
+/* Mostly nothing goes back, and nothing changes. */
 QUERY(
 	settle_payment,
 	"UPDATE billing.payment_intents AS p SET amount_refunded = s.amount, status = CASE WHEN s.amount = 0 THEN 'succeeded' "
@@ -161,6 +162,8 @@ QUERY(
 	"WHERE f.payment_intent_id = o.id AND f.status = 'succeeded'), 0)::bigint AS amount, o.status, o.organization_id "
 	"FROM billing.payment_intents AS o WHERE o.id = $1) AS s "
 	"WHERE p.id = $1 AND p.status IN ('succeeded', 'partially_refunded', 'refunded') "
+	"AND (p.amount_refunded <> s.amount OR s.amount > 0 OR p.status <> 'succeeded' "
+	"OR EXISTS (SELECT FROM billing.refunds AS f WHERE f.payment_intent_id = p.id)) "
 	"RETURNING s.status, p.status, s.organization_id",
 	UUIDOID);
 

@@ -448,6 +448,15 @@ check_rate(RateTerms *terms)
 													   numeric_out, terms->percent.value))),
 							errhint("19 is 19 %%.")));
 	}
+	if (TIMESTAMP_NOT_FINITE(terms->valid_from) || TIMESTAMP_NOT_FINITE(terms->valid_to))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s is infinite",
+					TIMESTAMP_NOT_FINITE(terms->valid_from) ? "valid_from" : "valid_to"),
+			 errdetail(
+				 "A rate begins at a moment, and is valid until one or until it is replaced."),
+			 errhint("valid_from defaults to now; leave out valid_to for a rate without an end.")));
 	if (terms->valid_to != 0 && terms->valid_to <= terms->valid_from)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -455,6 +464,13 @@ check_rate(RateTerms *terms)
 				 errdetail("They are %s and %s.", pstrdup(timestamptz_to_str(terms->valid_to)),
 						   pstrdup(timestamptz_to_str(terms->valid_from))),
 				 errhint("It is the first moment at which the rate is valid no more.")));
+}
+
+/* It is always given, also as the beginning of 2000. */
+static Arg
+moment(TimestampTz at)
+{
+	return arg_datum(TimestampTzGetDatum(at), false);
 }
 
 /* The time of an invoice has whole seconds. */
@@ -475,7 +491,7 @@ refuse_overlap(const RateTerms *terms)
 	TimestampTz to;
 
 	if (RUN(find_overlap, arg_text(terms->country), arg_text(terms->region),
-			arg_time(terms->valid_from), arg_time(terms->valid_to)) == 0)
+			moment(terms->valid_from), arg_time(terms->valid_to)) == 0)
 		return;
 	name = row_text(0, 1);
 	percent = row_text(0, 2);
@@ -513,7 +529,7 @@ SQL_FUNCTION(billing_set_tax_rate)
 	check_rate(&terms);
 	RUN(lock_rates);
 	refuse_overlap(&terms);
-	RUN(end_rate, arg_text(terms.country), arg_text(terms.region), arg_time(terms.valid_from));
+	RUN(end_rate, arg_text(terms.country), arg_text(terms.region), moment(terms.valid_from));
 	if (terms.percent.isnull)
 	{
 		db_close();
@@ -521,6 +537,6 @@ SQL_FUNCTION(billing_set_tax_rate)
 	}
 	RUN(insert_rate, arg_uuid(id), arg_text(terms.country), arg_text(terms.region),
 		arg_text(terms.name), terms.percent, arg_bool(terms.reverse_charge),
-		arg_time(terms.valid_from), arg_time(terms.valid_to));
+		moment(terms.valid_from), arg_time(terms.valid_to));
 	return db_close_uuid(id);
 }
