@@ -187,6 +187,8 @@ CREATE TABLE billing.invoices
 	discount bigint,
 	total bigint NOT NULL,
 	tax bigint,
+	provider_tax bigint NOT NULL DEFAULT 0 CHECK (provider_tax >= 0),
+	provider_tax_paid bigint NOT NULL DEFAULT 0 CHECK (provider_tax_paid >= 0),
 	credit_used bigint,
 	balance_used bigint,
 	amount_due bigint NOT NULL,
@@ -225,7 +227,9 @@ CREATE TABLE billing.invoices
 	CHECK ((number IS NULL) = (series_id IS NULL) AND (number IS NULL) = (series_number IS NULL)),
 	CHECK (managed_by <> 'local' OR (subtotal IS NOT NULL AND discount IS NOT NULL AND tax IS NOT NULL AND credit_used IS NOT NULL
 		   AND balance_used IS NOT NULL AND collection_method IS NOT NULL AND billing_reason IS NOT NULL)),
-	CHECK (managed_by <> 'local' OR status = 'draft' OR number IS NOT NULL OR total = 0 OR status = 'void'),
+	CHECK (managed_by <> 'local' OR status = 'draft' OR number IS NOT NULL OR merchant_of_record IS NOT NULL OR total = 0 OR status = 'void'),
+	CHECK (merchant_of_record IS NULL OR (number IS NULL AND amount_credited = 0)),
+	CHECK (merchant_of_record IS NOT NULL OR (provider_tax = 0 AND provider_tax_paid = 0)),
 	UNIQUE (series_id, series_number)
 );
 COMMENT ON TABLE billing.invoices IS
@@ -233,6 +237,13 @@ COMMENT ON TABLE billing.invoices IS
 COMMENT ON COLUMN billing.invoices.billing_reason IS
 	'Why there is one: subscription_create, subscription_cycle, subscription_update, subscription_end, manual; of providers their word.';
 COMMENT ON COLUMN billing.invoices.subtotal IS 'Of our own: the sum of the lines before discount and added tax.';
+COMMENT ON COLUMN billing.invoices.merchant_of_record IS
+	'Of our own: the provider that is the seller of what it collects. Then the row is a statement and no invoice of ours: it has no number, '
+	'tax or credit note of ours; provider_number is that of the sale at the provider.';
+COMMENT ON COLUMN billing.invoices.provider_tax IS
+	'Of a statement: the tax that the seller has added, as the payments tell it. It is in tax, total and amount_due from then on, and nobody''s '
+	'money but the seller''s.';
+COMMENT ON COLUMN billing.invoices.provider_tax_paid IS 'Of amount_paid: that tax, less what of it was refunded.';
 COMMENT ON COLUMN billing.invoices.credit_used IS 'Of our own: what prepaid credits pay of the total.';
 COMMENT ON COLUMN billing.invoices.balance_used IS
 	'Of our own: what the customer''s balance pays of the rest; below 0 where something is owed from before, or it became balance.';

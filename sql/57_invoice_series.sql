@@ -208,17 +208,17 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION billing.keep_invoices() IS 'Trigger of invoices: what is final stays as it is. Those of providers follow the provider.';
--- The comparison is made here, so that the updates that are fine call nothing.
+-- The comparison is made here, so that the updates that are fine call nothing. The tax of a provider that is the seller is told by its payments.
 CREATE TRIGGER keep_invoices BEFORE UPDATE ON billing.invoices
 	FOR EACH ROW WHEN (OLD.managed_by = 'local' AND OLD.status <> 'draft' AND (NEW.status = 'draft' OR
 		(NEW.id, NEW.customer_id, NEW.organization_id, NEW.subscription_id, NEW.provider, NEW.account, NEW.livemode, NEW.managed_by,
-		 NEW.number, NEW.series_id, NEW.series_number, NEW.billing_reason, NEW.currency, NEW.subtotal, NEW.discount, NEW.total, NEW.tax,
-		 NEW.credit_used, NEW.balance_used, NEW.amount_due, NEW.period_start, NEW.period_end, NEW.seller, NEW.buyer, NEW.memo,
+		 NEW.number, NEW.series_id, NEW.series_number, NEW.billing_reason, NEW.currency, NEW.subtotal, NEW.discount, NEW.total - NEW.provider_tax, NEW.tax - NEW.provider_tax,
+		 NEW.credit_used, NEW.balance_used, NEW.amount_due - NEW.provider_tax, NEW.merchant_of_record, NEW.period_start, NEW.period_end, NEW.seller, NEW.buyer, NEW.memo,
 		 NEW.marked_at, NEW.due_at, NEW.issued_at)
 		IS DISTINCT FROM
 		(OLD.id, OLD.customer_id, OLD.organization_id, OLD.subscription_id, OLD.provider, OLD.account, OLD.livemode, OLD.managed_by,
-		 OLD.number, OLD.series_id, OLD.series_number, OLD.billing_reason, OLD.currency, OLD.subtotal, OLD.discount, OLD.total, OLD.tax,
-		 OLD.credit_used, OLD.balance_used, OLD.amount_due, OLD.period_start, OLD.period_end, OLD.seller, OLD.buyer, OLD.memo,
+		 OLD.number, OLD.series_id, OLD.series_number, OLD.billing_reason, OLD.currency, OLD.subtotal, OLD.discount, OLD.total - OLD.provider_tax, OLD.tax - OLD.provider_tax,
+		 OLD.credit_used, OLD.balance_used, OLD.amount_due - OLD.provider_tax, OLD.merchant_of_record, OLD.period_start, OLD.period_end, OLD.seller, OLD.buyer, OLD.memo,
 		 OLD.marked_at, OLD.due_at, OLD.issued_at)))
 	EXECUTE FUNCTION billing.keep_invoices();
 -- One that waits for its number has its lines, parties and totals already.
@@ -252,6 +252,14 @@ BEGIN
 		SELECT coalesce(i.number, i.id::text) INTO final
 		FROM billing.invoices AS i WHERE i.id = ANY (ARRAY(SELECT l.invoice_id FROM new_lines AS l))
 		AND i.managed_by = 'local' AND i.status <> 'draft' LIMIT 1;
+	END IF;
+	-- the tax of a provider that is the seller is told by its payments
+	IF final IS NOT NULL AND TG_OP = 'UPDATE' THEN
+		IF NOT EXISTS (SELECT FROM old_lines AS o LEFT JOIN new_lines AS n ON n.id = o.id LEFT JOIN billing.invoices AS i ON i.id = o.invoice_id
+					   WHERE (i.merchant_of_record IS NOT NULL AND o.kind = 'tax'
+							  AND to_jsonb(o) - '{amount,tax}'::text[] = to_jsonb(n) - '{amount,tax}'::text[]) IS NOT TRUE) THEN
+			RETURN NULL;
+		END IF;
 	END IF;
 	IF final IS NOT NULL THEN
 		RAISE EXCEPTION 'invoice "%" is final', final

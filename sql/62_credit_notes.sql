@@ -159,7 +159,7 @@ COMMENT ON FUNCTION billing.create_credit_note(uuid, jsonb, bigint, text, text, 
 	'minor units, tax included, spread over the lines. The tax goes back in proportion. What is still to be paid of the invoice becomes '
 	'less first; destination says where the rest goes: balance (of the customer) or refund (of the payments of the invoice; what could not be refunded goes to the balance). reason: '
 	'requested_by_customer, duplicate, fraudulent, service_disruption, satisfaction_guarantee or other. memo is printed on it. Errors: '
-	'JB005 unknown invoice, JB008 it is not open, paid or uncollectible, or nothing is left of it, JB004 it is the provider''s, 22023 more than is left of '
+	'JB005 unknown invoice, JB008 it is not open, paid or uncollectible, or nothing is left of it, JB004 it is the provider''s, or the provider is the seller (refund it), 22023 more than is left of '
 	'invoice, line or payments, or a bad value, JB009 a card number, JB007 idempotency key reused, and those of create_refund().';
 
 CREATE FUNCTION billing.credit_note_html(credit_note_id uuid) RETURNS text
@@ -176,7 +176,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_invoice_html';
 COMMENT ON FUNCTION billing.invoice_html(uuid) IS
 	'An invoice of ours as a page of HTML that is whole in itself (no script, nothing that is fetched) and prints well on A4 and Letter, in '
-	'the customer''s language (English, or Spanish for a locale es). It has personal data in clear text. It is no fiscal document. Errors: '
+	'the customer''s language (English, or Spanish for a locale es). It has personal data in clear text. It is no fiscal document. Where the provider is the seller it is a statement that says so. Errors: '
 	'JB005 unknown invoice, JB004 it is the provider''s.';
 
 CREATE VIEW billing.credit_note_details WITH (security_invoker = true) AS

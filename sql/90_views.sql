@@ -247,7 +247,7 @@ UNION ALL
 	WHERE w.failures > 0 OR w.since < now() - interval '10 minutes'
 UNION ALL
 	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
-		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, i.number), i.error_code),
+		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, coalesce(i.number, 'a statement')), i.error_code),
 		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)
 	FROM (SELECT o.id, o.organization_id, o.subscription_id, o.amount_remaining, o.currency, o.number, o.error_code, coalesce(o.due_at, o.issued_at) AS due_at
 		  FROM billing.invoices AS o
@@ -271,7 +271,8 @@ UNION ALL
 UNION ALL
 	SELECT k.updated_at, 'warning', 'payment pays nothing', 'payment_intent', k.payment_intent_id, p.organization_id,
 		   format('%s %s came too late or were too much, and are in the balance of the customer', k.credited - k.withdrawn, p.currency),
-		   format('leave it there, or give it back by billing.create_refund(%L, %s)', p.id, k.credited - k.withdrawn)
+		   format('leave it there, or give it back by billing.create_refund(%L, %s)', p.id, k.credited - k.withdrawn
+			  + CASE WHEN p.provider_tax = 0 THEN 0 ELSE round((k.credited - k.withdrawn)::numeric * p.provider_tax / (p.amount_received - p.provider_tax))::bigint END)
 	FROM billing.invoice_payments AS k
 	JOIN billing.payment_intents AS p ON p.id = k.payment_intent_id
 	WHERE k.credited > k.withdrawn AND k.updated_at > now() - interval '30 days'
@@ -389,7 +390,7 @@ CREATE VIEW billing.invoice_details WITH (security_invoker = true) AS
 		   CASE WHEN i.managed_by = 'local' THEN CASE i.status WHEN 'paid' THEN i.amount_due - i.amount_credited - i.amount_paid ELSE 0 END END AS amount_refunded,
 		   i.amount_remaining, i.currency, c.exponent AS currency_exponent, i.collection_method, i.attempt_count, i.next_attempt_at,
 		   i.finalize_at, i.marked_at, i.paid_at, i.voided_at, i.customer_id, i.subscription_id, p.plan, i.managed_by, i.provider, i.account,
-		   i.livemode, i.provider_number, f.provider_id AS provider_invoice_id, i.seller, i.metadata, i.created_at, i.updated_at
+		   i.livemode, i.merchant_of_record, i.provider_number, f.provider_id AS provider_invoice_id, i.seller, i.metadata, i.created_at, i.updated_at
 	FROM billing.invoices AS i
 	JOIN billing.currencies AS c ON c.code = i.currency
 	LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id
@@ -400,7 +401,9 @@ COMMENT ON VIEW billing.invoice_details IS 'Invoices: our own (managed_by local)
 COMMENT ON COLUMN billing.invoice_details.plan IS 'The plan that the subscription has now.';
 COMMENT ON COLUMN billing.invoice_details.currency_exponent IS 'An amount divided by 10 to the power of it is in units of the currency.';
 COMMENT ON COLUMN billing.invoice_details.provider_number IS 'The number that the provider has printed on it.';
-COMMENT ON COLUMN billing.invoice_details.number IS 'The number of our own.';
+COMMENT ON COLUMN billing.invoice_details.number IS 'The number of our own; none where the provider is the seller.';
+COMMENT ON COLUMN billing.invoice_details.merchant_of_record IS
+	'The provider that is the seller: the row is a statement of its sale, with its tax and provider_number as soon as it is paid.';
 COMMENT ON COLUMN billing.invoice_details.amount_due IS
 	'What is to be paid: of our own, the total less credit_used and balance_used. Of these, amount_paid, amount_credited, amount_refunded and amount_remaining '
 	'add up to it (a void one asks for nothing).';

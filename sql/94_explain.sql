@@ -27,6 +27,7 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 'bank said no', format('%s: %s', r.code, r.action),
 		   CASE r.action WHEN 'retry' THEN 'it may succeed later' WHEN 'new_method' THEN 'the customer has to give another payment method'
+						 WHEN 'page' THEN 'the customer pays on a page: billing.create_invoice_checkout()'
 						 ELSE 'it is not tried again by itself' END
 	FROM (SELECT d.code, d.action FROM billing.decline_rules AS d
 		  WHERE (p).status = 'failed' AND d.provider IN ((p).provider, '') AND d.code IN ((p).decline_code, (p).error_code)
@@ -39,7 +40,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT 'invoice is ' || (i).status,
-		   concat_ws(', ', (i).number, format('%s %s', (i).total, (i).currency), CASE WHEN (i).amount_remaining > 0 THEN format('%s left to pay', (i).amount_remaining) END,
+		   concat_ws(', ', coalesce((i).number, (i).provider_number), 'sold by ' || (i).merchant_of_record, format('%s %s', (i).total, (i).currency), CASE WHEN (i).amount_remaining > 0 THEN format('%s left to pay', (i).amount_remaining) END,
 					 CASE WHEN (i).managed_by = 'local' AND (i).status = 'paid' AND (i).amount_due - (i).amount_credited > (i).amount_paid
 						  THEN format('%s of it paid back', (i).amount_due - (i).amount_credited - (i).amount_paid) END,
 					 'due ' || (i).due_at, (i).error_code),
@@ -72,7 +73,9 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT * FROM (SELECT format('attempt %s %s', a.attempt, a.state),
 						  concat_ws(', ', a.kind, a.cause, a.decline_code, CASE a.state WHEN 'planned' THEN 'due ' || a.due_at ELSE 'at ' || coalesce(a.finished_at, a.started_at) END),
-						  CASE a.state WHEN 'planned' THEN format('billing.pay_invoice(%L) does not wait', (i).id) END
+						  CASE WHEN a.state = 'planned' AND a.kind = 'charge' THEN format('billing.pay_invoice(%L) does not wait', (i).id)
+							   WHEN a.state = 'failed' AND a.action = 'page'
+							   THEN format('billing.create_invoice_checkout(%L, ''https://...'') makes a page on which the customer pays; the setting invoice_success_url has them made by themselves', (i).id) END
 				   FROM billing.dunning_attempts AS a
 				   WHERE a.invoice_id = (i).id AND (i).status IN ('open', 'uncollectible') AND a.state <> 'canceled'
 				   ORDER BY a.due_at, a.attempt) AS a

@@ -309,7 +309,7 @@ create_arguments(const CheckoutTerms *terms, const CheckoutLines *lines, const c
 	add_choice(&b, "collect_tax_id", terms->collect_tax_id);
 	add_choice(&b, "automatic_tax", terms->automatic_tax);
 	if (terms->invoice_id != NULL)
-		json_add_bool(&b, "tax_included", true);
+		json_add_bool(&b, "tax_added", true);
 	json_add_text(&b, "locale", terms->locale);
 	json_add_time(&b, "expires_at", terms->expires_at);
 	if (terms->max_payments != NOT_NAMED)

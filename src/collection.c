@@ -34,7 +34,8 @@ QUERY(
 	load_invoice,
 	"SELECT i.id, i.customer_id, i.organization_id, i.subscription_id, i.provider, i.account, i.status, i.number, "
 	"i.currency, i.amount_paid, i.amount_remaining, i.collection_method, i.billing_reason, s.collect_by, i.issued_at, i.due_at, "
-	"i.period_start, i.next_attempt_at, s.status, s.payment_method_id, i.error_code = 'overdue', s.metadata FROM billing.invoices AS i "
+	"i.period_start, i.next_attempt_at, s.status, s.payment_method_id, i.error_code = 'overdue', s.metadata, "
+	"coalesce(i.number, (SELECT l.description FROM billing.invoice_lines AS l WHERE l.invoice_id = i.id ORDER BY l.position LIMIT 1)) FROM billing.invoices AS i "
 	"LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id WHERE i.id = $1 AND i.managed_by = 'local'",
 	UUIDOID);
 
@@ -68,6 +69,7 @@ own_invoice_load(const pg_uuid_t *id)
 	i->subscription_method = row_uuid(0, 20);
 	i->overdue = row_bool(0, 21);
 	i->metadata = row_json(0, 22);
+	i->title = row_text(0, 23);
 	i->now = clock_now(i->organization_id);
 	return i;
 }
@@ -165,13 +167,15 @@ collection_go_on(const pg_uuid_t *invoice_id)
 	collection_schedule(invoice);
 }
 
+/* What a provider sells as the seller it alone can charge, and nothing else: it would tax it. */
 QUERY(
 	method_to_charge,
 	"SELECT m.id, m.type, m.provider, m.account FROM billing.payment_methods AS m WHERE m.customer_id = $1 "
 	"AND (m.state = 'attached' OR (m.state = 'pending' AND EXISTS (SELECT FROM billing.outbox AS o "
 	"WHERE o.object_id = m.id AND o.operation = 'payment_method.attach' AND o.state <> 'dead'))) "
-	"AND (m.id = $2 OR m.is_default) ORDER BY (m.id IS NOT DISTINCT FROM $2) DESC LIMIT 1",
-	UUIDOID, UUIDOID);
+	"AND (m.id = $2 OR m.is_default) AND (m.provider = $3 OR NOT EXISTS (SELECT FROM billing.providers AS p "
+	"WHERE p.merchant_of_record AND p.name IN (m.provider, $3))) ORDER BY (m.id IS NOT DISTINCT FROM $2) DESC LIMIT 1",
+	UUIDOID, UUIDOID, TEXTOID);
 
 typedef struct ChargeWith
 {
@@ -192,8 +196,8 @@ charge_with(const OwnInvoice *invoice, const pg_uuid_t *payment_method_id, const
 		with.reference = invoice->collect_by;
 	if (with.reference != NULL ||
 		RUN(method_to_charge, arg_uuid(invoice->customer_id),
-			arg_uuid(payment_method_id != NULL ? payment_method_id
-											   : invoice->subscription_method)) == 0)
+			arg_uuid(payment_method_id != NULL ? payment_method_id : invoice->subscription_method),
+			arg_text(invoice->provider)) == 0)
 		return with;
 	with.method_id = row_uuid(0, 1);
 	with.type = row_text(0, 2);
@@ -278,7 +282,7 @@ start_with(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const ChargeW
 		.invoice_id = invoice->id,
 		.amount = invoice->remaining,
 		.currency = invoice->currency,
-		.description = invoice->number,
+		.description = invoice->title,
 		.payment_method_id = with->method_id,
 		.method = with->reference,
 		.customer_present = customer_is_present(invoice, attempt_id),
@@ -364,7 +368,7 @@ start_or_fail(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const Char
 
 QUERY(
 	due_attempt,
-	"SELECT id, payment_method_id FROM billing.dunning_attempts "
+	"SELECT id, payment_method_id, kind = 'reminder' FROM billing.dunning_attempts "
 	"WHERE invoice_id = $1 AND state = 'planned' AND due_at <= $2 ORDER BY due_at, attempt LIMIT 1",
 	UUIDOID, TIMESTAMPTZOID);
 QUERY(any_attempt, "SELECT FROM billing.dunning_attempts WHERE invoice_id = $1 LIMIT 1", UUIDOID);
@@ -432,6 +436,11 @@ charge_due(const OwnInvoice *invoice)
 		return;
 	}
 	attempt_id = row_uuid(0, 1);
+	if (row_bool(0, 3))
+	{
+		dunning_ask(invoice, attempt_id);
+		return;
+	}
 	with = charge_with(invoice, row_uuid(0, 2), NULL);
 	if (invoice->remaining < collection_minimum(with.provider, invoice->currency))
 	{

@@ -13,8 +13,11 @@
 #include "check.h"
 #include "errors.h"
 #include "json.h"
+#include "payments.h"
 
 static const char *const reference_words[] = {"oxxo", "spei", NULL};
+
+QUERY(provider_of_method, "SELECT provider FROM billing.payment_methods WHERE id = $1", UUIDOID);
 
 static void
 pay(const OwnInvoice *invoice, const pg_uuid_t *payment_method_id, const char *method)
@@ -22,7 +25,11 @@ pay(const OwnInvoice *invoice, const pg_uuid_t *payment_method_id, const char *m
 	pg_uuid_t *attempt_id;
 
 	if (payment_method_id != NULL)
+	{
 		payment_method_check(payment_method_id, invoice->customer_id);
+		RUN(provider_of_method, arg_uuid(payment_method_id));
+		payment_refuse_other_seller(invoice->id, row_text(0, 1));
+	}
 	attempt_id = attempt_add(invoice, "asked");
 	attempt_start(invoice, attempt_id, payment_method_id, method);
 	collection_schedule(invoice);

@@ -48,6 +48,7 @@ typedef struct Invoice
 	int64 paid_elsewhere;
 	Jsonb *seller;
 	bytea *buyer;
+	bool statement; /* the provider is the seller */
 } Invoice;
 
 /* What can be taken back of a line, and what is. */
@@ -95,7 +96,8 @@ typedef struct RefundablePayment
 QUERY(
 	load_invoice,
 	"SELECT customer_id, organization_id, provider, account, livemode, managed_by, status, currency, amount_due, "
-	"amount_credited, amount_remaining, credit_used, balance_used, paid_elsewhere, seller, buyer FROM billing.invoices WHERE id = $1",
+	"amount_credited, amount_remaining, credit_used, balance_used, paid_elsewhere, seller, buyer, "
+	"EXISTS (SELECT FROM billing.providers AS p WHERE p.name = i.provider AND p.merchant_of_record) FROM billing.invoices AS i WHERE id = $1",
 	UUIDOID);
 QUERY(lock_invoice, "SELECT FROM billing.invoices WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 
@@ -124,6 +126,7 @@ load_invoice_row(pg_uuid_t *id)
 	i->paid_elsewhere = row_int(0, 14);
 	i->seller = row_json(0, 15);
 	i->buyer = row_bytes(0, 16);
+	i->statement = row_bool(0, 17);
 	return i;
 }
 
@@ -150,6 +153,13 @@ check_invoice(const Invoice *i)
 						errdetail("It is of %s, who numbers and corrects it.", i->provider),
 						errhint("Make the credit note there, or pay it back by "
 								"billing.create_refund().")));
+	if (i->statement)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("invoice \"%s\" is a statement: %s is the seller", uuid_text(i->id),
+							   i->provider),
+						errdetail("What it sells is corrected by credit notes of its own."),
+						errhint("Pay it back by billing.create_refund(); billing.void_invoice() is "
+								"for what is not paid.")));
 	if (strcmp(i->status, "open") != 0 && strcmp(i->status, "paid") != 0 &&
 		strcmp(i->status, "uncollectible") != 0)
 		ereport(ERROR,

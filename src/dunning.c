@@ -157,6 +157,13 @@ QUERY(
 	"UPDATE billing.subscriptions SET error_code = $2, updated_at = now() WHERE id = $1 AND managed_by = 'local'",
 	UUIDOID, TEXTOID);
 
+/* The customer is asked at once, in a pass of its own: this attempt is in flight still. */
+QUERY(
+	add_reminder,
+	"INSERT INTO billing.dunning_attempts (invoice_id, organization_id, attempt, kind, cause, due_at) "
+	"SELECT $1, $2, (SELECT coalesce(max(a.attempt), 0) FROM billing.dunning_attempts AS a WHERE a.invoice_id = $1) + 1, 'reminder', 'issue', $3",
+	UUIDOID, TEXTOID, TIMESTAMPTZOID);
+
 /* Paid or void: whatever an attempt comes to, it is no news of the invoice. */
 static bool
 is_settled(const OwnInvoice *invoice)
@@ -195,6 +202,12 @@ dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const cha
 		return;
 	if (by_date)
 		collection_schedule(invoice);
+	else if (strcmp(action, "page") == 0)
+	{
+		RUN(add_reminder, arg_uuid(invoice->id), arg_text(invoice->organization_id),
+			arg_time(invoice->now));
+		go_on(invoice, make_plan_once(invoice, "reminder") || of_plan);
+	}
 	else
 		go_on(invoice, make_plan_once(invoice, "charge") || of_plan);
 }
@@ -287,7 +300,7 @@ dunning_forbids(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const pg
 	{
 		action = row_text(0, 1);
 		failed_method = row_uuid(0, 2);
-		if (action != NULL && strcmp(action, "stop") == 0)
+		if (action != NULL && (strcmp(action, "stop") == 0 || strcmp(action, "page") == 0))
 			return "stopped";
 		if (action != NULL && strcmp(action, "new_method") == 0 && method_id != NULL &&
 			failed_method != NULL && uuid_equal(method_id, failed_method))
@@ -318,6 +331,22 @@ tell(const OwnInvoice *invoice, const char *type)
 {
 	event_record(type, "invoice", invoice->id, invoice->organization_id, invoice->status,
 				 invoice->status);
+}
+
+void
+dunning_ask(const OwnInvoice *invoice, const pg_uuid_t *attempt_id)
+{
+	bool of_plan;
+
+	RUN(cause_of, arg_uuid(attempt_id));
+	of_plan = strcmp(row_text(0, 1), "schedule") == 0;
+	RUN(finish_reminder, arg_uuid(attempt_id), arg_time(invoice->now));
+	tell(invoice, of_plan ? "invoice.overdue" : "invoice.payment_action_required");
+	invoice_page_offer(invoice);
+	if (of_plan)
+		go_on(invoice, true);
+	else
+		collection_schedule(invoice);
 }
 
 void

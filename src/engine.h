@@ -683,6 +683,7 @@ typedef struct DraftTax
 	const char *name;
 	const char *note; /* what is printed: reverse charge, exempt; NULL */
 	bool current;     /* false: only of lines that give back what was billed before */
+	bool always;      /* there is a line for it also if it is of no line */
 	TaxRate terms;
 } DraftTax;
 

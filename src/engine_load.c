@@ -356,7 +356,8 @@ load_items(BillingRun *run, ArrayType *ids)
  */
 QUERY(
 	read_billed_lines,
-	"SELECT " INVOICE_LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
+	"SELECT " INVOICE_LINE_COLUMNS
+	", i.status = 'draft' AND i.marked_at IS NULL, i.total - i.provider_tax, "
 	"i.amount_remaining, " CREDITED_COLUMNS
 	", noted.gross::bigint, n.total, n.applied, noted.made_up::bigint, "
 	"noted.made_up_tax::bigint, CASE i.status WHEN 'uncollectible' THEN i.id END "

@@ -101,7 +101,8 @@ QUERY(
 	find_unpaid,
 	"WITH i AS (SELECT n.id, n.customer_id, n.organization_id, n.currency, "
 	"CASE n.status WHEN 'uncollectible' THEN n.amount_remaining ELSE 0 END AS missing, "
-	"n.total - c.total AS rest, least(greatest(n.total - n.amount_remaining - c.applied, 0), n.total - c.total) AS covered, "
+	"n.total - n.provider_tax - c.total AS rest, least(greatest(n.total - n.provider_tax - n.amount_remaining - c.applied, 0), "
+	"n.total - n.provider_tax - c.total) AS covered, "
 	"coalesce((SELECT -sum(e.amount) FROM billing.customer_balance_entries AS e "
 	"WHERE e.source_id = n.id AND e.reason = 'invoice_given_up'), 0) AS taken "
 	"FROM billing.invoices AS n CROSS JOIN LATERAL (SELECT coalesce(sum(o.total), 0) AS total, "

@@ -271,7 +271,7 @@ add_taxes(const Completion *c)
 		const TaxRate *rate = &c->allocation.rates[i];
 		InvoiceLine *line;
 
-		if (!rate_is_used(c, i))
+		if (!tax->always && !rate_is_used(c, i))
 			continue;
 		line = draft_add(c->draft, LINE_TAX, rate->behavior == TAX_EXCLUSIVE ? rate->tax : 0,
 						 tax->note == NULL      ? tax->name

@@ -13,13 +13,16 @@
 
 #include "check.h"
 #include "errors.h"
+#include "json.h"
 
 QUERY(
 	load_invoice,
 	"SELECT " DOCUMENT_COLUMNS
 	", d.managed_by, d.provider, d.amount_due, d.amount_paid, d.amount_credited, d.amount_remaining, "
-	"d.due_at, d.paid_outside, d.paid_elsewhere, d.paid_at, d.credit_used, d.balance_used, d.seller_name "
-	"FROM billing.invoices AS d " DOCUMENT_TABLES "WHERE d.id = $1",
+	"d.due_at, d.paid_outside, d.paid_elsewhere, d.paid_at, d.credit_used, d.balance_used, d.seller_name, "
+	"CASE WHEN d.merchant_of_record IS NOT NULL OR (d.status = 'draft' AND p.merchant_of_record) THEN p.title END, d.provider_number "
+	"FROM billing.invoices AS d " DOCUMENT_TABLES
+	"JOIN billing.providers AS p ON p.name = coalesce(d.merchant_of_record, d.provider) WHERE d.id = $1",
 	UUIDOID);
 
 typedef struct PrintedInvoice
@@ -38,6 +41,9 @@ typedef struct PrintedInvoice
 	int64 credit_used;
 	int64 balance_used;
 	char *seller_name;
+	char *
+		merchant; /* a provider that is the seller, by its title: it is a statement; NULL: we are */
+	char *provider_number;
 } PrintedInvoice;
 
 static PrintedInvoice *
@@ -63,7 +69,9 @@ load(const pg_uuid_t *id)
 	i->paid_at = row_time(0, column++);
 	i->credit_used = row_int(0, column++);
 	i->balance_used = row_int(0, column++);
-	i->seller_name = row_text(0, column);
+	i->seller_name = row_text(0, column++);
+	i->merchant = row_text(0, column++);
+	i->provider_number = row_text(0, column);
 	return i;
 }
 
@@ -72,7 +80,15 @@ static void
 load_parties(PrintedInvoice *i)
 {
 	document_load_buyer(&i->document, "invoices.buyer");
-	if (i->document.seller == NULL)
+	if (i->document.seller == NULL && i->merchant != NULL)
+	{
+		JsonBuilder seller;
+
+		json_open(&seller);
+		json_add_text(&seller, "name", i->merchant);
+		i->document.seller = json_close(&seller);
+	}
+	else if (i->document.seller == NULL)
 		i->document.seller = print_seller(i->seller_name);
 }
 
@@ -430,6 +446,19 @@ put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 
 /* ---- the page ---- */
 
+/* Who sells, and that this is no document of his. */
+static void
+put_statement(PrintPage *page, const PrintedInvoice *i)
+{
+	if (i->merchant == NULL)
+		return;
+	put_html(page, "<p class=\"block statement\">");
+	put_text(page, i->merchant);
+	put_html(page, " ");
+	put_label(page, LABEL_IS_THE_SELLER);
+	put_html(page, "</p>\n");
+}
+
 static char *
 print(PrintedInvoice *i)
 {
@@ -440,10 +469,15 @@ print(PrintedInvoice *i)
 														 : LABELS;
 
 	load_parties(i);
-	document_open(&page, document, LABEL_INVOICE, mark);
+	/* it has the number of the seller, once it is paid */
+	if (i->merchant != NULL && !document_is_draft(document))
+		document->number = i->provider_number != NULL ? i->provider_number
+													  : pstrdup("\xe2\x80\x93");
+	document_open(&page, document, i->merchant != NULL ? LABEL_STATEMENT : LABEL_INVOICE, mark);
 	put_facts(&page, i);
 	put_lines(&page, i);
 	put_summary(&page, i);
+	put_statement(&page, i);
 	put_payments(&page, i);
 	put_credit_notes(&page, i);
 	put_memo(&page, document->memo);

@@ -10,6 +10,9 @@
  * nothing is due; and one that is sent has been sent, as far as that is ours: the
  * event invoice.sent tells the application to.
  *
+ * What a provider sells as the seller is a statement: it gets date, parties and
+ * state, and no number of ours.
+ *
  * One unit numbers at a time.  It takes drafts in the order in which they were
  * marked; one that a session holds has its turn later, and then, in live mode,
  * the date of the number before it: dates ascend with numbers.  One that cannot be
@@ -197,7 +200,8 @@ QUERY_IN_ORDER(
 	"c.id, c.name, c.email, c.address, c.tax_ids, c.country, c.tax_exempt, c.locale, "
 	"i.amount_due > 0 AND i.collection_method = 'send_invoice' AND (p.embedded OR a.stopped_at IS NULL) "
 	"AND NOT EXISTS (SELECT FROM billing.subscriptions AS n WHERE n.id = i.subscription_id AND n.collect_by IS NOT NULL) "
-	"AND NOT (SELECT coalesce(h.value::boolean, false) FROM billing.settings AS h WHERE h.name = 'hosted_invoice_page') "
+	"AND NOT (SELECT coalesce(h.value::boolean, false) FROM billing.settings AS h WHERE h.name = 'hosted_invoice_page'), "
+	"CASE WHEN p.merchant_of_record THEN p.name END, jsonb_build_object('name', p.title) "
 	"FROM billing.invoices AS i JOIN billing.customers AS c ON c.id = i.customer_id "
 	"JOIN billing.sellers AS s ON s.seller = coalesce(i.seller_name, $3) "
 	"JOIN billing.providers AS p ON p.name = i.provider "
@@ -230,6 +234,9 @@ typedef struct Marked
 	char *tax_exempt;
 	char *locale;
 	bool told; /* it is sent at once, and looked at again when it is due */
+	char *
+		merchant; /* a provider that is the seller: it is a statement without a number; NULL: we are */
+	Jsonb *merchant_terms;
 
 	/* what it gets */
 	const NumberSeries *series;
@@ -265,6 +272,8 @@ marked_of_row(Rows rows, int64 row, int days_until_due)
 	m->tax_exempt = rows_text(rows, row, 16);
 	m->locale = rows_text(rows, row, 17);
 	m->told = rows_bool(rows, row, 18);
+	m->merchant = rows_text(rows, row, 19);
+	m->merchant_terms = rows_json(rows, row, 20);
 	return m;
 }
 
@@ -324,13 +333,13 @@ QUERY(
 	"UPDATE billing.invoices AS i SET number = u.number, series_id = u.series_id, "
 	"series_number = u.series_number, status = CASE WHEN i.amount_due = 0 THEN 'paid' ELSE 'open' END, "
 	"paid_at = CASE WHEN i.amount_due = 0 THEN u.issued_at END, issued_at = u.issued_at, "
-	"due_at = u.due_at, seller_name = u.seller_name, seller = u.seller, buyer = u.buyer, "
+	"due_at = u.due_at, seller_name = u.seller_name, seller = u.seller, buyer = u.buyer, merchant_of_record = u.merchant, "
 	"next_attempt_at = CASE WHEN i.amount_due > 0 THEN CASE WHEN u.told THEN u.due_at ELSE u.issued_at END END, "
 	"updated_at = now() "
-	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS u (id, number, series_id, series_number, "
-	"issued_at, due_at, seller_name, seller, buyer, told) WHERE i.id = u.id",
+	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS u (id, number, series_id, series_number, "
+	"issued_at, due_at, seller_name, seller, buyer, told, merchant) WHERE i.id = u.id",
 	UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID, BOOLARRAYOID);
+	TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID, BOOLARRAYOID, TEXTARRAYOID);
 QUERY(
 	put_events,
 	"WITH event AS ("
@@ -357,8 +366,12 @@ give_numbers(List *marked)
 	foreach (cell, marked)
 	{
 		Marked *m = lfirst(cell);
-		NumberSeries *series = series_of(&open, m->seller, "invoice", m->livemode, m->year);
+		NumberSeries *series;
 
+		m->due_at = m->issued_at + m->days_until_due * USECS_PER_DAY;
+		if (m->merchant != NULL)
+			continue;
+		series = series_of(&open, m->seller, "invoice", m->livemode, m->year);
 		m->printed = series_next(series, m->year, &m->issued_at, &m->number);
 		m->due_at = m->issued_at + m->days_until_due * USECS_PER_DAY;
 		m->series = series;
@@ -380,6 +393,7 @@ write_numbers(List *marked)
 	Column seller = COLUMN_JSON(count);
 	Column buyer = COLUMN_BYTES(count);
 	Column told = COLUMN_BOOL(count);
+	Column merchant = COLUMN_TEXT(count);
 
 	for (int i = 0; i < count; i++)
 	{
@@ -387,20 +401,23 @@ write_numbers(List *marked)
 
 		column_pointer(&id, i, m->id);
 		column_text(&number, i, m->printed);
-		column_pointer(&series_id, i, m->series->id);
+		column_pointer(&series_id, i, m->series == NULL ? NULL : m->series->id);
 		column_int(&series_number, i, m->number);
 		issued_at.values[i] = TimestampTzGetDatum(m->issued_at);
 		due_at.values[i] = TimestampTzGetDatum(m->due_at);
 		column_text(&seller_name, i, m->seller);
-		column_pointer(&seller, i, m->series->seller_terms);
+		column_pointer(&seller, i,
+					   m->merchant != NULL ? m->merchant_terms : m->series->seller_terms);
 		column_pointer(&buyer, i, m->buyer);
 		column_bool(&told, i, m->told);
+		column_text(&merchant, i, m->merchant);
+		series_number.nulls[i] = m->merchant != NULL;
 	}
 	if (RUN(put_numbers, column_arg(&id, count), column_arg(&number, count),
 			column_arg(&series_id, count), column_arg(&series_number, count),
 			column_arg(&issued_at, count), column_arg(&due_at, count),
 			column_arg(&seller_name, count), column_arg(&seller, count), column_arg(&buyer, count),
-			column_arg(&told, count)) != count)
+			column_arg(&told, count), column_arg(&merchant, count)) != count)
 		elog(ERROR, "an invoice that was to be numbered is gone");
 }
 

@@ -18,6 +18,10 @@ static const char *const codes[] = {"en", "es"};
 static const char *const words[LABELS][LANGUAGES] = {
 	[LABEL_INVOICE] = {"Invoice", "Factura"},
 	[LABEL_CREDIT_NOTE] = {"Credit note", "Nota de cr&#233;dito"},
+	[LABEL_STATEMENT] = {"Statement", "Estado de cuenta"},
+	[LABEL_IS_THE_SELLER] =
+		{"is the seller: it adds the tax and issues the invoice. This statement is neither an invoice nor a tax document.",
+		 "es el vendedor: agrega los impuestos y emite la factura. Este estado de cuenta no es una factura ni un documento fiscal."},
 	[LABEL_DRAFT] = {"Draft", "Borrador"},
 	[LABEL_OPEN] = {"Open", "Pendiente"},
 	[LABEL_PAID] = {"Paid", "Pagada"},
