@@ -357,7 +357,8 @@ QUERY(
 	"SELECT " INVOICE_LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
 	"i.amount_remaining, " CREDITED_COLUMNS
 	", noted.gross::bigint, n.total, n.applied, noted.made_up::bigint, "
-	"noted.made_up_tax::bigint, CASE i.status WHEN 'uncollectible' THEN i.id END "
+	"noted.made_up_tax::bigint, CASE i.status WHEN 'uncollectible' THEN i.id END, i.id, "
+	"CASE WHEN m.lost > 0 THEN greatest(m.kept + i.amount_remaining - m.given, 0) END "
 	"FROM unnest($1, $2) AS u (id, now) "
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
 	"AND a.period_end > u.now AND a.whole_start IS NOT NULL AND a.kind <> 'proration_credit' OFFSET 0) AS l "
@@ -367,6 +368,7 @@ QUERY(
 			 "CROSS JOIN LATERAL (SELECT coalesce(sum(c.total), 0)::bigint AS total, "
 			 "coalesce(sum(c.amount_applied), 0)::bigint AS applied "
 			 "FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n "
+			 "LEFT JOIN LATERAL billing.money_of_invoice(i.id) AS m ON i.status <> 'draft' "
 			 "WHERE i.status <> 'void' ORDER BY l.id",
 	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 QUERY(read_pending_lines,
@@ -414,6 +416,35 @@ read_credited(InvoiceLine *line, Rows rows, int64 row, int column)
 }
 
 /*
+ * Refunds and disputes are of the invoice and not of a line: one sum for all of
+ * its lines, of which each credit takes its part.  What is still owed counts, as
+ * it does where nothing was paid back.
+ */
+typedef struct LeftOf
+{
+	pg_uuid_t *invoice_id;
+	int64 amount;
+} LeftOf;
+
+static int64 *
+left_of(List **known, pg_uuid_t *invoice_id, int64 amount)
+{
+	ListCell *cell;
+	LeftOf *left;
+
+	foreach (cell, *known)
+	{
+		left = lfirst(cell);
+		if (uuid_equal(left->invoice_id, invoice_id))
+			return &left->amount;
+	}
+	left = palloc(sizeof(LeftOf));
+	*left = (LeftOf){invoice_id, amount};
+	*known = lappend(*known, left);
+	return &left->amount;
+}
+
+/*
  * What is due is played at its own time, which may be long ago; what is invoiced
  * ahead counts also where the clock is far beyond the period.
  */
@@ -435,6 +466,7 @@ load_billed(BillingRun *run)
 	int total = list_length(run->subscriptions);
 	Column ids = COLUMN_UUID(total);
 	Column times = COLUMN_TIME(total);
+	List *left = NIL;
 	int64 count;
 	Rows rows;
 
@@ -463,6 +495,9 @@ load_billed(BillingRun *run)
 		line->made_up = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 10);
 		line->made_up_tax = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 11);
 		line->given_up = rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 12);
+		if (!rows_null(rows, i, INVOICE_LINE_COLUMN_COUNT + 14))
+			line->left = left_of(&left, rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 13),
+								 rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 14));
 		s->billed = lappend(s->billed, line);
 	}
 }
