@@ -358,7 +358,7 @@ QUERY(
 	"i.amount_remaining, " CREDITED_COLUMNS
 	", noted.gross::bigint, n.total, n.applied, noted.made_up::bigint, "
 	"noted.made_up_tax::bigint, CASE i.status WHEN 'uncollectible' THEN i.id END, i.id, "
-	"CASE WHEN m.lost > 0 THEN greatest(m.kept + i.amount_remaining - m.given, 0) END "
+	"CASE WHEN m.lost > 0 THEN greatest(m.kept + i.amount_remaining - m.given, 0) END, i.status = 'draft' "
 	"FROM unnest($1, $2) AS u (id, now) "
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
 	"AND a.period_end > u.now AND a.whole_start IS NOT NULL AND a.kind <> 'proration_credit' OFFSET 0) AS l "
@@ -385,11 +385,15 @@ typedef struct PaidInvoice
 	int64 remaining;
 	int64 noted;   /* by credit notes */
 	int64 applied; /* of that, what was taken off the amount to be paid */
+	bool in_draft; /* it has no number yet */
 } PaidInvoice;
 
 /*
  * What is paid of a line with its tax: of what credit notes have left of it as
  * much as of its invoice, and what they took, which is gone by line->noted.
+ *
+ * Before an invoice has its number nobody could pay it, so a line on it counts
+ * as one that waits: changes in quick succession bill what they differ by.
  */
 static int64
 paid_of(const InvoiceLine *line, const PaidInvoice *invoice)
@@ -399,7 +403,7 @@ paid_of(const InvoiceLine *line, const PaidInvoice *invoice)
 	int64 covered = Min(Max(invoice->total - invoice->remaining - invoice->applied, 0), left);
 	int64 paid;
 
-	if (!line->invoiced || left <= 0)
+	if (!line->invoiced || invoice->in_draft || left <= 0)
 		return whole;
 	if (money_ratio(whole - line->noted, covered, left, &paid) != MONEY_OK)
 		elog(ERROR, "the part of a line that is paid does not fit");
@@ -491,7 +495,8 @@ load_billed(BillingRun *run)
 							 &(PaidInvoice){rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 2),
 											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 3),
 											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 8),
-											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 9)});
+											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 9),
+											rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 15)});
 		line->made_up = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 10);
 		line->made_up_tax = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 11);
 		line->given_up = rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 12);
