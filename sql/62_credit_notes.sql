@@ -44,7 +44,7 @@ COMMENT ON COLUMN billing.credit_notes.balance_amount IS 'Of the total: what the
 COMMENT ON COLUMN billing.credit_notes.refund_amount IS
 	'Of the total: what was to be paid back; refunds.credit_note_id tells by which refunds. One that fails or is canceled is in the customer''s balance instead.';
 COMMENT ON COLUMN billing.credit_notes.seller IS 'The seller as the invoice has it.';
-COMMENT ON COLUMN billing.credit_notes.buyer IS 'Encrypted: the customer as the invoice has it.';
+COMMENT ON COLUMN billing.credit_notes.buyer IS 'Encrypted: the customer as the invoice has it. NULL: no key opened that when the note was made, and the invoice''s is printed.';
 COMMENT ON COLUMN billing.credit_notes.marked_at IS 'When it was made: numbers are given in this order.';
 COMMENT ON COLUMN billing.credit_notes.issued_at IS 'By the organisation''s clock: when it was numbered; of a draft, when it was made.';
 CREATE INDEX credit_notes_invoice ON billing.credit_notes (invoice_id);

@@ -565,10 +565,17 @@ QUERY(
 	UUIDOID, INT4OID, UUIDOID, TEXTOID, INT8OID, INT8OID, UUIDOID, BOOLOID, TIMESTAMPTZOID,
 	TIMESTAMPTZOID, UUIDOID);
 
-/* The customer as on the invoice, sealed for this row. */
+/*
+ * The customer as on the invoice, sealed for this row.  One whom no key opens
+ * does not hold up the money, which news of a payment may bring: the note is then
+ * printed with what the invoice has, as soon as that opens.
+ */
 static bytea *
 copy_buyer(const CreditNote *note)
 {
+	if (note->invoice->buyer == NULL ||
+		!unseals("invoices.buyer", note->invoice->id, note->invoice->buyer))
+		return NULL;
 	return seal_text("credit_notes.buyer", note->id,
 					 unseal_text("invoices.buyer", note->invoice->id, note->invoice->buyer));
 }

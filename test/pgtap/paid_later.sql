@@ -206,6 +206,24 @@ SELECT is(notes('bank') || ', ' || balance('bank'), '1000 0 1000, 500 0 500, 150
 SELECT agrees('disputed');
 
 -- ---------------------------------------------------------------------------
+-- A customer whose data no key opens
+
+CALL begin_at('sealed');
+CALL billing.set_clock('sealed', '2027-04-16 00:00+00');
+SELECT change('sealed', 'large') AS changed \gset
+SELECT buyer AS buyer FROM billing.invoices WHERE id = invoice_of('sealed') \gset
+ALTER TABLE billing.invoices DISABLE TRIGGER keep_invoices;
+UPDATE billing.invoices SET buyer = '\x00' WHERE id = invoice_of('sealed');
+SELECT pay('sealed') AS paid \gset
+SELECT is(state('sealed') || ': ' || notes('sealed'), 'paid 3000 0 3000 0: 1500 0 1500', 'holds up no money');
+CALL billing.run_worker();
+SELECT n.id AS note, n.number AS number FROM billing.credit_notes AS n WHERE n.organization_id = 'sealed' \gset
+SELECT fails(format('SELECT billing.credit_note_html(%L)', :'note'), 'JB012', '', NULL, 'the note can only not be printed');
+UPDATE billing.invoices SET buyer = :'buyer' WHERE id = invoice_of('sealed');
+ALTER TABLE billing.invoices ENABLE TRIGGER keep_invoices;
+SELECT matches(billing.credit_note_html(:'note'), 'sealed@later', 'until it opens: then the customer of the invoice is on it');
+
+-- ---------------------------------------------------------------------------
 -- Changes in quick succession, before anything has its number
 
 CREATE PROCEDURE quick_changes(organization text, times integer)
