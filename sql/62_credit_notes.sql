@@ -121,7 +121,7 @@ RETURNS TABLE (kept bigint, lost bigint, given bigint)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT (least(p.paid, i.amount_due - i.provider_tax - i.amount_credited) - p.noted + greatest(i.credit_used, 0) + greatest(i.balance_used, 0) - n.amount)::bigint,
+	SELECT (least(p.paid, i.amount_due - i.provider_tax - i.amount_credited) - p.noted + greatest(i.credit_used, 0) + greatest(i.balance_used, 0) - n.amount - u.amount)::bigint,
 		   greatest(i.amount_due - i.provider_tax - i.amount_credited - i.amount_remaining - p.paid, 0)::bigint,
 		   g.amount::bigint
 	FROM billing.invoices AS i
@@ -143,6 +143,12 @@ BEGIN ATOMIC
 	CROSS JOIN LATERAL (SELECT coalesce(sum(c.balance_amount + (SELECT coalesce(sum(r.amount), 0) FROM billing.refunds AS r
 																WHERE r.credit_note_id = c.id AND r.status IN ('failed', 'canceled'))), 0) AS amount
 						FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n
+	-- of a statement
+	CROSS JOIN LATERAL (SELECT coalesce(sum(e.amount), 0) AS amount
+						FROM billing.invoice_lines AS l
+						JOIN billing.invoice_lines AS r ON r.reverses = l.id
+						JOIN billing.customer_balance_entries AS e ON e.source_id = r.id AND e.reason = 'unused_time'
+						WHERE l.invoice_id = i.id AND i.merchant_of_record IS NOT NULL) AS u
 	-- credits on the invoice itself have paid a part of its other lines, so they count the other way
 	CROSS JOIN LATERAL (SELECT coalesce(sum(CASE WHEN l.amount < 0 THEN l.amount - l.discount + CASE WHEN l.tax_inclusive THEN 0 ELSE l.tax END
 												 ELSE coalesce(c.amount, 0) END), 0) AS amount
@@ -176,7 +182,9 @@ BEGIN ATOMIC
 						WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void'
 						ORDER BY r.kind = 'proration_credit' DESC, r.id DESC LIMIT 1) AS c
 	CROSS JOIN LATERAL (SELECT coalesce(sum(n.amount + CASE WHEN n.tax_inclusive THEN 0 ELSE n.tax END), 0) AS amount
-						FROM billing.credit_note_lines AS n WHERE n.credit_line_id = c.id) AS m
+						FROM billing.credit_note_lines AS n WHERE n.credit_line_id = c.id) AS d
+	CROSS JOIN LATERAL (SELECT d.amount + coalesce(sum(e.amount), 0) AS amount
+						FROM billing.customer_balance_entries AS e WHERE e.source_id = c.id AND e.reason = 'unused_time') AS m
 	WHERE l.invoice_id = not_given_back.invoice_id AND c.in_force > 0 AND c.not_covered > m.amount
 	ORDER BY l.position;
 END;

@@ -55,7 +55,7 @@ BEGIN ATOMIC
 				WHEN (i).status = 'uncollectible' THEN format('it was given up; what comes all the same: billing.mark_invoice_paid(%L, ...)', (i).id) END
 	UNION ALL
 	SELECT 'unused time is not given back', format('%s %s of "%s" from %s', n.amount, (i).currency, n.description, n.period_start),
-		   'when the invoice is paid, a credit note gives it to the balance'
+		   'when the invoice is paid, it goes to the balance, by a credit note where the invoice is ours'
 	FROM billing.not_given_back((i).id) AS n
 	WHERE (i).status IN ('open', 'uncollectible')
 	UNION ALL

@@ -708,6 +708,20 @@ create(const Invoice *invoice, const Jsonb *lines, int64 amount, const char *rea
 	return note.id;
 }
 
+/* The provider has sold it, so no document of ours takes it back. */
+static void
+give_to_balance(const CreditNote *note)
+{
+	for (int i = 0; i < note->line_count; i++)
+	{
+		const Line *line = &note->lines[i];
+
+		if (line->taken > 0)
+			balance_add(note->invoice->customer_id, note->invoice->currency, line->taken,
+						"unused_time", "invoice_line", line->credit_line_id);
+	}
+}
+
 void
 credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times)
 {
@@ -725,6 +739,11 @@ credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times)
 	add_up(&note);
 	if (note.total == 0)
 		return;
+	if (note.invoice->statement)
+	{
+		give_to_balance(&note);
+		return;
+	}
 	note.to_balance = note.total;
 	make(&note);
 }

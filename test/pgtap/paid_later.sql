@@ -350,4 +350,21 @@ SELECT is((SELECT string_agg(i.status, ' ' ORDER BY i.id) FROM billing.invoices 
 SELECT is((SELECT sum(e.amount) FROM billing.customer_balance_entries AS e WHERE e.organization_id = 'dunned' AND e.reason = 'invoice_given_up'), -1500::numeric, 'and what was given is taken back');
 SELECT agrees('dunning');
 
+-- ---------------------------------------------------------------------------
+-- What a provider sells it takes back: no document of ours
+
+UPDATE billing.providers SET merchant_of_record = true WHERE name = 'sandbox';
+CALL begin_at('resold');
+CALL billing.set_clock('resold', '2027-04-16 00:00+00');
+SELECT change('resold', 'large') AS changed \gset
+SELECT pay('resold') AS paid \gset
+CALL billing.run_worker();
+SELECT is(concat_ws(', ', entries('resold'), notes('resold')), 'unused_time 1500', 'of a statement the balance has it without a credit note');
+SELECT is(told(invoice_of('resold'), 'not given back'), NULL, 'once');
+CALL billing.set_clock('resold', '2027-05-01 00:00+00');
+CALL billing.run_worker();
+SELECT is(state('resold', 2) || ', ' || entries('resold'), 'open 9000 1500 7500 7500, unused_time 1500, invoice -1500', 'and the next one is paid with it');
+SELECT agrees('statement');
+UPDATE billing.providers SET merchant_of_record = false WHERE name = 'sandbox';
+
 SELECT * FROM finish();
