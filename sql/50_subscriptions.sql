@@ -27,7 +27,7 @@ CREATE TABLE billing.subscriptions
 	plan_id uuid NOT NULL REFERENCES billing.plans (id),
 	plan_group text NOT NULL,
 	price_id uuid NOT NULL REFERENCES billing.prices (id),
-	quantity bigint NOT NULL DEFAULT 1 CHECK (quantity > 0),
+	quantity bigint NOT NULL DEFAULT 1 CHECK (quantity >= 0),
 	status text NOT NULL DEFAULT 'incomplete'
 		CHECK (status IN ('incomplete', 'incomplete_expired', 'trialing', 'active', 'past_due', 'unpaid', 'paused', 'canceled')),
 	managed_by text NOT NULL DEFAULT 'provider' CHECK (managed_by IN ('provider', 'local')),
@@ -75,6 +75,7 @@ CREATE TABLE billing.subscriptions
 	CHECK (trial_end >= trial_start),
 	CHECK (status <> 'canceled' OR ended_at IS NOT NULL),
 	CHECK ((status IN ('past_due', 'unpaid', 'paused')) = (status_since IS NOT NULL)),
+	CHECK (managed_by = 'local' OR quantity > 0),
 	CHECK (managed_by = 'local' OR next_due_at IS NULL),
 	CHECK (managed_by <> 'local' OR (currency IS NOT NULL AND zone IS NOT NULL AND billing_anchor IS NOT NULL AND schedule_start IS NOT NULL
 		   AND collection_method IS NOT NULL AND trial_end_behavior IS NOT NULL)),
@@ -350,7 +351,8 @@ COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, 
 	'create_prorations (lines for the next invoice), always_invoice (an invoice now), none. Another interval, or the first price above 0, '
 	'ends the period and begins one with a new anchor. In a trial nothing is prorated. effective: now, or period_end, of a local one a row '
 	'of list_scheduled_changes(), which a later change of plan takes the place of. items, of local ones: quantity and price by component, '
-	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, {"calls": {}} adds what the plan sells, null removes one; quantity is that of the component seats, else of base. '
+	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, {"calls": {}} adds what the plan sells, null removes one, 0 keeps it without units. '
+	'quantity is that of the component seats, else of base. '
 	'proration_date: what preview_update() told, so that exactly those lines are billed. Errors: JB005 unknown subscription, plan, price or '
 	'component, JB008 it has ended (subscribe again), is incomplete, has no trial, or the group of the plan has another subscription, '
 	'JB004 not supported by the provider, 22023 nothing to change, a bad value, another currency or interval.';

@@ -1,0 +1,44 @@
+-- What people ask for at the edges of the engine: no seats, a plan without them, a change in a pause, usage at the moment of the end. Numbers are computed by hand.
+\ir helpers.psql
+\ir paid_helpers.psql
+SELECT plan(9);
+
+SELECT billing.configure_provider('sandbox');
+SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('team', 'Team', 1000, 'USD') AS p3,
+	   billing.create_plan('yearly', 'Yearly', 30000, 'USD', "interval" => 'year') AS p4, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p5,
+	   billing.create_plan('euros', 'Euros', 3000, 'EUR') AS p6, billing.create_plan('more_euros', 'More euros', 6000, 'EUR') AS p7, billing.create_plan('pesos', 'Pesos', 30000, 'MXN') AS p8,
+	   billing.create_plan('metered', 'Metered', 1000, 'USD') AS p9, billing.create_plan('rising', 'Rising', 3000, 'USD') AS p10 \gset
+SELECT billing.create_meter('calls', 'sum') AS meter \gset
+SELECT billing.create_price('team', 300, 'USD', component => 'seats') AS seats, billing.create_price('metered', currency => 'USD', component => 'calls', metric => 'calls', unit_amount => 2, free_units => 30) AS calls,
+	   billing.set_tax_rate('DE', 19, 'VAT', valid_from => '2020-01-01') AS vat \gset
+
+CREATE FUNCTION of_change(organization text, plan text DEFAULT NULL, items jsonb DEFAULT NULL, proration_behavior text DEFAULT 'create_prorations', effective text DEFAULT 'now') RETURNS text
+LANGUAGE sql
+RETURN (SELECT string_agg(concat_ws(' ', l.kind, l.amount), ', ' ORDER BY l.invoice NULLS LAST, l.position)
+		FROM billing.preview_update(subscription_of(organization), plan => of_change.plan, items => of_change.items, proration_behavior => of_change.proration_behavior, effective => of_change.effective) AS l);
+CREATE FUNCTION period(organization text) RETURNS text
+LANGUAGE sql
+RETURN (SELECT s.status || ' ' || s.current_period_start::date || ' ' || s.current_period_end::date FROM billing.subscriptions AS s WHERE s.id = subscription_of(organization));
+SET timezone = 'UTC';
+
+-- ---------------------------------------------------------------------------
+-- No seats: 0 of what is beside the base; 3 seats at 3.00 for half of April are 4.50
+
+CALL begin_at('none', 'team', quantity => 3);
+CALL billing.set_clock('none', '2027-04-16 00:00+00');
+SELECT is(of_change('none', items => '{"seats": 0}'), 'proration_credit -450', 'no seats any more: told');
+SELECT lives_ok(format($$SELECT billing.update_subscription(%L, items => '{"seats": 0}')$$, subscription_of('none')), 'taken');
+SELECT is(waits('none') || '; ' || (SELECT quantity FROM billing.get_subscription(subscription_of('none'))), 'proration_credit -450; 0', 'and given back');
+CALL billing.set_clock('none', '2027-05-01 00:00+00');
+SELECT is(last_invoice('none'), 'subscription_cycle 550: proration_credit -450, base 1000', 'the next period has none');
+SELECT billing.update_subscription(subscription_of('none'), items => '{"seats": 2}');
+SELECT is(waits('none'), 'proration_debit 600', 'and they can come back');
+CALL begin_at('none_later', 'team', quantity => 3);
+SELECT billing.update_subscription(subscription_of('none_later'), items => '{"seats": 0}', effective => 'period_end');
+SELECT is((SELECT string_agg(kind || ' ' || amount, ', ') FROM billing.preview_invoice(subscription_of('none_later'))), 'base 1000', 'none from the next period on: told');
+CALL billing.set_clock('none_later', '2027-05-01 00:00+00');
+SELECT is(last_invoice('none_later') || ', ' || (SELECT state FROM billing.list_scheduled_changes('none_later')), 'subscription_cycle 1000: base 1000, done', 'and billed so');
+SELECT fails(format($$SELECT billing.update_subscription(%L, quantity => 0)$$, subscription_of('none_later')), '22023', 'at least 1', '"seats": 0', 'quantity 0 is refused, and told how');
+SELECT fails(format($$SELECT billing.update_subscription(%L, items => '{}')$$, subscription_of('none_later')), '22023', 'nothing to change', 'items', 'items that name nothing change nothing');
+
+SELECT * FROM finish();
