@@ -352,7 +352,7 @@ COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, 
 	'ends the period and begins one with a new anchor. In a trial nothing is prorated. effective: now, or period_end, of a local one a row '
 	'of list_scheduled_changes(), which a later change of plan takes the place of. items, of local ones: quantity and price by component, '
 	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, {"calls": {}} adds what the plan sells, null removes one, 0 keeps it without units. '
-	'quantity is that of the component seats, else of base. '
+	'quantity is that of the component seats, else of base; not named it stays, and is 1 where a plan with seats is left for one without. '
 	'proration_date: what preview_update() told, so that exactly those lines are billed. Errors: JB005 unknown subscription, plan, price or '
 	'component, JB008 it has ended (subscribe again), is incomplete, has no trial, or the group of the plan has another subscription, '
 	'JB004 not supported by the provider, 22023 nothing to change, a bad value, another currency or interval.';

@@ -1,7 +1,7 @@
 -- What people ask for at the edges of the engine: no seats, a plan without them, a change in a pause, usage at the moment of the end. Numbers are computed by hand.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(9);
+SELECT plan(13);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('team', 'Team', 1000, 'USD') AS p3,
@@ -40,5 +40,21 @@ CALL billing.set_clock('none_later', '2027-05-01 00:00+00');
 SELECT is(last_invoice('none_later') || ', ' || (SELECT state FROM billing.list_scheduled_changes('none_later')), 'subscription_cycle 1000: base 1000, done', 'and billed so');
 SELECT fails(format($$SELECT billing.update_subscription(%L, quantity => 0)$$, subscription_of('none_later')), '22023', 'at least 1', '"seats": 0', 'quantity 0 is refused, and told how');
 SELECT fails(format($$SELECT billing.update_subscription(%L, items => '{}')$$, subscription_of('none_later')), '22023', 'nothing to change', 'items', 'items that name nothing change nothing');
+
+-- ---------------------------------------------------------------------------
+-- A count of seats is none of a plan without seats: half of April, 5 seats
+
+CALL begin_at('flat', 'team', quantity => 5);
+CALL billing.set_clock('flat', '2027-04-16 00:00+00');
+SELECT is(of_change('flat', plan => 'large'), 'proration_credit -500, proration_credit -750, proration_debit 3000', 'one base, not five: told');
+SELECT billing.update_subscription(subscription_of('flat'), plan => 'large', effective => 'period_end');
+SELECT billing.update_subscription(subscription_of('flat'), plan => 'team', effective => 'period_end');
+SELECT is((SELECT state FROM billing.list_scheduled_changes('flat')), 'canceled', 'planned and back again, the seats stay');
+SELECT billing.update_subscription(subscription_of('flat'), plan => 'large', effective => 'period_end');
+CALL billing.set_clock('flat', '2027-05-01 00:00+00');
+SELECT is(last_invoice('flat'), 'subscription_cycle 6000: base 6000', 'and billed so at the end of the period');
+SELECT billing.update_subscription(subscription_of('flat'), plan => 'team', quantity => 4, proration_behavior => 'none');
+SELECT billing.update_subscription(subscription_of('flat'), plan => 'large', quantity => 3, proration_behavior => 'none');
+SELECT is((SELECT items FROM billing.get_subscription(subscription_of('flat'))), '{"base": 3}', 'a quantity that is named counts');
 
 SELECT * FROM finish();
