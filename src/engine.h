@@ -20,6 +20,7 @@
  *	  engine_ahead.c        renewals that are invoiced before their period
  *	  engine_targets.c      what a change asks for, and what of it is refused
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
+ *	  engine_pause.c        what is changed in a pause counts from the resume on
  *	  engine_ends.c         cancel, pause, resume, expire; what is planned (engine_plans.h)
  *	  engine_news.c         an invoice was paid, or was not
  *	  engine_preview.c      preview_invoice, preview_update, simulate
@@ -211,6 +212,7 @@ typedef struct BilledSubscription
 	TimestampTz ended_at;
 	TimestampTz status_since;
 	TimestampTz resumes_at;
+	const Jsonb *before_pause; /* engine_pause.c; NULL: nothing was changed in a pause */
 	TimestampTz incomplete_until;
 	const char *collection_method;
 	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
@@ -413,6 +415,9 @@ extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz unti
 /* Until then nothing is played: it is only said when something is due. */
 #define NOTHING_YET DT_NOBEGIN
 
+/* The price of which has a version by then that subscriptions move to at once; NULL: none. */
+extern BilledItem *item_with_new_version(const BilledSubscription *s, TimestampTz at);
+
 extern BillingPeriod period_containing(const BilledSubscription *s, TimestampTz at);
 
 /* Begins the period in which the moment lies: bills what is due in advance, and the usage of the period before. */
@@ -507,6 +512,9 @@ typedef struct ItemChange
 extern void subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 									  ProrationBehavior behavior, TimestampTz at);
 
+/* Items become what the changes say, and nothing is billed. */
+extern void subscription_put_items(BilledSubscription *s, List *changes, TimestampTz at);
+
 /* Gives back what was billed of all items for the time from then on; the lines wait. */
 extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
@@ -516,6 +524,20 @@ extern void cut_lines_write(BillingRun *run);
 /* The item's price has a version that subscriptions move to at once, and its time has come. */
 extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
 								   TimestampTz at);
+
+/* ------------------------------------------------------------------------
+ * engine_pause.c: changes in a pause
+ * ------------------------------------------------------------------------
+ */
+
+/* Before items are changed in a pause: what they are is kept, to be prorated from. */
+extern void pause_keep(BilledSubscription *s, const List *changes);
+
+/* What was kept (ItemChange). */
+extern List *pause_kept(const BilledSubscription *s);
+
+/* It goes on inside of its period: what was changed meanwhile counts from here on. */
+extern void pause_catch_up(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * engine_targets.c: what a change asks for, and as terms of a scheduled change

@@ -230,6 +230,9 @@ subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		if (!item->removed && item->price->metric == NULL)
 			give_back(run, s, item->component, at);
 	}
+	/* also of what was taken away in a pause */
+	foreach (cell, pause_kept(s))
+		give_back(run, s, ((ItemChange *) lfirst(cell))->component, at);
 }
 
 /* ------------------------------------------------------------------------
@@ -341,6 +344,13 @@ bill_once(BilledSubscription *s, BilledItem *item, TimestampTz at)
 {
 	(void) add_once(s, item, at);
 	item->billed_once = item->changed = true;
+}
+
+static void
+bill_unless_billed(BilledSubscription *s, BilledItem *item, TimestampTz at)
+{
+	if (!item->billed_once)
+		bill_once(s, item, at);
 }
 
 static int64
@@ -567,8 +577,8 @@ follow_plan(BilledSubscription *s)
 	s->plan_group = row_text(0, 3);
 }
 
-static void
-put_items(BilledSubscription *s, List *changes, TimestampTz at)
+void
+subscription_put_items(BilledSubscription *s, List *changes, TimestampTz at)
 {
 	ListCell *cell;
 
@@ -600,10 +610,10 @@ prorate_items(BillingRun *run, BilledSubscription *s, List *changes, bool ahead,
 
 		if (item == NULL || item->price->metric != NULL)
 			continue;
-		if (!item->price->one_time)
+		if (item->price->one_time)
+			bill_unless_billed(s, item, at);
+		else
 			bill_rest(run, s, item, at, ahead);
-		else if (!item->billed_once)
-			bill_once(s, item, at);
 	}
 }
 
@@ -640,9 +650,34 @@ change_between_periods(BillingRun *run, BilledSubscription *s, List *changes, bo
 
 	if (!trialing && changes_usage(s, changes))
 		bill_usage_to_pending(run, s, at);
-	put_items(s, changes, at);
+	subscription_put_items(s, changes, at);
 	if (new_interval && !trialing)
 		s->billing_anchor = s->schedule_start = at;
+}
+
+/* What is billed by the period counts when it goes on; another period then begins, too. */
+static void
+change_in_pause(BillingRun *run, BilledSubscription *s, List *changes, ProrationBehavior behavior,
+				TimestampTz at)
+{
+	bool prorated = behavior != PRORATION_NONE;
+	ListCell *cell;
+
+	if (prorated)
+	{
+		pause_keep(s, changes);
+		change_all_once(run, s, changes, at);
+	}
+	subscription_put_items(s, changes, at);
+	foreach (cell, changes)
+	{
+		BilledItem *item = item_named(s, ((ItemChange *) lfirst(cell))->component);
+
+		if (prorated && item != NULL && item->price->one_time)
+			bill_unless_billed(s, item, at);
+	}
+	if (behavior == PRORATION_INVOICED)
+		invoice_waiting(run, s, at);
 }
 
 static void
@@ -668,7 +703,7 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 	}
 	if (prorated)
 		change_all_once(run, s, changes, at);
-	put_items(s, changes, at);
+	subscription_put_items(s, changes, at);
 	if (anew)
 		start_anew(run, s, at);
 	else if (prorated)
@@ -687,6 +722,7 @@ subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 	bool was_free = subscription_is_free(s);
 	bool new_interval = false;
 	bool free_after = true;
+	bool anew;
 	ListCell *cell;
 
 	changes = only_different(s, changes);
@@ -703,10 +739,13 @@ subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 	}
 	if (changes_usage(s, changes))
 		bill_usage_of_waiting_drafts(run, s);
+	anew = new_interval || (was_free && !free_after);
 	if (in_trial(s, at) || s->period_end == 0 || at >= s->period_end)
 		change_between_periods(run, s, changes, new_interval, at);
+	else if (is_status(s, "paused") && !(anew && behavior == PRORATION_NONE))
+		change_in_pause(run, s, changes, behavior, at);
 	else
-		change_in_period(run, s, changes, new_interval || (was_free && !free_after), behavior, at);
+		change_in_period(run, s, changes, anew, behavior, at);
 	run_event(run, "subscription.updated", "subscription", s->id, s->customer->organization_id,
 			  s->status, s->status);
 }

@@ -190,6 +190,7 @@ end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, T
 	s->pause_at_period_end = false;
 	s->resumes_at = 0;
 	s->usage_from = 0;
+	s->before_pause = NULL;
 	set_status(run, s, "canceled", at);
 }
 
@@ -281,8 +282,14 @@ engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		end_pause(run, s, at);
 	else
 		set_status(run, s, "active", at);
-	if (!is_billed(s) || at < s->period_end || (ahead_until(s) > at && ahead_begin(s)))
+	if (!is_billed(s))
 		return;
+	if (at < s->period_end || (ahead_until(s) > at && ahead_begin(s)))
+	{
+		pause_catch_up(run, s, at);
+		return;
+	}
+	s->before_pause = NULL;
 	s->billing_anchor = s->schedule_start = at;
 	engine_begin_period(run, s, at, "subscription_cycle");
 }

@@ -313,7 +313,7 @@ end_trial(BillingRun *run, BilledSubscription *s, TimestampTz at)
  * Prices that change at once
  * ------------------------------------------------------------------------
  */
-static BilledItem *
+BilledItem *
 item_with_new_version(const BilledSubscription *s, TimestampTz at)
 {
 	ListCell *cell;

@@ -1,7 +1,7 @@
 -- What people ask for at the edges of the engine: no seats, a plan without them, a change in a pause, usage at the moment of the end. Numbers are computed by hand.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(13);
+SELECT plan(26);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('team', 'Team', 1000, 'USD') AS p3,
@@ -56,5 +56,86 @@ SELECT is(last_invoice('flat'), 'subscription_cycle 6000: base 6000', 'and bille
 SELECT billing.update_subscription(subscription_of('flat'), plan => 'team', quantity => 4, proration_behavior => 'none');
 SELECT billing.update_subscription(subscription_of('flat'), plan => 'large', quantity => 3, proration_behavior => 'none');
 SELECT is((SELECT items FROM billing.get_subscription(subscription_of('flat'))), '{"base": 3}', 'a quantity that is named counts');
+
+-- ---------------------------------------------------------------------------
+-- A change in a pause: prorated from the resume on, 10 of 30 days
+
+CALL begin_at('rests', 'small');
+CALL billing.set_clock('rests', '2027-04-11 00:00+00');
+SELECT billing.pause_subscription(subscription_of('rests'));
+SELECT is(of_change('rests', plan => 'large'), NULL, 'in a pause nothing is told');
+SELECT billing.update_subscription(subscription_of('rests'), plan => 'large', proration_behavior => 'always_invoice');
+SELECT is(waits('rests'), NULL, 'nor billed');
+CALL billing.set_clock('rests', '2027-04-21 00:00+00');
+SELECT billing.resume_subscription(subscription_of('rests'));
+SELECT is(waits('rests'), 'proration_credit -1000, proration_debit 2000', 'the rest of April from the resume on');
+CALL billing.set_clock('rests', '2027-05-01 00:00+00');
+SELECT is(last_invoice('rests'), 'subscription_cycle 7000: proration_credit -1000, proration_debit 2000, base 6000', 'once');
+
+CALL begin_at('rests_long', 'small');
+CALL billing.set_clock('rests_long', '2027-04-11 00:00+00');
+SELECT billing.pause_subscription(subscription_of('rests_long'));
+SELECT billing.update_subscription(subscription_of('rests_long'), plan => 'large');
+CALL billing.set_clock('rests_long', '2027-05-11 00:00+00');
+SELECT billing.resume_subscription(subscription_of('rests_long'));
+SELECT is(last_invoice('rests_long'), 'subscription_cycle 6000: base 6000', 'a pause beyond the period costs nothing');
+
+CALL begin_at('rests_twice', 'small');
+CALL billing.set_clock('rests_twice', '2027-04-11 00:00+00');
+SELECT billing.pause_subscription(subscription_of('rests_twice'), resumes_at => '2027-04-21');
+SELECT billing.update_subscription(subscription_of('rests_twice'), plan => 'large');
+CALL billing.set_clock('rests_twice', '2027-04-15 00:00+00');
+SELECT billing.update_subscription(subscription_of('rests_twice'), quantity => 2);
+SELECT billing.update_subscription(subscription_of('rests_twice'), plan => 'team', quantity => 4);
+CALL billing.set_clock('rests_twice', '2027-04-22 00:00+00');
+SELECT is(waits('rests_twice'), 'proration_credit -1000, proration_debit 333, proration_debit 400', 'several changes in a pause are one, from what it was to what it is');
+
+CALL begin_at('rests_back', 'small');
+CALL billing.set_clock('rests_back', '2027-04-11 00:00+00');
+SELECT billing.pause_subscription(subscription_of('rests_back'));
+SELECT billing.update_subscription(subscription_of('rests_back'), plan => 'large');
+SELECT billing.update_subscription(subscription_of('rests_back'), plan => 'small');
+SELECT billing.resume_subscription(subscription_of('rests_back'));
+SELECT is(waits('rests_back'), NULL, 'there and back is nothing');
+
+CALL begin_at('rests_free', 'small');
+CALL billing.set_clock('rests_free', '2027-04-11 00:00+00');
+SELECT billing.pause_subscription(subscription_of('rests_free'));
+SELECT billing.update_subscription(subscription_of('rests_free'), plan => 'large', proration_behavior => 'none');
+SELECT billing.resume_subscription(subscription_of('rests_free'));
+SELECT is(waits('rests_free'), NULL, 'none: nothing is prorated');
+
+CALL begin_at('rests_year', 'small');
+CALL billing.set_clock('rests_year', '2027-04-11 00:00+00');
+SELECT billing.pause_subscription(subscription_of('rests_year'));
+SELECT billing.update_subscription(subscription_of('rests_year'), plan => 'yearly');
+CALL billing.set_clock('rests_year', '2027-04-21 00:00+00');
+SELECT billing.resume_subscription(subscription_of('rests_year'));
+SELECT is(last_invoice('rests_year'), 'subscription_update 29000: proration_credit -1000, base 30000', 'another interval begins with the resume');
+SELECT is(period('rests_year'), 'active 2027-04-21 2028-04-21', 'of a new anchor');
+
+CALL begin_at('rests_first', 'nothing');
+CALL billing.set_clock('rests_first', '2027-04-11 00:00+00');
+SELECT billing.pause_subscription(subscription_of('rests_first'));
+SELECT billing.update_subscription(subscription_of('rests_first'), plan => 'small');
+CALL billing.set_clock('rests_first', '2027-04-21 00:00+00');
+SELECT billing.resume_subscription(subscription_of('rests_first'));
+SELECT is(last_invoice('rests_first') || ', ' || period('rests_first'), 'subscription_update 3000: base 3000, active 2027-04-21 2027-05-21', 'so does the first price');
+
+CALL begin_at('rests_version', 'rising');
+CALL billing.set_clock('rests_version', '2027-04-11 00:00+00');
+SELECT billing.create_price('rising', 4500, 'USD', effective_at => '2027-04-15', existing => 'now') AS risen \gset
+SELECT billing.pause_subscription(subscription_of('rests_version'));
+CALL billing.set_clock('rests_version', '2027-04-21 00:00+00');
+SELECT billing.resume_subscription(subscription_of('rests_version'));
+SELECT is(waits('rests_version'), 'proration_credit -1000, proration_debit 1500', 'a version that came in the pause counts from the resume on');
+
+CALL begin_at('rests_end', 'small');
+CALL billing.set_clock('rests_end', '2027-04-11 00:00+00');
+SELECT billing.pause_subscription(subscription_of('rests_end'));
+SELECT billing.update_subscription(subscription_of('rests_end'), plan => 'large');
+SELECT billing.cancel_subscription(subscription_of('rests_end'), at_period_end => false);
+CALL billing.run_worker();
+SELECT is(status_of('rests_end') || ' ' || (SELECT count(*) FROM billing.invoices WHERE organization_id = 'rests_end'), 'canceled 1', 'ended in the pause nothing is billed');
 
 SELECT * FROM finish();
