@@ -1,7 +1,7 @@
 -- What people ask for at the edges of the engine: no seats, a plan without them, a change in a pause, usage at the moment of the end. Numbers are computed by hand.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(26);
+SELECT plan(27);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('team', 'Team', 1000, 'USD') AS p3,
@@ -137,5 +137,20 @@ SELECT billing.update_subscription(subscription_of('rests_end'), plan => 'large'
 SELECT billing.cancel_subscription(subscription_of('rests_end'), at_period_end => false);
 CALL billing.run_worker();
 SELECT is(status_of('rests_end') || ' ' || (SELECT count(*) FROM billing.invoices WHERE organization_id = 'rests_end'), 'canceled 1', 'ended in the pause nothing is billed');
+
+-- ---------------------------------------------------------------------------
+-- A coupon for two months, where renewals are invoiced ahead: April and May, by the period that is billed
+
+SELECT billing.create_coupon('half', percent => 50, duration => 'repeating', months => 2) AS half \gset
+SELECT billing.create_customer('ahead', 'a@example.com', country => 'MX', currency => 'MXN') AS ahead \gset
+CALL billing.run_worker();
+CALL billing.set_clock('ahead', '2027-04-01 00:00+00');
+SELECT billing.subscribe('ahead', 'pesos', collection_method => 'send_invoice', days_until_due => 60, coupon => 'half', managed_by => 'local') AS s \gset
+CALL pays('ahead');
+SELECT billing.update_subscription(:'s', payment_method => 'pm_card_visa');
+CALL billing.run_worker();
+UPDATE billing.subscriptions SET collection_method = 'charge_automatically', collect_by = 'oxxo' WHERE id = :'s';
+SELECT is((SELECT string_agg(DISTINCT made_at::date || ' ' || total, ', ') FROM billing.simulate('ahead', '2027-07-01')),
+	'2027-04-24 15000, 2027-05-25 30000, 2027-06-24 30000', 'the invoice of May 25th is June''s, which the coupon is over for');
 
 SELECT * FROM finish();
