@@ -1,7 +1,7 @@
 -- What people ask for at the edges of the engine: no seats, a plan without them, a change in a pause, usage at the moment of the end. Numbers are computed by hand.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(27);
+SELECT plan(33);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('team', 'Team', 1000, 'USD') AS p3,
@@ -152,5 +152,39 @@ CALL billing.run_worker();
 UPDATE billing.subscriptions SET collection_method = 'charge_automatically', collect_by = 'oxxo' WHERE id = :'s';
 SELECT is((SELECT string_agg(DISTINCT made_at::date || ' ' || total, ', ') FROM billing.simulate('ahead', '2027-07-01')),
 	'2027-04-24 15000, 2027-05-25 30000, 2027-06-24 30000', 'the invoice of May 25th is June''s, which the coupon is over for');
+
+-- ---------------------------------------------------------------------------
+-- What a change will cost with the next invoice, its tax and discount included
+
+SELECT count(billing.create_customer(o, o || '@example.com', country => 'DE', currency => 'EUR')) AS customers FROM unnest('{taxed,cheap}'::text[]) AS o \gset
+CALL billing.run_worker();
+CALL billing.set_clock('taxed', '2027-04-01 00:00+00');
+CALL billing.set_clock('cheap', '2027-04-01 00:00+00');
+SELECT billing.subscribe(o, 'euros', collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local') FROM unnest('{taxed,cheap}'::text[]) AS o;
+CALL pays('taxed');
+CALL pays('cheap');
+CALL billing.set_clock('taxed', '2027-04-16 00:00+00');
+CALL billing.set_clock('cheap', '2027-04-16 00:00+00');
+SELECT billing.apply_coupon('half', subscription_of('cheap')) AS applied \gset
+CREATE FUNCTION cost(organization text, plan text) RETURNS SETOF text
+LANGUAGE sql
+BEGIN ATOMIC
+	SELECT concat_ws(' ', l.kind, l.amount, l.discount, l.tax) FROM billing.preview_update(subscription_of(organization), plan => cost.plan) AS l ORDER BY l.position;
+END;
+CREATE FUNCTION billed(organization text) RETURNS SETOF text
+LANGUAGE sql
+BEGIN ATOMIC
+	SELECT concat_ws(' ', l.kind, l.amount, l.discount, l.tax) FROM billing.invoice_lines AS l JOIN billing.invoices AS i ON i.id = l.invoice_id
+	WHERE i.organization_id = organization AND l.kind LIKE 'proration%' ORDER BY l.position;
+END;
+SELECT results_eq($$SELECT cost('taxed', 'more_euros')$$, $$VALUES ('proration_credit -1500 0 -285'), ('proration_debit 3000 0 570')$$, 'lines that wait have the tax that they will have');
+SELECT is((SELECT array_agg(DISTINCT total) FROM billing.preview_update(subscription_of('taxed'), plan => 'more_euros')), '{1785}', 'and what they come to: 15.00 and 19 %');
+SELECT results_eq($$SELECT cost('cheap', 'more_euros')$$, $$VALUES ('proration_credit -1500 0 -285'), ('proration_debit 3000 1500 285')$$, 'the discount, too');
+SELECT is((SELECT array_agg(DISTINCT total) FROM billing.preview_update(subscription_of('cheap'), plan => 'more_euros')), '{0}', 'half of the dearer plan costs what the cheaper one did');
+CREATE TEMP TABLE told_cheap AS SELECT cost('cheap', 'more_euros') AS line;
+SELECT billing.update_subscription(subscription_of('cheap'), plan => 'more_euros');
+SELECT results_eq($$SELECT cost('cheap', 'euros')$$, $$VALUES ('proration_credit 1500 0 285'), ('proration_debit -3000 -1500 -285')$$, 'what waits is told by what it loses');
+CALL billing.set_clock('cheap', '2027-05-01 00:00+00');
+SELECT results_eq($$SELECT billed('cheap')$$, $$SELECT line FROM told_cheap$$, 'it is billed as it was told');
 
 SELECT * FROM finish();
