@@ -63,6 +63,10 @@ extern const LocalZone *zone_named(const char *name);
 extern int64 unix_seconds(TimestampTz moment);
 extern TimestampTz moment_of_unix(int64 seconds);
 
+/* Those of usage that a draft keeps. */
+extern int64 unix_microseconds(TimestampTz moment);
+extern TimestampTz moment_of_unix_microseconds(int64 microseconds);
+
 /* The organisation's time in whole seconds: what every rule of the engine starts from. */
 extern TimestampTz engine_now(const char *organization_id);
 
@@ -446,6 +450,9 @@ extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
 /* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
 extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
 							 TimestampTz until, bool may_wait);
+
+/* From when on one that begins to be metered at a moment counts: after what one that ended in that second counts. */
+extern TimestampTz usage_begins(const BilledSubscription *s, TimestampTz at);
 
 /*
  * What draft_complete() asks for the usage of draft->usage: closes (previews)

@@ -487,7 +487,7 @@ set_usage_from(BilledSubscription *s, TimestampTz at)
 	if (!subscription_is_metered(s) || subscription_starts_at(s) != 0)
 		s->usage_from = 0;
 	else if (s->usage_from == 0)
-		s->usage_from = in_trial(s, at) ? s->trial_end : at;
+		s->usage_from = in_trial(s, at) ? s->trial_end : usage_begins(s, at);
 }
 
 /* ------------------------------------------------------------------------

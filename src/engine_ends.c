@@ -124,15 +124,26 @@ plans_follow_period(BilledSubscription *s, TimestampTz old_end)
  */
 
 /*
+ * Moments of the engine are whole seconds, those of usage are not: what ends
+ * within a period ends with its second.  A part of a second has no part of a
+ * price: all of them are taken by the whole seconds that they begin and end in.
+ */
+static TimestampTz
+used_until(const BilledSubscription *s, TimestampTz at)
+{
+	return Min(at + USECS_PER_SEC - 1, s->period_end);
+}
+
+/*
  * With usage it waits for what comes late, as every invoice does.  What was used
  * in a pause, or while it was unpaid, is nobody's.
  */
 static void
 final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, TimestampTz at)
 {
-	TimestampTz used_until = Min(at, s->period_end);
+	TimestampTz until = used_until(s, at);
 	bool counts = !is_status(s, "paused") && !is_status(s, "unpaid");
-	bool usage = bill_usage && counts && s->usage_from != 0 && s->usage_from < used_until;
+	bool usage = bill_usage && counts && s->usage_from != 0 && s->usage_from < until;
 	InvoiceDraft *draft;
 
 	if (!usage && s->pending == NIL)
@@ -140,7 +151,7 @@ final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, Timestamp
 	draft = draft_for(run, s, "subscription_end", at);
 	draft->period_end = at;
 	if (usage)
-		bill_usage_until(run, draft, s, used_until, true);
+		bill_usage_until(run, draft, s, until, true);
 	if (draft->finalize_at == 0)
 		draft_complete(run, draft);
 }
@@ -220,7 +231,7 @@ engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	TimestampTz resumes_at = s->resumes_at > at ? s->resumes_at : 0;
 
-	bill_usage_to_pending(run, s, at);
+	bill_usage_to_pending(run, s, used_until(s, at));
 	ahead_call_off(run, s);
 	fulfil(s, "pause", at);
 	s->pause_at_period_end = false;
@@ -240,7 +251,7 @@ give_up_collecting(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		engine_end(run, s, at);
 		return;
 	}
-	bill_usage_to_pending(run, s, at);
+	bill_usage_to_pending(run, s, used_until(s, at));
 	set_status(run, s, "unpaid", at);
 }
 

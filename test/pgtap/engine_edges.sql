@@ -1,7 +1,7 @@
 -- What people ask for at the edges of the engine: no seats, a plan without them, a change in a pause, usage at the moment of the end. Numbers are computed by hand.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(33);
+SELECT plan(40);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('team', 'Team', 1000, 'USD') AS p3,
@@ -186,5 +186,48 @@ SELECT billing.update_subscription(subscription_of('cheap'), plan => 'more_euros
 SELECT results_eq($$SELECT cost('cheap', 'euros')$$, $$VALUES ('proration_credit 1500 0 285'), ('proration_debit -3000 -1500 -285')$$, 'what waits is told by what it loses');
 CALL billing.set_clock('cheap', '2027-05-01 00:00+00');
 SELECT results_eq($$SELECT billed('cheap')$$, $$SELECT line FROM told_cheap$$, 'it is billed as it was told');
+
+-- ---------------------------------------------------------------------------
+-- Usage at the very moment of the end: 100 calls, 15 of 30 free, 85 at 2
+
+CREATE FUNCTION usage_of(organization text) RETURNS text
+LANGUAGE sql
+RETURN (SELECT string_agg(trim_scale(l.quantity) || ' ' || l.amount, ', ' ORDER BY s.id, l.id) FROM billing.invoice_lines AS l JOIN billing.subscriptions AS s ON s.id = l.subscription_id
+		WHERE s.organization_id = organization AND l.kind = 'usage');
+CALL begin_at('stops', 'metered');
+CALL billing.set_clock('stops', '2027-04-16 00:00+00');
+SELECT billing.record_usage('stops', 'calls', 100, occurred_at => billing.now('stops'));
+SELECT billing.cancel_subscription(subscription_of('stops'), at_period_end => false);
+SELECT billing.subscribe('stops', 'metered', collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local') AS again \gset
+CALL billing.set_clock('stops', '2027-04-16 01:00+00');
+SELECT is(usage_of('stops'), '15 0, 85 170', 'a cancellation bills what was used at its moment; free units of a part are whole');
+SELECT billing.record_usage('stops', 'calls', 31, occurred_at => '2027-04-16 00:00:01+00');
+CALL billing.set_clock('stops', '2027-05-16 01:00+00');
+SELECT is(usage_of('stops'), '15 0, 85 170, 30 0, 1 2', 'one that begins at the same moment counts what comes after it, and is whole');
+SELECT is((SELECT sum(quantity) FROM billing.usage_closing_lines WHERE organization_id = 'stops'), 131::numeric, 'nothing counts twice');
+
+CALL begin_at('pauses', 'metered');
+CALL billing.set_clock('pauses', '2027-04-16 00:00+00');
+SELECT billing.record_usage('pauses', 'calls', 100, occurred_at => billing.now('pauses'));
+SELECT billing.pause_subscription(subscription_of('pauses'));
+SELECT is(waits('pauses'), 'usage 0, usage 170', 'a pause, too');
+SELECT billing.resume_subscription(subscription_of('pauses'));
+CALL billing.set_clock('pauses', '2027-05-01 01:00+00');
+SELECT is((SELECT sum(quantity) FROM billing.usage_closing_lines WHERE organization_id = 'pauses'), 100::numeric, 'which a resume at that moment does not bill again');
+
+CALL begin_at('leaves', 'metered');
+CALL billing.set_clock('leaves', '2027-04-16 00:00+00');
+SELECT billing.record_usage('leaves', 'calls', 100, occurred_at => billing.now('leaves'));
+SELECT billing.delete_customer(billing.find_customer('leaves'), final_invoice => true);
+UPDATE billing.invoices SET finalize_at = '2027-04-16 00:00+00' WHERE organization_id = 'leaves' AND status = 'draft';
+CALL billing.run_worker();
+SELECT is(usage_of('leaves'), '15 0, 85 170', 'so does who leaves for good');
+
+CALL begin_at('ends', 'metered');
+CALL billing.set_clock('ends', '2027-04-30 23:00+00');
+SELECT billing.record_usage('ends', 'calls', 31, occurred_at => '2027-04-30 23:59:59.999999+00'), billing.record_usage('ends', 'calls', 1000, occurred_at => '2027-05-01 00:00+00', idempotency_key => 'after');
+SELECT billing.cancel_subscription(subscription_of('ends'));
+CALL billing.set_clock('ends', '2027-05-01 01:00+00');
+SELECT is(usage_of('ends'), '30 0, 1 2', 'a period that ends is half-open as ever');
 
 SELECT * FROM finish();
