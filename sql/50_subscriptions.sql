@@ -360,7 +360,8 @@ COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, 
 	'quantity is that of the component seats, else of base; not named it stays, and is 1 where a plan with seats is left for one without. '
 	'proration_date: what preview_update() told, so that exactly those lines are billed. Errors: JB005 unknown subscription, plan, price or '
 	'component, JB008 it has ended (subscribe again), is incomplete, has no trial, or the group of the plan has another subscription, '
-	'JB004 not supported by the provider, 22023 nothing to change, a bad value, another currency or interval.';
+	'JB004 not supported by the provider, 22003 a quantity that no amount can be made of, 22023 nothing to change, a bad value, another currency or interval, '
+	'period_end with always_invoice or proration_date.';
 
 CREATE FUNCTION billing.cancel_subscription(
 	subscription_id uuid,

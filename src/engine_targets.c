@@ -176,6 +176,16 @@ check_metered(const BilledSubscription *s, List *targets)
 	}
 }
 
+/* 22003 where no amount can be made of it, for later as for now. */
+static void
+check_quantity(const ItemChange *target)
+{
+	const BilledItem item = {.price = target->price, .quantity = target->quantity};
+
+	if (target->price->metric == NULL)
+		(void) item_whole_price(&item);
+}
+
 static void
 check_all(const BilledSubscription *s, List *targets)
 {
@@ -186,8 +196,10 @@ check_all(const BilledSubscription *s, List *targets)
 	{
 		const ItemChange *target = lfirst(cell);
 
-		if (is_sold(target))
-			check_component_price(s, target->component, target->price, base);
+		if (!is_sold(target))
+			continue;
+		check_component_price(s, target->component, target->price, base);
+		check_quantity(target);
 	}
 	check_metered(s, targets);
 }

@@ -221,6 +221,10 @@ change_later(const BillingRun *run, BilledSubscription *s, const UpdateTerms *te
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("proration_date is for a change that is made now"),
 						errhint("Leave it out: at the end of a period nothing is prorated.")));
+	if (proration_behavior_named(terms->proration_behavior) == PRORATION_INVOICED)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("always_invoice is for a change that is made now"),
+						errhint("Leave it out: at the end of a period nothing is prorated.")));
 	if (changes == NIL)
 		unplan(s, "change");
 	else
