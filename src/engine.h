@@ -525,9 +525,6 @@ extern void subscription_put_items(BilledSubscription *s, List *changes, Timesta
 /* Gives back what was billed of all items for the time from then on; the lines wait. */
 extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
-/* What was cut and dropped; part of run_write(), before lines are written. */
-extern void cut_lines_write(BillingRun *run);
-
 /* The item's price has a version that subscriptions move to at once, and its time has come. */
 extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
 								   TimestampTz at);

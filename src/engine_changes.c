@@ -17,7 +17,6 @@
  */
 #include "engine_plans.h"
 
-#include "columns.h"
 #include "errors.h"
 
 ProrationBehavior
@@ -135,6 +134,12 @@ cut_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, TimestampTz 
 		return;
 	}
 	require_proration(proration_amount(&how, line->whole_price, &whole, &part, &line->amount), s);
+	/* by day, within the one that it began */
+	if (line->amount == 0)
+	{
+		drop_line(run, s, line);
+		return;
+	}
 	line->period_end = at;
 	s->billed = list_delete_ptr(s->billed, line);
 	if (line->stored)
@@ -285,6 +290,9 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 		again = add_waiting(s, LINE_PRORATION_DEBIT, line->component, net,
 							psprintf("%s: remaining time", line->description));
 		again->price_id = line->price_id;
+		again->has_quantity = line->has_quantity;
+		again->quantity = line->quantity;
+		again->unit_amount = line->unit_amount;
 		again->tax = line->credited_tax;
 		again->tax_rate_id = line->tax_rate_id;
 		again->tax_inclusive = line->tax_inclusive;
@@ -456,6 +464,8 @@ bill_rest_of(BillingRun *run, BilledSubscription *s, BilledItem *item, Timestamp
 		return;
 	require_proration(
 		proration_debit(&how, price, &period.full, unix_seconds(at), trial_end, &amount), s);
+	if (amount == 0)
+		return;
 	line = add_waiting(s, LINE_PRORATION_DEBIT, item->component, amount,
 					   psprintf("%s: remaining time", item_description(s, item)));
 	line->price_id = item->price->id;
@@ -760,41 +770,4 @@ engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
 	*change = (ItemChange){item->component, component_price_successor(item->price, at),
 						   item->quantity};
 	subscription_change_items(run, s, list_make1(change), PRORATION_WAITS, at);
-}
-
-/* ------------------------------------------------------------------------
- * Lines that were cut and dropped
- * ------------------------------------------------------------------------
- */
-QUERY(cut_lines,
-	  "UPDATE billing.invoice_lines AS l SET amount = u.amount, period_end = u.period_end "
-	  "FROM unnest($1, $2, $3) AS u (id, amount, period_end) WHERE l.id = u.id",
-	  UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID);
-QUERY(drop_lines, "DELETE FROM billing.invoice_lines WHERE id = ANY ($1)", UUIDARRAYOID);
-
-void
-cut_lines_write(BillingRun *run)
-{
-	int count = list_length(run->cut_lines);
-	int dropped = list_length(run->dropped_lines);
-	Column id = COLUMN_UUID(Max(count, dropped));
-	Column amount = COLUMN_INT(count);
-	Column period_end = COLUMN_TIME(count);
-
-	for (int i = 0; i < dropped; i++)
-		column_pointer(&id, i, list_nth(run->dropped_lines, i));
-	if (dropped > 0)
-		RUN(drop_lines, column_arg(&id, dropped));
-	for (int i = 0; i < count; i++)
-	{
-		const InvoiceLine *line = list_nth(run->cut_lines, i);
-
-		column_pointer(&id, i, line->id);
-		column_int(&amount, i, line->amount);
-		column_time(&period_end, i, line->period_end);
-	}
-	if (count > 0)
-		RUN(cut_lines, column_arg(&id, count), column_arg(&amount, count),
-			column_arg(&period_end, count));
-	run->cut_lines = run->dropped_lines = NIL;
 }

@@ -324,6 +324,43 @@ forget_removed_items(BilledSubscription *s)
 }
 
 /* ------------------------------------------------------------------------
+ * Lines that were cut and dropped
+ * ------------------------------------------------------------------------
+ */
+QUERY(cut_lines,
+	  "UPDATE billing.invoice_lines AS l SET amount = u.amount, period_end = u.period_end "
+	  "FROM unnest($1, $2, $3) AS u (id, amount, period_end) WHERE l.id = u.id",
+	  UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID);
+QUERY(drop_lines, "DELETE FROM billing.invoice_lines WHERE id = ANY ($1)", UUIDARRAYOID);
+
+static void
+cut_lines_write(BillingRun *run)
+{
+	int count = list_length(run->cut_lines);
+	int dropped = list_length(run->dropped_lines);
+	Column id = COLUMN_UUID(Max(count, dropped));
+	Column amount = COLUMN_INT(count);
+	Column period_end = COLUMN_TIME(count);
+
+	for (int i = 0; i < dropped; i++)
+		column_pointer(&id, i, list_nth(run->dropped_lines, i));
+	if (dropped > 0)
+		RUN(drop_lines, column_arg(&id, dropped));
+	for (int i = 0; i < count; i++)
+	{
+		const InvoiceLine *line = list_nth(run->cut_lines, i);
+
+		column_pointer(&id, i, line->id);
+		column_int(&amount, i, line->amount);
+		column_time(&period_end, i, line->period_end);
+	}
+	if (count > 0)
+		RUN(cut_lines, column_arg(&id, count), column_arg(&amount, count),
+			column_arg(&period_end, count));
+	run->cut_lines = run->dropped_lines = NIL;
+}
+
+/* ------------------------------------------------------------------------
  * What is planned
  * ------------------------------------------------------------------------
  */

@@ -1,7 +1,7 @@
 -- What people ask for at the edges of the engine: no seats, a plan without them, a change in a pause, usage at the moment of the end. Numbers are computed by hand.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(40);
+SELECT plan(47);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('team', 'Team', 1000, 'USD') AS p3,
@@ -229,5 +229,38 @@ SELECT billing.record_usage('ends', 'calls', 31, occurred_at => '2027-04-30 23:5
 SELECT billing.cancel_subscription(subscription_of('ends'));
 CALL billing.set_clock('ends', '2027-05-01 01:00+00');
 SELECT is(usage_of('ends'), '30 0, 1 2', 'a period that ends is half-open as ever');
+
+-- ---------------------------------------------------------------------------
+-- Small ones
+
+CALL begin_at('odd', 'small');
+SELECT fails(format($$SELECT billing.update_subscription(%L, plan => 'large', effective => 'period_end', proration_behavior => 'always_invoice')$$, subscription_of('odd')), '22023', 'always_invoice',
+	'Leave it out', 'at the end of a period there is nothing to prorate');
+SELECT lives_ok(format($$SELECT billing.update_subscription(%L, plan => 'large', effective => 'period_end', proration_behavior => 'none')$$, subscription_of('odd')), 'none is what it is');
+SELECT throws_ok(format($$SELECT billing.update_subscription(%L, quantity => 9223372036854775807, effective => 'period_end')$$, subscription_of('odd')), '22003', NULL,
+	'a quantity that no amount can be made of is refused at once, also for later');
+CALL billing.set_clock('odd', '2027-04-16 12:00+00');
+SELECT billing.update_subscription(subscription_of('odd'), plan => 'large', proration_behavior => 'always_invoice');
+CALL pays('odd');
+SELECT billing.update_subscription(subscription_of('odd'), plan => 'small', proration_behavior => 'always_invoice');
+CALL pays('odd');
+SELECT results_eq($$SELECT l.amount, trim_scale(l.quantity), trim_scale(l.unit_amount) FROM billing.invoice_lines AS l JOIN billing.invoices AS i ON i.id = l.invoice_id
+	WHERE i.organization_id = 'odd' AND l.kind = 'proration_debit' AND l.reverses IS NOT NULL$$, $$VALUES (1450::bigint, 1::numeric, 3000::numeric)$$, 'what is billed again says of what');
+
+UPDATE billing.settings SET value = 'day' WHERE name = 'proration_unit';
+CALL begin_at('same_day', 'small');
+CALL billing.set_clock('same_day', '2027-04-16 10:00+00');
+SELECT billing.update_subscription(subscription_of('same_day'), plan => 'large');
+CALL billing.set_clock('same_day', '2027-04-16 12:00+00');
+SELECT billing.update_subscription(subscription_of('same_day'), quantity => 2);
+SELECT is(waits('same_day'), 'proration_credit -1500, proration_debit 6000', 'a line of no time is none');
+UPDATE billing.settings SET value = 'second' WHERE name = 'proration_unit';
+CALL begin_at('unpaid', 'small');
+UPDATE billing.invoices SET status = 'open', amount_paid = 0, paid_elsewhere = 0, amount_remaining = 3000, paid_at = NULL WHERE organization_id = 'unpaid';
+CALL billing.set_clock('unpaid', '2027-04-16 00:00+00');
+SELECT is(of_change('unpaid', plan => 'large'), 'proration_debit 3000', 'nor is a credit of nothing told');
+SELECT billing.update_subscription(subscription_of('unpaid'), plan => 'large', proration_behavior => 'always_invoice');
+CALL pays('unpaid');
+SELECT ok(billing.invoice_html(id) NOT LIKE '%unused time%', 'or printed') FROM billing.invoices WHERE organization_id = 'unpaid' AND billing_reason = 'subscription_update';
 
 SELECT * FROM finish();
