@@ -27,7 +27,7 @@ CREATE TABLE billing.subscriptions
 	plan_id uuid NOT NULL REFERENCES billing.plans (id),
 	plan_group text NOT NULL,
 	price_id uuid NOT NULL REFERENCES billing.prices (id),
-	quantity bigint NOT NULL DEFAULT 1 CHECK (quantity > 0),
+	quantity bigint NOT NULL DEFAULT 1 CHECK (quantity >= 0),
 	status text NOT NULL DEFAULT 'incomplete'
 		CHECK (status IN ('incomplete', 'incomplete_expired', 'trialing', 'active', 'past_due', 'unpaid', 'paused', 'canceled')),
 	managed_by text NOT NULL DEFAULT 'provider' CHECK (managed_by IN ('provider', 'local')),
@@ -48,6 +48,7 @@ CREATE TABLE billing.subscriptions
 	access_until timestamptz,
 	pause_at_period_end boolean NOT NULL DEFAULT false,
 	resumes_at timestamptz,
+	items_before_pause jsonb CHECK (jsonb_typeof(items_before_pause) = 'object'),
 	pending_price_id uuid REFERENCES billing.prices (id),
 	client_secret bytea,
 	error_code text,
@@ -75,6 +76,8 @@ CREATE TABLE billing.subscriptions
 	CHECK (trial_end >= trial_start),
 	CHECK (status <> 'canceled' OR ended_at IS NOT NULL),
 	CHECK ((status IN ('past_due', 'unpaid', 'paused')) = (status_since IS NOT NULL)),
+	CHECK (managed_by = 'local' OR quantity > 0),
+	CHECK (items_before_pause IS NULL OR (managed_by = 'local' AND status IN ('paused', 'unpaid'))),
 	CHECK (managed_by = 'local' OR next_due_at IS NULL),
 	CHECK (managed_by <> 'local' OR (currency IS NOT NULL AND zone IS NOT NULL AND billing_anchor IS NOT NULL AND schedule_start IS NOT NULL
 		   AND collection_method IS NOT NULL AND trial_end_behavior IS NOT NULL)),
@@ -91,6 +94,8 @@ COMMENT ON COLUMN billing.subscriptions.access_until IS
 	'Of one that had to be canceled at the provider a while before its period ended: it gives access until then.';
 COMMENT ON COLUMN billing.subscriptions.pause_at_period_end IS 'It is paused when its period ends.';
 COMMENT ON COLUMN billing.subscriptions.resumes_at IS 'When a pause ends by itself; NULL: when it is resumed.';
+COMMENT ON COLUMN billing.subscriptions.items_before_pause IS
+	'Items that were changed in a pause, as they were before it: what the rest of the period is prorated from when it goes on within it.';
 COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a change that waits: for the next period, or for its payment.';
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
 COMMENT ON COLUMN billing.subscriptions.error_code IS
@@ -364,12 +369,15 @@ COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, 
 	'and the row changes when it confirms. A local subscription changes at once: what was billed for the rest of the period is given back '
 	'as it was billed (no more than was paid), the rest is billed anew by second or by day (setting proration_unit). proration_behavior: '
 	'create_prorations (lines for the next invoice), always_invoice (an invoice now), none. Another interval, or the first price above 0, '
-	'ends the period and begins one with a new anchor. In a trial nothing is prorated. effective: now, or period_end, of a local one a row '
+	'ends the period and begins one with a new anchor. In a trial nothing is prorated, '
+	'in a pause the time from its end on, if that comes within the period (lines for the next invoice then). effective: now, or period_end, of a local one a row '
 	'of list_scheduled_changes(), which a later change of plan takes the place of. items, of local ones: quantity and price by component, '
-	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, {"calls": {}} adds what the plan sells, null removes one; quantity is that of the component seats, else of base. '
+	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, {"calls": {}} adds what the plan sells, null removes one, 0 keeps it without units. '
+	'quantity is that of the component seats, else of base; not named it stays, and is 1 where a plan with seats is left for one without. '
 	'proration_date: what preview_update() told, so that exactly those lines are billed. Errors: JB005 unknown subscription, plan, price or '
 	'component, JB008 it has ended (subscribe again), is incomplete, has no trial, or the group of the plan has another subscription, '
-	'JB004 not supported by the provider, 22023 nothing to change, a bad value, another currency or interval.';
+	'JB004 not supported by the provider, 22003 a quantity that no amount can be made of, 22023 nothing to change, a bad value, another currency or interval, '
+	'period_end with always_invoice or proration_date.';
 
 CREATE FUNCTION billing.cancel_subscription(
 	subscription_id uuid,

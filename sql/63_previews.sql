@@ -22,7 +22,7 @@ CREATE TYPE billing.preview_line AS (
 	proration_date timestamptz);
 COMMENT ON TYPE billing.preview_line IS
 	'A line that would be billed. invoice: 1 for the first that would come, NULL for a line that waits for the next one; made_at: when, by the '
-	'organisation''s clock; total and amount_due are of the invoice, all amounts in minor units; proration_date: of preview_update().';
+	'organisation''s clock; total and amount_due are of the invoice (total of lines that wait: what they come to together), all amounts in minor units; proration_date: of preview_update().';
 
 CREATE FUNCTION billing.preview_update(
 	subscription_id uuid,
@@ -46,8 +46,9 @@ COMMENT ON FUNCTION billing.preview_update(uuid, text, bigint, text, uuid, bigin
 	jsonb) IS
 	'The lines that update_subscription() with these arguments would bill for a local subscription; with the proration_date that is '
 	'returned it bills exactly these. effective => period_end, and trial_end: those of the invoice that comes then, with what is used so far. Nothing is changed '
-	'or locked: no price is made for amount, no coupon is redeemed, and payment_method counts as one that is attached. Lines that wait have no tax or discount '
-	'yet: their invoice has. One that waited already and is cut by the change is told by what it loses. '
+	'or locked: no price is made for amount, no coupon is redeemed, and payment_method counts as one that is attached. Lines that wait have the discount and tax that the '
+	'next invoice will give them, and in total what they come to with both: what the change costs; NULL where something that is planned changes them before. '
+	'One that waited already and is cut by the change is told by what it loses. '
 	'Errors: as update_subscription(); JB005 it is no local subscription.';
 
 CREATE FUNCTION billing.preview_invoice(subscription_id uuid DEFAULT NULL, organization_id text DEFAULT NULL)

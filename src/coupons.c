@@ -9,13 +9,15 @@
  * who gets one stands in coupon_terms.c.
  *
  * What counts is the invoice's own time: one that was applied later, or was over
- * by then, takes nothing off.
+ * by then, takes nothing off.  What is invoiced before its period counts by the
+ * beginning of that, so that months are as many for who pays to a reference.
  *
  *-------------------------------------------------------------------------
  */
 #include "coupons.h"
 
 #include "columns.h"
+#include "draft_steps.h"
 
 struct CustomerCoupons
 {
@@ -88,12 +90,17 @@ coupons_of_customer(BillingRun *run, BilledCustomer *customer)
 /* ---- what counts for a draft ---- */
 
 static bool
+is_over(const AppliedCoupon *applied, const InvoiceDraft *draft)
+{
+	return applied->ends_at != 0 && Max(draft->made_at, draft->period_start) >= applied->ends_at;
+}
+
+static bool
 counts_for(const AppliedCoupon *applied, const InvoiceDraft *draft)
 {
 	const StoredCoupon *coupon = applied->coupon;
 
-	if (applied->used_up || draft->made_at < applied->applied_at ||
-		(applied->ends_at != 0 && draft->made_at >= applied->ends_at))
+	if (applied->used_up || draft->made_at < applied->applied_at || is_over(applied, draft))
 		return false;
 	if (coupon->currency != NULL && strcmp(coupon->currency, draft->currency) != 0)
 		return false;

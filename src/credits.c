@@ -17,6 +17,7 @@
 #include "credits.h"
 
 #include "columns.h"
+#include "draft_steps.h"
 #include "json.h"
 
 typedef struct CreditGrant

@@ -21,6 +21,7 @@
  *	  engine_targets.c      what a change asks for, and what of it is refused
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
  *	  engine_late.c         usage that came after its period was billed
+ *	  engine_pause.c        what is changed in a pause counts from the resume on
  *	  engine_ends.c         cancel, pause, resume, expire; what is planned (engine_plans.h)
  *	  engine_news.c         an invoice was paid, or was not
  *	  engine_preview.c      preview_invoice, preview_update, simulate
@@ -32,7 +33,7 @@
  *	  invoice_store.c       drafts in their tables, by invoice_lines.c; invoice_drafts_due.c when they wait no longer
  *	  own_invoices.c        invoices that a call makes, makes final, voids or gives up
  *	  invoice_numbers.c     numbers
- *	  coupons.c tax.c credits.c    what a draft is completed with
+ *	  coupons.c tax.c credits.c    what a draft is completed with (draft_steps.h)
  *	  given_back.c          what was given back follows what is paid
  *
  * Moments are TimestampTz of whole seconds; the calendar and the arithmetic are
@@ -63,6 +64,10 @@ extern const LocalZone *zone_named(const char *name);
 /* Whole seconds since 1970, rounded down, and back. */
 extern int64 unix_seconds(TimestampTz moment);
 extern TimestampTz moment_of_unix(int64 seconds);
+
+/* Those of usage that a draft keeps. */
+extern int64 unix_microseconds(TimestampTz moment);
+extern TimestampTz moment_of_unix_microseconds(int64 microseconds);
 
 /* The organisation's time in whole seconds: what every rule of the engine starts from. */
 extern TimestampTz engine_now(const char *organization_id);
@@ -222,6 +227,7 @@ typedef struct BilledSubscription
 	TimestampTz ended_at;
 	TimestampTz status_since;
 	TimestampTz resumes_at;
+	const Jsonb *before_pause; /* engine_pause.c; NULL: nothing was changed in a pause */
 	TimestampTz incomplete_until;
 	const char *collection_method;
 	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
@@ -428,6 +434,9 @@ extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz unti
 /* Until then nothing is played: it is only said when something is due. */
 #define NOTHING_YET DT_NOBEGIN
 
+/* The price of which has a version by then that subscriptions move to at once; NULL: none. */
+extern BilledItem *item_with_new_version(const BilledSubscription *s, TimestampTz at);
+
 extern BillingPeriod period_containing(const BilledSubscription *s, TimestampTz at);
 
 /* Begins the period in which the moment lies: bills what is due in advance, and the usage of the period before. */
@@ -469,6 +478,9 @@ extern InvoiceLine *add_usage_line(InvoiceDraft *draft, const char *component,
 /* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
 extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
 							 TimestampTz until, bool may_wait);
+
+/* From when on one that begins to be metered at a moment counts: after what one that ended in that second counts. */
+extern TimestampTz usage_begins(const BilledSubscription *s, TimestampTz at);
 
 /*
  * What draft_complete() asks for the usage of draft->usage: closes (previews)
@@ -555,15 +567,29 @@ typedef struct ItemChange
 extern void subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 									  ProrationBehavior behavior, TimestampTz at);
 
+/* Items become what the changes say, and nothing is billed. */
+extern void subscription_put_items(BilledSubscription *s, List *changes, TimestampTz at);
+
 /* Gives back what was billed of all items for the time from then on; the lines wait. */
 extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
-
-/* What was cut and dropped; part of run_write(), before lines are written. */
-extern void cut_lines_write(BillingRun *run);
 
 /* The item's price has a version that subscriptions move to at once, and its time has come. */
 extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
 								   TimestampTz at);
+
+/* ------------------------------------------------------------------------
+ * engine_pause.c: changes in a pause
+ * ------------------------------------------------------------------------
+ */
+
+/* Before items are changed in a pause: what they are is kept, to be prorated from. */
+extern void pause_keep(BilledSubscription *s, const List *changes);
+
+/* What was kept (ItemChange). */
+extern List *pause_kept(const BilledSubscription *s);
+
+/* It goes on inside of its period: what was changed meanwhile counts from here on. */
+extern void pause_catch_up(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * engine_targets.c: what a change asks for, and as terms of a scheduled change
@@ -638,105 +664,6 @@ extern const char *line_kind_name(LineKind kind);
 extern LineKind line_kind_of(const char *name);
 
 /* ------------------------------------------------------------------------
- * coupons.c, tax.c, credits.c: what draft_complete() asks, in this order
- * ------------------------------------------------------------------------
- */
-
-/* A coupon that a draft is discounted by. */
-typedef struct DraftCoupon
-{
-	const pg_uuid_t *coupon_id;
-	const pg_uuid_t *application_id; /* the row that applied it */
-	const char *name;
-	Coupon terms;
-	int64 taken;
-	AppliedCoupon *applied;
-} DraftCoupon;
-
-/* In their order; none that is over (DraftCoupon). */
-extern List *coupons_of(BillingRun *run, const InvoiceDraft *draft);
-
-/* Does it count for this line?  What AllocatedLine.takes_part is for this coupon. */
-extern bool coupon_takes_line(const DraftCoupon *coupon, const InvoiceDraft *draft,
-							  const InvoiceLine *line);
-
-/*
- * They were taken (those with taken above 0): one use less.  Only the run
- * remembers it until coupons_write(), so also to be called in a preview.
- */
-extern void coupons_taken(const InvoiceDraft *draft, List *coupons);
-
-/* What the run took and applied, in one statement each.  After subscriptions and invoices are written. */
-extern void coupons_write(BillingRun *run);
-
-/*
- * Applies a coupon by its code to a subscription of the run (subscribe() and
- * update_subscription() with coupon): it counts for the drafts that are
- * completed from then on.  The plan, the currency and the customer have to be
- * known, the row need not be written yet.  JB005 unknown, JB008 and 22023 with
- * the reason.
- */
-extern void coupon_apply_in_run(BillingRun *run, BilledSubscription *s, const char *code,
-								TimestampTz at);
-
-typedef struct DraftTax
-{
-	const pg_uuid_t *tax_rate_id;
-	const char *name;
-	const char *note; /* what is printed: reverse charge, exempt; NULL */
-	bool current;     /* false: only of lines that give back what was billed before */
-	bool always;      /* there is a line for it also if it is of no line */
-	TaxRate terms;
-} DraftTax;
-
-/*
- * The rates that apply to a line of this draft: index in the list, or
- * NO_TAX_RATE.  One with a note and no rate id taxes nothing, and its line is to
- * be printed with the note.  Whether tax is inside is told by
- * InvoiceLine.tax_inclusive.
- */
-extern List *taxes_of(BillingRun *run, const InvoiceDraft *draft);
-extern int tax_of_line(List *taxes, const InvoiceDraft *draft, const InvoiceLine *line);
-
-/* The setting tax_behavior: what counts for a line without a price, or whose price says nothing. */
-extern bool tax_is_inclusive_by_default(void);
-
-/*
- * What prepaid credits and balance pay of a total: adds the lines of kind credit
- * and balance, and sets credit_used, balance_used and due.  In a preview nothing
- * is consumed, but the run remembers it.
- */
-extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
-
-/*
- * After credits_settle(): what is due is charged, and less than the provider
- * charges.  It is owed with the next invoice; on the last one of a subscription
- * an adjustment writes it off.
- */
-extern void credits_spare_small(BillingRun *run, InvoiceDraft *draft);
-
-/* Less than the provider charges was carried to the next invoice, and this subscription's last is the customer's. */
-extern bool credits_owe_small(BillingRun *run, const BilledSubscription *s);
-
-/* What the run consumed, in one statement for each table.  After invoices are written. */
-extern void credits_write(BillingRun *run);
-
-/* An invoice was voided: what credits and balance paid of it comes back.  Once, however often it is called. */
-extern void credits_release(const pg_uuid_t *invoice_id);
-
-/*
- * Adds to the balance of a customer (above 0: we owe it to him), an entry that
- * never changes.  reason is a word (overpayment, credit_note, adjustment);
- * source_type and source_id, or NULL: what it comes from.  Locks the customer.
- * Not for a customer of a run that has completed drafts and is not written.
- */
-extern void balance_add(const pg_uuid_t *customer_id, const char *currency, int64 amount,
-						const char *reason, const char *source_type, const pg_uuid_t *source_id);
-
-/* The duty that ends prepaid credits whose time is over; above 0 when there may be more. */
-extern int credits_expire(void);
-
-/* ------------------------------------------------------------------------
  * What the engine, collection and the rest of the house tell each other
  * ------------------------------------------------------------------------
  */
@@ -796,5 +723,20 @@ extern int drafts_finalize_due(void);
 /* Completes and writes stored drafts; the caller has locked their customers.  Their subscriptions, each once or more. */
 extern void drafts_complete_stored(pg_uuid_t *const *ids, int count,
 								   pg_uuid_t *const *subscription_ids, int subscription_count);
+
+/* credits.c: an invoice was voided: what credits and balance paid of it comes back.  Once, however often it is called. */
+extern void credits_release(const pg_uuid_t *invoice_id);
+
+/*
+ * credit_grants.c: adds to the balance of a customer (above 0: we owe it to him), an entry that
+ * never changes.  reason is a word (overpayment, credit_note, adjustment);
+ * source_type and source_id, or NULL: what it comes from.  Locks the customer.
+ * Not for a customer of a run that has completed drafts and is not written.
+ */
+extern void balance_add(const pg_uuid_t *customer_id, const char *currency, int64 amount,
+						const char *reason, const char *source_type, const pg_uuid_t *source_id);
+
+/* credit_grants.c: the duty that ends prepaid credits whose time is over; above 0 when there may be more. */
+extern int credits_expire(void);
 
 #endif /* JANUA_ENGINE_H */

@@ -183,8 +183,8 @@ add_usage_line(InvoiceDraft *draft, const char *component, const ComponentPrice 
 	line->price_id = price->id;
 	line->metric = price->metric;
 	line->tax_inclusive = price->tax_inclusive;
-	line->period_start = period.start;
-	line->period_end = period.end;
+	line->period_start = moment_of_unix(unix_seconds(period.start));
+	line->period_end = moment_of_unix(unix_seconds(period.end));
 	return line;
 }
 
@@ -353,9 +353,28 @@ bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s, Ti
 	s->changed = true;
 	draft->changed = true;
 	if (may_wait && s->settings->usage_grace > 0)
-		draft->finalize_at = until + s->settings->usage_grace * USECS_PER_SEC;
+		draft->finalize_at = moment_of_unix(unix_seconds(until) + s->settings->usage_grace);
 	else
 		engine_bill_usage_of(run, draft);
+}
+
+/* What another one has billed of the second that it ended in, or will when its last invoice is completed. */
+QUERY(
+	billed_of_second,
+	"SELECT max(b.until) FROM (SELECT c.period_end FROM billing.usage_closings AS c "
+	"WHERE c.organization_id = $1 AND c.period_end > $2 "
+	"UNION ALL SELECT $2 + ((p.period ->> 'end')::bigint - $3) * interval '1 microsecond' "
+	"FROM billing.invoices AS i, jsonb_array_elements(i.usage -> 'periods') AS p (period) "
+	"WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'draft') AS b (until) "
+	"WHERE b.until > $2 AND b.until < $2 + interval '1 second'",
+	TEXTOID, TIMESTAMPTZOID, INT8OID);
+
+TimestampTz
+usage_begins(const BilledSubscription *s, TimestampTz at)
+{
+	RUN(billed_of_second, arg_text(s->customer->organization_id), arg_time(at),
+		arg_int(unix_microseconds(at)));
+	return Max(at, row_time(0, 1));
 }
 
 /* ------------------------------------------------------------------------

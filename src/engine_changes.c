@@ -17,7 +17,6 @@
  */
 #include "engine_plans.h"
 
-#include "columns.h"
 #include "errors.h"
 
 ProrationBehavior
@@ -136,6 +135,12 @@ cut_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, TimestampTz 
 		return;
 	}
 	require_proration(proration_amount(&how, line->whole_price, &whole, &part, &line->amount), s);
+	/* by day, within the one that it began */
+	if (line->amount == 0)
+	{
+		drop_line(run, s, line);
+		return;
+	}
 	line->period_end = at;
 	s->billed = list_delete_ptr(s->billed, line);
 	if (line->stored)
@@ -245,6 +250,9 @@ subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		if (!item->removed && item->price->metric == NULL)
 			give_back(run, s, item->component, at);
 	}
+	/* also of what was taken away in a pause */
+	foreach (cell, pause_kept(s))
+		give_back(run, s, ((ItemChange *) lfirst(cell))->component, at);
 }
 
 /* ------------------------------------------------------------------------
@@ -301,6 +309,9 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 		again = add_waiting(s, LINE_PRORATION_DEBIT, line->component, net,
 							psprintf("%s: remaining time", line->description));
 		again->price_id = line->price_id;
+		again->has_quantity = line->has_quantity;
+		again->quantity = line->quantity;
+		again->unit_amount = line->unit_amount;
 		again->tax = tax;
 		again->tax_rate_id = line->tax_rate_id;
 		again->tax_inclusive = line->tax_inclusive;
@@ -363,6 +374,13 @@ bill_once(BilledSubscription *s, BilledItem *item, TimestampTz at)
 {
 	(void) add_once(s, item, at);
 	item->billed_once = item->changed = true;
+}
+
+static void
+bill_unless_billed(BilledSubscription *s, BilledItem *item, TimestampTz at)
+{
+	if (!item->billed_once)
+		bill_once(s, item, at);
 }
 
 static int64
@@ -468,6 +486,8 @@ bill_rest_of(BillingRun *run, BilledSubscription *s, BilledItem *item, Timestamp
 		return;
 	require_proration(
 		proration_debit(&how, price, &period.full, unix_seconds(at), trial_end, &amount), s);
+	if (amount == 0)
+		return;
 	line = add_waiting(s, LINE_PRORATION_DEBIT, item->component, amount,
 					   psprintf("%s: remaining time", item_description(s, item)));
 	line->price_id = item->price->id;
@@ -499,7 +519,7 @@ set_usage_from(BilledSubscription *s, TimestampTz at)
 	if (!subscription_is_metered(s) || subscription_starts_at(s) != 0)
 		s->usage_from = 0;
 	else if (s->usage_from == 0)
-		s->usage_from = in_trial(s, at) ? s->trial_end : at;
+		s->usage_from = in_trial(s, at) ? s->trial_end : usage_begins(s, at);
 }
 
 /* ------------------------------------------------------------------------
@@ -589,8 +609,8 @@ follow_plan(BilledSubscription *s)
 	s->plan_group = row_text(0, 3);
 }
 
-static void
-put_items(BilledSubscription *s, List *changes, TimestampTz at)
+void
+subscription_put_items(BilledSubscription *s, List *changes, TimestampTz at)
 {
 	ListCell *cell;
 
@@ -622,10 +642,10 @@ prorate_items(BillingRun *run, BilledSubscription *s, List *changes, bool ahead,
 
 		if (item == NULL || item->price->metric != NULL)
 			continue;
-		if (!item->price->one_time)
+		if (item->price->one_time)
+			bill_unless_billed(s, item, at);
+		else
 			bill_rest(run, s, item, at, ahead);
-		else if (!item->billed_once)
-			bill_once(s, item, at);
 	}
 }
 
@@ -662,9 +682,34 @@ change_between_periods(BillingRun *run, BilledSubscription *s, List *changes, bo
 
 	if (!trialing && changes_usage(s, changes))
 		bill_usage_to_pending(run, s, at);
-	put_items(s, changes, at);
+	subscription_put_items(s, changes, at);
 	if (new_interval && !trialing)
 		s->billing_anchor = s->schedule_start = at;
+}
+
+/* What is billed by the period counts when it goes on; another period then begins, too. */
+static void
+change_in_pause(BillingRun *run, BilledSubscription *s, List *changes, ProrationBehavior behavior,
+				TimestampTz at)
+{
+	bool prorated = behavior != PRORATION_NONE;
+	ListCell *cell;
+
+	if (prorated)
+	{
+		pause_keep(s, changes);
+		change_all_once(run, s, changes, at);
+	}
+	subscription_put_items(s, changes, at);
+	foreach (cell, changes)
+	{
+		BilledItem *item = item_named(s, ((ItemChange *) lfirst(cell))->component);
+
+		if (prorated && item != NULL && item->price->one_time)
+			bill_unless_billed(s, item, at);
+	}
+	if (behavior == PRORATION_INVOICED)
+		invoice_waiting(run, s, at);
 }
 
 static void
@@ -690,7 +735,7 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 	}
 	if (prorated)
 		change_all_once(run, s, changes, at);
-	put_items(s, changes, at);
+	subscription_put_items(s, changes, at);
 	if (anew)
 		start_anew(run, s, at);
 	else if (prorated)
@@ -709,6 +754,7 @@ subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 	bool was_free = subscription_is_free(s);
 	bool new_interval = false;
 	bool free_after = true;
+	bool anew;
 	ListCell *cell;
 
 	changes = only_different(s, changes);
@@ -725,10 +771,13 @@ subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 	}
 	if (changes_usage(s, changes))
 		bill_usage_of_waiting_drafts(run, s);
+	anew = new_interval || (was_free && !free_after);
 	if (in_trial(s, at) || s->period_end == 0 || at >= s->period_end)
 		change_between_periods(run, s, changes, new_interval, at);
+	else if (is_status(s, "paused") && !(anew && behavior == PRORATION_NONE))
+		change_in_pause(run, s, changes, behavior, at);
 	else
-		change_in_period(run, s, changes, new_interval || (was_free && !free_after), behavior, at);
+		change_in_period(run, s, changes, anew, behavior, at);
 	run_event(run, "subscription.updated", "subscription", s->id, s->customer->organization_id,
 			  s->status, s->status);
 }
@@ -743,41 +792,4 @@ engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
 	*change = (ItemChange){item->component, component_price_successor(item->price, at),
 						   item->quantity};
 	subscription_change_items(run, s, list_make1(change), PRORATION_WAITS, at);
-}
-
-/* ------------------------------------------------------------------------
- * Lines that were cut and dropped
- * ------------------------------------------------------------------------
- */
-QUERY(cut_lines,
-	  "UPDATE billing.invoice_lines AS l SET amount = u.amount, period_end = u.period_end "
-	  "FROM unnest($1, $2, $3) AS u (id, amount, period_end) WHERE l.id = u.id",
-	  UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID);
-QUERY(drop_lines, "DELETE FROM billing.invoice_lines WHERE id = ANY ($1)", UUIDARRAYOID);
-
-void
-cut_lines_write(BillingRun *run)
-{
-	int count = list_length(run->cut_lines);
-	int dropped = list_length(run->dropped_lines);
-	Column id = COLUMN_UUID(Max(count, dropped));
-	Column amount = COLUMN_INT(count);
-	Column period_end = COLUMN_TIME(count);
-
-	for (int i = 0; i < dropped; i++)
-		column_pointer(&id, i, list_nth(run->dropped_lines, i));
-	if (dropped > 0)
-		RUN(drop_lines, column_arg(&id, dropped));
-	for (int i = 0; i < count; i++)
-	{
-		const InvoiceLine *line = list_nth(run->cut_lines, i);
-
-		column_pointer(&id, i, line->id);
-		column_int(&amount, i, line->amount);
-		column_time(&period_end, i, line->period_end);
-	}
-	if (count > 0)
-		RUN(cut_lines, column_arg(&id, count), column_arg(&amount, count),
-			column_arg(&period_end, count));
-	run->cut_lines = run->dropped_lines = NIL;
 }

@@ -13,6 +13,8 @@
  */
 #include "engine_plans.h"
 
+#include "draft_steps.h"
+
 /* ------------------------------------------------------------------------
  * What is planned
  * ------------------------------------------------------------------------
@@ -124,6 +126,17 @@ plans_follow_period(BilledSubscription *s, TimestampTz old_end)
  */
 
 /*
+ * Moments of the engine are whole seconds, those of usage are not: what ends
+ * within a period ends with its second.  A part of a second has no part of a
+ * price: all of them are taken by the whole seconds that they begin and end in.
+ */
+static TimestampTz
+used_until(const BilledSubscription *s, TimestampTz at)
+{
+	return Min(at + USECS_PER_SEC - 1, s->period_end);
+}
+
+/*
  * With usage it waits for what comes late, as every invoice does.  What was used
  * in a pause, or while it was unpaid, is nobody's.  What was carried to the next
  * invoice is written off on this one, where there is nothing else on it, too.
@@ -131,9 +144,9 @@ plans_follow_period(BilledSubscription *s, TimestampTz old_end)
 static void
 final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, TimestampTz at)
 {
-	TimestampTz used_until = Min(at, s->period_end);
+	TimestampTz until = used_until(s, at);
 	bool counts = !is_status(s, "paused") && !is_status(s, "unpaid");
-	bool usage = bill_usage && counts && s->usage_from != 0 && s->usage_from < used_until;
+	bool usage = bill_usage && counts && s->usage_from != 0 && s->usage_from < until;
 	InvoiceDraft *draft = NULL;
 
 	if (usage || s->pending != NIL || credits_owe_small(run, s))
@@ -144,7 +157,7 @@ final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, Timestamp
 		return;
 	draft->period_end = at;
 	if (usage)
-		bill_usage_until(run, draft, s, used_until, true);
+		bill_usage_until(run, draft, s, until, true);
 	if (draft->finalize_at == 0)
 		draft_complete(run, draft);
 }
@@ -194,6 +207,7 @@ end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, T
 	s->pause_at_period_end = false;
 	s->resumes_at = 0;
 	s->usage_from = 0;
+	s->before_pause = NULL;
 	set_status(run, s, "canceled", at);
 }
 
@@ -239,7 +253,7 @@ engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	TimestampTz resumes_at = s->resumes_at > at ? s->resumes_at : 0;
 
-	bill_usage_to_pending(run, s, at);
+	bill_usage_to_pending(run, s, used_until(s, at));
 	ahead_call_off(run, s);
 	fulfil(s, "pause", at);
 	s->pause_at_period_end = false;
@@ -259,7 +273,7 @@ give_up_collecting(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		engine_end(run, s, at);
 		return;
 	}
-	bill_usage_to_pending(run, s, at);
+	bill_usage_to_pending(run, s, used_until(s, at));
 	set_status(run, s, "unpaid", at);
 }
 
@@ -301,8 +315,14 @@ engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		end_pause(run, s, at);
 	else
 		set_status(run, s, "active", at);
-	if (!is_billed(s) || at < s->period_end || (ahead_until(s) > at && ahead_begin(s)))
+	if (!is_billed(s))
 		return;
+	if (at < s->period_end || (ahead_until(s) > at && ahead_begin(s)))
+	{
+		pause_catch_up(run, s, at);
+		return;
+	}
+	s->before_pause = NULL;
 	s->billing_anchor = s->schedule_start = at;
 	engine_begin_period(run, s, at, "subscription_cycle");
 }

@@ -30,6 +30,8 @@ typedef struct PreviewRow
 	const BilledSubscription *subscription;
 	const InvoiceDraft *draft;
 	const InvoiceLine *line;
+	const int64 *total; /* of lines that wait; NULL: not known */
+	bool untold;        /* discount and tax are not known */
 } PreviewRow;
 
 static void
@@ -74,14 +76,16 @@ put_row(ReturnSetInfo *result, const PreviewRow *row)
 	put_fraction(values, nulls, 8, line->has_quantity, line->quantity);
 	put_fraction(values, nulls, 9, line->has_quantity, line->unit_amount);
 	values[10] = Int64GetDatum(line->amount);
+	nulls[11] = nulls[12] = row->untold;
 	values[11] = Int64GetDatum(line->discount);
 	values[12] = Int64GetDatum(line->tax);
 	put_text(values, nulls, 13,
 			 row->subscription == NULL ? draft->currency : row->subscription->currency);
 	put_time(values, nulls, 14, line->period_start);
 	put_time(values, nulls, 15, line->period_end);
-	nulls[16] = nulls[17] = draft == NULL;
-	values[16] = Int64GetDatum(draft == NULL ? 0 : draft->totals.total);
+	nulls[16] = draft == NULL && row->total == NULL;
+	values[16] = Int64GetDatum(nulls[16] ? 0 : draft == NULL ? *row->total : draft->totals.total);
+	nulls[17] = draft == NULL;
 	values[17] = Int64GetDatum(draft == NULL ? 0 : draft->due);
 	put_time(values, nulls, 18, row->proration_date);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
@@ -91,8 +95,12 @@ static void
 put_draft(ReturnSetInfo *result, const InvoiceDraft *draft, int invoice, TimestampTz proration_date)
 {
 	for (int i = 0; i < list_length(draft->lines); i++)
-		put_row(result, &(PreviewRow){invoice, i + 1, proration_date, draft->subscription, draft,
-									  list_nth(draft->lines, i)});
+		put_row(result, &(PreviewRow){.invoice = invoice,
+									  .position = i + 1,
+									  .proration_date = proration_date,
+									  .subscription = draft->subscription,
+									  .draft = draft,
+									  .line = list_nth(draft->lines, i)});
 }
 
 static void
@@ -118,12 +126,32 @@ complete_from(BillingRun *run, int first)
 	return list_length(run->drafts);
 }
 
+/* More due times than lie between two invoices of a subscription. */
+#define STEPS_MAX 1000
+
+static InvoiceDraft *
+next_draft(BillingRun *run, BilledSubscription *s)
+{
+	int before = list_length(run->drafts);
+
+	for (int i = 0; i < STEPS_MAX && list_length(run->drafts) == before; i++)
+	{
+		TimestampTz due = engine_next_due(s);
+
+		if (due == 0)
+			return NULL;
+		CHECK_FOR_INTERRUPTS();
+		engine_play(run, s, due);
+	}
+	return list_length(run->drafts) == before ? NULL : list_nth(run->drafts, before);
+}
+
 /* ------------------------------------------------------------------------
  * A change
  * ------------------------------------------------------------------------
  */
 
-/* A line that waited before the change, and its amount then. */
+/* A line that waited before the change, as it was then. */
 typedef struct WaitingLine
 {
 	const InvoiceLine *line;
@@ -147,58 +175,172 @@ what_waits(const BilledSubscription *s)
 	return waiting;
 }
 
-/* What a line that waited loses: all of it, or the time that is cut off. */
 static bool
-is_less(const BilledSubscription *s, const List *drafts, int drafts_before,
-		const WaitingLine *before, InvoiceLine *less)
+was_waiting(const List *waiting, const InvoiceLine *line)
 {
-	int64 left = 0;
-
-	if (list_member_ptr(s->pending, before->line))
-		left = before->line->amount;
-	for (int i = drafts_before; i < list_length(drafts); i++)
-	{
-		if (list_member_ptr(((const InvoiceDraft *) list_nth(drafts, i))->lines, before->line))
-			return false;
-	}
-	*less = before->was;
-	less->amount = left - before->was.amount;
-	less->discount = -before->was.discount;
-	less->tax = -before->was.tax;
-	less->has_quantity = false;
-	if (left != 0)
-		less->period_start = before->line->period_end;
-	return less->amount != 0;
-}
-
-static void
-put_change(ReturnSetInfo *result, BillingRun *run, const BilledSubscription *s, List *waiting,
-		   int drafts_before, TimestampTz at)
-{
-	int position = 0;
-	List *before = NIL;
 	ListCell *cell;
 
 	foreach (cell, waiting)
 	{
-		const WaitingLine *line = lfirst(cell);
-		InvoiceLine less;
-
-		before = lappend(before, unconstify(InvoiceLine *, line->line));
-		if (is_less(s, run->drafts, drafts_before, line, &less))
-			put_row(result, &(PreviewRow){0, ++position, at, s, NULL, &less});
+		if (((const WaitingLine *) lfirst(cell))->line == line)
+			return true;
 	}
+	return false;
+}
+
+static const InvoiceLine *
+line_with_id(const List *lines, const pg_uuid_t *id)
+{
+	ListCell *cell;
+
+	foreach (cell, lines)
+	{
+		const InvoiceLine *line = lfirst(cell);
+
+		if (uuid_equal(line->id, id))
+			return line;
+	}
+	return NULL;
+}
+
+/* A waiting line that the change adds, takes away or shortens, as it is told. */
+typedef struct ChangedLine
+{
+	InvoiceLine told;
+	bool known; /* discount and tax are those of the next invoice */
+} ChangedLine;
+
+/* On an invoice of the change itself it is not lost. */
+static bool
+is_on_new_draft(const BillingRun *run, int drafts_before, const InvoiceLine *line)
+{
+	for (int i = drafts_before; i < list_length(run->drafts); i++)
+	{
+		if (list_member_ptr(((const InvoiceDraft *) list_nth(run->drafts, i))->lines, line))
+			return true;
+	}
+	return false;
+}
+
+/* What a line that waited loses: all of it, or the time that is cut off. */
+static ChangedLine *
+lost_line(const BilledSubscription *s, const WaitingLine *before)
+{
+	bool stays = list_member_ptr(s->pending, before->line);
+	ChangedLine *less = palloc0(sizeof(ChangedLine));
+
+	less->told = before->was;
+	less->told.amount = (stays ? before->line->amount : 0) - before->was.amount;
+	less->told.has_quantity = false;
+	if (stays)
+		less->told.period_start = before->line->period_end;
+	return less;
+}
+
+static List *
+changed_lines(const BillingRun *run, const BilledSubscription *s, List *waiting, int drafts_before)
+{
+	List *changed = NIL;
+	ListCell *cell;
+
+	foreach (cell, waiting)
+	{
+		const WaitingLine *before = lfirst(cell);
+		ChangedLine *less = lost_line(s, before);
+
+		if (less->told.amount != 0 && !is_on_new_draft(run, drafts_before, before->line))
+			changed = lappend(changed, less);
+	}
+	foreach (cell, s->pending)
+	{
+		const InvoiceLine *line = lfirst(cell);
+		ChangedLine *more;
+
+		if (was_waiting(waiting, line) || line->amount == 0)
+			continue;
+		more = palloc0(sizeof(ChangedLine));
+		more->told = *line;
+		changed = lappend(changed, more);
+	}
+	return changed;
+}
+
+/*
+ * Discount and tax by the next invoice: with the change, less what there would
+ * be without it.  A line that something else will change before that is not
+ * told.
+ */
+static void
+tell_by_next_invoice(ChangedLine *line, const InvoiceDraft *with, const InvoiceDraft *without)
+{
+	const pg_uuid_t *id = line->told.id;
+	const InvoiceLine *after = with == NULL ? NULL : line_with_id(with->lines, id);
+	const InvoiceLine *before = without == NULL ? NULL : line_with_id(without->lines, id);
+	int64 amount = (after == NULL ? 0 : after->amount) - (before == NULL ? 0 : before->amount);
+
+	line->told.discount = (after == NULL ? 0 : after->discount) -
+						  (before == NULL ? 0 : before->discount);
+	line->told.tax = (after == NULL ? 0 : after->tax) - (before == NULL ? 0 : before->tax);
+	line->known = (after != NULL || before != NULL) && amount == line->told.amount;
+}
+
+static const InvoiceDraft *
+next_completed(BillingRun *run, BilledSubscription *s)
+{
+	InvoiceDraft *draft = next_draft(run, s);
+
+	if (draft != NULL)
+		complete(run, draft);
+	return draft;
+}
+
+/* As the change itself left it: the run goes on to the next invoice, and so does one without the change. */
+static void
+tell_changed(ReturnSetInfo *result, BillingRun *run, BilledSubscription *s, List *changed,
+			 TimestampTz at)
+{
+	BilledSubscription *unchanged;
+	BillingRun *without = local_open(s->id, true, &unchanged);
+	const InvoiceDraft *next = next_completed(run, s);
+	const InvoiceDraft *next_without = next_completed(without, unchanged);
+	bool known = true;
+	int64 total = 0;
+	int position = 0;
+	ListCell *cell;
+
+	foreach (cell, changed)
+	{
+		ChangedLine *line = lfirst(cell);
+
+		tell_by_next_invoice(line, next, next_without);
+		known = known && line->known;
+		total += line_gross(&line->told);
+	}
+	foreach (cell, changed)
+	{
+		const ChangedLine *line = lfirst(cell);
+
+		put_row(result, &(PreviewRow){.position = ++position,
+									  .proration_date = at,
+									  .subscription = s,
+									  .line = &line->told,
+									  .total = known ? &total : NULL,
+									  .untold = !line->known});
+	}
+}
+
+/* Invoices of the change itself, then the lines that wait for the next one. */
+static void
+put_change(ReturnSetInfo *result, BillingRun *run, BilledSubscription *s, List *waiting,
+		   int drafts_before, TimestampTz at)
+{
+	List *changed = changed_lines(run, s, waiting, drafts_before);
 
 	(void) complete_from(run, drafts_before);
 	for (int i = drafts_before; i < list_length(run->drafts); i++)
 		put_draft(result, list_nth(run->drafts, i), i - drafts_before + 1, at);
-	for (int i = 0; i < list_length(s->pending); i++)
-	{
-		const InvoiceLine *line = list_nth(s->pending, i);
-
-		if (!list_member_ptr(before, line))
-			put_row(result, &(PreviewRow){0, ++position, at, s, NULL, line});
-	}
+	if (changed != NIL)
+		tell_changed(result, run, s, changed, at);
 }
 
 /* When what was asked for counts: now, with the period, or when the trial ends. */
@@ -249,26 +391,6 @@ SQL_FUNCTION(billing_preview_update)
  * The next invoice
  * ------------------------------------------------------------------------
  */
-
-/* More due times than lie between two invoices of a subscription. */
-#define STEPS_MAX 1000
-
-static InvoiceDraft *
-next_draft(BillingRun *run, BilledSubscription *s)
-{
-	int before = list_length(run->drafts);
-
-	for (int i = 0; i < STEPS_MAX && list_length(run->drafts) == before; i++)
-	{
-		TimestampTz due = engine_next_due(s);
-
-		if (due == 0)
-			return NULL;
-		CHECK_FOR_INTERRUPTS();
-		engine_play(run, s, due);
-	}
-	return list_length(run->drafts) == before ? NULL : list_nth(run->drafts, before);
-}
 
 QUERY(local_of_organization,
 	  "SELECT id FROM billing.subscriptions WHERE organization_id = $1 AND managed_by = 'local' "

@@ -97,7 +97,7 @@ begin_metering(BilledSubscription *s, TimestampTz at)
 	if (!subscription_is_metered(s))
 		s->usage_from = 0;
 	else if (s->usage_from == 0)
-		s->usage_from = at;
+		s->usage_from = usage_begins(s, at);
 }
 
 /* draft: has the usage of the period before; NULL: there is none so far.  One that waits for late usage is completed later. */
@@ -208,7 +208,7 @@ engine_begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, cons
 						 !goes_on || !moves_to_another_version(s, at, true));
 	}
 	if (s->usage_from != 0)
-		s->usage_from = at;
+		s->usage_from = Max(s->usage_from, at);
 	if (goes_on)
 		move_to_new_versions(run, s, at);
 	begin_period(run, s, at, reason, draft);
@@ -316,7 +316,7 @@ end_trial(BillingRun *run, BilledSubscription *s, TimestampTz at)
  * Prices that change at once
  * ------------------------------------------------------------------------
  */
-static BilledItem *
+BilledItem *
 item_with_new_version(const BilledSubscription *s, TimestampTz at)
 {
 	ListCell *cell;

@@ -14,6 +14,7 @@
 #include "engine_plans.h"
 
 #include "check.h"
+#include "draft_steps.h"
 #include "errors.h"
 #include "subscriptions.h"
 

@@ -189,6 +189,16 @@ check_metered(const BilledSubscription *s, List *targets)
 	}
 }
 
+/* 22003 where no amount can be made of it, for later as for now. */
+static void
+check_quantity(const ItemChange *target)
+{
+	const BilledItem item = {.price = target->price, .quantity = target->quantity};
+
+	if (target->price->metric == NULL)
+		(void) item_whole_price(&item);
+}
+
 static void
 check_all(const BilledSubscription *s, List *targets)
 {
@@ -199,8 +209,10 @@ check_all(const BilledSubscription *s, List *targets)
 	{
 		const ItemChange *target = lfirst(cell);
 
-		if (is_sold(target))
-			check_component_price(s, target->component, target->price, base);
+		if (!is_sold(target))
+			continue;
+		check_component_price(s, target->component, target->price, base);
+		check_quantity(target);
 	}
 	check_metered(s, targets);
 }
@@ -227,10 +239,29 @@ follow_interval(const BilledSubscription *s, ItemChange *add_on, const Component
 		add_on->price = other;
 }
 
+/*
+ * How many the new plan is for where the call does not say it.  A count of seats
+ * is none of a plan without them.  On the way back from a plan that is only
+ * planned, the seats are those that there are.
+ */
+static int64
+count_kept(const ItemChange *before, int64 count, const ItemChange *seats, const ItemChange *after)
+{
+	if (strcmp(before->component, after->component) == 0)
+		return count;
+	if (strcmp(after->component, "base") == 0)
+		return 1;
+	return count == 1 && seats != NULL ? seats->quantity : count;
+}
+
 /* All that the plan sells; what was of the old plan and is not of the new one goes. */
 static List *
-take_plan(const BilledSubscription *s, List *targets, const ComponentPrice *base, int64 counted)
+take_plan(const BilledSubscription *s, List *targets, const ComponentPrice *base)
 {
+	const ItemChange *before = counted_target(targets);
+	int64 count = before->quantity;
+	const ItemChange *seats;
+	ItemChange *counted;
 	List *components = plan_components(base->plan_id, s->currency, base->interval,
 									   base->interval_count, s->customer->id, s->customer->now);
 	ListCell *cell;
@@ -246,17 +277,19 @@ take_plan(const BilledSubscription *s, List *targets, const ComponentPrice *base
 		else
 			target->price = NULL;
 	}
+	seats = target_named(targets, "seats");
 	targets = target_put(targets, "base", base, 1);
 	foreach (cell, components)
 	{
 		const ComponentPrice *price = lfirst(cell);
-		const ItemChange *before = target_named(targets, price->component);
+		const ItemChange *present = target_named(targets, price->component);
 
 		if (strcmp(price->component, "base") != 0)
 			targets = target_put(targets, price->component, price,
-								 before == NULL ? 1 : before->quantity);
+								 present == NULL ? 1 : present->quantity);
 	}
-	counted_target(targets)->quantity = counted;
+	counted = counted_target(targets);
+	counted->quantity = count_kept(before, count, seats, counted);
 	return targets;
 }
 
@@ -287,7 +320,7 @@ take_price(const BilledSubscription *s, List *targets, const ChangeTerms *terms)
 		base->price = price;
 		return targets;
 	}
-	return take_plan(s, targets, price, counted_target(targets)->quantity);
+	return take_plan(s, targets, price);
 }
 
 /* ------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include "engine.h"
 
 #include "columns.h"
+#include "draft_steps.h"
 #include "given_back.h"
 #include "invoice_lines.h"
 #include "subscriptions.h"
@@ -26,7 +27,7 @@ typedef struct SubscriptionColumns
 		trial_start, trial_end, trial_notice_at, period_start, period_end, cancel_at_period_end,
 		cancel_at, canceled_at, ended_at, pause_at_period_end, resumes_at, incomplete_until,
 		usage_from, next_due_at, billing_anchor, schedule_start, collection_method, days_until_due,
-		trial_end_behavior;
+		trial_end_behavior, items_before_pause;
 	Column customer_id, organization_id, provider, account, livemode, currency, zone, metadata;
 } SubscriptionColumns;
 
@@ -61,6 +62,7 @@ subscription_columns(int count)
 		.collection_method = COLUMN_TEXT(count),
 		.days_until_due = COLUMN_INT(count),
 		.trial_end_behavior = COLUMN_TEXT(count),
+		.items_before_pause = COLUMN_JSON(count),
 		.customer_id = COLUMN_UUID(count),
 		.organization_id = COLUMN_TEXT(count),
 		.provider = COLUMN_TEXT(count),
@@ -113,6 +115,7 @@ put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
 	column_text(&c->collection_method, row, s->collection_method);
 	column_count(&c->days_until_due, row, s->days_until_due);
 	column_text(&c->trial_end_behavior, row, s->trial_end_behavior);
+	column_pointer(&c->items_before_pause, row, s->before_pause);
 }
 
 /* What never changes afterwards. */
@@ -136,7 +139,8 @@ put_new_subscription(SubscriptionColumns *c, int row, const BilledSubscription *
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,        \
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,        \
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, \
-		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID
+		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, \
+		JSONBARRAYOID
 #define CHANGING_ARGS(c, n)                                                                     \
 	column_arg(&(c).id, n), column_arg(&(c).plan_id, n), column_arg(&(c).plan_group, n),        \
 		column_arg(&(c).price_id, n), column_arg(&(c).quantity, n), column_arg(&(c).status, n), \
@@ -150,13 +154,13 @@ put_new_subscription(SubscriptionColumns *c, int row, const BilledSubscription *
 		column_arg(&(c).usage_from, n), column_arg(&(c).next_due_at, n),                        \
 		column_arg(&(c).billing_anchor, n), column_arg(&(c).schedule_start, n),                 \
 		column_arg(&(c).collection_method, n), column_arg(&(c).days_until_due, n),              \
-		column_arg(&(c).trial_end_behavior, n)
+		column_arg(&(c).trial_end_behavior, n), column_arg(&(c).items_before_pause, n)
 #define CHANGING_NAMES                                                                          \
 	"id, plan_id, plan_group, price_id, quantity, status, status_since, payment_method_id, "    \
 	"trial_start, trial_end, trial_notice_at, current_period_start, current_period_end, "       \
 	"cancel_at_period_end, cancel_at, canceled_at, ended_at, pause_at_period_end, resumes_at, " \
 	"incomplete_until, usage_from, next_due_at, billing_anchor, schedule_start, "               \
-	"collection_method, days_until_due, trial_end_behavior"
+	"collection_method, days_until_due, trial_end_behavior, items_before_pause"
 
 QUERY(
 	insert_subscriptions,
@@ -167,7 +171,7 @@ QUERY(
 	", customer_id, organization_id, provider, account, livemode, currency, "
 	"zone, coalesce(metadata, '{}'), 'local' "
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35) "
+	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36) "
 	"AS u (" CHANGING_NAMES
 	", customer_id, organization_id, provider, account, livemode, currency, "
 	"zone, metadata)",
@@ -185,9 +189,10 @@ QUERY(
 	"incomplete_until = u.incomplete_until, usage_from = u.usage_from, next_due_at = u.next_due_at, "
 	"billing_anchor = u.billing_anchor, schedule_start = u.schedule_start, "
 	"collection_method = u.collection_method, days_until_due = u.days_until_due, "
-	"trial_end_behavior = u.trial_end_behavior, due_failures = 0, due_error = NULL, updated_at = now() "
+	"trial_end_behavior = u.trial_end_behavior, items_before_pause = u.items_before_pause, "
+	"due_failures = 0, due_error = NULL, updated_at = now() "
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-	"$19, $20, $21, $22, $23, $24, $25, $26, $27) AS u (" CHANGING_NAMES ") WHERE s.id = u.id",
+	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28) AS u (" CHANGING_NAMES ") WHERE s.id = u.id",
 	CHANGING_TYPES);
 
 static void
@@ -318,6 +323,43 @@ forget_removed_items(BilledSubscription *s)
 		if (((BilledItem *) lfirst(cell))->removed)
 			s->items = foreach_delete_current(s->items, cell);
 	}
+}
+
+/* ------------------------------------------------------------------------
+ * Lines that were cut and dropped
+ * ------------------------------------------------------------------------
+ */
+QUERY(cut_lines,
+	  "UPDATE billing.invoice_lines AS l SET amount = u.amount, period_end = u.period_end "
+	  "FROM unnest($1, $2, $3) AS u (id, amount, period_end) WHERE l.id = u.id",
+	  UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID);
+QUERY(drop_lines, "DELETE FROM billing.invoice_lines WHERE id = ANY ($1)", UUIDARRAYOID);
+
+static void
+cut_lines_write(BillingRun *run)
+{
+	int count = list_length(run->cut_lines);
+	int dropped = list_length(run->dropped_lines);
+	Column id = COLUMN_UUID(Max(count, dropped));
+	Column amount = COLUMN_INT(count);
+	Column period_end = COLUMN_TIME(count);
+
+	for (int i = 0; i < dropped; i++)
+		column_pointer(&id, i, list_nth(run->dropped_lines, i));
+	if (dropped > 0)
+		RUN(drop_lines, column_arg(&id, dropped));
+	for (int i = 0; i < count; i++)
+	{
+		const InvoiceLine *line = list_nth(run->cut_lines, i);
+
+		column_pointer(&id, i, line->id);
+		column_int(&amount, i, line->amount);
+		column_time(&period_end, i, line->period_end);
+	}
+	if (count > 0)
+		RUN(cut_lines, column_arg(&id, count), column_arg(&amount, count),
+			column_arg(&period_end, count));
+	run->cut_lines = run->dropped_lines = NIL;
 }
 
 /* ------------------------------------------------------------------------

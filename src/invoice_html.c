@@ -166,17 +166,21 @@ static const struct
 			  {LABEL_CHANGES, "{proration_credit,proration_debit}"},
 			  {LABEL_OTHER, "{one_time,adjustment}"}};
 
+/* What was not paid is given back by a line of nothing, which only ends the other. */
+#define SAYS_SOMETHING "(l.kind <> 'proration_credit' OR l.amount <> 0)"
+
 QUERY(
 	count_groups,
 	"SELECT count(DISTINCT CASE WHEN l.kind IN ('base', 'seats', 'component') THEN 'base' "
 	"WHEN l.kind IN ('proration_credit', 'proration_debit') THEN 'proration' WHEN l.kind = 'adjustment' THEN 'one_time' "
 	"ELSE l.kind END) FROM billing.invoice_lines AS l "
-	"WHERE l.invoice_id = $1 AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance')",
+	"WHERE l.invoice_id = $1 AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance') AND " SAYS_SOMETHING,
 	UUIDOID);
 QUERY(group_lines,
 	  "SELECT l.description, l.period_start, l.period_end, trim_scale(l.quantity)::text, "
 	  "trim_scale(l.unit_amount)::text, l.amount FROM billing.invoice_lines AS l "
-	  "WHERE l.invoice_id = $1 AND l.kind = ANY ($2::text[]) ORDER BY l.position",
+	  "WHERE l.invoice_id = $1 AND l.kind = ANY ($2::text[]) AND " SAYS_SOMETHING
+	  " ORDER BY l.position",
 	  UUIDOID, TEXTOID);
 
 static void

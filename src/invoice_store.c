@@ -36,10 +36,10 @@ usage_json(const List *usage)
 		JsonBuilder period;
 
 		json_open(&period);
-		json_add_int(&period, "start", unix_seconds(range->period.start));
-		json_add_int(&period, "end", unix_seconds(range->period.end));
-		json_add_int(&period, "whole_start", unix_seconds(range->whole.start));
-		json_add_int(&period, "whole_end", unix_seconds(range->whole.end));
+		json_add_int(&period, "start", unix_microseconds(range->period.start));
+		json_add_int(&period, "end", unix_microseconds(range->period.end));
+		json_add_int(&period, "whole_start", unix_microseconds(range->whole.start));
+		json_add_int(&period, "whole_end", unix_microseconds(range->whole.end));
 		json_append_json(&b, json_close(&period));
 	}
 	json_close_array(&b);
@@ -53,7 +53,7 @@ moment_in(const Jsonb *json, int period, const char *name)
 
 	if (!json_int(json, psprintf("periods.%d.%s", period, name), &at))
 		elog(ERROR, "a draft has a period of usage without bounds");
-	return moment_of_unix(at);
+	return moment_of_unix_microseconds(at);
 }
 
 static List *

@@ -14,6 +14,7 @@
 #include "accounts.h"
 #include "check.h"
 #include "collection.h"
+#include "draft_steps.h"
 #include "errors.h"
 #include "given_back.h"
 #include "json.h"

@@ -9,9 +9,6 @@
 
 #include <stddef.h>
 
-/* Free units are split into millionths: of 12 decimals nobody could read the last six. */
-#define FREE_UNIT ((MoneyInt128) 1000000)
-
 /* The part of a whole that amounts are taken for. */
 typedef struct Part
 {
@@ -32,9 +29,20 @@ part_of_amount(Part *p, int64_t amount)
 	return part;
 }
 
-/* As proration_amount(), in millionths. */
+/* One unit, or what of it the free units are counted in: half a unit is five tenths. */
 static MoneyInt128
-free_units_left(Part *p, MoneyFraction free_units, int64_t moment)
+step_of(MoneyFraction free_units)
+{
+	MoneyInt128 step = money_fraction_from_int(1).scaled;
+
+	while (free_units.scaled % step != 0)
+		step /= 10;
+	return step;
+}
+
+/* As proration_amount(): rounded half away from zero, so that parts add up. */
+static MoneyInt128
+free_units_left(Part *p, MoneyFraction free_units, MoneyInt128 step, int64_t moment)
 {
 	ProrationShare share = {0, 1};
 	MoneyInt128 product = 0;
@@ -42,18 +50,21 @@ free_units_left(Part *p, MoneyFraction free_units, int64_t moment)
 	if (p->status == PRORATION_OK)
 		p->status = proration_left(p->how, p->whole, moment, &share);
 	if (p->status == PRORATION_OK &&
-		__builtin_mul_overflow(free_units.scaled / FREE_UNIT, (MoneyInt128) share.part, &product))
+		__builtin_mul_overflow(free_units.scaled / step, (MoneyInt128) share.part, &product))
 		p->status = PRORATION_OVERFLOW;
-	return money_divide_rounded(product, share.whole) * FREE_UNIT;
+	return money_divide_rounded(product, share.whole) * step;
 }
 
 static MoneyFraction
 part_of_free_units(Part *p, MoneyFraction free_units)
 {
+	MoneyInt128 step;
+
 	if (free_units.scaled == 0)
 		return free_units;
-	return (MoneyFraction){free_units_left(p, free_units, p->part->start) -
-						   free_units_left(p, free_units, p->part->end)};
+	step = step_of(free_units);
+	return (MoneyFraction){free_units_left(p, free_units, step, p->part->start) -
+						   free_units_left(p, free_units, step, p->part->end)};
 }
 
 static int64_t

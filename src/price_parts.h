@@ -9,7 +9,8 @@
  * bounds of tiers, the size of a package, the percentage.
  *
  * Amounts are split as in proration.h, so that the parts of a period add up to
- * what the whole would have had; free units in millionths of a unit.
+ * what the whole would have had; free units in whole units, or in the decimals that
+ * those of the whole have.
  *
  * Pure: no memory, no clock, no SQL.
  */

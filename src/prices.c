@@ -17,6 +17,7 @@
 
 #include "check.h"
 #include "columns.h"
+#include "draft_steps.h"
 #include "errors.h"
 #include "json.h"
 #include "numeric_args.h"

@@ -13,6 +13,7 @@
 #include "subscriptions.h"
 
 #include "check.h"
+#include "draft_steps.h"
 #include "engine_plans.h"
 #include "errors.h"
 #include "json.h"
@@ -222,6 +223,10 @@ change_later(const BillingRun *run, BilledSubscription *s, const UpdateTerms *te
 						errmsg("proration_date is for a change that is made now"),
 						errdetail("effective is period_end, proration_date %s.",
 								  pstrdup(timestamptz_to_str(terms->proration_date))),
+						errhint("Leave it out: at the end of a period nothing is prorated.")));
+	if (proration_behavior_named(terms->proration_behavior) == PRORATION_INVOICED)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("always_invoice is for a change that is made now"),
 						errhint("Leave it out: at the end of a period nothing is prorated.")));
 	if (changes == NIL)
 		unplan(s, "change");

@@ -208,6 +208,12 @@ subscription_refuse_dates_of_free(TimestampTz trial_end, TimestampTz cancel_at)
 
 /* ---- change ---- */
 
+static bool
+names_items(const Jsonb *items)
+{
+	return items != NULL && !(JB_ROOT_IS_OBJECT(items) && JB_ROOT_COUNT(items) == 0);
+}
+
 static void
 check_update_terms(const UpdateTerms *terms)
 {
@@ -216,10 +222,12 @@ check_update_terms(const UpdateTerms *terms)
 	check_word("proration_behavior", terms->proration_behavior, proration_words);
 	check_word("effective", terms->effective, effective_words);
 	if (terms->has_quantity && terms->quantity <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1"),
-				 errdetail("It is " INT64_FORMAT ".", terms->quantity),
-				 errhint("billing.cancel_subscription() ends a subscription.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1"),
+			 errdetail("It is " INT64_FORMAT ".", terms->quantity),
+			 errhint(
+				 "No seats at all are items => '{\"seats\": 0}'; billing.cancel_subscription() ends a subscription.")));
 	if (TIMESTAMP_NOT_FINITE(terms->trial_end) || TIMESTAMP_NOT_FINITE(terms->proration_date))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -229,7 +237,7 @@ check_update_terms(const UpdateTerms *terms)
 				 errhint("Both are moments.")));
 	if (terms->plan == NULL && terms->quantity == 0 && terms->price == NULL &&
 		terms->amount == NO_AMOUNT && terms->payment_method == NULL && terms->trial_end == 0 &&
-		terms->cancel_at == 0 && terms->coupon == NULL && terms->items == NULL)
+		terms->cancel_at == 0 && terms->coupon == NULL && !names_items(terms->items))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("nothing to change is named"),

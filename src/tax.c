@@ -17,6 +17,7 @@
 
 #include "catalog/pg_collation.h"
 #include "check.h"
+#include "draft_steps.h"
 #include "errors.h"
 #include "json.h"
 #include "keys.h"

@@ -79,6 +79,18 @@ moment_of_unix(int64 seconds)
 	return (seconds - SECONDS_FROM_1970_TO_2000) * USECS_PER_SEC;
 }
 
+int64
+unix_microseconds(TimestampTz moment)
+{
+	return moment + SECONDS_FROM_1970_TO_2000 * USECS_PER_SEC;
+}
+
+TimestampTz
+moment_of_unix_microseconds(int64 microseconds)
+{
+	return microseconds - SECONDS_FROM_1970_TO_2000 * USECS_PER_SEC;
+}
+
 TimestampTz
 engine_now(const char *organization_id)
 {

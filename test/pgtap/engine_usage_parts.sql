@@ -150,6 +150,7 @@ CALL begin_at('rest', 'commit');
 SELECT used('rest', 2030) AS used \gset
 CALL billing.set_clock('rest', '2031-04-10 00:00+00');
 SELECT billing.pause_subscription(subscription_of('rest'));
+CALL billing.set_clock('rest', '2031-04-10 00:00:01+00');
 SELECT used('rest', 500) AS used \gset
 CALL billing.set_clock('rest', '2031-06-10 00:00+00');
 SELECT used('rest', 1000, '2031-05-20 00:00+00') AS used \gset

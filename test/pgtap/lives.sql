@@ -280,14 +280,16 @@ SELECT is((SELECT string_agg(kind || ' ' || amount, ', ' ORDER BY "position") FR
 SELECT changes('seen', 'small');
 SELECT is(waits('seen'), 'proration_credit -2000, proration_debit 1000, proration_debit 1500', 'and so it comes');
 
--- One that is paused and was to end with its period has no other one to end with
+-- One that is paused and was to end with its period ends with the one that a change in the pause begins, when it goes on
 CALL begin_at('ends', 'small');
 SELECT billing.cancel_subscription(subscription_of('ends')), billing.pause_subscription(subscription_of('ends'));
 CALL billing.set_clock('ends', '2027-04-16 00:00+00');
-SELECT is((SELECT string_agg(kind || ' ' || amount, ', ' ORDER BY "position") FROM billing.preview_update(subscription_of('ends'), plan => 'yearly')), 'proration_credit -1500, balance 1500', 'what a change ends is seen');
+SELECT is((SELECT count(*) FROM billing.preview_update(subscription_of('ends'), plan => 'yearly')), 0::bigint, 'in a pause a change costs nothing');
 SELECT changes('ends', 'yearly');
-SELECT is(last_invoice('ends'), 'subscription_end -1500: proration_credit -1500, balance 1500', 'and so it comes');
-SELECT is(status_of('ends'), 'canceled', 'with its end');
+CALL billing.set_clock('ends', '2027-04-21 00:00+00');
+SELECT billing.resume_subscription(subscription_of('ends'));
+SELECT is(last_invoice('ends'), 'subscription_update 29000: proration_credit -1000, base 30000', 'when it goes on it is billed');
+SELECT is(status_of('ends') || ' ' || (SELECT due_at::date FROM billing.list_scheduled_changes('ends') WHERE kind = 'cancel' AND state = 'pending'), 'active 2028-04-21', 'its end is that of the new period');
 
 -- ---------------------------------------------------------------------------
 -- What is written and what is refused

@@ -117,6 +117,43 @@ test_flat(void)
 }
 
 /* Cut anywhere, however often: all parts have what the whole has. */
+/* Free units of a part, in thousandths of a unit. */
+static int64_t
+free_thousandths(MoneyInt128 scaled, Period part)
+{
+	PriceTier tier = {.unbounded = true};
+	PriceTier room[1];
+	RatedPrice price = {
+		.model = PRICE_VOLUME, .tiers = &tier, .tier_count = 1, .free_units = {scaled}};
+	RatedPrice made = {.tiers = room};
+	Period whole = whole_june();
+
+	if (price_prepare(&price) != RATING_OK ||
+		price_for_part(&by_second, &price, &whole, &part, &made) != PRORATION_OK)
+		return -1;
+	return (int64_t) (made.free_units.scaled * 1000 / ONE_UNIT);
+}
+
+static void
+test_free_units(void)
+{
+	Period whole = whole_june();
+	Period first = {whole.start, june(16, 0) + 1};
+	Period third = {whole.start, june(11, 0)};
+
+	/* 30 units, 15 days and a second: 15.00001 */
+	ok(free_thousandths(30 * ONE_UNIT, first) == 15000, "free units of a part are whole");
+	ok(free_thousandths(30 * ONE_UNIT, (Period){first.end, whole.end}) == 15000, "in both of two");
+	/* 50 units: a third is 16.67 */
+	ok(free_thousandths(50 * ONE_UNIT, third) == 17000, "rounded to the nearest");
+	ok(free_thousandths(50 * ONE_UNIT, (Period){third.end, whole.end}) == 33000,
+	   "the rest is the rest");
+	/* 2.5 units: a third is 0.83 */
+	ok(free_thousandths(5 * ONE_UNIT / 2, third) == 800, "of decimals as many as the whole has");
+	ok(free_thousandths(5 * ONE_UNIT / 2, (Period){third.end, whole.end}) == 1700,
+	   "and the rest again");
+}
+
 static void
 test_sums(void)
 {
@@ -136,7 +173,8 @@ test_sums(void)
 
 		tier.flat_fee = (int64_t) (random_bits() % 100000);
 		price.commitment = (int64_t) (random_bits() % 100000);
-		price.free_units.scaled = (MoneyInt128) (random_bits() % 1000) * ONE_UNIT;
+		price.free_units.scaled = (MoneyInt128) (random_bits() % 100000) *
+								  (round % 3 == 0 ? ONE_UNIT / 1000 : ONE_UNIT);
 		if (price_prepare(&price) != RATING_OK)
 			added_up = false;
 		while (part.end < whole.end)
@@ -165,6 +203,7 @@ main(void)
 	test_halves();
 	test_limits();
 	test_flat();
+	test_free_units();
 	test_sums();
 	return done_testing();
 }
