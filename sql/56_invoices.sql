@@ -66,7 +66,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_finalize_invoice';
 COMMENT ON FUNCTION billing.finalize_invoice(uuid) IS
 	'Makes a draft final: it is open then and can be paid. One of our own gets its number from the worker after the commit, and does not '
-	'wait for late usage any more. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
+	'wait for late usage any more. Errors: JB005 unknown invoice, JB008 its state does not allow it, or it is of live mode and its seller has no name (set_seller), JB004 not supported by the provider.';
 
 CREATE FUNCTION billing.pay_invoice(invoice_id uuid, payment_method_id uuid DEFAULT NULL, method text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER

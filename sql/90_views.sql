@@ -237,6 +237,15 @@ UNION ALL
 	FROM billing.invoices AS i
 	WHERE i.due_failures > 0 AND i.status = 'draft' AND i.marked_at IS NULL
 UNION ALL
+	-- a row for each seller, as all that he sells waits
+	SELECT min(i.marked_at), 'error', 'invoices wait for a seller', 'seller', NULL, NULL,
+		   format('%s invoices of live mode have no number, as seller %s has no name', count(*), s.seller),
+		   format('billing.set_seller(''...'', seller => %L, ...)', s.seller)
+	FROM billing.sellers AS s
+	JOIN billing.invoices AS i ON s.seller = i.seller_name OR (i.seller_name IS NULL AND s.is_default)
+	WHERE s.name IS NULL AND i.livemode AND i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL
+	GROUP BY s.seller
+UNION ALL
 	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
 		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, i.number), i.error_code),
 		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)

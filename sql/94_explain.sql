@@ -42,6 +42,9 @@ BEGIN ATOMIC
 		   concat_ws(', ', (i).number, format('%s %s', (i).total, (i).currency), CASE WHEN (i).amount_remaining > 0 THEN format('%s left to pay', (i).amount_remaining) END,
 					 'due ' || (i).due_at, (i).error_code),
 		   CASE WHEN (i).managed_by = 'provider' AND (i).status IN ('draft', 'open') THEN format('%s collects it', (i).provider)
+				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL AND (i).livemode
+					AND EXISTS (SELECT FROM billing.sellers AS s WHERE s.name IS NULL AND (s.seller = (i).seller_name OR (i).seller_name IS NULL AND s.is_default))
+				THEN 'it waits for its number until its seller has a name: billing.set_seller()'
 				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL THEN 'it waits for its number: the worker gives it, see billing.worker_status'
 				WHEN (i).status = 'draft' AND (i).finalize_at IS NOT NULL
 				THEN format('it waits for late usage until %s; billing.finalize_invoice(%L) does not wait', (i).finalize_at, (i).id)

@@ -12,7 +12,8 @@
  *
  * One unit numbers at a time.  It takes drafts in the order in which they were
  * marked; one that a session holds has its turn later, and then, in live mode,
- * the date of the number before it: dates ascend with numbers.
+ * the date of the number before it: dates ascend with numbers.  In live mode one
+ * waits for its seller, too: without his name it would be no invoice, for ever.
  *
  *-------------------------------------------------------------------------
  */
@@ -200,7 +201,7 @@ QUERY_IN_ORDER(
 	"JOIN billing.providers AS p ON p.name = i.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
 	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL "
-	"AND (p.embedded OR a.bound_to = $2) "
+	"AND (p.embedded OR a.bound_to = $2) AND (NOT i.livemode OR s.name IS NOT NULL) "
 	"ORDER BY i.marked_at, i.issued_at, i.id LIMIT $1 FOR NO KEY UPDATE OF i SKIP LOCKED",
 	INT8OID, TEXTOID, TEXTOID);
 

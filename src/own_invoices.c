@@ -97,6 +97,26 @@ QUERY(for_nobody,
 QUERY(total_by_hand,
 	  "SELECT total FROM billing.invoices WHERE id = $1 AND billing_reason = 'manual'", UUIDOID);
 
+/* The numbering would leave it waiting (invoice_numbers.c). */
+QUERY(
+	nameless_seller,
+	"SELECT s.seller FROM billing.invoices AS i JOIN billing.sellers AS s ON s.seller = i.seller_name "
+	"OR (i.seller_name IS NULL AND s.is_default) WHERE i.id = $1 AND i.livemode AND s.name IS NULL",
+	UUIDOID);
+
+static void
+refuse_nameless_seller(const pg_uuid_t *id)
+{
+	if (RUN(nameless_seller, arg_uuid(id)) > 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_STATE), errmsg("seller \"%s\" has no name", row_text(0, 1)),
+			 errdetail("Invoice \"%s\" is of live mode: what it says of its seller cannot be "
+					   "changed once it has a number.",
+					   uuid_text(id)),
+			 errhint("Say who sells by billing.set_seller(); what waits gets its number then.")));
+}
+
 /* One that is marked waits for its number only: the same call again is harmless. */
 static void
 finalize(Own *own)
@@ -105,6 +125,7 @@ finalize(Own *own)
 
 	if (!has_status(own, "draft"))
 		refuse_state(own, "draft", "Only a draft is made final.");
+	refuse_nameless_seller(id);
 	if (own->marked)
 		return;
 	if (RUN(for_nobody, arg_uuid(id)) > 0)
