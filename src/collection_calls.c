@@ -105,10 +105,8 @@ QUERY(put_collect_by,
 	  "AND collect_by IS DISTINCT FROM $2",
 	  UUIDOID, TEXTOID);
 
-/* The provider has to be able to make one. */
-static void
-require_reference(const char *provider, const char *account, const char *currency,
-				  const char *method)
+void
+collection_require_reference(const Account *account, const char *currency, const char *method)
 {
 	JsonBuilder b;
 
@@ -118,8 +116,7 @@ require_reference(const char *provider, const char *account, const char *currenc
 	json_add_text(&b, "currency", currency);
 	json_add_text(&b, "method", method);
 	json_add_bool(&b, "confirm", true);
-	account_require(account_get(provider, account), OPERATION_PAYMENT_INTENT_CREATE,
-					json_close(&b));
+	account_require(account, OPERATION_PAYMENT_INTENT_CREATE, json_close(&b));
 }
 
 SQL_FUNCTION(billing_collect_by)
@@ -127,6 +124,7 @@ SQL_FUNCTION(billing_collect_by)
 	pg_uuid_t *id = ARG_UUID(0);
 	char *method = ARG_TEXT(1);
 	char *status;
+	char *currency;
 
 	db_open();
 	check_no_card("method", method);
@@ -148,7 +146,8 @@ SQL_FUNCTION(billing_collect_by)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("subscription \"%s\" is %s", uuid_text(id), status),
 						errhint("Use billing.subscribe() to make a new one.")));
-	require_reference(row_text(0, 4), row_text(0, 5), row_text(0, 6), method);
+	currency = row_text(0, 6);
+	collection_require_reference(account_get(row_text(0, 4), row_text(0, 5)), currency, method);
 	if (RUN(put_collect_by, arg_uuid(id), arg_text(method)) > 0 && method != NULL)
 		collection_reference_chosen(id);
 	engine_plan_again(id);
