@@ -183,7 +183,7 @@ refuse_given_back(const Own *own)
 }
 
 /*
- * It keeps its number.  What credits and balance paid comes back, and what waits
+ * It keeps its number.  What credits and balance paid comes back, so do coupons, and what waits
  * for the customer is called off; usage that it billed stays billed.  Lines that
  * had waited for it are void with it: what one of them gave back counts as
  * billed again, and what one of them charged is not charged.
@@ -218,6 +218,7 @@ void_it(Own *own)
 	}
 	if (own->marked)
 		credits_release(own->id);
+	coupons_release(own->id);
 	invoice_call_off_payments(own->id);
 	tell(own, "void");
 	engine_invoice_voided(own->id);
