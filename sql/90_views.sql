@@ -350,7 +350,11 @@ COMMENT ON FUNCTION billing.list_subscriptions(text) IS 'Subscriptions of an org
 
 CREATE VIEW billing.invoice_details WITH (security_invoker = true) AS
 	SELECT i.id, i.organization_id, i.number, i.status, i.billing_reason, i.period_start, i.period_end, i.issued_at, i.due_at,
-		   i.subtotal, i.discount, i.tax, i.total, i.credit_used, i.balance_used, i.amount_due, i.amount_paid, i.amount_credited,
+		   i.subtotal, i.discount, i.tax,
+		   CASE WHEN i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NULL AND i.finalize_at IS NOT NULL
+				THEN (SELECT coalesce(sum(l.amount), 0)::bigint FROM billing.invoice_lines AS l WHERE l.invoice_id = i.id AND l.kind NOT IN ('credit', 'balance'))
+				ELSE i.total END AS total,
+		   i.credit_used, i.balance_used, i.amount_due, i.amount_paid, i.amount_credited,
 		   i.amount_remaining, i.currency, c.exponent AS currency_exponent, i.collection_method, i.attempt_count, i.next_attempt_at,
 		   i.finalize_at, i.marked_at, i.paid_at, i.voided_at, i.customer_id, i.subscription_id, p.plan, i.managed_by, i.provider, i.account,
 		   i.livemode, i.provider_number, f.provider_id AS provider_invoice_id, i.seller, i.memo, i.metadata, i.created_at, i.updated_at
@@ -361,6 +365,8 @@ CREATE VIEW billing.invoice_details WITH (security_invoker = true) AS
 	LEFT JOIN billing.provider_refs AS f
 		ON f.object_id = i.id AND f.object_type = 'invoice' AND f.provider = i.provider AND f.account = i.account;
 COMMENT ON VIEW billing.invoice_details IS 'Invoices: our own (managed_by local) and those of providers. Amounts are minor units of the currency.';
+COMMENT ON COLUMN billing.invoice_details.total IS
+	'The sum of its lines without credit and balance. Of a draft that waits for late usage: of the lines that it has so far.';
 COMMENT ON COLUMN billing.invoice_details.plan IS 'The plan that the subscription has now.';
 COMMENT ON COLUMN billing.invoice_details.currency_exponent IS 'An amount divided by 10 to the power of it is in units of the currency.';
 COMMENT ON COLUMN billing.invoice_details.provider_number IS 'The number that the provider has printed on it.';

@@ -46,6 +46,8 @@ BEGIN ATOMIC
 					AND EXISTS (SELECT FROM billing.sellers AS s WHERE s.name IS NULL AND (s.seller = (i).seller_name OR (i).seller_name IS NULL AND s.is_default))
 				THEN 'it waits for its number until its seller has a name: billing.set_seller()'
 				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL THEN 'it waits for its number: the worker gives it, see billing.worker_status'
+				WHEN (i).status = 'draft' AND (i).due_failures > 0
+				THEN format('it cannot be made final, and is tried again at %s: put right what is said of it below, or billing.void_invoice(%L)', (i).finalize_at, (i).id)
 				WHEN (i).status = 'draft' AND (i).finalize_at IS NOT NULL
 				THEN format('it waits for late usage until %s; billing.finalize_invoice(%L) does not wait', (i).finalize_at, (i).id)
 				WHEN (i).status = 'draft' THEN format('billing.finalize_invoice(%L)', (i).id)

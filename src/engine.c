@@ -183,7 +183,7 @@ play_one_by_one(Batch *batch)
 	{
 		Failed one = {.batch = {.ids = &batch->ids[i], .count = 1}};
 
-		if (guarded(play, &one.batch, &one.sqlstate, &one.message))
+		if (guarded_with_hint(play, &one.batch, &one.sqlstate, &one.message))
 			batch->done += one.batch.done;
 		else if (!sqlstate_passes(one.sqlstate) && play_or_put_off(&one))
 			batch->done++;

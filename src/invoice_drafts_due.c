@@ -125,7 +125,7 @@ complete_each(const DueDrafts *due)
 		char *sqlstate;
 		char *message;
 
-		if (guarded(complete_due, &one, &failed.sqlstate, &failed.message))
+		if (guarded_with_hint(complete_due, &one, &failed.sqlstate, &failed.message))
 		{
 			done++;
 			continue;
