@@ -55,7 +55,8 @@ typedef struct ProviderCall
 	const Jsonb *arguments;
 	const Jsonb *carry; /* what the step before left, NULL at step 0 */
 	const ProviderAccount *account;
-	TimestampTz sent_at; /* look-ups: when the request was last sent; 0: not known */
+	TimestampTz sent_at;    /* look-ups: when the request was last sent; 0: not known */
+	const char *last_error; /* error_code of the answer before this call; NULL: none */
 } ProviderCall;
 
 /* A request as it is frozen: no host, no secret. */

@@ -53,16 +53,20 @@ stripe_check_key(const char *secret_key, const Jsonb *options, bool *livemode)
 }
 
 /*
- * The option that is read here: stripe_account, the connected account that is
- * spoken for.
+ * The options that are read here: stripe_account, the connected account that is
+ * spoken for, and read_fees.
  */
 static const char *
 stripe_check_options(const Jsonb *options)
 {
 	const char *const characters =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+	static const char *const truths[] = {"true", "false", NULL};
 	char *account = json_text(options, "stripe_account");
+	char *read_fees = json_text(options, "read_fees");
 
+	if (read_fees != NULL && !is_one_of(read_fees, truths))
+		return "read_fees is neither true nor false";
 	if (!json_has(options, "stripe_account"))
 		return NULL;
 	if (account == NULL || strncmp(account, "acct_", 5) != 0 || account[5] == '\0' ||

@@ -106,6 +106,15 @@ extern const StripeOperations stripe_usage_operations;
 /* The step that the call is at; *confirming: it only looks whether the one before was needed. */
 extern const StripeStep *stripe_step(const ProviderCall *call, bool *confirming);
 
+/* Of an answer: the key may charge, and not read what Stripe keeps. */
+#define STRIPE_FEE_FORBIDDEN "fee_not_readable"
+
+/*
+ * Does the call ask for what Stripe kept?  Not where the account's option
+ * read_fees is false, nor after an answer that its key may not read that.
+ */
+extern bool stripe_asks_for_fee(const ProviderCall *call);
+
 extern void stripe_build_request(const ProviderCall *call, ProviderRequest *request);
 extern void stripe_build_lookup(const ProviderCall *call, ProviderRequest *request);
 

@@ -34,7 +34,7 @@ build_fetch(const ProviderCall *call, ProviderRequest *request)
 	Form form;
 
 	form_open(&form, call);
-	form_add(&form, "expand[0]", CHARGE_FEE);
+	form_expand_fee(&form, call, CHARGE_FEE, CHARGE);
 	stripe_get(request, intent_path(call), &form);
 }
 
@@ -229,14 +229,15 @@ build_create(const ProviderCall *call, ProviderRequest *request)
 	form_given(&form, "statement_descriptor_suffix", "statement_descriptor_suffix");
 	form_given(&form, "receipt_email", "receipt_email");
 	form_reference(&form, call);
-	form_add(&form, "expand[0]", CHARGE_FEE);
+	form_expand_fee(&form, call, CHARGE_FEE, CHARGE);
 	stripe_post(request, "/v1/payment_intents", &form);
 }
 
 static void
 list_created(const ProviderCall *call, ProviderRequest *request)
 {
-	stripe_list_children(call, "payment_intents", "customer", CHARGE_FEE, request);
+	stripe_list_children(call, "payment_intents", "customer",
+						 stripe_asks_for_fee(call) ? CHARGE_FEE : CHARGE, request);
 }
 
 static const StripeStep create = {
@@ -259,7 +260,7 @@ build_confirm(const ProviderCall *call, ProviderRequest *request)
 	form_open(&form, call);
 	form_confirmation(&form);
 	form_method_options(&form, true);
-	form_add(&form, "expand[0]", CHARGE_FEE);
+	form_expand_fee(&form, call, CHARGE_FEE, CHARGE);
 	stripe_post(request, psprintf("%s/confirm", intent_path(call)), &form);
 }
 
@@ -302,7 +303,7 @@ build_capture(const ProviderCall *call, ProviderRequest *request)
 
 	form_open(&form, call);
 	form_given(&form, "amount_to_capture", "amount");
-	form_add(&form, "expand[0]", CHARGE_FEE);
+	form_expand_fee(&form, call, CHARGE_FEE, CHARGE);
 	stripe_post(request, psprintf("%s/capture", intent_path(call)), &form);
 }
 

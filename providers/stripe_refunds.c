@@ -50,14 +50,15 @@ build_create(const ProviderCall *call, ProviderRequest *request)
 	if (!json_has(call->arguments, "metadata.description"))
 		form_given(&form, "metadata[description]", "description");
 	form_reference(&form, call);
-	form_add(&form, "expand[0]", MOVEMENT);
+	form_expand_fee(&form, call, MOVEMENT, NULL);
 	stripe_post(request, "/v1/refunds", &form);
 }
 
 static void
 list_created(const ProviderCall *call, ProviderRequest *request)
 {
-	stripe_list_children(call, "refunds", refunded_by(call), MOVEMENT, request);
+	stripe_list_children(call, "refunds", refunded_by(call),
+						 stripe_asks_for_fee(call) ? MOVEMENT : NULL, request);
 }
 
 static void
@@ -66,7 +67,7 @@ build_get(const ProviderCall *call, ProviderRequest *request)
 	Form form;
 
 	form_open(&form, call);
-	form_add(&form, "expand[0]", MOVEMENT);
+	form_expand_fee(&form, call, MOVEMENT, NULL);
 	stripe_get(request, stripe_path(call, "refunds", "refund"), &form);
 }
 

@@ -36,6 +36,19 @@ form_open(Form *form, const ProviderCall *call)
 	form->arguments = call->arguments;
 }
 
+bool
+stripe_asks_for_fee(const ProviderCall *call)
+{
+	return json_bool(call->account->options, "read_fees", true) &&
+		   !same_text(call->last_error, STRIPE_FEE_FORBIDDEN);
+}
+
+void
+form_expand_fee(Form *form, const ProviderCall *call, const char *with_fee, const char *plain)
+{
+	form_add(form, "expand[0]", stripe_asks_for_fee(call) ? with_fee : plain);
+}
+
 /* Brackets stay as they are, in names and values alike, as in Stripe's client. */
 static void
 append_escaped(StringInfo out, const char *text)

@@ -55,6 +55,10 @@ extern void form_mandate(Form *form);
 /* Argument locale, where Stripe has it or its language among words; else Stripe chooses. */
 extern void form_locale(Form *form, const char *const *words, size_t count);
 
+/* expand[0]: with the fee, where it is asked for; else plain, NULL for nothing. */
+extern void form_expand_fee(Form *form, const ProviderCall *call, const char *with_fee,
+							const char *plain);
+
 extern void stripe_post(ProviderRequest *request, const char *path, const Form *form);
 
 /* form: NULL for a request without parameters. */

@@ -91,6 +91,18 @@ read_error(const HttpResponse *response, const Jsonb *body, CallResult *result)
 }
 
 /*
+ * A restricted key may charge, but not read what Stripe keeps of it.  Whether it
+ * was carried out before the answer was put together nobody says: that is looked
+ * up, and then asked for without the fee.
+ */
+static bool
+fee_is_forbidden(const ProviderCall *call, const StripeStep *step, const HttpResponse *response)
+{
+	return response->status == 403 && stripe_asks_for_fee(call) &&
+		   (step->type == BILLING_PAYMENT_INTENT || step->type == BILLING_REFUND);
+}
+
+/*
  * Empties the result, takes what every answer has, and returns the body; NULL
  * when the call got no answer or an answer without JSON.
  */
@@ -300,7 +312,9 @@ read_refusal(const ProviderCall *call, const StripeStep *step, const HttpRespons
 	bool missing = response->status == 404;
 
 	read_error(response, body, result);
-	if (result->outcome == OUTCOME_DECLINED && body != NULL)
+	if (fee_is_forbidden(call, step, response))
+		result_set_error(result, OUTCOME_UNKNOWN, result->error_type, STRIPE_FEE_FORBIDDEN);
+	else if (result->outcome == OUTCOME_DECLINED && body != NULL)
 		take_declined(call, step, body, result);
 	else if (result->outcome != OUTCOME_REFUSED)
 		return;
@@ -419,6 +433,8 @@ stripe_read_lookup(const ProviderCall *call, const HttpResponse *response, CallR
 			result->outcome = OUTCOME_ABSENT;
 		else
 			read_error(response, body, result);
+		if (fee_is_forbidden(call, step, response))
+			result_set_error(result, OUTCOME_RETRY, result->error_type, STRIPE_FEE_FORBIDDEN);
 	}
 	else if (response->transport == HTTP_ANSWERED)
 		result->error_type = "unreadable_answer";

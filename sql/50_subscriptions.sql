@@ -315,6 +315,7 @@ CREATE FUNCTION billing.subscribe(
 	billing_anchor timestamptz DEFAULT NULL,
 	starts_at timestamptz DEFAULT NULL,
 	billing_alignment text DEFAULT NULL,
+	collect_by text DEFAULT NULL,
 	success_url text DEFAULT NULL,
 	cancel_url text DEFAULT NULL,
 	managed_by text DEFAULT NULL,
@@ -327,7 +328,7 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_subscribe';
 COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, uuid, bigint, text, text, integer, timestamptz, text,
-	boolean, text, boolean, timestamptz, timestamptz, text, text, text, text, jsonb, text, text, text) IS
+	boolean, text, boolean, timestamptz, timestamptz, text, text, text, text, text, jsonb, text, text, text) IS
 	'Subscribes an organisation to a plan and returns the subscription''s id. payment_method: the provider''s token, attached first, or '
 	'the id of an attached one. '
 	'trial_days: default the plan''s, once per organisation and plan group. price or amount (minor units per interval and unit): for a '
@@ -337,7 +338,7 @@ COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, u
 	'billing_alignment, of one that we bill: anniversary (periods count from its start, or the end of its trial) or calendar (from the beginning of the day, week, month, quarter '
 	'or year), default the setting; not beside billing_anchor. starts_at, of one that we bill: it begins then, at the prices of today; trial, periods and coupon count from there. Until then '
 	'it is incomplete, gives no access, bills nothing and holds the place of its plan group; its start is a row of list_scheduled_changes(), and taking that back, or cancel_subscription(), ends it. '
-	'Then it is what a subscription of that moment is, and its first invoice is charged without the customer. success_url (and '
+	'Then it is what a subscription of that moment is, and its first invoice is charged without the customer. collect_by, of one that we bill: oxxo or spei, as collect_by() takes it; its first invoice is paid to a reference already. success_url (and '
 	'cancel_url): where the provider sells by checkout only, the subscription is made in a checkout whose url client_config() tells. managed_by: provider or local (this database bills: the subscription is trialing, '
 	'active, or incomplete for 23 hours until its first invoice is paid, when the call returns; quantity counts seats where the plan has them; success_url, '
 	'cancel_url and automatic_tax are refused, off_session says nothing: the first payment is one with the customer present). Default: stripe and polar provider; conekta provider for '

@@ -70,7 +70,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_finalize_invoice';
 COMMENT ON FUNCTION billing.finalize_invoice(uuid) IS
 	'Makes a draft final: it is open then and can be paid. One of our own gets its number from the worker after the commit, and does not '
-	'wait for late usage any more. Errors: JB005 unknown invoice, JB008 its state does not allow it, JB004 not supported by the provider.';
+	'wait for late usage any more. Errors: JB005 unknown invoice, JB008 its state does not allow it, or it is of live mode and its seller has no name (set_seller), JB004 not supported by the provider.';
 
 CREATE FUNCTION billing.pay_invoice(invoice_id uuid, payment_method_id uuid DEFAULT NULL, method text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER
@@ -86,7 +86,7 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_void_invoice';
 COMMENT ON FUNCTION billing.void_invoice(uuid) IS
-	'Voids an invoice of which nothing is paid; it keeps its number. One of our own gives back the credit and balance that it used, '
+	'Voids an invoice of which nothing is paid; it keeps its number. One of our own gives back the credit, balance and coupons of duration once that it used (the months of a repeating one have gone by), '
 	'references that wait to be paid are called off where the provider can (what is paid all the same is balance), and a draft may be '
 	'voided, too. Usage that it billed stays billed; lines that had waited for it (prorations) are void with it: what they gave back can be '
 	'given back again, what they charged is not charged. A subscription that was past_due or unpaid for it alone is active again. Errors: JB005 unknown invoice, JB010 it is being paid, JB008 its state does not allow it, a credit note corrects it, a change gave back lines of it, a credit note has made up for what its own lines did not give back, or it gives back the rest of a period that ended early, JB004 not supported by the provider.';

@@ -60,7 +60,7 @@ COMMENT ON COLUMN billing.applied_coupons.subscription_id IS 'NULL: it counts fo
 COMMENT ON COLUMN billing.applied_coupons.applied_at IS 'By the organisation''s clock; several count in this order.';
 COMMENT ON COLUMN billing.applied_coupons.ends_at IS 'Of a repeating one: the first moment of an invoice that it counts for no more.';
 COMMENT ON COLUMN billing.applied_coupons.uses IS 'Invoices that it took something off.';
-COMMENT ON COLUMN billing.applied_coupons.used_up IS 'It counted once and was used. An invoice that is voided does not bring it back.';
+COMMENT ON COLUMN billing.applied_coupons.used_up IS 'It counted once and was used. When that invoice is voided it counts for the next one.';
 CREATE UNIQUE INDEX applied_coupons_once ON billing.applied_coupons (customer_id, coupon_id, subscription_id) NULLS NOT DISTINCT
 	WHERE removed_at IS NULL AND NOT used_up AND ends_at IS NULL;
 CREATE INDEX applied_coupons_customer ON billing.applied_coupons (customer_id);

@@ -58,7 +58,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_preview_invoice';
 COMMENT ON FUNCTION billing.preview_invoice(uuid, text) IS
 	'The lines of the next invoice of a local subscription, or of each one of an organisation, as they will be billed if nothing changes: '
-	'usage so far, what waits, discount, tax and credit included. Errors: JB005 it is no local subscription, 23502 neither or both are given.';
+	'usage so far, what waits, discount, tax and credit included. Errors: JB005 it is no local subscription, or an unknown organisation, 23502 neither or both are given.';
 
 CREATE FUNCTION billing.simulate(organization_id text, until timestamptz)
 RETURNS SETOF billing.preview_line
@@ -67,5 +67,5 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_simulate';
 COMMENT ON FUNCTION billing.simulate(text, timestamptz) IS
 	'The lines of all invoices that would come for the local subscriptions of an organisation until then, if everything is paid and '
-	'nothing is used or changed beside what is planned. Nothing is written. Errors: 23502, 22023 until is infinite.';
+	'nothing is used or changed beside what is planned. Nothing is written. Errors: 23502, JB005 unknown organisation, 22023 until is past or infinite.';
 

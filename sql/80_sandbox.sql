@@ -53,7 +53,7 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'billing_advance_clock';
 COMMENT ON PROCEDURE billing.advance_clock(text, interval) IS
 	'Moves the organisation''s test clock forward and plays what falls due on the way (trial ends, renewals, retries), each at its own '
-	'time and with its own commit. Errors: JB008 the organisation has objects outside the sandbox, 22023 backwards, 25001 inside a '
+	'time and with its own commit; of a deleted customer, too, as long as his last invoices wait. Errors: JB005 unknown organisation, JB008 the organisation has objects outside the sandbox, 22023 backwards, 25001 inside a '
 	'transaction block.';
 
 CREATE PROCEDURE billing.set_clock(organization_id text, at timestamptz)

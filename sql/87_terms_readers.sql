@@ -21,9 +21,16 @@ COMMENT ON FUNCTION billing.list_coupons(text) IS
 
 CREATE FUNCTION billing.credit_balance(organization_id text)
 RETURNS TABLE (currency text, balance bigint, prepaid bigint)
-LANGUAGE sql STABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+AS $$
+#variable_conflict use_column
+BEGIN
+	IF NOT EXISTS (SELECT FROM billing.customers AS c WHERE c.organization_id = credit_balance.organization_id) THEN
+		RAISE EXCEPTION 'unknown customer of organization "%"', credit_balance.organization_id
+			USING ERRCODE = 'JB005', HINT = 'Use billing.create_customer() first.';
+	END IF;
+	RETURN QUERY
 	WITH held AS (
 		SELECT b.currency, b.balance, 0::bigint AS prepaid
 		FROM billing.customers AS c
@@ -39,7 +46,8 @@ BEGIN ATOMIC
 	FROM held AS h
 	GROUP BY h.currency
 	ORDER BY h.currency;
-END;
+END
+$$;
 COMMENT ON FUNCTION billing.credit_balance(text) IS
 	'What an organisation has with us, per currency in minor units: its balance (below 0: it owes that with its next invoice), and prepaid '
-	'credits that are not expired by its clock. No rows: nothing.';
+	'credits that are not expired by its clock. No rows: nothing. Errors: JB005 unknown organisation.';

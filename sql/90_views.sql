@@ -246,6 +246,16 @@ UNION ALL
 	FROM billing.postponed_work AS w
 	WHERE w.failures > 0 OR w.since < now() - interval '10 minutes'
 UNION ALL
+	-- a row for each seller, as all that he sells waits
+	SELECT min(i.marked_at), 'error', 'invoices wait for a seller', 'seller', NULL, NULL,
+		   format('%s invoices of live mode have no number, as seller %s has no name', count(*), s.seller),
+		   format('billing.set_seller(''...'', seller => %L, ...)', s.seller)
+	FROM billing.sellers AS s
+	JOIN billing.invoices AS i ON s.seller = i.seller_name OR (i.seller_name IS NULL AND s.is_default)
+	JOIN billing.providers AS p ON p.name = i.provider AND NOT p.merchant_of_record
+	WHERE s.name IS NULL AND i.livemode AND i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL
+	GROUP BY s.seller
+UNION ALL
 	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
 		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, coalesce(i.number, 'a statement')), i.error_code),
 		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)
@@ -386,7 +396,11 @@ COMMENT ON FUNCTION billing.list_subscriptions(text) IS 'Subscriptions of an org
 
 CREATE VIEW billing.invoice_details WITH (security_invoker = true) AS
 	SELECT i.id, i.organization_id, i.number, i.status, i.billing_reason, i.period_start, i.period_end, i.issued_at, i.due_at,
-		   i.subtotal, i.discount, i.tax, i.total, i.credit_used, i.balance_used, i.amount_due, i.amount_paid, i.amount_credited,
+		   i.subtotal, i.discount, i.tax,
+		   CASE WHEN i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NULL AND i.finalize_at IS NOT NULL
+				THEN (SELECT coalesce(sum(l.amount), 0)::bigint FROM billing.invoice_lines AS l WHERE l.invoice_id = i.id AND l.kind NOT IN ('credit', 'balance'))
+				ELSE i.total END AS total,
+		   i.credit_used, i.balance_used, i.amount_due, i.amount_paid, i.amount_credited,
 		   CASE WHEN i.managed_by = 'local' THEN CASE i.status WHEN 'paid' THEN i.amount_due - i.amount_credited - i.amount_paid ELSE 0 END END AS amount_refunded,
 		   i.amount_remaining, i.currency, c.exponent AS currency_exponent, i.collection_method, i.attempt_count, i.next_attempt_at,
 		   i.finalize_at, i.marked_at, i.paid_at, i.voided_at, i.customer_id, i.subscription_id, p.plan, i.managed_by, i.provider, i.account,
@@ -398,6 +412,8 @@ CREATE VIEW billing.invoice_details WITH (security_invoker = true) AS
 	LEFT JOIN billing.provider_refs AS f
 		ON f.object_id = i.id AND f.object_type = 'invoice' AND f.provider = i.provider AND f.account = i.account;
 COMMENT ON VIEW billing.invoice_details IS 'Invoices: our own (managed_by local) and those of providers. Amounts are minor units of the currency.';
+COMMENT ON COLUMN billing.invoice_details.total IS
+	'The sum of its lines without credit and balance. Of a draft that waits for late usage: of the lines that it has so far.';
 COMMENT ON COLUMN billing.invoice_details.plan IS 'The plan that the subscription has now.';
 COMMENT ON COLUMN billing.invoice_details.currency_exponent IS 'An amount divided by 10 to the power of it is in units of the currency.';
 COMMENT ON COLUMN billing.invoice_details.provider_number IS 'The number that the provider has printed on it.';

@@ -2,7 +2,7 @@
 
 CREATE FUNCTION billing.check_provider(provider text, account text DEFAULT 'default')
 RETURNS TABLE (item text, ok boolean, value text, hint text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 12
+LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 15
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -12,6 +12,8 @@ DECLARE
 	h billing.provider_health;
 	endpoint billing.webhook_endpoints;
 	url text;
+	seller billing.sellers;
+	billed boolean; -- by us
 BEGIN
 	SELECT * INTO p FROM billing.providers AS v WHERE v.name = check_provider.provider;
 	IF NOT FOUND THEN
@@ -31,12 +33,17 @@ BEGIN
 	SELECT * INTO endpoint FROM billing.webhook_endpoints AS e
 	WHERE e.provider = a.provider AND e.account = a.account AND e.state <> 'deleted'
 	ORDER BY e.registered DESC, e.state = 'active' DESC, e.created_at DESC LIMIT 1;
+	SELECT * INTO seller FROM billing.sellers AS v WHERE v.is_default;
+	billed := EXISTS (SELECT FROM billing.subscriptions AS v WHERE v.provider = a.provider AND v.account = a.account AND v.managed_by = 'local')
+		OR EXISTS (SELECT FROM billing.invoices AS v WHERE v.provider = a.provider AND v.account = a.account AND v.managed_by = 'local');
 	url := coalesce(rtrim((SELECT s.value FROM billing.settings AS s WHERE s.name = 'webhook_url'), '/') || '/' || p.name, 'https://...');
 
 	RETURN QUERY VALUES
 		('secret_key', h.configured, CASE WHEN p.embedded THEN 'not needed' WHEN h.configured THEN 'present' ELSE 'missing' END,
 		 CASE WHEN NOT h.configured THEN format('SELECT billing.configure_provider(%L, secret_key => ..., account => %L)', a.provider, a.account) END),
 		('mode', NULL::boolean, CASE WHEN a.livemode THEN 'live' ELSE 'test' END, NULL),
+		('seller', CASE WHEN seller.name IS NOT NULL THEN true WHEN a.livemode AND billed THEN false END, coalesce(seller.name, 'has no name'),
+		 CASE WHEN seller.name IS NULL THEN 'SELECT billing.set_seller(...): who issues our own invoices; in live mode they wait for it' END),
 		('base_url', NULL, a.base_url, NULL),
 		('bound_here', h.bound_here, CASE WHEN h.bound_here THEN 'yes' ELSE 'no' END,
 		 CASE WHEN NOT h.bound_here THEN 'when the database that this one was copied from sends no more: SELECT billing.adopt_database()' END),
@@ -72,6 +79,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION billing.check_provider(text, text) IS
-	'What can be told of an account without asking the provider, a row for each item: configured, key, mode, binding, whether it is stopped, '
+	'What can be told of an account without asking the provider, a row for each item: configured, key, mode, who sells, binding, whether it is stopped, '
 	'does not answer or asked for a pause, webhook secret, endpoint and last webhook, capabilities. ok is NULL where nothing can be wrong; '
 	'hint says what to do. Errors: JB005 unknown provider.';

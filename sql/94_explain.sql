@@ -47,7 +47,13 @@ BEGIN ATOMIC
 		   CASE WHEN (i).managed_by = 'provider' AND (i).status IN ('draft', 'open') THEN format('%s collects it', (i).provider)
 				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL AND EXISTS (SELECT FROM billing.postponed_work AS w WHERE w.object_id = (i).id)
 				THEN 'it cannot be numbered: billing.attention says why'
+				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL AND (i).livemode
+					AND EXISTS (SELECT FROM billing.sellers AS s WHERE s.name IS NULL AND (s.seller = (i).seller_name OR (i).seller_name IS NULL AND s.is_default))
+					AND NOT EXISTS (SELECT FROM billing.providers AS p WHERE p.name = (i).provider AND p.merchant_of_record)
+				THEN 'it waits for its number until its seller has a name: billing.set_seller()'
 				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL THEN 'it waits for its number: the worker gives it, see billing.worker_status'
+				WHEN (i).status = 'draft' AND (i).due_failures > 0
+				THEN format('it cannot be made final, and is tried again at %s: put right what is said of it below, or billing.void_invoice(%L)', (i).finalize_at, (i).id)
 				WHEN (i).status = 'draft' AND (i).finalize_at IS NOT NULL
 				THEN format('it waits for late usage until %s; billing.finalize_invoice(%L) does not wait', (i).finalize_at, (i).id)
 				WHEN (i).status = 'draft' THEN format('billing.finalize_invoice(%L)', (i).id)

@@ -243,9 +243,11 @@ QUERY(
 	"UPDATE billing.dunning_attempts SET state = 'running', payment_method_id = $2, payment_intent_id = $3, started_at = $4, "
 	"due_at = coalesce($5, due_at) WHERE id = $1",
 	UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+/* What the one before failed for is not why it is open now: this one may pay it. */
 QUERY(
 	note_attempt,
-	"UPDATE billing.invoices SET attempt_count = attempt_count + 1, next_attempt_at = $2, updated_at = now() WHERE id = $1",
+	"UPDATE billing.invoices SET attempt_count = attempt_count + 1, next_attempt_at = $2, "
+	"error_code = CASE WHEN error_code = 'overdue' THEN error_code END, updated_at = now() WHERE id = $1",
 	UUIDOID, TIMESTAMPTZOID);
 
 static void

@@ -118,10 +118,8 @@ QUERY(put_collect_by,
 	  "AND collect_by IS DISTINCT FROM $2",
 	  UUIDOID, TEXTOID);
 
-/* The provider has to be able to make one. */
-static void
-require_reference(const char *provider, const char *account, const char *currency,
-				  const char *method)
+void
+collection_require_reference(const Account *account, const char *currency, const char *method)
 {
 	JsonBuilder b;
 
@@ -131,8 +129,7 @@ require_reference(const char *provider, const char *account, const char *currenc
 	json_add_text(&b, "currency", currency);
 	json_add_text(&b, "method", method);
 	json_add_bool(&b, "confirm", true);
-	account_require(account_get(provider, account), OPERATION_PAYMENT_INTENT_CREATE,
-					json_close(&b));
+	account_require(account, OPERATION_PAYMENT_INTENT_CREATE, json_close(&b));
 }
 
 SQL_FUNCTION(billing_collect_by)
@@ -140,6 +137,7 @@ SQL_FUNCTION(billing_collect_by)
 	pg_uuid_t *id = ARG_UUID(0);
 	char *method = ARG_TEXT(1);
 	char *status;
+	char *currency;
 
 	db_open();
 	check_no_card("method", method);
@@ -163,7 +161,8 @@ SQL_FUNCTION(billing_collect_by)
 						errmsg("subscription \"%s\" is %s", uuid_text(id), status),
 						errdetail("It is over, and has no more invoices."),
 						errhint("Use billing.subscribe() to make a new one.")));
-	require_reference(row_text(0, 4), row_text(0, 5), row_text(0, 6), method);
+	currency = row_text(0, 6);
+	collection_require_reference(account_get(row_text(0, 4), row_text(0, 5)), currency, method);
 	if (RUN(put_collect_by, arg_uuid(id), arg_text(method)) > 0 && method != NULL)
 		collection_reference_chosen(id);
 	engine_plan_again(id);

@@ -10,7 +10,8 @@
  *
  * What counts is the invoice's own time: one that was applied later, or was over
  * by then, takes nothing off.  What is invoiced before its period counts by the
- * beginning of that, so that months are as many for who pays to a reference.
+ * beginning of that, so that months are as many for who pays to a reference.  What a void
+ * invoice used was not used.
  *
  *-------------------------------------------------------------------------
  */
@@ -337,4 +338,32 @@ coupons_write(BillingRun *run)
 	}
 	for (int i = 0; i < used_count; i++)
 		used[i].applied->new_uses = 0;
+}
+
+/* ---- giving back ---- */
+
+/*
+ * A line of a discount names its coupon; whose use it was, the latest ones by
+ * then, as many as there are lines.  One that the customer has again meanwhile
+ * stays used: it counts once at a time.
+ */
+QUERY(
+	give_back_uses,
+	"UPDATE billing.applied_coupons AS a SET uses = a.uses - 1, used_up = false "
+	"FROM (SELECT o.id, t.lines, row_number() OVER (PARTITION BY o.coupon_id ORDER BY o.applied_at DESC, o.id DESC) AS n "
+	"FROM (SELECT l.coupon_id, i.customer_id, i.subscription_id, i.issued_at, count(*) AS lines "
+	"FROM billing.invoices AS i JOIN billing.invoice_lines AS l ON l.invoice_id = i.id AND l.kind = 'discount' "
+	"WHERE i.id = $1 GROUP BY l.coupon_id, i.id) AS t "
+	"JOIN billing.applied_coupons AS o ON o.coupon_id = t.coupon_id AND o.customer_id = t.customer_id "
+	"AND (o.subscription_id IS NULL OR o.subscription_id = t.subscription_id) "
+	"AND o.uses > 0 AND o.applied_at <= t.issued_at) AS u "
+	"WHERE a.id = u.id AND u.n <= u.lines AND NOT (a.used_up AND EXISTS (SELECT FROM billing.applied_coupons AS b "
+	"WHERE b.coupon_id = a.coupon_id AND b.customer_id = a.customer_id "
+	"AND b.subscription_id IS NOT DISTINCT FROM a.subscription_id AND b.removed_at IS NULL AND NOT b.used_up AND b.ends_at IS NULL))",
+	UUIDOID);
+
+void
+coupons_release(const pg_uuid_t *invoice_id)
+{
+	RUN(give_back_uses, arg_uuid(invoice_id));
 }

@@ -306,8 +306,8 @@ arg_text_array(const char *const *values, int count)
  * language with exceptions does it; a connection to SPI that the work left
  * open is closed by the abort of the subtransaction.
  */
-bool
-guarded(void (*work)(void *context), void *context, char **sqlstate, char **message)
+static bool
+guard(void (*work)(void *context), void *context, char **sqlstate, char **message, char **hint)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -336,10 +336,30 @@ guarded(void (*work)(void *context), void *context, char **sqlstate, char **mess
 			ReThrowError(error);
 		*sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 		*message = pstrdup(error->message);
+		*hint = error->hint;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(memory);
 	CurrentResourceOwner = owner;
+	return ok;
+}
+
+bool
+guarded(void (*work)(void *context), void *context, char **sqlstate, char **message)
+{
+	char *hint;
+
+	return guard(work, context, sqlstate, message, &hint);
+}
+
+bool
+guarded_with_hint(void (*work)(void *context), void *context, char **sqlstate, char **message)
+{
+	char *hint = NULL;
+	bool ok = guard(work, context, sqlstate, message, &hint);
+
+	if (!ok && hint != NULL)
+		*message = psprintf("%s (%s)", *message, hint);
 	return ok;
 }
 

@@ -181,6 +181,10 @@ extern Arg arg_text_array(const char *const *values, int count);
  */
 extern bool guarded(void (*work)(void *context), void *context, char **sqlstate, char **message);
 
+/* The same for what a person will read: the hint follows the message, in brackets. */
+extern bool guarded_with_hint(void (*work)(void *context), void *context, char **sqlstate,
+							  char **message);
+
 /*
  * Is it about the moment and not about the row: a lock, a deadlock, a full
  * disk?  Then the same work goes through later.

@@ -110,7 +110,7 @@ key_there(void)
 
 #define OUTBOX_COLUMNS                                                                                  \
 	"id, seq, operation, provider, account, livemode, object_type, object_id, key_type, ordering_key, " \
-	"arguments, state, step, carry, attempts, generation, first_sent_at, sent_at, request, answer, lookup"
+	"arguments, state, step, carry, attempts, generation, first_sent_at, sent_at, request, answer, lookup, error_code"
 
 /* Claims by account, so that one that is stopped or bound elsewhere is not even looked at. */
 QUERY_IN_ORDER(
@@ -153,6 +153,7 @@ read_row(Delivery *delivery, Rows rows, int64 i)
 	row->request = rows_bytes(rows, i, 19);
 	row->answer = rows_bytes(rows, i, 20);
 	delivery->lookup = rows_bool(rows, i, 21);
+	row->error_code = rows_text(rows, i, 22);
 	if (row->operation == OPERATION_COUNT)
 		elog(ERROR, "unknown operation in the outbox");
 	if (carry != NULL)
@@ -214,6 +215,7 @@ prepare(void *context)
 		.arguments = p->description.arguments,
 		.carry = row->carry,
 		.sent_at = row->sent_at,
+		.last_error = row->error_code,
 		.account = delivery->account,
 	};
 	delivery->lookup = strcmp(row->state, "unknown") == 0 ||
@@ -640,6 +642,7 @@ prepare_stored(void *context)
 		.arguments = p->description.readiness == READY ? p->description.arguments : row->arguments,
 		.carry = row->carry,
 		.sent_at = row->sent_at,
+		.last_error = row->error_code,
 		.account = delivery->account,
 	};
 }

@@ -42,6 +42,9 @@ extern void coupons_taken(const InvoiceDraft *draft, List *coupons);
 /* What the run took and applied, in one statement each.  After subscriptions and invoices are written. */
 extern void coupons_write(BillingRun *run);
 
+/* An invoice was voided: the coupons that took something off it were not used for it.  Once. */
+extern void coupons_release(const pg_uuid_t *invoice_id);
+
 /*
  * Applies a coupon by its code to a subscription of the run (subscribe() and
  * update_subscription() with coupon): it counts for the drafts that are

@@ -211,7 +211,7 @@ play_one_by_one(Batch *batch)
 		char *sqlstate;
 		char *message;
 
-		if (guarded(play, &one.batch, &one.sqlstate, &one.message))
+		if (guarded_with_hint(play, &one.batch, &one.sqlstate, &one.message))
 			batch->done += one.batch.done;
 		else if (sqlstate_passes(one.sqlstate))
 		{

@@ -702,6 +702,10 @@ extern void collection_method_settled(const pg_uuid_t *customer_id);
 /* collection.c: a subscription is collected by reference from now on: one is made for what could not be charged. */
 extern void collection_reference_chosen(const pg_uuid_t *subscription_id);
 
+/* collection_calls.c: JB004 unless references of this kind (NULL: none) can be made there. */
+extern void collection_require_reference(const Account *account, const char *currency,
+										 const char *method);
+
 /* collection.c: the duty that charges, sends and reminds; above 0 when there may be more. */
 extern int collection_pass(void);
 

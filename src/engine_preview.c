@@ -397,12 +397,22 @@ QUERY(local_of_organization,
 	  "AND status NOT IN ('canceled', 'incomplete_expired') ORDER BY id",
 	  TEXTOID);
 
+/* One who is deleted has nothing to come. */
+QUERY(was_there, "SELECT FROM billing.customers WHERE organization_id = $1 LIMIT 1", TEXTOID);
+
 static BillingRun *
 load_organization(const char *organization_id)
 {
-	int64 count = RUN(local_of_organization, arg_text(organization_id));
-	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
+	pg_uuid_t **ids;
+	int64 count;
 
+	/* nothing to come, and a name that is misspelt, are not the same */
+	if (customer_of_organization(organization_id, false) == NULL &&
+		RUN(was_there, arg_text(organization_id)) == 0)
+		unknown_object("customer of organization", organization_id,
+					   "Use billing.create_customer() first.");
+	count = RUN(local_of_organization, arg_text(organization_id));
+	ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
 	for (int64 i = 0; i < count; i++)
 		ids[i] = row_uuid(i, 1);
 	return run_load(ids, (int) count, false, true);
@@ -504,6 +514,13 @@ SQL_FUNCTION(billing_simulate)
 				 errdetail("A subscription goes on for ever, and so would its invoices."),
 				 errhint("Pass a day: some years ahead at most.")));
 	run = load_organization(organization_id);
+	if (until < clock_now(organization_id))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("until is in the past"),
+						errdetail("until is %s; for organization \"%s\" it is %s.",
+								  pstrdup(timestamptz_to_str(until)), organization_id,
+								  pstrdup(timestamptz_to_str(clock_now(organization_id)))),
+						errhint("Pass something like billing.now('%s') + interval '1 month'.",
+								organization_id)));
 	foreach (cell, run->subscriptions)
 	{
 		s = lfirst(cell);

@@ -283,8 +283,8 @@ announce_trial_end(BillingRun *run, BilledSubscription *s, TimestampTz at)
 static bool
 cannot_be_charged(const BilledSubscription *s)
 {
-	return strcmp(s->collection_method, "charge_automatically") == 0 && !s->has_payment_method &&
-		   !subscription_is_free(s);
+	return strcmp(s->collection_method, "charge_automatically") == 0 && s->collect_by == NULL &&
+		   !s->has_payment_method && !subscription_is_free(s);
 }
 
 /* What was used in it is free. */

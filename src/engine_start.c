@@ -308,6 +308,7 @@ subscription_new(BillingRun *run, const SubscribeTerms *terms, const Customer *c
 	s->days_until_due = terms->days_until_due == SUBSCRIBE_NOT_NAMED ? -1 : terms->days_until_due;
 	s->trial_end_behavior = terms->trial_end_behavior != NULL ? terms->trial_end_behavior
 															  : "cancel";
+	s->collect_by = terms->collect_by;
 	s->metadata = terms->metadata;
 	run_add_subscription(run, s);
 	check_zone(s);
@@ -402,6 +403,7 @@ engine_subscribe(const SubscribeTerms *terms, const Customer *customer, const Ac
 
 	check_terms(terms);
 	check_currency_of_price(terms, price);
+	collection_require_reference(account, price->currency, terms->collect_by);
 	subscription_check_cancel_at(customer->organization_id, terms->cancel_at);
 	subscribe_refuse_one_time(price);
 	old = subscription_in_the_way(customer, price);

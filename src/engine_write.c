@@ -28,7 +28,8 @@ typedef struct SubscriptionColumns
 		cancel_at, canceled_at, ended_at, pause_at_period_end, resumes_at, incomplete_until,
 		usage_from, next_due_at, billing_anchor, schedule_start, collection_method, days_until_due,
 		trial_end_behavior, items_before_pause;
-	Column customer_id, organization_id, provider, account, livemode, currency, zone, metadata;
+	Column customer_id, organization_id, provider, account, livemode, currency, zone, collect_by,
+		metadata;
 } SubscriptionColumns;
 
 static SubscriptionColumns
@@ -70,6 +71,7 @@ subscription_columns(int count)
 		.livemode = COLUMN_BOOL(count),
 		.currency = COLUMN_TEXT(count),
 		.zone = COLUMN_TEXT(count),
+		.collect_by = COLUMN_TEXT(count),
 		.metadata = COLUMN_JSON(count),
 	};
 }
@@ -130,6 +132,7 @@ put_new_subscription(SubscriptionColumns *c, int row, const BilledSubscription *
 	column_bool(&c->livemode, row, s->livemode);
 	column_text(&c->currency, row, s->currency);
 	column_text(&c->zone, row, s->zone_name);
+	column_text(&c->collect_by, row, s->collect_by);
 	column_pointer(&c->metadata, row, s->metadata);
 }
 
@@ -166,17 +169,17 @@ QUERY(
 	insert_subscriptions,
 	"INSERT INTO billing.subscriptions (" CHANGING_NAMES
 	", customer_id, organization_id, provider, "
-	"account, livemode, currency, zone, metadata, managed_by) "
+	"account, livemode, currency, zone, collect_by, metadata, managed_by) "
 	"SELECT " CHANGING_NAMES
 	", customer_id, organization_id, provider, account, livemode, currency, "
-	"zone, coalesce(metadata, '{}'), 'local' "
+	"zone, collect_by, coalesce(metadata, '{}'), 'local' "
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36) "
+	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37) "
 	"AS u (" CHANGING_NAMES
 	", customer_id, organization_id, provider, account, livemode, currency, "
-	"zone, metadata)",
+	"zone, collect_by, metadata)",
 	CHANGING_TYPES, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID, JSONBARRAYOID);
+	TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, JSONBARRAYOID);
 QUERY(
 	update_subscriptions,
 	"UPDATE billing.subscriptions AS s SET plan_id = u.plan_id, plan_group = u.plan_group, "
@@ -213,7 +216,7 @@ write_new_subscriptions(BillingRun *run)
 		RUN(insert_subscriptions, CHANGING_ARGS(c, n), column_arg(&c.customer_id, n),
 			column_arg(&c.organization_id, n), column_arg(&c.provider, n),
 			column_arg(&c.account, n), column_arg(&c.livemode, n), column_arg(&c.currency, n),
-			column_arg(&c.zone, n), column_arg(&c.metadata, n));
+			column_arg(&c.zone, n), column_arg(&c.collect_by, n), column_arg(&c.metadata, n));
 }
 
 static void

@@ -161,7 +161,7 @@ complete_each(const DueDrafts *due)
 		DueDrafts one = {due->ids + i, due->subscription_ids + i, due->organization_ids + i, 1};
 		FailedDraft failed = {.id = due->ids[i], .organization_id = due->organization_ids[i]};
 
-		if (guarded(complete_due, &one, &failed.sqlstate, &failed.message) ||
+		if (guarded_with_hint(complete_due, &one, &failed.sqlstate, &failed.message) ||
 			put_off_or_leave_out(&failed))
 			done++;
 		else

@@ -136,6 +136,8 @@ QUERY(
 static void
 put_facts(PrintPage *page, const PrintedInvoice *i)
 {
+	bool draft;
+
 	put_fact_open(page, LABEL_STATUS);
 	put_label(page, status_label(i->document.status));
 	put_fact_close(page);
@@ -148,8 +150,10 @@ put_facts(PrintPage *page, const PrintedInvoice *i)
 		put_fact_close(page);
 	}
 	put_date_fact(page, LABEL_DUE_DATE, i->due_at);
-	put_fact_open(page, LABEL_AMOUNT_DUE);
-	put_money(page, document_is_draft(&i->document) ? i->amount_due : i->amount_remaining);
+	/* as the sums below call it */
+	draft = document_is_draft(&i->document);
+	put_fact_open(page, draft ? LABEL_AMOUNT_DUE : LABEL_REMAINING);
+	put_money(page, draft ? i->amount_due : i->amount_remaining);
 	put_fact_close(page);
 	document_put_parties(page, &i->document);
 }

@@ -17,7 +17,8 @@
  * marked; one that a session holds has its turn later, and then, in live mode,
  * the date of the number before it: dates ascend with numbers.  One that cannot be
  * numbered, such as when no key here opens what is known of its customer, holds
- * up nobody: it is left out until it is tried again (postponed.c).
+ * up nobody: it is left out until it is tried again (postponed.c).  In live mode
+ * one waits for its seller, too: without his name it would be no invoice, for ever.
  *
  *-------------------------------------------------------------------------
  */
@@ -207,7 +208,7 @@ QUERY_IN_ORDER(
 	"JOIN billing.providers AS p ON p.name = i.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
 	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL "
-	"AND (p.embedded OR a.bound_to = $2) AND " NOT_POSTPONED
+	"AND (p.embedded OR a.bound_to = $2) AND (NOT i.livemode OR p.merchant_of_record OR s.name IS NOT NULL) AND " NOT_POSTPONED
 	"i.id) ORDER BY i.marked_at, i.issued_at, i.id LIMIT $1 FOR NO KEY UPDATE OF i SKIP LOCKED",
 	INT8OID, TEXTOID, TEXTOID);
 

@@ -80,7 +80,8 @@ demands_of(const ManagerCase *wanted)
 		demands |= DEMAND_COUPON;
 	if (wanted->automatic_tax)
 		demands |= DEMAND_TAX;
-	if ((wanted->collection_method != NULL &&
+	if (wanted->by_reference ||
+		(wanted->collection_method != NULL &&
 		 strcmp(wanted->collection_method, "send_invoice") == 0) ||
 		RUN(paid_by_card, arg_uuid(wanted->payment_method_id), arg_uuid(wanted->customer->id)) > 0)
 		demands |= DEMAND_NO_CARD;

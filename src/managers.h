@@ -21,6 +21,7 @@ typedef struct ManagerCase
 	const char *coupon;
 	bool automatic_tax;
 	const char *collection_method;      /* NULL: not named */
+	bool by_reference;                  /* paid to references, with no card */
 	const pg_uuid_t *payment_method_id; /* NULL: the customer's default one, if any */
 	const char *managed_by;             /* as named; NULL: not */
 } ManagerCase;

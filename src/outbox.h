@@ -39,6 +39,7 @@ typedef struct OutboxRow
 	TimestampTz sent_at;
 	bytea *request; /* sealed */
 	bytea *answer;  /* sealed */
+	char *error_code;
 } OutboxRow;
 
 typedef enum Readiness

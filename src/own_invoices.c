@@ -100,6 +100,27 @@ QUERY(for_nobody,
 QUERY(total_by_hand,
 	  "SELECT total FROM billing.invoices WHERE id = $1 AND billing_reason = 'manual'", UUIDOID);
 
+/* The numbering would leave it waiting (invoice_numbers.c). */
+QUERY(
+	nameless_seller,
+	"SELECT s.seller FROM billing.invoices AS i JOIN billing.sellers AS s ON s.seller = i.seller_name "
+	"OR (i.seller_name IS NULL AND s.is_default) JOIN billing.providers AS p ON p.name = i.provider AND NOT p.merchant_of_record "
+	"WHERE i.id = $1 AND i.livemode AND s.name IS NULL",
+	UUIDOID);
+
+static void
+refuse_nameless_seller(const pg_uuid_t *id)
+{
+	if (RUN(nameless_seller, arg_uuid(id)) > 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_STATE), errmsg("seller \"%s\" has no name", row_text(0, 1)),
+			 errdetail("Invoice \"%s\" is of live mode: what it says of its seller cannot be "
+					   "changed once it has a number.",
+					   uuid_text(id)),
+			 errhint("Say who sells by billing.set_seller(); what waits gets its number then.")));
+}
+
 /* One that is marked waits for its number only: the same call again has that tried at once. */
 static void
 finalize(Own *own)
@@ -108,6 +129,7 @@ finalize(Own *own)
 
 	if (!has_status(own, "draft"))
 		refuse_state(own, "draft", "Only a draft is made final.");
+	refuse_nameless_seller(id);
 	if (own->marked)
 	{
 		work_resume(&id, 1);
@@ -218,7 +240,7 @@ refuse_end(const Own *own)
 }
 
 /*
- * It keeps its number.  What credits and balance paid comes back, and what waits
+ * It keeps its number.  What credits and balance paid comes back, so do coupons, and what waits
  * for the customer is called off; usage that it billed stays billed.  Lines that
  * had waited for it are void with it: what one of them gave back counts as
  * billed again, and what one of them charged is not charged.
@@ -256,6 +278,7 @@ void_it(Own *own)
 	}
 	if (own->marked)
 		credits_release(own->id);
+	coupons_release(own->id);
 	invoice_call_off_payments(own->id);
 	given_back_less(own->id);
 	tell(own, "void");

@@ -276,16 +276,20 @@ QUERY(
 
 QUERY(customer_of_method, "SELECT customer_id FROM billing.payment_methods WHERE id = $1", UUIDOID);
 
-/* Whose method it was paid with, or who is named. */
+/*
+ * Who is named, which all news of a payment agree on; else whose method it was
+ * paid with.  One who is named is waited for, so that it does not depend on
+ * what else is known by then.
+ */
 static pg_uuid_t *
 payer(const PaymentIntentSnapshot *told, const News *news)
 {
-	pg_uuid_t *method = ref_object("payment_method", told->payment_method, news->provider,
-								   news->account);
+	pg_uuid_t *method;
 
-	if (method != NULL && RUN(customer_of_method, arg_uuid(method)) > 0)
-		return row_uuid(0, 1);
-	return ref_object("customer", told->customer, news->provider, news->account);
+	if (told->customer != NULL)
+		return ref_object("customer", told->customer, news->provider, news->account);
+	method = ref_object("payment_method", told->payment_method, news->provider, news->account);
+	return method != NULL && RUN(customer_of_method, arg_uuid(method)) > 0 ? row_uuid(0, 1) : NULL;
 }
 
 /*

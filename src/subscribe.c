@@ -21,6 +21,7 @@
 
 static const char *const collection_words[] = {"charge_automatically", "send_invoice", NULL};
 static const char *const alignment_words[] = {"anniversary", "calendar", NULL};
+static const char *const reference_words[] = {"oxxo", "spei", NULL};
 static const char *const trial_end_words[] = {"cancel", "pause", "create_invoice", NULL};
 
 /* What a call without any of the optional arguments asks for. */
@@ -35,6 +36,7 @@ check_subscribe_terms(const SubscribeTerms *terms)
 	/* before all else: any other error would put the statement into the log */
 	check_no_card("payment_method", terms->payment_method);
 	check_no_card("coupon", terms->coupon);
+	check_no_card("collect_by", terms->collect_by);
 	check_no_card_json("metadata", terms->metadata);
 	check_given("plan", terms->plan != NULL);
 	if (terms->quantity <= 0)
@@ -56,6 +58,7 @@ check_subscribe_terms(const SubscribeTerms *terms)
 	check_word("collection_method", terms->collection_method, collection_words);
 	check_word("trial_end_behavior", terms->trial_end_behavior, trial_end_words);
 	check_word("billing_alignment", terms->billing_alignment, alignment_words);
+	check_word("collect_by", terms->collect_by, reference_words);
 	if (terms->billing_alignment != NULL && terms->billing_anchor != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -296,12 +299,25 @@ sell_by_checkout(const SubscribeTerms *terms, const Customer *customer, const Ac
 						.metadata = terms->metadata});
 }
 
-/* Providers begin a subscription when it is made, and count its periods from there. */
 static void
-refuse_our_own_dates(const SubscribeTerms *terms, const Customer *customer, const Account *account)
+refuse_reference(const Account *account)
+{
+	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+					errmsg("collect_by is not for a subscription that provider \"%s\" bills",
+						   account->provider),
+					errdetail("The provider collects what it bills."),
+					errhint("Pass managed_by => 'local': this database bills then, and each of its "
+							"invoices is paid to a reference.")));
+}
+
+/* Providers begin a subscription when it is made, count its periods from there, and collect in their own way. */
+static void
+refuse_our_own_terms(const SubscribeTerms *terms, const Customer *customer, const Account *account)
 {
 	const char *asked = NULL;
 
+	if (terms->collect_by != NULL)
+		refuse_reference(account);
 	if (terms->starts_at != 0 &&
 		unix_seconds(terms->starts_at) != unix_seconds(clock_now(customer->organization_id)))
 		asked = "starts_at";
@@ -329,6 +345,7 @@ is_run_here(const SubscribeTerms *terms, const Customer *customer, const Account
 										 .coupon = terms->coupon,
 										 .automatic_tax = terms->automatic_tax == true,
 										 .collection_method = terms->collection_method,
+										 .by_reference = terms->collect_by != NULL,
 										 .payment_method_id = uuid_parse(terms->payment_method),
 										 .managed_by = terms->managed_by});
 }
@@ -345,7 +362,7 @@ subscription_create(const SubscribeTerms *terms, const Customer *customer, const
 
 	if (is_run_here(terms, customer, account, price))
 		return engine_subscribe(terms, customer, account, price);
-	refuse_our_own_dates(terms, customer, account);
+	refuse_our_own_terms(terms, customer, account);
 	subscription_check_cancel_at(customer->organization_id, terms->cancel_at);
 	if (free)
 		subscription_refuse_dates_of_free(0, terms->cancel_at);
@@ -427,14 +444,15 @@ SQL_FUNCTION(billing_subscribe)
 		.billing_anchor = ARG_TIME(16),
 		.starts_at = ARG_TIME(17),
 		.billing_alignment = ARG_TEXT(18),
-		.success_url = ARG_TEXT(19),
-		.cancel_url = ARG_TEXT(20),
-		.managed_by = ARG_TEXT(21),
-		.metadata = ARG_JSON(22),
+		.collect_by = ARG_TEXT(19),
+		.success_url = ARG_TEXT(20),
+		.cancel_url = ARG_TEXT(21),
+		.managed_by = ARG_TEXT(22),
+		.metadata = ARG_JSON(23),
 	};
-	char *provider = ARG_TEXT(23);
-	char *account_name = ARG_TEXT(24);
-	char *key = ARG_TEXT(25);
+	char *provider = ARG_TEXT(24);
+	char *account_name = ARG_TEXT(25);
+	char *key = ARG_TEXT(26);
 	KeyedArgument arguments[] = {
 		{"plan", terms.plan},
 		{"payment_method", terms.payment_method},
@@ -454,6 +472,7 @@ SQL_FUNCTION(billing_subscribe)
 		{"billing_anchor", psprintf(INT64_FORMAT, terms.billing_anchor)},
 		{"starts_at", terms.starts_at == 0 ? NULL : psprintf(INT64_FORMAT, terms.starts_at)},
 		{"billing_alignment", terms.billing_alignment},
+		{"collect_by", terms.collect_by},
 		{"success_url", terms.success_url},
 		{"cancel_url", terms.cancel_url},
 		{"managed_by", terms.managed_by},

@@ -145,6 +145,7 @@ typedef struct SubscribeTerms
 	TimestampTz billing_anchor;    /* 0: now */
 	TimestampTz starts_at;         /* 0: now */
 	const char *billing_alignment; /* NULL: by the setting */
+	const char *collect_by;        /* oxxo, spei: paid to references; NULL: a method is charged */
 	const char *success_url;       /* a checkout may take its place */
 	const char *cancel_url;
 	const char *managed_by; /* NULL: by manager_choose() */

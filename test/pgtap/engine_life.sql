@@ -1,6 +1,6 @@
 -- The life of local subscriptions where it ends, stands still, or is not what it should be. Numbers are computed by hand.
 \ir helpers.psql
-SELECT plan(31);
+SELECT plan(34);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('yearly', 'Yearly', 30000, 'USD', "interval" => 'year') AS p3,
@@ -177,4 +177,26 @@ SELECT billing.subscribe('new', 'small', managed_by => 'local') AS waits \gset
 SELECT fails(format($$SELECT billing.update_subscription(%L, plan => 'large')$$, :'waits'), 'JB008', 'is incomplete and cannot be changed', 'pay_invoice', 'one that waits for its first payment cannot be changed');
 SELECT fails(format($$SELECT billing.update_subscription(%L, plan => 'large')$$, subscription_of('gone')), 'JB008', 'has ended', 'subscribe', 'nor one that has ended');
 SELECT is_empty($$SELECT * FROM billing.ledger_imbalance$$, 'the books balance');
+
+-- ---------------------------------------------------------------------------
+-- The last invoice of a customer who is gone comes when it is due
+
+SELECT billing.create_meter('parting', 'sum') AS parting, billing.create_plan('metered_end', 'Metered', 1000, 'USD') AS metered_end \gset
+SELECT billing.create_price('metered_end', NULL, 'USD', component => 'parting', metric => 'parting', unit_amount => 2) AS parting_price, billing.create_customer('parts') AS parts \gset
+CALL billing.run_worker();
+CALL billing.set_clock('parts', '2027-04-01 00:00+00');
+SELECT billing.subscribe('parts', 'metered_end', collection_method => 'send_invoice', days_until_due => 30, managed_by => 'local') AS parted \gset
+CALL billing.set_clock('parts', '2027-04-10 00:00+00');
+SELECT billing.record_usage('parts', 'parting', 100);
+CALL billing.advance_clock('parts', '1 hour');
+SELECT billing.delete_customer(:'parts');
+CALL billing.run_worker();
+SELECT is((SELECT status FROM billing.invoices WHERE organization_id = 'parts' AND billing_reason = 'subscription_end'), 'draft', 'it waits for late usage');
+CALL billing.set_clock('parts', '2027-04-11 00:00+00');
+SELECT is((SELECT status || ' ' || total FROM billing.invoices WHERE organization_id = 'parts' AND billing_reason = 'subscription_end'), 'open 200', 'and is made final when his clock comes there');
+SELECT billing.void_invoice(id) FROM billing.invoices WHERE organization_id = 'parts' AND status = 'open';
+\set ON_ERROR_STOP off
+CALL billing.set_clock('parts', '2027-05-01 00:00+00');
+SELECT is(:'LAST_ERROR_SQLSTATE'::text, 'JB005', 'nothing is left to play then');
+\set ON_ERROR_STOP on
 SELECT * FROM finish();

@@ -1,9 +1,9 @@
 -- What a void invoice leaves behind: references, late money, lines that had waited for it.
 \ir helpers.psql
 \ir billing_helpers.psql
-SELECT plan(22);
+SELECT plan(28);
 
-SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('oxxo late noted given ended', ' ') AS o \gset
+SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('oxxo late noted given ended coupon again', ' ') AS o \gset
 SELECT billing.create_plan('collected', 'Collected', 1000, "interval" => 'year') AS plan,
 	   billing.create_plan('small', 'Small', 3000, 'USD') AS small, billing.create_plan('large', 'Large', 6000, 'USD') AS large \gset
 CREATE FUNCTION shares(id uuid) RETURNS text
@@ -84,5 +84,37 @@ CALL billing.run_worker();
 SELECT is((SELECT balance FROM billing.customer_balances WHERE organization_id = 'ended'), 7600::bigint, 'once');
 SELECT is((SELECT i.status FROM billing.invoices AS i WHERE i.id = :'monthly'), 'uncollectible', 'the month stays given up');
 
+-- ---------------------------------------------------------------------------
+-- Coupons that it used
+
+SELECT billing.create_coupon('ONCE', 10) AS once, billing.create_coupon('MONTHS', 50, duration => 'repeating', months => 2) AS months \gset
+CREATE FUNCTION discounts(organization text) RETURNS text
+LANGUAGE sql
+RETURN (SELECT string_agg(i.status || ' ' || i.discount, ', ' ORDER BY i.id) FROM billing.invoices AS i WHERE i.organization_id = organization);
+CREATE FUNCTION coupons_of(organization text) RETURNS text
+LANGUAGE sql
+RETURN (SELECT string_agg(concat_ws(' ', c.coupon, a.uses, a.used_up), ', ' ORDER BY a.applied_at, a.id)
+		FROM billing.applied_coupons AS a JOIN billing.coupons AS c ON c.id = a.coupon_id WHERE a.organization_id = organization);
+CALL billing.set_clock('coupon', '2027-04-01 00:00+00');
+SELECT billing.apply_coupon('ONCE', organization_id => 'coupon') AS a1, billing.apply_coupon('MONTHS', organization_id => 'coupon') AS a2 \gset
+SELECT billing.create_invoice(billing.find_customer('coupon'), '[{"description": "Hours", "amount": 10000}]', currency => 'USD') AS mistaken \gset
+CALL billing.run_worker();
+SELECT is(discounts('coupon') || '; ' || coupons_of('coupon'), 'open 5500; ONCE 1 t, MONTHS 1 f', '10 % and half of the rest');
+SELECT billing.void_invoice(:'mistaken');
+SELECT is(coupons_of('coupon'), 'ONCE 0 f, MONTHS 0 f', 'were not used on an invoice that is void');
+SELECT billing.create_invoice(billing.find_customer('coupon'), '[{"description": "Hours", "amount": 10000}]', currency => 'USD') AS anew \gset
+CALL billing.run_worker();
+SELECT is(discounts('coupon') || '; ' || coupons_of('coupon'), 'void 5500, open 5500; ONCE 1 t, MONTHS 1 f', 'and count for the next one');
+CALL billing.set_clock('coupon', '2027-07-01 00:00+00');
+SELECT billing.void_invoice(:'anew');
+SELECT billing.create_invoice(billing.find_customer('coupon'), '[{"description": "Hours", "amount": 10000}]', currency => 'USD') AS later \gset
+SELECT is(discounts('coupon'), 'void 5500, void 5500, draft 1000', 'the months of the other one are over all the same');
+
+SELECT billing.apply_coupon('ONCE', organization_id => 'again') AS a3 \gset
+SELECT billing.create_invoice(billing.find_customer('again'), '[{"description": "Hours", "amount": 10000}]', currency => 'USD') AS first \gset
+CALL billing.run_worker();
+SELECT billing.apply_coupon('ONCE', organization_id => 'again') AS a4 \gset
+SELECT lives_ok(format('SELECT billing.void_invoice(%L)', :'first'), 'who has it again meanwhile');
+SELECT is(coupons_of('again'), 'ONCE 1 t, ONCE 0 f', 'has it once');
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

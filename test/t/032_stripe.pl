@@ -133,6 +133,29 @@ my $exchanged = sql("SELECT billing.create_payment_intent('$customer', 2500, 'US
 await($exchanged);
 is(fee('payment_intents', $exchanged), '103 MXN', 'it is in the currency of the balance');
 $simulator->control('settings', { balance_currency => undef });
+
+# A restricted key that may not read movements: nothing is paid twice, and nothing is lost.
+foreach my $when ('before', 'after')
+{
+	$simulator->control('settings', { balance_forbidden => $when });
+	my $restricted = sql("SELECT billing.create_payment_intent('$customer', 2500, 'USD', payment_method => 'pm_card_visa')");
+	is(await($restricted), 'succeeded', "refused $when it is carried out, a payment is made");
+	at_stripe('payment_intents', $restricted);
+	is(fee('payment_intents', $restricted), 'unknown', 'without its fee');
+	my $returned = sql("SELECT billing.create_refund('$restricted', 500)");
+	is(await($returned), 'succeeded', 'so is a refund');
+	at_stripe('refunds', $returned);
+	sql("SELECT billing.refresh('$restricted')");
+	is(await($restricted), 'partially_refunded', 'and what is asked for');
+}
+is(sql("SELECT count(*) FROM billing.outbox WHERE state = 'dead'") . sql("SELECT count(*) FROM billing.provider_accounts WHERE stopped_at IS NOT NULL"), '00', 'no request is dead, and no account stopped');
+sql(q{SELECT billing.configure_provider('stripe', options => '{"read_fees": false}')});
+my $unasked = sql("SELECT billing.create_payment_intent('$customer', 2500, 'USD', payment_method => 'pm_card_visa')");
+is(await($unasked), 'succeeded', 'an account may say that fees are not asked for');
+is(sql("SELECT attempts FROM billing.outbox_finished WHERE object_id = '$unasked' AND operation = 'payment_intent.create'"), '1', 'then nothing is refused');
+refused_with(q{SELECT billing.configure_provider('stripe', options => '{"read_fees": "perhaps"}')}, qr/22023.*read_fees/s, 'by true or false');
+sql(q{SELECT billing.configure_provider('stripe', options => '{"read_fees": null}')});
+$simulator->control('settings', { balance_forbidden => undef });
 is(sql("SELECT string_agg(l.debit || ' ' || l.credit || ' ' || l.amount || ' ' || l.currency, ', ' ORDER BY l.kind) FROM billing.ledger AS l WHERE l.payment_intent_id = '$exchanged'"),
 	'provider_fees cash 103 MXN, cash sales 2500 USD', 'and so it is booked');
 

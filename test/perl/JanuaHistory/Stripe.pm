@@ -191,7 +191,7 @@ sub subscription
 			sub { $updated->(cancel_at_period_end => $false, cancel_at => undef, canceled_at => undef) },
 			sub { $updated->(pause_collection => { behavior => 'void', resumes_at => undef }) },
 			sub { $updated->(pause_collection => undef) },
-			sub { $updated->(default_payment_method => $self->pick($self->{methods}[0]{id}, undef)) },
+			sub { $updated->(default_payment_method => $self->pick((map { $_->{id} } grep { $_->{customer} eq $s->{customer} } @{ $self->{methods} }), undef)) },
 			sub { $self->change('customer.subscription.paused', $s, status => 'paused') },
 			sub { $self->change('customer.subscription.pending_update_applied', $s, $items->(quantity => $self->between(1, 9))) },
 			$number == 4 ? () : sub { $end->('canceled', 'customer.subscription.deleted') }) },
@@ -321,7 +321,7 @@ sub payment_steps
 	};
 	my $arrives = sub {
 		$to->('succeeded', 'succeeded', amount_received => $p->{amount}, amount_capturable => 0, last_payment_error => undef, latest_charge => $self->new_charge,
-			payment_method => $self->pick($self->{methods}[1]{id}, undef));
+			payment_method => $self->pick((map { $_->{id} } grep { $_->{customer} eq ($p->{customer} || '') } @{ $self->{methods} }), undef));
 	};
 	my $authorized = sub {
 		$to->('requires_capture', 'amount_capturable_updated', amount_capturable => $p->{amount}, last_payment_error => undef, latest_charge => $self->new_charge);

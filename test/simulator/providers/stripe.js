@@ -37,6 +37,7 @@ const DEFAULTS = {
   refund_fee: 0, // below 0 it is given back
   dispute_fee: 1500,
   balance_currency: null, // null: that of the money
+  balance_forbidden: null, // before | after: the key may not read movements; answered 403 before or after the call is carried out
 };
 
 export class StripeProvider {
@@ -271,7 +272,9 @@ export class StripeProvider {
     this.store.request = { id: requestId, idempotency_key: key ?? null };
     this.currentEntry = entry;
     try {
+      if (this.settings.balance_forbidden === 'before') this.#refuseBalance(params);
       let object = handler(params, id);
+      if (this.settings.balance_forbidden === 'after') this.#refuseBalance(params);
       if (this.settings.invoice_payments === 'always' && object.object === 'invoice') object = { ...object, payments: this.invoices.includable(object, 'payments') };
       if (params.expand) object = expand(this.store, object, params.expand, (value, name) => this.#includable(value, name));
       return { status: 200, headers: this.#headers(requestId), body: JSON.stringify(object) };
@@ -280,6 +283,13 @@ export class StripeProvider {
     } finally {
       this.store.request = null;
       this.currentEntry = null;
+    }
+  }
+
+  // A restricted key without rak_balance_transaction_read.
+  #refuseBalance({ expand: paths = [] }) {
+    if (paths.some((path) => path.endsWith('balance_transaction'))) {
+      throw new StripeError(403, 'invalid_request_error', "The provided key 'rk_test_****' does not have the required permissions for this endpoint. Having the 'rak_balance_transaction_read' permission would allow this request to continue.");
     }
   }
 
