@@ -88,7 +88,7 @@
  *						?coupon ?allow_promotion_codes ?collect_tax_id ?automatic_tax ?tax_lines ?locale
  *						?expires_at ?<subscription>(to be upgraded) ?subscription_reference(our uuid of the
  *						subscription that it makes) ?payment_reference(our uuid of the payment intent)
- *						?tax_included(bool: where the provider adds tax it is contained in the amounts) ?metadata
+ *						?tax_added(bool: the amounts are without the tax that the provider adds as the seller) ?metadata
  * checkout_session.expire <checkout_session>
  * checkout_session.fetch <checkout_session>
  * payment_link.create	name line_items[as above] currency amount ?methods[] ?installments[] ?expires_at

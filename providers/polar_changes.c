@@ -219,8 +219,8 @@ add_fixed_price(JsonBuilder *body, const ProviderCall *call)
 	json_add_text(&price, "amount_type", "fixed");
 	add_amount(&price, "price_amount", call->arguments, "amount");
 	add_currency(&price, "price_currency", call);
-	if (json_bool(call->arguments, "tax_included", false))
-		json_add_text(&price, "tax_behavior", "inclusive");
+	if (json_bool(call->arguments, "tax_added", false))
+		json_add_text(&price, "tax_behavior", "exclusive");
 	json_append_json(body, json_close(&price));
 }
 

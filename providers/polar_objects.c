@@ -177,6 +177,24 @@ payable(const Jsonb *order)
 	return sum == NO_AMOUNT ? sum : Max(sum, 0);
 }
 
+/*
+ * The tax that comes on top of what was asked for; where the price contains it,
+ * the customer pays what was asked for.
+ */
+static int64
+added_tax(const Jsonb *order)
+{
+	int64 tax = amount_at(order, "tax_amount");
+	int64 total = amount_at(order, "total_amount");
+	int64 asked = amount_at(order, "subtotal_amount");
+	int64 discount = amount_at(order, "discount_amount");
+
+	if (tax == NO_AMOUNT || total == NO_AMOUNT || asked == NO_AMOUNT)
+		return NO_AMOUNT;
+	asked -= discount == NO_AMOUNT ? 0 : discount;
+	return Min(Max(total - asked, 0), Max(tax, 0));
+}
+
 /* Older orders of a subscription carry the metadata of its checkout, too: theirs is not that payment. */
 static bool
 may_carry_reference(const Jsonb *order)
@@ -212,6 +230,8 @@ read_payment(const Jsonb *order, ProviderSnapshot *snapshot)
 		intent->amount_received = json_bool(order, "paid", false) ? intent->amount : 0;
 	intent->amount_refunded = sum_of(amount_at(order, "refunded_amount"),
 									 amount_at(order, "refunded_tax_amount"));
+	intent->provider_tax = added_tax(order);
+	intent->provider_number = json_text(order, "invoice_number");
 	intent->subscription = json_text(order, "subscription_id");
 	if (intent->subscription != NULL)
 		intent->invoice = snapshot->provider_id;

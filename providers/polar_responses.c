@@ -17,6 +17,9 @@
 /* A subscription that is being changed is free again in seconds. */
 #define LOCKED_PAUSE 5
 
+/* Saved cards are charged only where Polar has allowed it; decline_rules knows the word. */
+#define POLAR_NO_SAVED_CARDS "OffSessionChargesNotEnabled"
+
 /* Until an invoice's document is made. */
 #define DOCUMENT_PAUSE 3
 
@@ -99,8 +102,9 @@ polar_read_error(const HttpResponse *response, const Jsonb *body, bool harmless,
 		class = "redirect";
 	else if (class == NULL)
 		class = "http_error";
-	result_set_error(result, outcome, class,
-					 code != NULL ? code : psprintf("%d", response->status));
+	if (code == NULL)
+		code = same_text(class, POLAR_NO_SAVED_CARDS) ? class : psprintf("%d", response->status);
+	result_set_error(result, outcome, class, code);
 	if (outcome == OUTCOME_RETRY || outcome == OUTCOME_UNKNOWN)
 		result->retry_after = http_retry_after(response);
 	if (response->status == 409 && outcome == OUTCOME_RETRY && result->retry_after < 0)

@@ -171,6 +171,7 @@ snapshot_new(BillingObject type, const char *provider_id, bool livemode)
 
 			intent->amount = intent->amount_capturable = NO_AMOUNT;
 			intent->amount_received = intent->amount_refunded = NO_AMOUNT;
+			intent->provider_tax = NO_AMOUNT;
 			break;
 		}
 		case BILLING_REFUND:

@@ -154,6 +154,9 @@ typedef struct PaymentIntentSnapshot
 	int64 amount_capturable;
 	int64 amount_received;
 	int64 amount_refunded;
+	/* of amount_received, what it has added to the amount asked for as the tax that it owes as the seller, and its number of the sale */
+	int64 provider_tax;
+	const char *provider_number;
 	const char *method;         /* card, oxxo, spei, us_bank_account, sepa_debit, ... */
 	const char *payment_method; /* provider's id; "": told to have none */
 	const char *charge;         /* provider's id of the latest charge */

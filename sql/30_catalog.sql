@@ -347,7 +347,7 @@ COMMENT ON FUNCTION billing.create_price(text, bigint, text, text, integer, text
 	'tax_behavior: exclusive or inclusive, default the setting. customer_id: for this customer only, in place of the list. effective_at: from when '
 	'on it is sold, default at once. existing: what becomes of local subscriptions with earlier versions: stay, renewal (they move with their '
 	'next period after effective_at) or now (at effective_at, prorated). Errors: JB005 unknown plan, metric or customer, JB008 the plan is '
-	'retired, 22023 a bad or superfluous argument, 23502 one is missing, 23505 there is a version from that moment on, JB004 existing for the '
+	'retired, 22023 a bad or superfluous argument, 23502 one is missing, 23514 there is a version from that moment on, JB004 existing for the '
 	'first price of a customer, JB009 a card number.';
 
 CREATE FUNCTION billing.set_plan_feature(plan text, feature text, value text) RETURNS void

@@ -110,7 +110,7 @@ COMMENT ON COLUMN billing.subscriptions.trial_start IS 'When its trial began; of
 COMMENT ON COLUMN billing.subscriptions.collect_by IS
 	'Of a local one: its invoices are paid to a reference that is made for each; NULL: its payment method is charged.';
 COMMENT ON COLUMN billing.subscriptions.trial_notice_at IS 'When the end of the trial was announced.';
-COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up.';
+COMMENT ON COLUMN billing.subscriptions.incomplete_until IS 'Of a local one that waits for its first payment: when it gives up. It moves on while a payment is under way.';
 COMMENT ON COLUMN billing.subscriptions.usage_from IS 'Of a local one with metered components: from when on usage is not billed yet.';
 COMMENT ON COLUMN billing.subscriptions.next_due_at IS
 	'Of a local one: when our engine has to do something next. NULL: nothing, ever, unless somebody acts.';
@@ -192,6 +192,8 @@ CREATE TABLE billing.invoices
 	discount bigint,
 	total bigint NOT NULL,
 	tax bigint,
+	provider_tax bigint NOT NULL DEFAULT 0 CHECK (provider_tax >= 0),
+	provider_tax_paid bigint NOT NULL DEFAULT 0 CHECK (provider_tax_paid >= 0),
 	credit_used bigint,
 	balance_used bigint,
 	amount_due bigint NOT NULL,
@@ -230,7 +232,9 @@ CREATE TABLE billing.invoices
 	CHECK ((number IS NULL) = (series_id IS NULL) AND (number IS NULL) = (series_number IS NULL)),
 	CHECK (managed_by <> 'local' OR (subtotal IS NOT NULL AND discount IS NOT NULL AND tax IS NOT NULL AND credit_used IS NOT NULL
 		   AND balance_used IS NOT NULL AND collection_method IS NOT NULL AND billing_reason IS NOT NULL)),
-	CHECK (managed_by <> 'local' OR status = 'draft' OR number IS NOT NULL OR total = 0 OR status = 'void'),
+	CHECK (managed_by <> 'local' OR status = 'draft' OR number IS NOT NULL OR merchant_of_record IS NOT NULL OR total = 0 OR status = 'void'),
+	CHECK (merchant_of_record IS NULL OR (number IS NULL AND amount_credited = 0)),
+	CHECK (merchant_of_record IS NOT NULL OR (provider_tax = 0 AND provider_tax_paid = 0)),
 	UNIQUE (series_id, series_number)
 );
 COMMENT ON TABLE billing.invoices IS
@@ -238,11 +242,21 @@ COMMENT ON TABLE billing.invoices IS
 COMMENT ON COLUMN billing.invoices.billing_reason IS
 	'Why there is one: subscription_create, subscription_cycle, subscription_update, subscription_end, manual; of providers their word.';
 COMMENT ON COLUMN billing.invoices.subtotal IS 'Of our own: the sum of the lines before discount and added tax.';
+COMMENT ON COLUMN billing.invoices.merchant_of_record IS
+	'Of our own: the provider that is the seller of what it collects. Then the row is a statement and no invoice of ours: it has no number, '
+	'tax or credit note of ours; provider_number is that of the sale at the provider.';
+COMMENT ON COLUMN billing.invoices.provider_tax IS
+	'Of a statement: the tax that the seller has added, as the payments tell it. It is in tax, total and amount_due from then on, and nobody''s '
+	'money but the seller''s.';
+COMMENT ON COLUMN billing.invoices.provider_tax_paid IS 'Of amount_paid: that tax, less what of it was refunded.';
 COMMENT ON COLUMN billing.invoices.credit_used IS 'Of our own: what prepaid credits pay of the total.';
 COMMENT ON COLUMN billing.invoices.balance_used IS
 	'Of our own: what the customer''s balance pays of the rest; below 0 where something is owed from before, or it became balance.';
 COMMENT ON COLUMN billing.invoices.amount_credited IS
-	'Of our own: what credit notes took off the amount due before it was paid. What is paid, credited and remaining adds up to it.';
+	'Of our own: what credit notes took off the amount due before it was paid. What is paid, credited and remaining adds up to it, and what was paid back.';
+COMMENT ON COLUMN billing.invoices.amount_paid IS
+	'What was received for it and is kept: of our own it falls when a refund gives something back, and does not have what was too much.';
+COMMENT ON COLUMN billing.invoices.amount_remaining IS 'What is still to be paid; of our own 0 once it is paid, whatever is paid back, and of a void one.';
 COMMENT ON COLUMN billing.invoices.period_start IS
 	'Of our own: the beginning of the period that it opens. There is one of each reason for a subscription and period.';
 COMMENT ON COLUMN billing.invoices.finalize_at IS 'Of our own: until then a draft waits for usage that comes late.';
@@ -254,7 +268,9 @@ COMMENT ON COLUMN billing.invoices.seller_name IS 'Of our own: the seller by nam
 COMMENT ON COLUMN billing.invoices.issued_at IS 'Of a draft of our own: the time that it bills at; its date comes with its number.';
 COMMENT ON COLUMN billing.invoices.seller IS 'The seller as he was when it was issued.';
 COMMENT ON COLUMN billing.invoices.buyer IS 'Encrypted: the customer as he was when it was issued.';
-COMMENT ON COLUMN billing.invoices.paid_outside IS 'Of one that was paid by other ways: what mark_invoice_paid() was told.';
+COMMENT ON COLUMN billing.invoices.memo IS 'What is printed below the lines. Free text about a customer, in clear: not for level report.';
+COMMENT ON COLUMN billing.invoices.paid_outside IS
+	'Of one that was paid by other ways: the notes that mark_invoice_paid() was given, printed on it. Free text, in clear: not for level report.';
 COMMENT ON COLUMN billing.invoices.paid_elsewhere IS 'Of our own: how much of amount_paid that was.';
 COMMENT ON COLUMN billing.invoices.hosted_url IS 'Encrypted: who has it can see the invoice and pay it; shown by invoice_links().';
 COMMENT ON COLUMN billing.invoices.pdf_url IS 'Encrypted, as hosted_url.';

@@ -38,6 +38,8 @@ CREATE TABLE billing.payment_intents
 	amount_received bigint NOT NULL DEFAULT 0 CHECK (amount_received >= 0),
 	amount_refunded bigint NOT NULL DEFAULT 0 CHECK (amount_refunded >= 0),
 	refunded_elsewhere bigint NOT NULL DEFAULT 0 CHECK (refunded_elsewhere >= 0),
+	provider_tax bigint NOT NULL DEFAULT 0 CHECK (provider_tax >= 0),
+	provider_number text,
 	refunds_told bigint CHECK (refunds_told >= 0),
 	asked_amount bigint CHECK (asked_amount >= 0),
 	asked_currency text REFERENCES billing.currencies (code),
@@ -89,6 +91,10 @@ COMMENT ON COLUMN billing.payment_intents.amount_refunded IS
 	'Given back: the succeeded rows of billing.refunds and refunded_elsewhere.';
 COMMENT ON COLUMN billing.payment_intents.refunded_elsewhere IS
 	'What the provider says was given back beyond the refunds that we know.';
+COMMENT ON COLUMN billing.payment_intents.provider_tax IS
+	'Of amount_received: the tax that a provider which is the seller has added to what was asked for. It owes and keeps it; of what is '
+	'refunded it gives back its part.';
+COMMENT ON COLUMN billing.payment_intents.provider_number IS 'The number that a provider which is the seller has given the sale.';
 COMMENT ON COLUMN billing.payment_intents.refunds_told IS
 	'The sum of what was given back, as the provider last told it at refunds_told_at; refunded_elsewhere is counted from it.';
 COMMENT ON COLUMN billing.payment_intents.asked_amount IS
@@ -121,6 +127,15 @@ CREATE TRIGGER refuse_delete BEFORE DELETE ON billing.payment_intents
 	FOR EACH ROW EXECUTE FUNCTION billing.refuse_delete('Use billing.cancel_payment_intent().');
 
 SELECT pg_extension_config_dump('billing.payment_intents', '');
+
+-- One rule for documents and ledger: rounded once, so that all of an amount has all of its tax.
+CREATE FUNCTION billing.provider_tax_in(amount bigint, tax bigint, received bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN tax = 0 OR received = 0 THEN 0
+	ELSE least(amount, received) - round(least(amount, received)::numeric * (received - least(tax, received)) / received)::bigint END;
+COMMENT ON FUNCTION billing.provider_tax_in(bigint, bigint, bigint) IS
+	'How much of an amount, which is a part of what was received or all of it, is the seller''s tax: tax is all of it, received what was paid with it. Minor units.';
+
 
 -- What a bank makes instalments of.
 

@@ -64,8 +64,8 @@ CREATE TABLE billing.tax_rates
 	name text NOT NULL CHECK (name <> ''),
 	percent numeric(9, 6) NOT NULL CHECK (percent BETWEEN 0 AND 100),
 	reverse_charge boolean NOT NULL DEFAULT false,
-	valid_from timestamptz NOT NULL,
-	valid_to timestamptz,
+	valid_from timestamptz NOT NULL CHECK (isfinite(valid_from)),
+	valid_to timestamptz CHECK (isfinite(valid_to)),
 	created_at timestamptz NOT NULL DEFAULT now(),
 	UNIQUE NULLS NOT DISTINCT (country, region, valid_from),
 	CHECK (valid_to > valid_from)
@@ -102,4 +102,4 @@ COMMENT ON FUNCTION billing.set_tax_rate(text, numeric, text, text, timestamptz,
 	'replaced), and returns its id. percent: 19 is 19 %, at most 6 decimals; NULL: no tax from then on, the result is NULL. name: as the '
 	'invoice says it (VAT, IVA, GST). region: the state or province of the address, in any case. reverse_charge: customers with a tax id owe '
 	'the tax themselves. A rate that is valid until replaced ends at valid_from. Errors: 23514 there is another one for that time, or '
-	'the past would change, 22023 bad country, percent or end, 23502 no name.';
+	'the past would change, 22023 bad country, percent or end, or an infinite moment, 23502 no name.';

@@ -5,6 +5,15 @@ INSERT INTO billing.settings (name, value, kind, description, builtin) VALUES
 	('days_until_due', '30', 'integer',
 	 'days until an invoice of our own that is sent is due, where neither the call nor the subscription says so', true);
 
+CREATE FUNCTION billing.is_number_pattern(pattern text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+-- with one {number} taken out, and all {year}, no brace is left
+RETURN length(pattern) <= 40 AND pattern ~ '\{number(:[1-9])?\}' AND pattern !~ '[[:cntrl:]]'
+	AND replace(regexp_replace(pattern, '\{number(:[1-9])?\}', ''), '{year}', '') !~ '[{}]';
+COMMENT ON FUNCTION billing.is_number_pattern(text) IS
+	'Is it a pattern of numbers? At most 40 characters, {number} or {number:1} to {number:9} once, {year} as often as wanted, and no other brace.';
+
 CREATE TABLE billing.sellers
 (
 	seller text PRIMARY KEY CHECK (seller ~ '^[a-z][a-z0-9_-]{0,62}$'),
@@ -16,9 +25,8 @@ CREATE TABLE billing.sellers
 	email text,
 	footer text,
 	timezone text NOT NULL DEFAULT 'UTC',
-	invoice_pattern text NOT NULL DEFAULT 'INV-{number:6}' CHECK (invoice_pattern ~ '\{number(:[1-9])?\}' AND length(invoice_pattern) <= 40),
-	credit_note_pattern text NOT NULL DEFAULT 'CN-{number:6}'
-		CHECK (credit_note_pattern ~ '\{number(:[1-9])?\}' AND length(credit_note_pattern) <= 40),
+	invoice_pattern text NOT NULL DEFAULT 'INV-{number:6}' CHECK (billing.is_number_pattern(invoice_pattern)),
+	credit_note_pattern text NOT NULL DEFAULT 'CN-{number:6}' CHECK (billing.is_number_pattern(credit_note_pattern)),
 	restart_yearly boolean NOT NULL DEFAULT false,
 	first_number bigint NOT NULL DEFAULT 1 CHECK (first_number BETWEEN 1 AND 1000000000000),
 	builtin boolean NOT NULL DEFAULT false,
@@ -77,7 +85,7 @@ CREATE FUNCTION billing.set_seller(
 	restart_yearly boolean DEFAULT NULL,
 	first_number bigint DEFAULT NULL,
 	is_default boolean DEFAULT NULL)
-RETURNS void
+RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -85,17 +93,66 @@ AS $$
 DECLARE
 	series_there boolean;
 	live_series_there boolean;
+	patterns text[] := ARRAY[coalesce(set_seller.invoice_pattern, (SELECT s.invoice_pattern FROM billing.sellers AS s WHERE s.seller = set_seller.seller), 'INV-{number:6}'),
+							 coalesce(set_seller.credit_note_pattern, (SELECT s.credit_note_pattern FROM billing.sellers AS s WHERE s.seller = set_seller.seller), 'CN-{number:6}')];
+	restarts boolean := coalesce(set_seller.restart_yearly, (SELECT s.restart_yearly FROM billing.sellers AS s WHERE s.seller = set_seller.seller), false);
+	pattern text;
+	odd_tax_id text;
 BEGIN
 	PERFORM billing.refuse_card_numbers('set_seller', jsonb_build_array(set_seller.name, set_seller.seller, set_seller.address, set_seller.tax_ids,
 		set_seller.email, set_seller.footer, set_seller.invoice_pattern, set_seller.credit_note_pattern));
 	IF set_seller.name IS NULL OR set_seller.seller IS NULL THEN
-		RAISE EXCEPTION '% must be given', CASE WHEN set_seller.name IS NULL THEN 'name' ELSE 'seller' END USING ERRCODE = 'not_null_violation';
+		RAISE EXCEPTION '% must be given', CASE WHEN set_seller.name IS NULL THEN 'name' ELSE 'seller' END
+			USING ERRCODE = 'not_null_violation', HINT = 'name is what is printed, seller the short name that calls say (default: ''default'').';
 	ELSIF set_seller.country IS NOT NULL AND NOT EXISTS (SELECT FROM billing.countries AS c WHERE c.code = upper(set_seller.country) AND NOT c.retired) THEN
 		RAISE EXCEPTION 'unknown country "%"', set_seller.country
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a two-letter code of ISO 3166-1 such as US, MX or DE; billing.countries lists them.';
 	ELSIF set_seller.timezone IS NOT NULL AND NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = set_seller.timezone) THEN
 		RAISE EXCEPTION 'unknown time zone "%"', set_seller.timezone
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a name such as America/Mexico_City; pg_timezone_names lists them.';
+	ELSIF set_seller.seller !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
+		RAISE EXCEPTION 'seller "%" is no short name', set_seller.seller
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It begins with a letter, and has at most 63 of a to z, 0 to 9, _ and -.',
+				  HINT = 'The name that is printed is the argument name.';
+	ELSIF btrim(set_seller.name) = '' THEN
+		RAISE EXCEPTION 'name is empty' USING ERRCODE = 'invalid_parameter_value', HINT = 'It is printed on every invoice: the name of the company.';
+	ELSIF jsonb_typeof(set_seller.address) <> 'object' THEN
+		RAISE EXCEPTION 'address is not an object'
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = format('It is of type %s.', jsonb_typeof(set_seller.address)),
+				  HINT = 'Pass something like ''{"line1": "Main St 1", "city": "Berlin", "postal_code": "10115", "country": "DE"}''.';
+	ELSIF jsonb_typeof(set_seller.tax_ids) <> 'array' THEN
+		RAISE EXCEPTION 'tax_ids is not an array'
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = format('It is of type %s.', jsonb_typeof(set_seller.tax_ids)),
+				  HINT = 'Pass something like ''[{"type": "eu_vat", "value": "DE123456789"}]''.';
+	ELSIF set_seller.first_number NOT BETWEEN 1 AND 1000000000000 THEN
+		RAISE EXCEPTION 'first_number is not from 1 to 1000000000000'
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = format('It is %s.', set_seller.first_number), HINT = 'Numbers go up by one from there on.';
+	END IF;
+	SELECT t.tax_id::text INTO odd_tax_id
+	FROM jsonb_array_elements(set_seller.tax_ids) AS t (tax_id)
+	WHERE NOT coalesce(jsonb_typeof(t.tax_id -> 'type') = 'string' AND jsonb_typeof(t.tax_id -> 'value') = 'string'
+					   AND btrim(t.tax_id ->> 'type') <> '' AND btrim(t.tax_id ->> 'value') <> '', false);
+	IF FOUND THEN
+		RAISE EXCEPTION 'an element of tax_ids has no type or no value'
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = format('It is %s; both are texts.', odd_tax_id),
+				  HINT = 'Pass something like ''[{"type": "eu_vat", "value": "DE123456789"}]''.';
+	END IF;
+	FOREACH pattern IN ARRAY patterns LOOP
+		IF NOT billing.is_number_pattern(pattern) THEN
+			RAISE EXCEPTION '"%" is no pattern of numbers', pattern
+				USING ERRCODE = 'invalid_parameter_value',
+					  DETAIL = 'It has at most 40 characters, {number} or {number:6} (1 to 9 digits at least) once, {year} if wanted, and no other brace.',
+					  HINT = 'Pass something like ''INV-{number:6}'' or ''R{year}-{number:4}''.';
+		ELSIF restarts AND strpos(pattern, '{year}') = 0 THEN
+			RAISE EXCEPTION 'pattern "%" has no year', pattern
+				USING ERRCODE = 'invalid_parameter_value', DETAIL = 'With restart_yearly each year begins with 1: without {year} numbers would come again.',
+					  HINT = 'Put {year} into both patterns, such as ''R{year}-{number:4}'' and ''G{year}-{number:4}'', or let the numbers go on.';
+		END IF;
+	END LOOP;
+	IF regexp_replace(patterns[1], ':[1-9]\}', '}') = regexp_replace(patterns[2], ':[1-9]\}', '}') THEN
+		RAISE EXCEPTION 'invoices and credit notes have the same pattern'
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = format('They are "%s" and "%s": an invoice and a credit note would have the same number.', patterns[1], patterns[2]),
+				  HINT = 'Let them differ by a letter, such as ''INV-{number:6}'' and ''CN-{number:6}''.';
 	END IF;
 	IF is_default THEN
 		UPDATE billing.sellers AS s SET is_default = false, updated_at = now() WHERE s.is_default AND s.seller <> set_seller.seller;
@@ -126,15 +183,16 @@ BEGIN
 		restart_yearly = coalesce(set_seller.restart_yearly, s.restart_yearly),
 		first_number = coalesce(set_seller.first_number, s.first_number), updated_at = now()
 	WHERE s.seller = set_seller.seller;
+	RETURN set_seller.seller;
 END
 $$;
 COMMENT ON FUNCTION billing.set_seller(text, text, jsonb, text, jsonb, text, text, text, text, text, boolean, bigint, boolean) IS
-	'Says who sells: what invoices and credit notes of our own name as their issuer from the next number on. What is NULL stays as it is. '
+	'Says who sells: what invoices and credit notes of our own name as their issuer from the next number on. Returns seller, which calls name him by. What is NULL stays as it is. '
 	'seller: a short name, where there are several; is_default: the one who issues where the call names none. address: object as of a '
 	'customer; tax_ids: array of {type, value}; footer: printed below every invoice; timezone: whose years count. invoice_pattern, '
 	'credit_note_pattern: text with {number} or {number:6} (at least six digits) and {year}; test mode puts TEST- before it. '
 	'restart_yearly: each year begins with 1, and both patterns have {year}. first_number: what the live series begin with. Errors: '
-	'23502 no name, 23514 bad pattern or name of the seller, 22023 unknown country or time zone, JB008 he has issued numbers and '
+	'23502 no name, 22023 bad pattern, seller, tax_ids, address or first_number, unknown country or time zone, JB008 he has issued numbers and '
 	'restart_yearly, first_number (numbers of test mode do not count for it) or timezone change, or he is the default and would not be any more.';
 
 -- ---- what is final stays ----
@@ -150,17 +208,17 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION billing.keep_invoices() IS 'Trigger of invoices: what is final stays as it is. Those of providers follow the provider.';
--- The comparison is made here, so that the updates that are fine call nothing.
+-- The comparison is made here, so that the updates that are fine call nothing. The tax of a provider that is the seller is told by its payments.
 CREATE TRIGGER keep_invoices BEFORE UPDATE ON billing.invoices
 	FOR EACH ROW WHEN (OLD.managed_by = 'local' AND OLD.status <> 'draft' AND (NEW.status = 'draft' OR
 		(NEW.id, NEW.customer_id, NEW.organization_id, NEW.subscription_id, NEW.provider, NEW.account, NEW.livemode, NEW.managed_by,
-		 NEW.number, NEW.series_id, NEW.series_number, NEW.billing_reason, NEW.currency, NEW.subtotal, NEW.discount, NEW.total, NEW.tax,
-		 NEW.credit_used, NEW.balance_used, NEW.amount_due, NEW.period_start, NEW.period_end, NEW.seller, NEW.buyer, NEW.memo,
+		 NEW.number, NEW.series_id, NEW.series_number, NEW.billing_reason, NEW.currency, NEW.subtotal, NEW.discount, NEW.total - NEW.provider_tax, NEW.tax - NEW.provider_tax,
+		 NEW.credit_used, NEW.balance_used, NEW.amount_due - NEW.provider_tax, NEW.merchant_of_record, NEW.period_start, NEW.period_end, NEW.seller, NEW.buyer, NEW.memo,
 		 NEW.marked_at, NEW.due_at, NEW.issued_at)
 		IS DISTINCT FROM
 		(OLD.id, OLD.customer_id, OLD.organization_id, OLD.subscription_id, OLD.provider, OLD.account, OLD.livemode, OLD.managed_by,
-		 OLD.number, OLD.series_id, OLD.series_number, OLD.billing_reason, OLD.currency, OLD.subtotal, OLD.discount, OLD.total, OLD.tax,
-		 OLD.credit_used, OLD.balance_used, OLD.amount_due, OLD.period_start, OLD.period_end, OLD.seller, OLD.buyer, OLD.memo,
+		 OLD.number, OLD.series_id, OLD.series_number, OLD.billing_reason, OLD.currency, OLD.subtotal, OLD.discount, OLD.total - OLD.provider_tax, OLD.tax - OLD.provider_tax,
+		 OLD.credit_used, OLD.balance_used, OLD.amount_due - OLD.provider_tax, OLD.merchant_of_record, OLD.period_start, OLD.period_end, OLD.seller, OLD.buyer, OLD.memo,
 		 OLD.marked_at, OLD.due_at, OLD.issued_at)))
 	EXECUTE FUNCTION billing.keep_invoices();
 -- One that waits for its number has its lines, parties and totals already.
@@ -194,6 +252,14 @@ BEGIN
 		SELECT coalesce(i.number, i.id::text) INTO final
 		FROM billing.invoices AS i WHERE i.id = ANY (ARRAY(SELECT l.invoice_id FROM new_lines AS l))
 		AND i.managed_by = 'local' AND i.status <> 'draft' LIMIT 1;
+	END IF;
+	-- the tax of a provider that is the seller is told by its payments
+	IF final IS NOT NULL AND TG_OP = 'UPDATE' THEN
+		IF NOT EXISTS (SELECT FROM old_lines AS o LEFT JOIN new_lines AS n ON n.id = o.id LEFT JOIN billing.invoices AS i ON i.id = o.invoice_id
+					   WHERE (i.merchant_of_record IS NOT NULL AND o.kind = 'tax'
+							  AND to_jsonb(o) - '{amount,tax}'::text[] = to_jsonb(n) - '{amount,tax}'::text[]) IS NOT TRUE) THEN
+			RETURN NULL;
+		END IF;
 	END IF;
 	IF final IS NOT NULL THEN
 		RAISE EXCEPTION 'invoice "%" is final', final

@@ -5,7 +5,7 @@ CREATE TABLE billing.decline_rules
 (
 	provider text NOT NULL DEFAULT '' CHECK (provider = '' OR provider ~ '^[a-z][a-z0-9_]*$'),
 	code text NOT NULL CHECK (code <> ''),
-	action text NOT NULL CHECK (action IN ('retry', 'new_method', 'stop')),
+	action text NOT NULL CHECK (action IN ('retry', 'new_method', 'page', 'stop')),
 	builtin boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (provider, code)
 );
@@ -17,8 +17,9 @@ COMMENT ON COLUMN billing.decline_rules.code IS
 	'A decline code or error code as providers tell it; of ours: no_payment_method, not_paid (a reference ran out), not_supported and '
 	'not_possible (the charge could not even be asked for).';
 COMMENT ON COLUMN billing.decline_rules.action IS
-	'retry: by the schedule. new_method: by the schedule, as soon as another method is charged. stop: not by itself any more; a new default '
-	'method, pay_invoice() and the customer still can.';
+	'retry: by the schedule. new_method: by the schedule, as soon as another method is charged. page: nothing is charged by itself any more, '
+	'the customer is asked by the schedule to pay on a page of the provider (create_invoice_checkout(); it is made where the setting '
+	'invoice_success_url is given). stop: not by itself any more; a new default method, pay_invoice() and the customer still can.';
 
 INSERT INTO billing.decline_rules (provider, code, action, builtin)
 SELECT '', c.code, v.action, true
@@ -31,6 +32,9 @@ FROM (VALUES
 			 'bank_account_restricted no_account debit_not_authorized authentication_required do_not_try_again revocation_of_authorization '
 			 'revocation_of_all_authorizations stop_payment_order not_supported not_possible')) AS v (action, codes)
 CROSS JOIN LATERAL string_to_table(v.codes, ' ') AS c (code);
+
+-- An organisation of Polar may not charge saved cards unless Polar has allowed it.
+INSERT INTO billing.decline_rules (provider, code, action, builtin) VALUES ('polar', 'OffSessionChargesNotEnabled', 'page', true);
 
 CREATE TRIGGER replace_builtin BEFORE INSERT ON billing.decline_rules
 	FOR EACH ROW EXECUTE FUNCTION billing.replace_builtin('provider,code');
@@ -75,7 +79,7 @@ CREATE TABLE billing.dunning_attempts
 	payment_method_id uuid REFERENCES billing.payment_methods (id),
 	payment_intent_id uuid REFERENCES billing.payment_intents (id),
 	decline_code text,
-	action text CHECK (action IN ('retry', 'new_method', 'stop')),
+	action text CHECK (action IN ('retry', 'new_method', 'page', 'stop')),
 	started_at timestamptz,
 	finished_at timestamptz,
 	created_at timestamptz NOT NULL DEFAULT now(),
@@ -125,6 +129,8 @@ CREATE TABLE billing.invoice_payments
 	amount bigint NOT NULL,
 	credited bigint NOT NULL CHECK (credited >= 0),
 	withdrawn bigint NOT NULL DEFAULT 0 CHECK (withdrawn BETWEEN 0 AND credited),
+	tax bigint NOT NULL DEFAULT 0,
+	tax_left bigint NOT NULL DEFAULT 0 CHECK (tax_left BETWEEN 0 AND tax),
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
 	CHECK (invoice_id IS NOT NULL OR amount = 0)
@@ -137,6 +143,9 @@ COMMENT ON COLUMN billing.invoice_payments.amount IS
 	'Minor units of the invoice''s currency; below 0 where a credit note paid back by this payment what had come otherwise.';
 COMMENT ON COLUMN billing.invoice_payments.credited IS 'Minor units of the payment''s currency: too much, or too late.';
 COMMENT ON COLUMN billing.invoice_payments.withdrawn IS 'Of credited, what a bank has taken back: it is not in the balance while the bank has it.';
+COMMENT ON COLUMN billing.invoice_payments.tax IS
+	'Of a statement: the tax that the seller has added to amount, before refunds. amount, credited and withdrawn are without it.';
+COMMENT ON COLUMN billing.invoice_payments.tax_left IS 'Of that, what was not refunded.';
 CREATE INDEX invoice_payments_invoice ON billing.invoice_payments (invoice_id) WHERE invoice_id IS NOT NULL;
 
 SELECT pg_extension_config_dump('billing.decline_rules', 'WHERE NOT builtin');

@@ -70,7 +70,7 @@ COMMENT ON COLUMN billing.ledger.booked_at IS 'By the organisation''s clock: whe
 COMMENT ON COLUMN billing.ledger.recorded_at IS 'When the transaction began that wrote it.';
 COMMENT ON COLUMN billing.ledger.kind IS
 	'What moved: invoice, tax, invoice_payment, outside_payment, written_off, difference, payment, refund, dispute, balance, prepaid, '
-	'credit_note, fee. What takes one back is of its kind, with the accounts reversed.';
+	'credit_note, fee, provider_tax. What takes one back is of its kind, with the accounts reversed.';
 COMMENT ON COLUMN billing.ledger.debit IS 'The account that the amount arrives at (ledger_accounts).';
 COMMENT ON COLUMN billing.ledger.credit IS 'The account that it leaves.';
 COMMENT ON COLUMN billing.ledger.amount IS 'Minor units of the currency.';
@@ -112,7 +112,9 @@ COMMENT ON FUNCTION billing.ledger_is_restored() IS 'Is a dump being restored? T
 -- The position of an invoice, from its row alone.  Ours: what is invoiced is
 -- owed, tax apart; what is paid comes from unapplied or from outside; what is
 -- missing of it although it counts as paid was given back; what is given up is
--- bad debt.  Credits that it uses, and credit notes, move by entries of their own.  A
+-- bad debt.  Credits that it uses, and credit notes, move by entries of their own.
+-- The tax of a provider that is the seller is none of ours: statements stand here
+-- without it, and what came in with it has gone to that provider.  A
 -- provider's: what it says was invoiced, paid and is owed; what these do not add
 -- up by is a difference.
 CREATE FUNCTION billing.ledger_of_invoice(
@@ -160,7 +162,8 @@ BEGIN
 		SELECT i.issued_at, i.organization_id, i.customer_id, i.livemode, p.kind, CASE WHEN p.amount > 0 THEN p.debit ELSE p.credit END,
 			   CASE WHEN p.amount > 0 THEN p.credit ELSE p.debit END, abs(p.amount), i.currency, i.id
 		FROM new_rows AS i
-		CROSS JOIN LATERAL billing.ledger_of_invoice(i.managed_by = 'local', i.status, i.total, i.tax, i.amount_due, i.amount_paid,
+		CROSS JOIN LATERAL billing.ledger_of_invoice(i.managed_by = 'local', i.status, i.total - i.provider_tax, i.tax - i.provider_tax,
+													 i.amount_due - i.provider_tax, i.amount_paid - i.provider_tax_paid,
 													 i.paid_elsewhere, i.amount_credited, i.amount_remaining) AS p
 		WHERE i.status <> 'draft';
 		RETURN NULL;
@@ -177,7 +180,8 @@ BEGIN
 		  FROM (SELECT 1 AS sign, n.* FROM new_rows AS n WHERE n.status <> 'draft'
 				UNION ALL
 				SELECT -1, o.* FROM old_rows AS o WHERE o.status <> 'draft') AS i
-		  CROSS JOIN LATERAL billing.ledger_of_invoice(i.managed_by = 'local', i.status, i.total, i.tax, i.amount_due, i.amount_paid,
+		  CROSS JOIN LATERAL billing.ledger_of_invoice(i.managed_by = 'local', i.status, i.total - i.provider_tax, i.tax - i.provider_tax,
+													 i.amount_due - i.provider_tax, i.amount_paid - i.provider_tax_paid,
 													   i.paid_elsewhere, i.amount_credited, i.amount_remaining) AS p
 		  GROUP BY i.id, i.organization_id, i.customer_id, i.livemode, i.currency, p.kind, p.debit, p.credit
 		  HAVING sum(i.sign * p.amount) <> 0) AS d
@@ -240,37 +244,82 @@ END;
 COMMENT ON FUNCTION billing.ledger_side_of_return(uuid, text) IS
 	'The account that money goes back to, of a payment of this invoice: otherwise, if it is none of ours.';
 
+-- The tax of a provider that is the seller came in with the payment of a statement,
+-- and is the provider's: what is left of it after refunds has gone to it.
+CREATE FUNCTION billing.ledger_provider_tax(invoice_id uuid, tax bigint, received bigint, refunded bigint) RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT CASE WHEN tax > 0 AND received > 0
+				AND EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = invoice_id AND i.managed_by = 'local' AND i.merchant_of_record IS NOT NULL)
+				THEN tax - billing.provider_tax_in(refunded, tax, received) ELSE 0 END;
+END;
+COMMENT ON FUNCTION billing.ledger_provider_tax(uuid, bigint, bigint, bigint) IS
+	'How much of a payment of this invoice is the tax of a provider that is the seller: of refunded, which went back, its part is not.';
+
+-- Of what banks have taken back, the seller loses its tax, and we the rest.
+CREATE FUNCTION billing.ledger_disputed_tax(payment_intent_id uuid, invoice_id uuid, tax bigint, received bigint) RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT coalesce(sum(billing.ledger_provider_tax(ledger_disputed_tax.invoice_id, tax, received, 0)
+						- billing.ledger_provider_tax(ledger_disputed_tax.invoice_id, tax, received, d.amount)), 0)::bigint
+	FROM billing.disputes AS d
+	WHERE d.payment_intent_id = ledger_disputed_tax.payment_intent_id AND tax > 0
+		AND d.funds_withdrawn_at IS NOT NULL AND d.funds_reinstated_at IS NULL;
+END;
+COMMENT ON FUNCTION billing.ledger_disputed_tax(uuid, uuid, bigint, bigint) IS
+	'How much of what banks hold of a payment of this invoice is the tax of a provider that is the seller.';
+
 CREATE FUNCTION billing.ledger_payment() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	moved record;
 	at timestamptz := billing.now(NEW.organization_id);
+	new_return text := 'refunds';
+	old_return text := 'refunds';
+	new_tax bigint := 0;
+	old_tax bigint := 0;
+	new_disputed bigint := 0;
+	old_disputed bigint := 0;
 BEGIN
 	IF billing.ledger_is_restored() THEN
 		RETURN NULL;
 	END IF;
-	FOR moved IN
-		SELECT m.kind, m.debit, m.credit, m.currency, m.invoice_id, sum(m.amount)::bigint AS amount, bool_and(m.is_new) AS first
-		FROM (VALUES
-			('payment', 'cash', billing.ledger_side_of_payment(NEW.invoice_id, NEW.subscription_id), NEW.currency, NEW.invoice_id,
-			 NEW.amount_received, true),
-			('refund', billing.ledger_side_of_return(NEW.invoice_id, 'refunds'), 'cash', NEW.currency, NEW.invoice_id,
-			 NEW.refunded_elsewhere, true),
-			('payment', 'cash', billing.ledger_side_of_payment(OLD.invoice_id, OLD.subscription_id), OLD.currency, OLD.invoice_id,
-			 - OLD.amount_received, false),
-			('refund', billing.ledger_side_of_return(OLD.invoice_id, 'refunds'), 'cash', OLD.currency, OLD.invoice_id,
-			 - OLD.refunded_elsewhere, false)
-		) AS m (kind, debit, credit, currency, invoice_id, amount, is_new)
-		WHERE m.amount <> 0
-		GROUP BY m.kind, m.debit, m.credit, m.currency, m.invoice_id
-		HAVING sum(m.amount) <> 0
-	LOOP
-		PERFORM billing.ledger_move(CASE WHEN moved.first AND moved.kind = 'payment' THEN coalesce(NEW.paid_at, at) ELSE at END,
-			NEW.organization_id, NEW.customer_id, NEW.livemode, moved.kind, moved.debit, moved.credit, moved.amount, moved.currency,
-			moved.invoice_id, NEW.id);
-	END LOOP;
+	IF NEW.refunded_elsewhere <> 0 OR OLD.refunded_elsewhere <> 0 THEN
+		new_return := billing.ledger_side_of_return(NEW.invoice_id, 'refunds');
+		old_return := billing.ledger_side_of_return(OLD.invoice_id, 'refunds');
+	END IF;
+	IF NEW.provider_tax <> 0 THEN
+		new_tax := billing.ledger_provider_tax(NEW.invoice_id, NEW.provider_tax, NEW.amount_received, NEW.amount_refunded);
+		new_disputed := billing.ledger_disputed_tax(NEW.id, NEW.invoice_id, NEW.provider_tax, NEW.amount_received);
+	END IF;
+	IF OLD.provider_tax <> 0 THEN
+		old_tax := billing.ledger_provider_tax(OLD.invoice_id, OLD.provider_tax, OLD.amount_received, OLD.amount_refunded);
+		old_disputed := billing.ledger_disputed_tax(OLD.id, OLD.invoice_id, OLD.provider_tax, OLD.amount_received);
+	END IF;
+	-- in one statement of its own: a function of SQL for each movement costs more than the movement
+	INSERT INTO billing.ledger (booked_at, organization_id, customer_id, livemode, kind, debit, credit, amount, currency, invoice_id, payment_intent_id)
+	SELECT CASE WHEN moved.first AND moved.kind = 'payment' THEN coalesce(NEW.paid_at, at) ELSE at END, NEW.organization_id, NEW.customer_id,
+		   NEW.livemode, moved.kind, CASE WHEN moved.amount > 0 THEN moved.debit ELSE moved.credit END,
+		   CASE WHEN moved.amount > 0 THEN moved.credit ELSE moved.debit END, abs(moved.amount), moved.currency, moved.invoice_id, NEW.id
+	FROM (SELECT m.kind, m.debit, m.credit, m.currency, m.invoice_id, sum(m.amount)::bigint AS amount, bool_and(m.is_new) AS first
+		  FROM (VALUES
+			  ('payment', 'cash', billing.ledger_side_of_payment(NEW.invoice_id, NEW.subscription_id), NEW.currency, NEW.invoice_id,
+			   NEW.amount_received, true),
+			  ('refund', new_return, 'cash', NEW.currency, NEW.invoice_id, NEW.refunded_elsewhere, true),
+			  ('provider_tax', 'unapplied', 'cash', NEW.currency, NEW.invoice_id, new_tax, true),
+			  ('provider_tax', 'unapplied', 'cash', OLD.currency, OLD.invoice_id, - old_tax, false),
+			  ('dispute', 'cash', 'disputes', NEW.currency, NEW.invoice_id, new_disputed, true),
+			  ('dispute', 'cash', 'disputes', OLD.currency, OLD.invoice_id, - old_disputed, false),
+			  ('payment', 'cash', billing.ledger_side_of_payment(OLD.invoice_id, OLD.subscription_id), OLD.currency, OLD.invoice_id,
+			   - OLD.amount_received, false),
+			  ('refund', old_return, 'cash', OLD.currency, OLD.invoice_id, - OLD.refunded_elsewhere, false)
+		  ) AS m (kind, debit, credit, currency, invoice_id, amount, is_new)
+		  WHERE m.amount <> 0
+		  GROUP BY m.kind, m.debit, m.credit, m.currency, m.invoice_id
+		  HAVING sum(m.amount) <> 0) AS moved;
 	RETURN NULL;
 END
 $$;
@@ -280,6 +329,7 @@ CREATE TRIGGER ledger_new_payment AFTER INSERT ON billing.payment_intents
 	EXECUTE FUNCTION billing.ledger_payment();
 CREATE TRIGGER ledger_changed_payment AFTER UPDATE ON billing.payment_intents
 	FOR EACH ROW WHEN ((NEW.amount_received, NEW.refunded_elsewhere) <> (OLD.amount_received, OLD.refunded_elsewhere)
+					   OR NEW.provider_tax <> 0 AND (NEW.provider_tax, NEW.amount_refunded) <> (OLD.provider_tax, OLD.amount_refunded)
 					   OR NEW.amount_received <> 0 AND (NEW.currency, NEW.invoice_id, NEW.subscription_id)
 							IS DISTINCT FROM (OLD.currency, OLD.invoice_id, OLD.subscription_id))
 	EXECUTE FUNCTION billing.ledger_payment();
@@ -324,17 +374,23 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	at timestamptz := billing.now(NEW.organization_id);
-	paid uuid := (SELECT p.invoice_id FROM billing.payment_intents AS p WHERE p.id = NEW.payment_intent_id);
+	paid uuid;
+	tax bigint;
+	received bigint;
 BEGIN
 	IF billing.ledger_is_restored() THEN
 		RETURN NULL;
 	END IF;
+	SELECT p.invoice_id, p.provider_tax, p.amount_received INTO paid, tax, received
+	FROM billing.payment_intents AS p WHERE p.id = NEW.payment_intent_id;
 	IF OLD.funds_withdrawn_at IS NOT NULL AND OLD.funds_reinstated_at IS NULL THEN
-		PERFORM billing.ledger_move(at, OLD.organization_id, OLD.customer_id, OLD.livemode, 'dispute', 'disputes', 'cash', - OLD.amount,
+		PERFORM billing.ledger_move(at, OLD.organization_id, OLD.customer_id, OLD.livemode, 'dispute', 'disputes', 'cash',
+			- OLD.amount + (billing.ledger_provider_tax(paid, tax, received, 0) - billing.ledger_provider_tax(paid, tax, received, OLD.amount)),
 			OLD.currency, paid, OLD.payment_intent_id, dispute_id => OLD.id);
 	END IF;
 	IF NEW.funds_withdrawn_at IS NOT NULL AND NEW.funds_reinstated_at IS NULL THEN
-		PERFORM billing.ledger_move(at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'dispute', 'disputes', 'cash', NEW.amount,
+		PERFORM billing.ledger_move(at, NEW.organization_id, NEW.customer_id, NEW.livemode, 'dispute', 'disputes', 'cash',
+			NEW.amount - (billing.ledger_provider_tax(paid, tax, received, 0) - billing.ledger_provider_tax(paid, tax, received, NEW.amount)),
 			NEW.currency, paid, NEW.payment_intent_id, dispute_id => NEW.id);
 	END IF;
 	RETURN NULL;

@@ -35,16 +35,22 @@ CREATE VIEW billing.ledger_imbalance AS
 		SELECT n.invoice_id, sum(n.total) AS total, sum(n.amount_applied) AS applied
 		FROM billing.credit_notes AS n
 		GROUP BY n.invoice_id
+	), taken_back AS (
+		SELECT e.source_id AS invoice_id, - sum(e.amount) AS amount
+		FROM billing.customer_balance_entries AS e
+		WHERE e.reason = 'invoice_given_up'
+		GROUP BY e.source_id
 	), invoices AS (
 		SELECT i.*, i.managed_by = 'local' AS local, i.status IN ('open', 'paid', 'uncollectible') AS final,
 			   coalesce(s.receivable, 0) AS receivable, coalesce(s.invoiced, 0) AS invoiced, coalesce(s.tax, 0) AS booked_tax,
 			   coalesce(s.bad_debt, 0) AS bad_debt, coalesce(s.unapplied, 0) AS unapplied, coalesce(l.total, 0) AS lines_total,
 			   coalesce(s.taken_back, 0) AS booked_notes, coalesce(n.total, 0) AS notes, coalesce(n.applied, 0) AS notes_applied,
-			   coalesce(l.credit_used, 0) AS lines_credit, coalesce(l.balance_used, 0) AS lines_balance
+			   coalesce(l.credit_used, 0) AS lines_credit, coalesce(l.balance_used, 0) AS lines_balance, coalesce(b.amount, 0) AS taken_from_balance
 		FROM billing.invoices AS i
 		LEFT JOIN invoice_sides AS s ON s.invoice_id = i.id AND s.currency = i.currency
 		LEFT JOIN invoice_lines AS l ON l.invoice_id = i.id
 		LEFT JOIN credit_notes AS n ON n.invoice_id = i.id
+		LEFT JOIN taken_back AS b ON b.invoice_id = i.id
 	), fees AS (
 		SELECT f.payment_intent_id, f.fee_currency AS currency, sum(f.fee_amount) AS documents
 		FROM billing.provider_fees AS f
@@ -54,13 +60,22 @@ CREATE VIEW billing.ledger_imbalance AS
 		FROM billing.ledger_sides AS s
 		WHERE s.account = 'provider_fees'
 		GROUP BY s.payment_intent_id, s.currency
+	), statements AS (
+		-- what the seller has added is his
+		SELECT p.id, p.provider_tax AS tax, p.amount_refunded AS refunded, p.amount_received AS received, p.amount_received - p.provider_tax AS ours
+		FROM billing.payment_intents AS p
+		JOIN billing.invoices AS i ON i.id = p.invoice_id AND i.merchant_of_record IS NOT NULL
+		WHERE p.amount_received > 0 AND i.managed_by = 'local'
 	), payments AS (
 		SELECT m.payment_intent_id, m.currency, sum(m.amount) AS documents
 		FROM (SELECT p.id AS payment_intent_id, p.currency, p.amount_received - p.refunded_elsewhere AS amount FROM billing.payment_intents AS p
 			  UNION ALL
+			  SELECT p.id, p.currency, t.refunded - t.tax - round(t.refunded::numeric * t.ours / t.received) FROM statements AS t JOIN billing.payment_intents AS p ON p.id = t.id
+			  UNION ALL
 			  SELECT r.payment_intent_id, r.currency, - r.amount FROM billing.refunds AS r WHERE r.status = 'succeeded'
 			  UNION ALL
-			  SELECT d.payment_intent_id, d.currency, - d.amount FROM billing.disputes AS d
+			  SELECT d.payment_intent_id, d.currency, - coalesce(round(d.amount::numeric * t.ours / t.received), d.amount) FROM billing.disputes AS d
+			  LEFT JOIN statements AS t ON t.id = d.payment_intent_id
 			  WHERE d.funds_withdrawn_at IS NOT NULL AND d.funds_reinstated_at IS NULL
 			  UNION ALL
 			  SELECT f.payment_intent_id, f.currency, - f.documents FROM fees AS f) AS m
@@ -77,15 +92,15 @@ CREATE VIEW billing.ledger_imbalance AS
 		('invoice: owed', i.receivable,
 		 CASE WHEN i.status = 'open' THEN i.amount_remaining
 			  WHEN i.local AND i.status = 'draft' AND i.marked_at IS NOT NULL THEN - i.credit_used - i.balance_used ELSE 0 END),
-		('invoice: invoiced', i.invoiced, CASE WHEN i.final THEN i.total ELSE 0 END),
-		('invoice: tax', i.booked_tax, CASE WHEN i.final THEN coalesce(i.tax, 0) ELSE 0 END),
-		('invoice: given up', i.bad_debt, CASE WHEN i.status = 'uncollectible' THEN i.amount_remaining ELSE 0 END),
+		('invoice: invoiced', i.invoiced, CASE WHEN i.final THEN i.total - i.provider_tax ELSE 0 END),
+		('invoice: tax', i.booked_tax, CASE WHEN i.final THEN coalesce(i.tax, 0) - i.provider_tax ELSE 0 END),
+		('invoice: given up', i.bad_debt, CASE WHEN i.status = 'uncollectible' THEN i.amount_remaining ELSE 0 END - i.taken_from_balance),
 		('invoice: payments booked', CASE WHEN i.local THEN i.unapplied ELSE 0 END, 0),
 		('invoice: lines and total', CASE WHEN i.local THEN i.lines_total ELSE i.total END, i.total),
 		('invoice: lines and credit used', CASE WHEN i.local THEN i.lines_credit END, i.credit_used),
 		('invoice: lines and balance used', CASE WHEN i.local THEN i.lines_balance END, i.balance_used),
 		('invoice: due', CASE WHEN i.local THEN i.total - i.credit_used - i.balance_used END, i.amount_due),
-		('invoice: remaining', CASE WHEN i.local AND i.status IN ('open', 'uncollectible') THEN i.amount_due - i.amount_paid - i.amount_credited END, i.amount_remaining),
+		('invoice: remaining', CASE WHEN i.local AND i.status IN ('open', 'uncollectible') THEN i.amount_due - i.provider_tax - (i.amount_paid - i.provider_tax_paid) - i.amount_credited END, i.amount_remaining),
 		('invoice: credit notes', i.booked_notes, i.notes),
 		('invoice: credit notes taken off', i.amount_credited, i.notes_applied)
 	) AS c (what, ledger, documents)

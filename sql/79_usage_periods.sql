@@ -4,13 +4,18 @@ CREATE TABLE billing.usage_closings
 (
 	organization_id text NOT NULL CHECK (organization_id <> ''),
 	period_start timestamptz NOT NULL,
-	period_end timestamptz NOT NULL CHECK (period_end > period_start),
+	period_end timestamptz NOT NULL CHECK (period_end >= period_start),
 	raw_since timestamptz NOT NULL,
 	closed_at timestamptz NOT NULL DEFAULT now(),
-	PRIMARY KEY (organization_id, period_start)
+	subscription_id uuid REFERENCES billing.subscriptions (id),
+	PRIMARY KEY (organization_id, period_start),
+	CHECK (period_end > period_start OR subscription_id IS NOT NULL)
 );
 COMMENT ON TABLE billing.usage_closings IS
-	'Periods whose usage was billed, by close_usage_period(). Those of one organisation do not overlap. What lies between them is billed nowhere.';
+	'Periods whose usage was billed, by our engine or by close_usage_period(). Those of one organisation do not overlap. What lies between them is billed nowhere.';
+COMMENT ON COLUMN billing.usage_closings.period_end IS
+	'Where it is period_start, no period was closed: it took over what had come late into those before.';
+COMMENT ON COLUMN billing.usage_closings.subscription_id IS 'Whose invoice it is billed with; NULL: closed by hand.';
 
 COMMENT ON COLUMN billing.usage_closings.raw_since IS
 	'usage_rollup_state.raw_since when it was closed: of what ended before that, this closing has taken over all that ever comes.';
@@ -48,6 +53,25 @@ COMMENT ON COLUMN billing.usage_closing_lines.in_quarters IS
 	'into the quarter between two periods then counts with the later one. Sums stay exact so; a level changes by what it has changed by there.';
 CREATE INDEX usage_closing_lines_period ON billing.usage_closing_lines (organization_id, period_start, metric);
 
+-- What comes late costs what its period did, whatever is sold by then.
+CREATE TABLE billing.usage_closing_prices
+(
+	organization_id text NOT NULL,
+	period_start timestamptz NOT NULL,
+	period_end timestamptz NOT NULL CHECK (period_end > period_start),
+	component text NOT NULL,
+	metric text NOT NULL REFERENCES billing.meters (metric),
+	price_id uuid NOT NULL REFERENCES billing.prices (id),
+	whole_start timestamptz NOT NULL,
+	whole_end timestamptz NOT NULL CHECK (whole_end >= whole_start),
+	PRIMARY KEY (organization_id, period_start, component),
+	FOREIGN KEY (organization_id, period_start) REFERENCES billing.usage_closings (organization_id, period_start)
+);
+COMMENT ON TABLE billing.usage_closing_prices IS
+	'The prices by which our engine billed the usage of a closed period. Its other metrics had none, and cost nothing.';
+COMMENT ON COLUMN billing.usage_closing_prices.whole_start IS
+	'Of the whole period that the closed one is all or a part of: a part has its part of fees, free units and commitments.';
+
 -- The rollup marks what it adds to in closed periods, in its transaction, and a
 -- closing marks its own period: a run that does not see the closing has taken in
 -- nothing but what was visible before it was committed, and so to the next
@@ -81,8 +105,11 @@ CREATE TRIGGER keep_closings BEFORE UPDATE OR DELETE ON billing.usage_closings
 	FOR EACH ROW EXECUTE FUNCTION billing.keep_closings();
 CREATE TRIGGER keep_closings BEFORE UPDATE OR DELETE ON billing.usage_closing_lines
 	FOR EACH ROW EXECUTE FUNCTION billing.keep_closings();
+CREATE TRIGGER keep_closings BEFORE UPDATE OR DELETE ON billing.usage_closing_prices
+	FOR EACH ROW EXECUTE FUNCTION billing.keep_closings();
 SELECT pg_extension_config_dump('billing.usage_closings', '');
 SELECT pg_extension_config_dump('billing.usage_closing_lines', '');
+SELECT pg_extension_config_dump('billing.usage_closing_prices', '');
 SELECT pg_extension_config_dump('billing.usage_closing_marks', '');
 
 CREATE FUNCTION billing.close_usage_period(organization_id text, start_at timestamptz, end_at timestamptz)

@@ -237,19 +237,42 @@ UNION ALL
 	FROM billing.invoices AS i
 	WHERE i.due_failures > 0 AND i.status = 'draft' AND i.marked_at IS NULL
 UNION ALL
+	SELECT w.since, CASE WHEN w.failures > 0 THEN 'error' ELSE 'warning' END, w.what, w.object_type, w.object_id, w.organization_id,
+		   concat_ws(': ', CASE WHEN w.failures > 0 THEN format('%s times, next at %s', w.failures, w.retry_at) ELSE format('since %s', w.since) END, w.error),
+		   CASE WHEN w.failures = 0 THEN 'a session or a prepared transaction holds a row of it: see pg_locks and pg_prepared_xacts'
+				WHEN w.what = 'invoice cannot be numbered'
+				THEN format('put right what it says (JB012: billing.update_customer() tells the customer''s data anew); billing.finalize_invoice(%L) tries at once', w.object_id)
+				ELSE 'put right what it says; the worker tries again by itself' END
+	FROM billing.postponed_work AS w
+	WHERE w.failures > 0 OR w.since < now() - interval '10 minutes'
+UNION ALL
 	SELECT i.due_at, 'error', 'invoice is past due and nothing is planned', 'invoice', i.id, i.organization_id,
-		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, i.number), i.error_code),
+		   concat_ws(': ', format('%s %s of %s are left to pay', i.amount_remaining, i.currency, coalesce(i.number, 'a statement')), i.error_code),
 		   format('billing.pay_invoice(%L), billing.mark_invoice_paid(%1$L, ...) or billing.mark_invoice_uncollectible(%1$L)', i.id)
-	FROM (SELECT o.id, o.organization_id, o.amount_remaining, o.currency, o.number, o.error_code, coalesce(o.due_at, o.issued_at) AS due_at
+	FROM (SELECT o.id, o.organization_id, o.subscription_id, o.amount_remaining, o.currency, o.number, o.error_code, coalesce(o.due_at, o.issued_at) AS due_at
 		  FROM billing.invoices AS o
 		  WHERE o.managed_by = 'local' AND o.status = 'open' AND o.next_attempt_at IS NULL) AS i
 	WHERE i.due_at < coalesce((SELECT k.now FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id), now())
 		AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state IN ('planned', 'running'))
 		AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id)
+		-- a first payment that does not come ends by itself
+		AND NOT EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.id = i.subscription_id AND s.status = 'incomplete')
+UNION ALL
+	SELECT b.updated_at, 'warning', 'balance is owed and no invoice is coming', 'customer', b.customer_id, b.organization_id,
+		   format('%s %s are owed with the next invoice, and nothing is billed any more', -b.balance, b.currency),
+		   format('billing.create_invoice(%L, ...) takes it along, billing.adjust_balance(%L, %s, ..., %L) lets it go', b.customer_id, b.organization_id, -b.balance, b.currency)
+	FROM billing.customer_balances AS b
+	JOIN billing.customers AS c ON c.id = b.customer_id AND c.deleted_at IS NULL
+	WHERE b.balance < 0
+		AND NOT EXISTS (SELECT FROM billing.subscriptions AS s
+						WHERE s.customer_id = b.customer_id AND s.currency = b.currency AND s.managed_by = 'local' AND s.next_due_at IS NOT NULL)
+		AND NOT EXISTS (SELECT FROM billing.invoices AS i
+						WHERE i.customer_id = b.customer_id AND i.currency = b.currency AND i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NULL)
 UNION ALL
 	SELECT k.updated_at, 'warning', 'payment pays nothing', 'payment_intent', k.payment_intent_id, p.organization_id,
 		   format('%s %s came too late or were too much, and are in the balance of the customer', k.credited - k.withdrawn, p.currency),
-		   format('leave it there, or give it back by billing.create_refund(%L, %s)', p.id, k.credited - k.withdrawn)
+		   format('leave it there, or give it back by billing.create_refund(%L, %s)', p.id, k.credited - k.withdrawn
+			  + CASE WHEN p.provider_tax = 0 THEN 0 ELSE round((k.credited - k.withdrawn)::numeric * p.provider_tax / (p.amount_received - p.provider_tax))::bigint END)
 	FROM billing.invoice_payments AS k
 	JOIN billing.payment_intents AS p ON p.id = k.payment_intent_id
 	WHERE k.credited > k.withdrawn AND k.updated_at > now() - interval '30 days'
@@ -290,7 +313,29 @@ UNION ALL
 		   'bill it by hand where it matters: billing.usage_forwarding_status'
 	FROM billing.usage_forwards AS w
 	WHERE (w.state = 'too_old' OR w.after_close) AND w.at > now() - interval '30 days'
-	GROUP BY w.organization_id, w.metric, w.provider, w.account;
+	GROUP BY w.organization_id, w.metric, w.provider, w.account
+UNION ALL
+	SELECT u.period_start, 'warning', 'usage has no price', NULL, NULL, u.organization_id,
+		   format('%s of %s since %s', r.quantity, u.metric, r.since),
+		   format('sell it (billing.create_price(), billing.update_subscription()), allow it (billing.set_plan_feature()) or bill it by '
+				  'billing.create_invoice(); it is told for 30 days: billing.unbilled_usage WHERE organization_id = %L', u.organization_id)
+	FROM billing.unbilled_usage AS u
+	CROSS JOIN LATERAL (
+		SELECT greatest(u.period_start, date_bin('15 minutes', u.period_end, '2000-01-01 00:00+00') - interval '30 days') AS since) AS w
+	CROSS JOIN LATERAL (
+		SELECT d.quantity, d.events, w.since
+		FROM billing.usage_by_dimension(u.organization_id, u.metric, '{}', w.since, u.period_end) AS d) AS r
+	WHERE u.reason = 'no_price' AND NOT u.sold_again AND r.events > 0
+		-- what a plan allows without a price is meant to cost nothing
+		AND NOT CASE WHEN EXISTS (SELECT FROM billing.features AS f WHERE f.feature = u.metric) THEN billing.has_feature(u.organization_id, u.metric)
+					 ELSE false END
+UNION ALL
+	SELECT min(u.period_end), 'warning', 'usage came too late to be billed', NULL, NULL, u.organization_id,
+		   format('%s of %s, used from %s to %s', sum(u.quantity), u.metric, min(u.period_start), max(u.period_end)),
+		   format('bill it by billing.create_invoice(), or leave it: it is told for 90 days; billing.unbilled_usage WHERE organization_id = %L', u.organization_id)
+	FROM billing.unbilled_usage AS u
+	WHERE u.reason = 'late' AND u.billed_until > billing.now(u.organization_id) - interval '90 days'
+	GROUP BY u.organization_id, u.metric;
 COMMENT ON VIEW billing.attention IS 'Everything that a person has to look at; empty when all is well.';
 COMMENT ON COLUMN billing.attention.severity IS
 	'critical (nothing goes out), error (something will not happen without you), warning.';
@@ -342,9 +387,10 @@ COMMENT ON FUNCTION billing.list_subscriptions(text) IS 'Subscriptions of an org
 CREATE VIEW billing.invoice_details WITH (security_invoker = true) AS
 	SELECT i.id, i.organization_id, i.number, i.status, i.billing_reason, i.period_start, i.period_end, i.issued_at, i.due_at,
 		   i.subtotal, i.discount, i.tax, i.total, i.credit_used, i.balance_used, i.amount_due, i.amount_paid, i.amount_credited,
+		   CASE WHEN i.managed_by = 'local' THEN CASE i.status WHEN 'paid' THEN i.amount_due - i.amount_credited - i.amount_paid ELSE 0 END END AS amount_refunded,
 		   i.amount_remaining, i.currency, c.exponent AS currency_exponent, i.collection_method, i.attempt_count, i.next_attempt_at,
 		   i.finalize_at, i.marked_at, i.paid_at, i.voided_at, i.customer_id, i.subscription_id, p.plan, i.managed_by, i.provider, i.account,
-		   i.livemode, i.provider_number, f.provider_id AS provider_invoice_id, i.seller, i.memo, i.metadata, i.created_at, i.updated_at
+		   i.livemode, i.merchant_of_record, i.provider_number, f.provider_id AS provider_invoice_id, i.seller, i.metadata, i.created_at, i.updated_at
 	FROM billing.invoices AS i
 	JOIN billing.currencies AS c ON c.code = i.currency
 	LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id
@@ -355,9 +401,17 @@ COMMENT ON VIEW billing.invoice_details IS 'Invoices: our own (managed_by local)
 COMMENT ON COLUMN billing.invoice_details.plan IS 'The plan that the subscription has now.';
 COMMENT ON COLUMN billing.invoice_details.currency_exponent IS 'An amount divided by 10 to the power of it is in units of the currency.';
 COMMENT ON COLUMN billing.invoice_details.provider_number IS 'The number that the provider has printed on it.';
-COMMENT ON COLUMN billing.invoice_details.number IS 'The number of our own.';
+COMMENT ON COLUMN billing.invoice_details.number IS 'The number of our own; none where the provider is the seller.';
+COMMENT ON COLUMN billing.invoice_details.merchant_of_record IS
+	'The provider that is the seller: the row is a statement of its sale, with its tax and provider_number as soon as it is paid.';
 COMMENT ON COLUMN billing.invoice_details.amount_due IS
-	'What is to be paid: of our own, the total less credit_used and balance_used. amount_remaining is what of it is not paid yet.';
+	'What is to be paid: of our own, the total less credit_used and balance_used. Of these, amount_paid, amount_credited, amount_refunded and amount_remaining '
+	'add up to it (a void one asks for nothing).';
+COMMENT ON COLUMN billing.invoice_details.amount_paid IS 'What was received for it and is kept: less what refunds gave back, and without what was too much.';
+COMMENT ON COLUMN billing.invoice_details.amount_credited IS 'Of our own: what credit notes took off before it was paid. What they give back of a paid one is in its balance or a refund.';
+COMMENT ON COLUMN billing.invoice_details.amount_refunded IS
+	'Of our own that was paid: what of that was paid back later, by create_refund() or a credit note. It opens nothing again. NULL: of a provider''s.';
+COMMENT ON COLUMN billing.invoice_details.amount_remaining IS 'What is still to be paid; 0 once it is paid, whatever is paid back, and of a void one.';
 
 CREATE FUNCTION billing.get_invoice(invoice_id uuid) RETURNS SETOF billing.invoice_details
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 1

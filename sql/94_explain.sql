@@ -27,6 +27,7 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 'bank said no', format('%s: %s', r.code, r.action),
 		   CASE r.action WHEN 'retry' THEN 'it may succeed later' WHEN 'new_method' THEN 'the customer has to give another payment method'
+						 WHEN 'page' THEN 'the customer pays on a page: billing.create_invoice_checkout()'
 						 ELSE 'it is not tried again by itself' END
 	FROM (SELECT d.code, d.action FROM billing.decline_rules AS d
 		  WHERE (p).status = 'failed' AND d.provider IN ((p).provider, '') AND d.code IN ((p).decline_code, (p).error_code)
@@ -39,15 +40,35 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT 'invoice is ' || (i).status,
-		   concat_ws(', ', (i).number, format('%s %s', (i).total, (i).currency), CASE WHEN (i).amount_remaining > 0 THEN format('%s left to pay', (i).amount_remaining) END,
+		   concat_ws(', ', coalesce((i).number, (i).provider_number), 'sold by ' || (i).merchant_of_record, format('%s %s', (i).total, (i).currency), CASE WHEN (i).amount_remaining > 0 THEN format('%s left to pay', (i).amount_remaining) END,
+					 CASE WHEN (i).managed_by = 'local' AND (i).status = 'paid' AND (i).amount_due - (i).amount_credited > (i).amount_paid
+						  THEN format('%s of it paid back', (i).amount_due - (i).amount_credited - (i).amount_paid) END,
 					 'due ' || (i).due_at, (i).error_code),
 		   CASE WHEN (i).managed_by = 'provider' AND (i).status IN ('draft', 'open') THEN format('%s collects it', (i).provider)
+				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL AND EXISTS (SELECT FROM billing.postponed_work AS w WHERE w.object_id = (i).id)
+				THEN 'it cannot be numbered: billing.attention says why'
 				WHEN (i).status = 'draft' AND (i).marked_at IS NOT NULL THEN 'it waits for its number: the worker gives it, see billing.worker_status'
 				WHEN (i).status = 'draft' AND (i).finalize_at IS NOT NULL
 				THEN format('it waits for late usage until %s; billing.finalize_invoice(%L) does not wait', (i).finalize_at, (i).id)
 				WHEN (i).status = 'draft' THEN format('billing.finalize_invoice(%L)', (i).id)
 				WHEN (i).status = 'open' THEN format('billing.pay_invoice(%L), or billing.mark_invoice_paid(%1$L, ...) for what came by other ways', (i).id)
 				WHEN (i).status = 'uncollectible' THEN format('it was given up; what comes all the same: billing.mark_invoice_paid(%L, ...)', (i).id) END
+	UNION ALL
+	SELECT 'unused time is not given back', format('%s %s of "%s" from %s', n.amount, (i).currency, n.description, n.period_start),
+		   'when the invoice is paid, a credit note gives it to the balance'
+	FROM billing.not_given_back((i).id) AS n
+	WHERE (i).status IN ('open', 'uncollectible')
+	UNION ALL
+	SELECT 'balance was taken back', format('%s %s that changes had given back of it', - sum(b.amount), (i).currency), 'it is given again as the invoice is paid'
+	FROM billing.customer_balance_entries AS b
+	WHERE b.source_id = (i).id AND b.reason = 'invoice_given_up'
+	HAVING sum(b.amount) <> 0
+	UNION ALL
+	SELECT 'balance was taken back', format('%s %s that changes and credit notes had given back of what was refunded or disputed', - sum(b.amount), (i).currency),
+		   'it is given again where a refund fails or a dispute is won'
+	FROM billing.customer_balance_entries AS b
+	WHERE b.source_id = (i).id AND b.reason = 'invoice_refunded'
+	HAVING sum(b.amount) <> 0
 	UNION ALL
 	SELECT 'customer has no payment method', 'nothing can be charged', format('billing.attach_payment_method(%L, ..., set_default => true)', (i).customer_id)
 	FROM billing.customers AS c
@@ -58,7 +79,9 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT * FROM (SELECT format('attempt %s %s', a.attempt, a.state),
 						  concat_ws(', ', a.kind, a.cause, a.decline_code, CASE a.state WHEN 'planned' THEN 'due ' || a.due_at ELSE 'at ' || coalesce(a.finished_at, a.started_at) END),
-						  CASE a.state WHEN 'planned' THEN format('billing.pay_invoice(%L) does not wait', (i).id) END
+						  CASE WHEN a.state = 'planned' AND a.kind = 'charge' THEN format('billing.pay_invoice(%L) does not wait', (i).id)
+							   WHEN a.state = 'failed' AND a.action = 'page'
+							   THEN format('billing.create_invoice_checkout(%L, ''https://...'') makes a page on which the customer pays; the setting invoice_success_url has them made by themselves', (i).id) END
 				   FROM billing.dunning_attempts AS a
 				   WHERE a.invoice_id = (i).id AND (i).status IN ('open', 'uncollectible') AND a.state <> 'canceled'
 				   ORDER BY a.due_at, a.attempt) AS a

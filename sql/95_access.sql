@@ -53,7 +53,7 @@ BEGIN
 	-- with a column of its own that says whose a row is
 	FOREACH protected IN ARRAY ARRAY['customers', 'subscriptions', 'scheduled_changes', 'invoices', 'dunning_attempts', 'payment_intents', 'setup_intents',
 									 'refunds', 'disputes', 'ledger', 'credit_notes', 'checkout_sessions', 'portal_sessions', 'usage_events', 'usage_keys', 'usage_totals',
-									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_marks',
+									 'usage_values', 'usage_dirty', 'usage_forwards', 'usage_forward_marks', 'usage_forward_periods', 'usage_counters', 'usage_reservations', 'usage_organizations', 'feature_overrides', 'organization_add_ons', 'usage_alerts', 'usage_alert_marks', 'usage_closings', 'usage_closing_lines', 'usage_closing_prices', 'usage_closing_marks',
 									 'idempotency_keys',
 									 'applied_coupons', 'customer_balances', 'customer_balance_entries', 'credit_grants', 'credit_grant_entries',
 									 'events', 'audit_log', 'sandbox_clocks']
@@ -64,7 +64,7 @@ BEGIN
 	END LOOP;
 	-- not for tenants at all
 	FOREACH protected IN ARRAY ARRAY['payment_methods', 'outbox_finished', 'webhook_events', 'sandbox_state', 'sandbox_deliveries',
-									 'waiting_links', 'subscription_statuses',
+									 'waiting_links', 'subscription_statuses', 'postponed_work',
 									 'attached_tables']
 	LOOP
 		EXECUTE format('ALTER TABLE billing.%I ENABLE ROW LEVEL SECURITY', protected);
@@ -321,10 +321,10 @@ FROM (VALUES
 	 'subscriptions access_rules organization_add_ons'),
 	('{app,report}', 'coupons tax_rates'),
 	('{app,report,tenant}', 'applied_coupons customer_balances credit_grants credit_grant_entries'),
-	('{app,report}', 'usage_late usage_forwarding usage_forwards usage_forwarding_status'),
+	('{app,report}', 'usage_late unbilled_usage usage_forwarding usage_forwards usage_forwarding_status'),
 	('{report}', 'outbox_finished worker_status provider_health attention audit_log'),
 	('{app,report,tenant}', 'plans prices price_tiers plan_features features add_ons add_on_features meters usage_events usage_totals usage_dirty usage_organizations '
-	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_counters usage_reservations '
+	 'usage_thresholds usage_alerts usage_closings usage_closing_lines usage_closing_prices usage_counters usage_reservations '
 	 'subscription_items invoice_lines credit_note_lines credit_note_details dunning_attempts invoice_payments usage_tail usage_totals_behind reported_organizations usage_report usage_daily quota_utilization subscription_details invoice_details invoice_line_details '
 	 'scheduled_change_details checkout_session_details refund_details dispute_details installment_terms refund_rules decline_rules attempt_limits')
 ) AS v (levels, objects)
@@ -359,7 +359,8 @@ INSERT INTO billing.access_levels (level, kind, object, privileges, columns) VAL
 	('report', 'table', 'provider_refs', 'SELECT', '{object_type,object_id,provider,account,provider_id}');
 
 -- admin reads everything but the sealed columns of accounts, requests, webhooks
--- and pages of the provider, which decrypt() would open for it; tenants read no sealed column.
+-- and pages of the provider, which decrypt() would open for it; tenants read no sealed column,
+-- reports neither those nor what somebody wrote about a customer.
 INSERT INTO billing.access_levels (level, kind, object, privileges, columns)
 SELECT 'admin', 'table', c.relname, 'SELECT',
 	   CASE WHEN c.relname IN ('provider_accounts', 'outbox', 'webhook_events', 'checkout_sessions', 'portal_sessions') THEN
@@ -372,7 +373,7 @@ UNION ALL
 SELECT l.level, 'table', t.name, 'SELECT',
 	   ARRAY(SELECT a.attname FROM pg_attribute AS a
 			 WHERE a.attrelid = format('billing.%I', t.name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
-				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname <> 'description')
+				 AND a.atttypid <> 'bytea'::regtype AND (l.level <> 'report' OR a.attname NOT IN ('description', 'memo', 'paid_outside'))
 				 -- what a payment costs us is nobody else's business
 				 AND (l.level <> 'tenant' OR a.attname NOT LIKE 'fee\_%')
 			 ORDER BY a.attnum)

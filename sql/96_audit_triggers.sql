@@ -27,7 +27,7 @@ BEGIN
 			('setup_intents', 'setup_intent', 'id', '', '{description}'),
 			('refunds', 'refund', 'id', '', '{}'),
 			('disputes', 'dispute', 'id', '', '{}'),
-			('invoices', 'invoice', 'id', '', '{-due_failures,-due_error,memo}'),
+			('invoices', 'invoice', 'id', '', '{-due_failures,-due_error,memo,paid_outside}'),
 			('sellers', 'seller', '', 'seller', '{}'),
 			('credit_notes', 'credit_note', 'id', '', '{memo}'),
 			('checkout_sessions', 'checkout_session', 'id', '', '{name,success_url,cancel_url}'),

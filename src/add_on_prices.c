@@ -37,6 +37,7 @@ lock_sold_add_on(const char *add_on)
 		unknown_object("add-on", add_on, psprintf("There are: %s.", hint_list(ADD_ON_LIST)));
 	if (row_bool(0, 1))
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE), errmsg("add-on \"%s\" is retired", add_on),
+						errdetail("Nobody can buy it any more, so that it gets no price."),
 						errhint("UPDATE billing.add_ons SET retired_at = NULL WHERE add_on = '%s';",
 								add_on)));
 }
@@ -83,11 +84,15 @@ QUERY(find_add_on_price,
 static void
 no_price(const char *add_on, const char *currency, const char *interval, int interval_count)
 {
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("add-on \"%s\" has no price in %s for %d %s", add_on, currency,
-						   interval_count, interval),
-					errhint("Make one by billing.set_add_on_price(), or take the add-on off by "
-							"billing.set_add_on(..., quantity => 0).")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		 errmsg("add-on \"%s\" has no price in %s for %d %s", add_on, currency, interval_count,
+				interval),
+		 errdetail("The subscription is billed in %s for %d %s, and so is all that belongs to it.",
+				   currency, interval_count, interval),
+		 errhint("Make one by billing.set_add_on_price(), or take the add-on off by "
+				 "billing.set_add_on(..., quantity => 0).")));
 }
 
 const ComponentPrice *

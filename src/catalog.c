@@ -452,10 +452,14 @@ offered_price(const SoldPlan *plan, const char *currency, const PriceChoice *cho
 				 errmsg("plan \"%s\" is sold at a price agreed with each customer", plan->plan),
 				 errhint("Pass amount (minor units per interval) or price.")));
 	if (price == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("plan \"%s\" has no price in %s%s%s", plan->plan, currency,
-							   interval == NULL ? "" : " per ", interval == NULL ? "" : interval),
-						errhint("%s", offer_hint(plan))));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("plan \"%s\" has no price in %s%s%s", plan->plan, currency,
+					interval == NULL ? "" : " per ", interval == NULL ? "" : interval),
+			 errdetail(
+				 "Where the call names no currency it is that of the customer, else the setting default_currency."),
+			 errhint("%s", offer_hint(plan))));
 	return price;
 }
 

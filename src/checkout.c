@@ -131,7 +131,9 @@ checkout_check_terms(const CheckoutTerms *terms)
 	check_metadata(terms->metadata);
 	if (terms->quantity != NOT_NAMED && terms->quantity < 1)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1"),
+				 errdetail("It is " INT64_FORMAT ".", terms->quantity),
+				 errhint("Leave it out for one.")));
 	if (terms->trial_days == BELOW_ZERO || terms->trial_days > TRIAL_DAYS_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("trial_days must be from 0 to %d", TRIAL_DAYS_MAX)));
@@ -307,7 +309,7 @@ create_arguments(const CheckoutTerms *terms, const CheckoutLines *lines, const c
 	add_choice(&b, "collect_tax_id", terms->collect_tax_id);
 	add_choice(&b, "automatic_tax", terms->automatic_tax);
 	if (terms->invoice_id != NULL)
-		json_add_bool(&b, "tax_included", true);
+		json_add_bool(&b, "tax_added", true);
 	json_add_text(&b, "locale", terms->locale);
 	json_add_time(&b, "expires_at", terms->expires_at);
 	if (terms->max_payments != NOT_NAMED)

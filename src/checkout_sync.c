@@ -115,7 +115,7 @@ static const char *const text_members[] = {"name", "mode", "currency", "coupon",
 static const char *const number_members[] = {"amount", "trial_days", "expires_at", "max_payments",
 											 NULL};
 static const char *const choice_members[] = {"allow_promotion_codes", "collect_tax_id",
-											 "automatic_tax", "tax_included", NULL};
+											 "automatic_tax", "tax_added", NULL};
 static const char *const list_members[] = {"methods", "installments", "tax_lines", NULL};
 
 static void

@@ -16,6 +16,7 @@
 #include "drive.h"
 #include "embedded.h"
 #include "errors.h"
+#include "postponed.h"
 #include "unit.h"
 
 QUERY(find_clock, "SELECT now FROM billing.sandbox_clocks WHERE organization_id = $1", TEXTOID);
@@ -67,19 +68,19 @@ QUERY(due_until,
 	  "WHERE c.organization_id = $1 AND s.next_due <= $2 "
 	  "UNION ALL SELECT NULL, h.due_at FROM billing.scheduled_changes AS h "
 	  "JOIN billing.subscriptions AS m ON m.id = h.subscription_id AND m.managed_by = 'provider' "
-	  "WHERE h.organization_id = $1 AND h.state = 'pending' AND h.due_at <= $2 "
-	  "UNION ALL SELECT NULL, b.next_due_at FROM billing.subscriptions AS b "
-	  "WHERE b.organization_id = $1 AND b.next_due_at <= $2 "
-	  "UNION ALL SELECT NULL, i.finalize_at FROM billing.invoices AS i "
+	  "WHERE h.organization_id = $1 AND h.state = 'pending' AND h.due_at <= $2 AND " NOT_POSTPONED
+	  "h.id) UNION ALL SELECT NULL, b.next_due_at FROM billing.subscriptions AS b "
+	  "WHERE b.organization_id = $1 AND b.next_due_at <= $2 AND " NOT_POSTPONED
+	  "b.id) UNION ALL SELECT NULL, i.finalize_at FROM billing.invoices AS i "
 	  "WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'draft' "
-	  "AND i.marked_at IS NULL AND i.finalize_at <= $2 "
-	  "UNION ALL SELECT NULL, g.expires_at FROM billing.credit_grants AS g "
+	  "AND i.marked_at IS NULL AND i.finalize_at <= $2 AND " NOT_POSTPONED
+	  "i.id) UNION ALL SELECT NULL, g.expires_at FROM billing.credit_grants AS g "
 	  "JOIN billing.customers AS c ON c.id = g.customer_id WHERE c.organization_id = $1 "
-	  "AND g.remaining > 0 AND g.expires_at <= $2 AND NOT " GRANT_IS_STILL_WANTED " "
-	  "UNION ALL SELECT NULL, i.next_attempt_at FROM billing.invoices AS i "
+	  "AND g.remaining > 0 AND g.expires_at <= $2 AND NOT " GRANT_IS_STILL_WANTED
+	  " AND " NOT_POSTPONED
+	  "g.id) UNION ALL SELECT NULL, i.next_attempt_at FROM billing.invoices AS i "
 	  "WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'open' "
-	  "AND i.next_attempt_at <= $2 "
-	  "ORDER BY due LIMIT 1",
+	  "AND i.next_attempt_at <= $2 AND " NOT_POSTPONED "i.id) ORDER BY due LIMIT 1",
 	  TEXTOID, TIMESTAMPTZOID);
 
 /* More than this at one moment is the same thing that is due again and again. */

@@ -21,6 +21,7 @@
 #include "audit.h"
 #include "errors.h"
 #include "payments.h"
+#include "postponed.h"
 #include "unit.h"
 #include "wire_amounts.h"
 
@@ -33,7 +34,8 @@ QUERY(
 	load_invoice,
 	"SELECT i.id, i.customer_id, i.organization_id, i.subscription_id, i.provider, i.account, i.status, i.number, "
 	"i.currency, i.amount_paid, i.amount_remaining, i.collection_method, i.billing_reason, s.collect_by, i.issued_at, i.due_at, "
-	"i.period_start, i.next_attempt_at, s.status, s.payment_method_id, i.error_code = 'overdue', s.metadata FROM billing.invoices AS i "
+	"i.period_start, i.next_attempt_at, s.status, s.payment_method_id, i.error_code = 'overdue', s.metadata, "
+	"coalesce(i.number, (SELECT l.description FROM billing.invoice_lines AS l WHERE l.invoice_id = i.id ORDER BY l.position LIMIT 1)) FROM billing.invoices AS i "
 	"LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id WHERE i.id = $1 AND i.managed_by = 'local'",
 	UUIDOID);
 
@@ -67,6 +69,7 @@ own_invoice_load(const pg_uuid_t *id)
 	i->subscription_method = row_uuid(0, 20);
 	i->overdue = row_bool(0, 21);
 	i->metadata = row_json(0, 22);
+	i->title = row_text(0, 23);
 	i->now = clock_now(i->organization_id);
 	return i;
 }
@@ -164,13 +167,15 @@ collection_go_on(const pg_uuid_t *invoice_id)
 	collection_schedule(invoice);
 }
 
+/* What a provider sells as the seller it alone can charge, and nothing else: it would tax it. */
 QUERY(
 	method_to_charge,
 	"SELECT m.id, m.type, m.provider, m.account FROM billing.payment_methods AS m WHERE m.customer_id = $1 "
 	"AND (m.state = 'attached' OR (m.state = 'pending' AND EXISTS (SELECT FROM billing.outbox AS o "
 	"WHERE o.object_id = m.id AND o.operation = 'payment_method.attach' AND o.state <> 'dead'))) "
-	"AND (m.id = $2 OR m.is_default) ORDER BY (m.id IS NOT DISTINCT FROM $2) DESC LIMIT 1",
-	UUIDOID, UUIDOID);
+	"AND (m.id = $2 OR m.is_default) AND (m.provider = $3 OR NOT EXISTS (SELECT FROM billing.providers AS p "
+	"WHERE p.merchant_of_record AND p.name IN (m.provider, $3))) ORDER BY (m.id IS NOT DISTINCT FROM $2) DESC LIMIT 1",
+	UUIDOID, UUIDOID, TEXTOID);
 
 typedef struct ChargeWith
 {
@@ -191,8 +196,8 @@ charge_with(const OwnInvoice *invoice, const pg_uuid_t *payment_method_id, const
 		with.reference = invoice->collect_by;
 	if (with.reference != NULL ||
 		RUN(method_to_charge, arg_uuid(invoice->customer_id),
-			arg_uuid(payment_method_id != NULL ? payment_method_id
-											   : invoice->subscription_method)) == 0)
+			arg_uuid(payment_method_id != NULL ? payment_method_id : invoice->subscription_method),
+			arg_text(invoice->provider)) == 0)
 		return with;
 	with.method_id = row_uuid(0, 1);
 	with.type = row_text(0, 2);
@@ -277,7 +282,7 @@ start_with(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const ChargeW
 		.invoice_id = invoice->id,
 		.amount = invoice->remaining,
 		.currency = invoice->currency,
-		.description = invoice->number,
+		.description = invoice->title,
 		.payment_method_id = with->method_id,
 		.method = with->reference,
 		.customer_present = customer_is_present(invoice, attempt_id),
@@ -363,7 +368,7 @@ start_or_fail(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const Char
 
 QUERY(
 	due_attempt,
-	"SELECT id, payment_method_id FROM billing.dunning_attempts "
+	"SELECT id, payment_method_id, kind = 'reminder' FROM billing.dunning_attempts "
 	"WHERE invoice_id = $1 AND state = 'planned' AND due_at <= $2 ORDER BY due_at, attempt LIMIT 1",
 	UUIDOID, TIMESTAMPTZOID);
 QUERY(any_attempt, "SELECT FROM billing.dunning_attempts WHERE invoice_id = $1 LIMIT 1", UUIDOID);
@@ -431,6 +436,11 @@ charge_due(const OwnInvoice *invoice)
 		return;
 	}
 	attempt_id = row_uuid(0, 1);
+	if (row_bool(0, 3))
+	{
+		dunning_ask(invoice, attempt_id);
+		return;
+	}
 	with = charge_with(invoice, row_uuid(0, 2), NULL);
 	if (invoice->remaining < collection_minimum(with.provider, invoice->currency))
 	{
@@ -484,22 +494,67 @@ QUERY(
 	"UPDATE billing.invoices SET next_attempt_at = $2, error_code = $3, updated_at = now() WHERE id = $1",
 	UUIDOID, TIMESTAMPTZOID, TEXTOID);
 
-/* One that cannot be collected holds nothing else up. True when it is done with. */
-static bool
-collect_one(pg_uuid_t *id, const char *organization_id)
+/* One that could not be collected, and why. */
+typedef struct Uncollected
+{
+	pg_uuid_t *id;
+	const char *organization_id;
+	bool was_left_out;
+	char *sqlstate;
+} Uncollected;
+
+static void
+put_one_off(void *context)
+{
+	const Uncollected *uncollected = context;
+
+	RUN(try_later, arg_uuid(uncollected->id),
+		arg_time(clock_now(uncollected->organization_id) + ERROR_PAUSE),
+		arg_text(uncollected->sqlstate));
+}
+
+static void
+leave_out(void *context)
+{
+	const Uncollected *uncollected = context;
+
+	(void) work_postpone(&(Undone){.what = "invoice cannot be collected",
+								   .object_type = "invoice",
+								   .id = uncollected->id,
+								   .organization_id = uncollected->organization_id,
+								   .sqlstate = uncollected->sqlstate});
+}
+
+typedef enum Collected
+{
+	COLLECTED, /* or put off */
+	IN_THE_WAY /* of a session: left out for a moment */
+} Collected;
+
+/* One that cannot be collected holds nothing else up. */
+static Collected
+collect_one(Uncollected *invoice)
 {
 	char *sqlstate;
 	char *message;
 
-	if (guarded(collect_as_cause, id, &sqlstate, &message))
-		return true;
-	if (sqlstate_passes(sqlstate))
-		return false;
-	ereport(LOG,
-			(errmsg("invoice \"%s\" of billing cannot be collected: %s", uuid_text(id), message)));
-	RUN(try_later, arg_uuid(id), arg_time(clock_now(organization_id) + ERROR_PAUSE),
-		arg_text(sqlstate));
-	return true;
+	if (guarded(collect_as_cause, invoice->id, &invoice->sqlstate, &message))
+	{
+		if (invoice->was_left_out)
+			work_resume(&invoice->id, 1);
+		return COLLECTED;
+	}
+	if (sqlstate_passes(invoice->sqlstate))
+	{
+		(void) guarded(leave_out, invoice, &sqlstate, &message);
+		return IN_THE_WAY;
+	}
+	ereport(LOG, (errmsg("invoice \"%s\" of billing cannot be collected: %s",
+						 uuid_text(invoice->id), message)));
+	/* what keeps it from being collected (a trigger of somebody) may keep it from this, too */
+	if (!guarded(put_one_off, invoice, &sqlstate, &message))
+		(void) guarded(leave_out, invoice, &sqlstate, &message);
+	return COLLECTED;
 }
 
 /*
@@ -511,17 +566,19 @@ collect_one(pg_uuid_t *id, const char *organization_id)
 #define HELD_OR_NOT                                                                                           \
 	"JOIN billing.customers AS u ON u.id = i.customer_id JOIN billing.providers AS p ON p.name = i.provider " \
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
-#define NOT_HELD "(p.embedded OR (a.bound_to = $2 AND a.stopped_at IS NULL)) "
+#define NOT_HELD \
+	"(p.embedded OR (a.bound_to = $2 AND a.stopped_at IS NULL)) AND " NOT_POSTPONED "i.id) "
 QUERY_IN_ORDER(
 	due_invoices,
-	"SELECT i.id, i.organization_id FROM billing.invoices AS i " HELD_OR_NOT
+	"SELECT i.id, i.organization_id, " WAS_POSTPONED "i.id) FROM billing.invoices AS i " HELD_OR_NOT
 	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= (SELECT clock_timestamp()) AND " NOT_HELD
 	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id) "
 	"ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
 QUERY(
 	due_by_clock,
-	"SELECT i.id, i.organization_id FROM billing.sandbox_clocks AS k CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS o "
+	"SELECT i.id, i.organization_id, " WAS_POSTPONED
+	"i.id) FROM billing.sandbox_clocks AS k CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS o "
 	"WHERE o.organization_id = k.organization_id AND o.managed_by = 'local' AND o.status = 'open' AND o.next_attempt_at <= k.now OFFSET 0) AS i " HELD_OR_NOT
 	"WHERE " NOT_HELD "ORDER BY i.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
@@ -530,14 +587,21 @@ static int
 collect_all(SqlQuery *query)
 {
 	int done = 0;
+	int in_the_way = 0;
 	Rows rows;
 
 	query_run(query, (const Arg[]){arg_int(COLLECT_BATCH), arg_text(database_binding())});
 	rows = rows_keep();
-	for (int64 i = 0; i < rows_count(rows); i++)
+	for (int64 i = 0; i < rows_count(rows) && in_the_way < PASSING_MOST; i++)
 	{
-		if (collect_one(rows_uuid(rows, i, 1), rows_text(rows, i, 2)))
+		Uncollected invoice = {.id = rows_uuid(rows, i, 1),
+							   .organization_id = rows_text(rows, i, 2),
+							   .was_left_out = rows_bool(rows, i, 3)};
+
+		if (collect_one(&invoice) == COLLECTED)
 			done++;
+		else
+			in_the_way++;
 	}
 	return done;
 }
@@ -558,19 +622,30 @@ collection_pass(void)
 
 /* ---- a new method ---- */
 
+/* A charge is on its way that may yet fail: what comes meanwhile is tried after it. */
+#define IN_FLIGHT "a.state = 'running' AND a.payment_intent_id IS NOT NULL"
+/* A reference that is paid again and again is waited for: nothing else is asked for meanwhile. */
+#define WAITED_FOR "a.state = 'running' AND a.payment_intent_id IS NULL"
+
 /*
  * The default method of the customer, or the one that the subscription has now.
- * One that was tried is not new, however often it is told.
+ * One that was tried is not new, however often it is told; nor is one, while a
+ * charge of another is in flight, that was there before it.  One that is planned
+ * already gives way to the latest.
  */
 QUERY(
 	waiting_for_method,
-	"SELECT DISTINCT ON (i.issued_at, i.id) i.id, CASE WHEN s.collect_by IS NULL THEN m.id END FROM billing.payment_methods AS m "
+	"SELECT DISTINCT ON (i.issued_at, i.id) i.id, CASE WHEN s.collect_by IS NULL THEN m.id END, "
+	"(SELECT a.id FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'planned' AND a.cause = 'new_method') "
+	"FROM billing.payment_methods AS m "
 	"JOIN billing.invoices AS i ON i.customer_id = m.customer_id LEFT JOIN billing.subscriptions AS s ON s.id = i.subscription_id "
 	"WHERE m.customer_id = $1 AND (m.is_default OR m.id = s.payment_method_id) AND m.state = 'attached' "
 	"AND i.managed_by = 'local' AND i.status = 'open' AND i.collection_method = 'charge_automatically' "
-	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'failed') "
+	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a LEFT JOIN billing.payment_intents AS p ON p.id = a.payment_intent_id "
+	"WHERE a.invoice_id = i.id AND (a.state = 'failed' "
+	"OR (" IN_FLIGHT " AND (m.id = s.payment_method_id OR m.updated_at > p.created_at)))) "
 	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id "
-	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method') OR a.payment_method_id = m.id)) "
+	"AND (" WAITED_FOR " OR a.payment_method_id = m.id)) "
 	"ORDER BY i.issued_at, i.id, (m.id IS NOT DISTINCT FROM s.payment_method_id) DESC",
 	UUIDOID);
 QUERY(attempt_with, "UPDATE billing.dunning_attempts SET payment_method_id = $2 WHERE id = $1",
@@ -604,8 +679,9 @@ collection_method_arrived(const pg_uuid_t *customer_id)
 	for (int64 i = 0; i < rows_count(rows); i++)
 	{
 		OwnInvoice *invoice = own_invoice_load(rows_uuid(rows, i, 1));
+		pg_uuid_t *planned = rows_uuid(rows, i, 3);
 
-		RUN(attempt_with, arg_uuid(attempt_add(invoice, "new_method")),
+		RUN(attempt_with, arg_uuid(planned != NULL ? planned : attempt_add(invoice, "new_method")),
 			arg_uuid(rows_uuid(rows, i, 2)));
 		collection_schedule(invoice);
 	}
@@ -616,9 +692,11 @@ QUERY(
 	waiting_for_reference,
 	"SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status = 'open' "
 	"AND i.collection_method = 'charge_automatically' "
-	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND a.state = 'failed') "
+	"AND EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id AND (a.state = 'failed' OR " IN_FLIGHT
+	")) "
 	"AND NOT EXISTS (SELECT FROM billing.dunning_attempts AS a WHERE a.invoice_id = i.id "
-	"AND (a.state = 'running' OR (a.state = 'planned' AND a.cause = 'new_method'))) ORDER BY i.issued_at, i.id",
+	"AND (" WAITED_FOR
+	" OR (a.state = 'planned' AND a.cause = 'new_method'))) ORDER BY i.issued_at, i.id",
 	UUIDOID);
 
 void

@@ -25,7 +25,8 @@ typedef struct OwnInvoice
 	char *provider;
 	char *account;
 	char *status;
-	char *number;
+	char *number; /* NULL: a statement, whose provider is the seller */
+	char *title;  /* what the customer knows it by: its number, of a statement its first line */
 	char *currency;
 	int64 amount_paid;
 	int64 remaining;
@@ -98,6 +99,9 @@ extern void invoice_call_off_payments(const pg_uuid_t *invoice_id);
  */
 extern void invoice_page_by_itself(const OwnInvoice *invoice);
 
+/* The same whether or not the settings want it; they have to say where the customer comes back to. */
+extern void invoice_page_offer(const OwnInvoice *invoice);
+
 /* dunning.c */
 
 /* An attempt failed: the plan, the subscription, the end. code: why, as providers tell it. */
@@ -122,6 +126,9 @@ extern const char *dunning_forbids(const OwnInvoice *invoice, const pg_uuid_t *a
 
 /* Rows of the plan that are late move all that follow, before the next one is done. */
 extern void dunning_keep_distance(const OwnInvoice *invoice);
+
+/* A planned reminder of one that is charged and cannot be: the customer is to pay on a page. */
+extern void dunning_ask(const OwnInvoice *invoice, const pg_uuid_t *attempt_id);
 
 /* Reminds of an invoice that is sent. */
 extern void dunning_remind(const OwnInvoice *invoice);

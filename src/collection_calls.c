@@ -13,8 +13,11 @@
 #include "check.h"
 #include "errors.h"
 #include "json.h"
+#include "payments.h"
 
 static const char *const reference_words[] = {"oxxo", "spei", NULL};
+
+QUERY(provider_of_method, "SELECT provider FROM billing.payment_methods WHERE id = $1", UUIDOID);
 
 static void
 pay(const OwnInvoice *invoice, const pg_uuid_t *payment_method_id, const char *method)
@@ -22,7 +25,11 @@ pay(const OwnInvoice *invoice, const pg_uuid_t *payment_method_id, const char *m
 	pg_uuid_t *attempt_id;
 
 	if (payment_method_id != NULL)
+	{
 		payment_method_check(payment_method_id, invoice->customer_id);
+		RUN(provider_of_method, arg_uuid(payment_method_id));
+		payment_refuse_other_seller(invoice->id, row_text(0, 1));
+	}
 	attempt_id = attempt_add(invoice, "asked");
 	attempt_start(invoice, attempt_id, payment_method_id, method);
 	collection_schedule(invoice);
@@ -43,6 +50,7 @@ own_invoice_pay(const pg_uuid_t *id, const pg_uuid_t *payment_method_id, const c
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("payment_method_id and method cannot both be given"),
+					 errdetail("They are \"%s\" and \"%s\".", uuid_text(payment_method_id), method),
 					 errhint("A reference is made without a payment method: leave one out.")));
 		pay(invoice, payment_method_id, method);
 	}
@@ -91,9 +99,14 @@ own_subscription_retry(const pg_uuid_t *id)
 	{
 		outbox_lock_customer(row_uuid(0, 1));
 		if (RUN(oldest_unpaid, arg_uuid(id)) == 0)
-			ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-							errmsg("nothing of subscription \"%s\" is unpaid", uuid_text(id)),
-							errhint("See billing.list_invoices().")));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("nothing of subscription \"%s\" is unpaid", uuid_text(id)),
+				 errdetail("It has no open invoice of ours."),
+				 errhint(
+					 "billing.list_invoices() has its invoices; billing.explain('%s') says what it waits for.",
+					 uuid_text(id))));
 		pay(own_invoice_to_pay(row_uuid(0, 1)), NULL, NULL);
 	}
 	db_close();
@@ -142,11 +155,13 @@ SQL_FUNCTION(billing_collect_by)
 			ERROR,
 			(errcode(ERRCODE_JB_NOT_SUPPORTED),
 			 errmsg("subscription \"%s\" is billed by %s", uuid_text(id), row_text(0, 4)),
+			 errdetail("%s makes its invoices and collects them.", row_text(0, 4)),
 			 errhint(
 				 "Only our own invoices are collected by us: subscribe with managed_by => 'local'.")));
 	if (strcmp(status, "canceled") == 0 || strcmp(status, "incomplete_expired") == 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("subscription \"%s\" is %s", uuid_text(id), status),
+						errdetail("It is over, and has no more invoices."),
 						errhint("Use billing.subscribe() to make a new one.")));
 	require_reference(row_text(0, 4), row_text(0, 5), row_text(0, 6), method);
 	if (RUN(put_collect_by, arg_uuid(id), arg_text(method)) > 0 && method != NULL)

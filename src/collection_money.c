@@ -12,12 +12,17 @@
  * Neither opens an invoice again, nor does a dispute.  What a bank has withdrawn is missing in the balance first, until it
  * is reinstated; what it took of the invoice is a loss.
  *
+ * A statement is of what a provider sells as the seller: the tax that it adds to
+ * what we ask for pays nothing of ours.  All shares are without it; what of it
+ * came with them is put on top of the statement and of what is paid of it.
+ *
  *-------------------------------------------------------------------------
  */
 #include "collection.h"
 
 #include "check.h"
 #include "errors.h"
+#include "given_back.h"
 #include "payments.h"
 
 /* ---- what is paid ---- */
@@ -27,33 +32,43 @@
  * come while the rest is waited for.  Money in another currency
  * than was asked for pays nothing: it is balance in its own.
  */
-#define WITHDRAWN                                                                                 \
-	"coalesce((SELECT sum(d.amount) FROM billing.disputes AS d WHERE d.payment_intent_id = p.id " \
+#define WITHDRAWN(tax)                                                       \
+	"coalesce((SELECT sum(d.amount - billing.provider_tax_in(d.amount, " tax \
+	", p.amount_received)) "                                                 \
+	"FROM billing.disputes AS d WHERE d.payment_intent_id = p.id "           \
 	"AND d.currency = p.currency AND d.funds_withdrawn_at IS NOT NULL AND d.funds_reinstated_at IS NULL), 0)"
 QUERY(
 	share_out,
-	"WITH i AS (SELECT i.id, i.currency, CASE WHEN i.status IN ('draft', 'void') THEN 0 "
-	"ELSE greatest(i.amount_due - i.amount_credited - i.paid_elsewhere, 0) END AS cap FROM billing.invoices AS i WHERE i.id = $1), "
-	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, b.noted, "
-	"greatest(p.amount_received - p.amount_refunded + b.noted, 0) AS net, " WITHDRAWN
-	" AS withdrawn FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id CROSS JOIN LATERAL ("
-	"SELECT coalesce(sum(f.amount), 0)::bigint AS noted FROM billing.refunds AS f WHERE f.payment_intent_id = p.id "
-	"AND f.credit_note_id IS NOT NULL AND f.status = 'succeeded') AS b WHERE p.amount_received > 0), "
-	"o AS (SELECT n.*, CASE WHEN n.fits THEN greatest(n.cap - coalesce(sum(n.net) FILTER (WHERE n.fits) OVER "
-	"(ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0), 0) ELSE 0 END AS room FROM n), "
-	"s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, (least(o.net, o.room) - o.noted)::bigint AS amount, "
-	"(o.net - least(o.net, o.room))::bigint AS credited FROM o) "
-	"SELECT s.id, s.currency, s.amount, s.credited, least(s.withdrawn, s.credited)::bigint, coalesce(k.credited, 0), coalesce(k.withdrawn, 0) "
-	"FROM s LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = s.id "
-	"WHERE k.payment_intent_id IS NULL OR k.amount <> s.amount OR k.credited <> s.credited "
-	"OR k.withdrawn <> least(s.withdrawn, s.credited) OR k.invoice_id IS NULL ORDER BY s.paid_at, s.id",
+	"WITH i AS (SELECT i.id, i.currency, i.merchant_of_record IS NOT NULL AS statement, CASE WHEN i.status IN ('draft', 'void') THEN 0 "
+	"ELSE greatest(i.amount_due - i.provider_tax - i.amount_credited - i.paid_elsewhere, 0) END AS cap FROM billing.invoices AS i WHERE i.id = $1), "
+	"n AS (SELECT p.id, p.currency, p.paid_at, p.currency = i.currency AS fits, i.cap, b.noted, t.tax, p.amount_received - t.tax AS gross, "
+	"t.tax - t.back AS tax_left, greatest(p.amount_received - p.amount_refunded + b.noted - (t.tax - t.back), 0) AS net, " WITHDRAWN(
+		"t.tax") " AS withdrawn FROM i JOIN billing.payment_intents AS p ON p.invoice_id = i.id CROSS JOIN LATERAL ("
+				 "SELECT x.tax, billing.provider_tax_in(p.amount_refunded, x.tax, p.amount_received) AS back "
+				 "FROM (SELECT CASE WHEN i.statement THEN least(p.provider_tax, p.amount_received) ELSE 0 END AS tax) AS x) AS t CROSS JOIN LATERAL ("
+				 "SELECT coalesce(sum(f.amount), 0)::bigint AS noted FROM billing.refunds AS f WHERE f.payment_intent_id = p.id "
+				 "AND f.credit_note_id IS NOT NULL AND f.status = 'succeeded') AS b WHERE p.amount_received > 0), "
+				 "o AS (SELECT n.*, CASE WHEN n.fits THEN greatest(n.cap - coalesce(sum(n.net) FILTER (WHERE n.fits) OVER before, 0), 0) ELSE 0 END AS room, "
+				 "CASE WHEN n.fits THEN greatest(n.cap - coalesce(sum(n.gross) FILTER (WHERE n.fits) OVER before, 0), 0) ELSE 0 END AS first_room FROM n "
+				 "WINDOW before AS (ORDER BY n.paid_at, n.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)), "
+				 "s AS (SELECT o.id, o.currency, o.paid_at, o.withdrawn, (least(o.net, o.room) - o.noted)::bigint AS amount, "
+				 "(o.net - least(o.net, o.room))::bigint AS credited, "
+				 "CASE WHEN o.gross > 0 THEN round(o.tax::numeric * least(o.gross, o.first_room) / o.gross) ELSE 0 END::bigint AS tax, "
+				 "CASE WHEN o.net > 0 THEN round(o.tax_left::numeric * least(o.net, o.room) / o.net) ELSE 0 END::bigint AS tax_left FROM o) "
+				 "SELECT s.id, s.currency, s.amount, s.credited, least(s.withdrawn, s.credited)::bigint, coalesce(k.credited, 0), coalesce(k.withdrawn, 0), "
+				 "greatest(s.tax, s.tax_left), s.tax_left "
+				 "FROM s LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = s.id "
+				 "WHERE k.payment_intent_id IS NULL OR k.amount <> s.amount OR k.credited <> s.credited "
+				 "OR k.withdrawn <> least(s.withdrawn, s.credited) OR k.tax <> greatest(s.tax, s.tax_left) OR k.tax_left <> s.tax_left "
+				 "OR k.invoice_id IS NULL ORDER BY s.paid_at, s.id",
 	UUIDOID);
 QUERY(
 	put_share,
-	"INSERT INTO billing.invoice_payments AS k (payment_intent_id, invoice_id, amount, credited, withdrawn) VALUES ($1, $2, $3, $4, $5) "
+	"INSERT INTO billing.invoice_payments AS k (payment_intent_id, invoice_id, amount, credited, withdrawn, tax, tax_left) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7) "
 	"ON CONFLICT (payment_intent_id) DO UPDATE SET invoice_id = excluded.invoice_id, amount = excluded.amount, "
-	"credited = excluded.credited, withdrawn = excluded.withdrawn, updated_at = now()",
-	UUIDOID, UUIDOID, INT8OID, INT8OID, INT8OID);
+	"credited = excluded.credited, withdrawn = excluded.withdrawn, tax = excluded.tax, tax_left = excluded.tax_left, updated_at = now()",
+	UUIDOID, UUIDOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID);
 QUERY(
 	newest_dispute,
 	"SELECT id FROM billing.disputes WHERE payment_intent_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1",
@@ -68,6 +83,8 @@ typedef struct Share
 	int64 withdrawn; /* of credited, by a bank */
 	int64 credited_before;
 	int64 withdrawn_before;
+	int64 tax; /* of a statement, on top of amount: the seller's */
+	int64 tax_left;
 } Share;
 
 /* What was in the balance is not ours to give while a bank has it. */
@@ -86,7 +103,8 @@ book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *cus
 		   const char *organization_id)
 {
 	RUN(put_share, arg_uuid(share->payment_intent_id), arg_uuid(invoice_id), arg_int(share->amount),
-		arg_int(share->credited), arg_int(share->withdrawn));
+		arg_int(share->credited), arg_int(share->withdrawn), arg_int(share->tax),
+		arg_int(share->tax_left));
 	if (share->credited != share->credited_before)
 		balance_add(customer_id, share->currency, share->credited - share->credited_before,
 					"overpayment", "payment_intent", share->payment_intent_id);
@@ -100,13 +118,20 @@ book_share(const Share *share, const pg_uuid_t *invoice_id, const pg_uuid_t *cus
  * Paid stays paid.  What is left to pay of an open one is less what was given
  * back of its parts.
  */
-#define PAID_NOW                                                                                                                                                        \
-	"(SELECT n.id, n.status AS before, p.paid, p.paid_at, CASE WHEN n.status IN ('open', 'uncollectible') AND p.paid >= n.amount_due - n.amount_credited "              \
-	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("                                                                           \
-	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, max(o.paid_at) FILTER (WHERE k.amount > 0) AS paid_at FROM billing.invoice_payments AS k " \
-	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id) AS p "                                                                  \
+#define PAID_NOW                                                                                               \
+	"(SELECT n.id, n.status AS before, p.paid, p.tax, p.tax_left, p.numbers, p.paid_at, "                      \
+	"n.amount_due - n.provider_tax AS due, CASE WHEN n.status IN ('open', 'uncollectible') "                   \
+	"AND p.paid >= n.amount_due - n.provider_tax - n.amount_credited "                                         \
+	"THEN 'paid' ELSE n.status END AS status FROM billing.invoices AS n CROSS JOIN LATERAL ("                  \
+	"SELECT (coalesce(sum(k.amount), 0) + n.paid_elsewhere)::bigint AS paid, coalesce(sum(k.tax), 0)::bigint " \
+	"AS tax, coalesce(sum(k.tax_left), 0)::bigint AS tax_left, "                                               \
+	"string_agg(o.provider_number, ', ' ORDER BY o.paid_at, o.id) FILTER (WHERE k.amount > 0 OR k.tax > 0) "   \
+	"AS numbers, max(o.paid_at) FILTER (WHERE k.amount > 0) AS paid_at FROM billing.invoice_payments AS k "    \
+	"JOIN billing.payment_intents AS o ON o.id = k.payment_intent_id WHERE k.invoice_id = n.id) AS p "         \
 	"WHERE n.id = $1) AS s "
-#define ANOTHER_THAN_STORED "(i.amount_paid <> s.paid OR i.status <> s.status)"
+#define ANOTHER_THAN_STORED                                                                     \
+	"(i.amount_paid <> s.paid + s.tax_left OR i.status <> s.status OR i.provider_tax <> s.tax " \
+	"OR i.provider_number IS DISTINCT FROM coalesce(s.numbers, i.provider_number))"
 
 /* Most news tell nothing new, and an UPDATE that changes no row runs all that the table has for each statement. */
 QUERY(not_settled,
@@ -115,12 +140,21 @@ QUERY(not_settled,
 	  UUIDOID);
 QUERY(
 	settle_invoice,
-	"UPDATE billing.invoices AS i SET amount_paid = s.paid, status = s.status, "
-	"amount_remaining = CASE WHEN s.status IN ('paid', 'void') THEN 0 ELSE greatest(i.amount_due - i.amount_credited - s.paid, 0) END, "
+	"UPDATE billing.invoices AS i SET amount_paid = s.paid + s.tax_left, status = s.status, "
+	"provider_tax = s.tax, provider_tax_paid = s.tax_left, provider_number = coalesce(s.numbers, i.provider_number), "
+	"total = i.total - i.provider_tax + s.tax, tax = i.tax - i.provider_tax + s.tax, amount_due = s.due + s.tax, "
+	"amount_remaining = CASE WHEN s.status IN ('paid', 'void') THEN 0 ELSE greatest(s.due - i.amount_credited - s.paid, 0) END, "
 	"paid_at = CASE WHEN s.status = 'paid' THEN coalesce(i.paid_at, s.paid_at, $2) END, "
 	"error_code = CASE WHEN s.status <> 'paid' THEN i.error_code END, updated_at = now() "
 	"FROM " PAID_NOW "WHERE i.id = s.id AND " ANOTHER_THAN_STORED " RETURNING s.before, i.status",
 	UUIDOID, TIMESTAMPTZOID);
+
+/* A statement has one line for it, from the beginning (tax.c). */
+QUERY(
+	settle_tax_line,
+	"UPDATE billing.invoice_lines AS l SET amount = i.provider_tax, tax = i.provider_tax FROM billing.invoices AS i "
+	"WHERE i.id = $1 AND i.merchant_of_record IS NOT NULL AND l.invoice_id = i.id AND l.kind = 'tax' AND l.amount <> i.provider_tax",
+	UUIDOID);
 
 QUERY(
 	not_wanted,
@@ -161,8 +195,8 @@ static void
 invoice_payment_changed(const pg_uuid_t *invoice_id)
 {
 	OwnInvoice *invoice = own_invoice_load(invoice_id);
-	char *before;
-	char *after;
+	char *before = NULL;
+	char *after = NULL;
 	Rows rows;
 
 	if (invoice == NULL)
@@ -173,28 +207,30 @@ invoice_payment_changed(const pg_uuid_t *invoice_id)
 	{
 		Share share = {rows_uuid(rows, i, 1), rows_text(rows, i, 2), rows_int(rows, i, 3),
 					   rows_int(rows, i, 4),  rows_int(rows, i, 5),  rows_int(rows, i, 6),
-					   rows_int(rows, i, 7)};
+					   rows_int(rows, i, 7),  rows_int(rows, i, 8),  rows_int(rows, i, 9)};
 
 		book_share(&share, invoice_id, invoice->customer_id, invoice->organization_id);
 	}
-	if (RUN(not_settled, arg_uuid(invoice_id)) == 0 ||
-		RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) == 0)
+	if (RUN(not_settled, arg_uuid(invoice_id)) > 0 &&
+		RUN(settle_invoice, arg_uuid(invoice_id), arg_time(invoice->now)) > 0)
+	{
+		before = row_text(0, 1);
+		after = row_text(0, 2);
+		RUN(settle_tax_line, arg_uuid(invoice_id));
+		event_record(strcmp(before, after) == 0 ? "invoice.updated" : "invoice.paid", "invoice",
+					 invoice_id, invoice->organization_id, before, after);
+	}
+	/* before a period begins by it, which the balance pays */
+	given_back_settle(invoice_id);
+	if (before == NULL)
 		return;
-	before = row_text(0, 1);
-	after = row_text(0, 2);
 	if (strcmp(before, after) == 0)
 	{
-		event_record("invoice.updated", "invoice", invoice_id, invoice->organization_id, after,
-					 after);
 		checkout_close_invoice_pages(invoice_id);
+		return;
 	}
-	else
-	{
-		event_record("invoice.paid", "invoice", invoice_id, invoice->organization_id, before,
-					 after);
-		invoice_call_off_payments(invoice_id);
-		engine_invoice_paid(invoice_id);
-	}
+	invoice_call_off_payments(invoice_id);
+	engine_invoice_paid(invoice_id);
 }
 
 /* ---- references that are used again and again ---- */
@@ -209,15 +245,15 @@ QUERY(
 	unasked,
 	"SELECT p.customer_id, p.organization_id, p.currency, greatest(p.amount_received - p.amount_refunded, 0), "
 	"coalesce(k.credited, 0), (SELECT i.id FROM billing.invoices AS i WHERE i.customer_id = p.customer_id AND i.managed_by = 'local' "
-	"AND i.status = 'open' AND i.currency = p.currency AND k.payment_intent_id IS NULL ORDER BY i.issued_at, i.id LIMIT 1), coalesce(k.withdrawn, 0), " WITHDRAWN
-	"::bigint "
-	"FROM billing.payment_intents AS p LEFT JOIN billing.payment_methods AS m ON m.id = p.payment_method_id "
-	"LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = p.id "
-	"WHERE p.id = $1 AND p.invoice_id IS NULL AND p.subscription_id IS NULL AND p.checkout_session_id IS NULL "
-	"AND (m.type IN ('cash_recurrent', 'spei_recurrent') OR (m.id IS NULL AND p.unasked AND EXISTS ("
-	"SELECT FROM billing.payment_methods AS r WHERE r.customer_id = p.customer_id AND r.provider = p.provider AND r.account = p.account "
-	"AND r.type = CASE p.method WHEN 'oxxo' THEN 'cash_recurrent' WHEN 'spei' THEN 'spei_recurrent' END))) AND p.status IN ('succeeded', 'partially_refunded', 'refunded') "
-	"AND EXISTS (SELECT FROM billing.invoices AS o WHERE o.customer_id = p.customer_id AND o.managed_by = 'local')",
+	"AND i.status = 'open' AND i.currency = p.currency AND k.payment_intent_id IS NULL ORDER BY i.issued_at, i.id LIMIT 1), coalesce(k.withdrawn, 0), " WITHDRAWN(
+		"0") "::bigint "
+			 "FROM billing.payment_intents AS p LEFT JOIN billing.payment_methods AS m ON m.id = p.payment_method_id "
+			 "LEFT JOIN billing.invoice_payments AS k ON k.payment_intent_id = p.id "
+			 "WHERE p.id = $1 AND p.invoice_id IS NULL AND p.subscription_id IS NULL AND p.checkout_session_id IS NULL "
+			 "AND (m.type IN ('cash_recurrent', 'spei_recurrent') OR (m.id IS NULL AND p.unasked AND EXISTS ("
+			 "SELECT FROM billing.payment_methods AS r WHERE r.customer_id = p.customer_id AND r.provider = p.provider AND r.account = p.account "
+			 "AND r.type = CASE p.method WHEN 'oxxo' THEN 'cash_recurrent' WHEN 'spei' THEN 'spei_recurrent' END))) AND p.status IN ('succeeded', 'partially_refunded', 'refunded') "
+			 "AND EXISTS (SELECT FROM billing.invoices AS o WHERE o.customer_id = p.customer_id AND o.managed_by = 'local')",
 	UUIDOID);
 QUERY(
 	link_invoice,
@@ -396,7 +432,8 @@ load_own(const pg_uuid_t *id)
 		unknown_object("invoice", uuid_text(id), NULL);
 	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 					errmsg("invoice \"%s\" is the provider's", uuid_text(id)),
-					errhint("Say it there: the provider tells us.")));
+					errdetail("It was made by the provider, who keeps what is paid of it."),
+					errhint("Mark it paid in the provider's panel: we are told, and follow.")));
 }
 
 SQL_FUNCTION(billing_mark_invoice_paid)

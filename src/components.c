@@ -462,9 +462,11 @@ component_is_not_sold(const char *component, const char *plan, const char *curre
 		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		 errmsg("component \"%s\" of plan \"%s\" has no price in %s for %d %s", component, plan,
 				currency, interval_count, interval),
-		 errhint("All that a subscription is billed for has one currency and interval: make the "
-				 "price by billing.create_price(component => '%s').",
-				 component)));
+		 errdetail(
+			 "The plan sells the component in another currency or interval only, and all that a subscription is billed for has one of each."),
+		 errhint(
+			 "Make the price by billing.create_price('%s', ..., component => '%s', currency => '%s', \"interval\" => '%s', interval_count => %d), or subscribe by another price.",
+			 plan, component, currency, interval, interval_count)));
 }
 
 List *

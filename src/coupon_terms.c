@@ -104,24 +104,25 @@ QUERY(end_of_months, "SELECT ($1 AT TIME ZONE $3 + make_interval(months => $2)) 
 	  TIMESTAMPTZOID, INT4OID, TEXTOID);
 
 static _Noreturn void
-refuse_state(const char *code, const char *why, const char *hint)
+refuse_state(const char *code, const char *why, const char *detail, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_JB_STATE), errmsg("coupon \"%s\" %s", code, why),
-					errhint("%s", hint)));
+					errdetail("%s", detail), errhint("%s", hint)));
 }
 
 void
 coupon_refuse_twice(const char *code)
 {
-	refuse_state(code, "is applied already",
-				 "It counts once at a time; billing.list_coupons() shows what is applied.");
+	refuse_state(code, "is applied already", "It counts once at a time.",
+				 "billing.list_coupons() shows what is applied, billing.remove_coupon() ends it.");
 }
 
 static _Noreturn void
 refuse_used_up(const char *code)
 {
 	refuse_state(code, "was applied as often as it can be",
-				 "max_redemptions in billing.coupons says how often that is.");
+				 "redemptions has reached max_redemptions in billing.coupons.",
+				 "Raise max_redemptions, or make another coupon by billing.create_coupon().");
 }
 
 static _Noreturn void
@@ -149,15 +150,19 @@ check_offer(const StoredCoupon *coupon, const CouponTarget *target)
 	bool first_time = row_bool(0, 13);
 
 	if (row_bool(0, 11))
-		refuse_state(coupon->code, "is retired",
-					 "Who has it keeps it; set retired_at to NULL to offer it again.");
+		refuse_state(coupon->code, "is retired", "Who has it keeps it.",
+					 "UPDATE billing.coupons SET retired_at = NULL offers it again.");
 	if (redeem_by != 0 && target->at >= redeem_by)
-		refuse_state(coupon->code, psprintf("has expired on %s", timestamptz_to_str(redeem_by)),
-					 "redeem_by in billing.coupons can be set to a later time.");
+		refuse_state(coupon->code, "has expired",
+					 psprintf("It could be applied until %s, and it is %s.",
+							  pstrdup(timestamptz_to_str(redeem_by)),
+							  pstrdup(timestamptz_to_str(target->at))),
+					 "Set redeem_by in billing.coupons to a later time, or choose another coupon.");
 	if (row_bool(0, 15))
 		refuse_used_up(coupon->code);
 	if (first_time && RUN(has_paid, arg_uuid(target->customer_id)) > 0)
 		refuse_state(coupon->code, "is for organizations that have not paid an invoice yet",
+					 psprintf("Customer \"%s\" has.", uuid_text(target->customer_id)),
 					 "Choose one without first_time.");
 }
 
@@ -226,8 +231,13 @@ refuse_managed(const pg_uuid_t *subscription_id, const char *managed_by, const c
 						errdetail("Coupons of such a subscription are the provider's."),
 						errhint("Pass the provider's coupon to billing.update_subscription().")));
 	if (subscription_ended(status))
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("subscription \"%s\" is %s", uuid_text(subscription_id), status)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_JB_STATE),
+			 errmsg("subscription \"%s\" is %s", uuid_text(subscription_id), status),
+			 errdetail("It has no more invoices that a coupon could count for."),
+			 errhint(
+				 "Pass organization_id for a coupon of all that the organization is billed for, or coupon to billing.subscribe().")));
 }
 
 static CouponTarget
@@ -276,6 +286,7 @@ target_of_call(const char *code, const pg_uuid_t *subscription_id, const char *o
 	if ((subscription_id == NULL) == (organization_id == NULL))
 		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
 						errmsg("subscription_id or organization_id must be given, and not both"),
+						errdetail("%s given.", subscription_id == NULL ? "None is" : "Both are"),
 						errhint("A coupon of an organization counts for all of its invoices.")));
 	target = subscription_id != NULL ? subscription_target(subscription_id)
 									 : organization_target(organization_id);
@@ -380,10 +391,16 @@ typedef struct CouponTerms
 } CouponTerms;
 
 static _Noreturn void
-bad_terms(const char *what, const char *hint)
+bad_terms(const char *what, const char *detail, const char *hint)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what), errhint("%s", hint)));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what),
+					errdetail("%s", detail), errhint("%s", hint)));
+}
+
+static char *
+number_text(Datum numeric)
+{
+	return DatumGetCString(DirectFunctionCall1(numeric_out, numeric));
 }
 
 static bool
@@ -403,19 +420,26 @@ check_value(CouponTerms *terms)
 	if (terms->percent.isnull && terms->amount.isnull)
 		check_given("percent or amount", false);
 	if (!terms->percent.isnull && !terms->amount.isnull)
-		bad_terms("percent and amount are both given", "A coupon takes off one of them.");
+		bad_terms("percent and amount are both given",
+				  psprintf("They are %s and " INT64_FORMAT ".", number_text(terms->percent.value),
+						   DatumGetInt64(terms->amount.value)),
+				  "A coupon takes off one of them.");
 	if (!terms->percent.isnull)
 	{
 		RUN(percent_fits, terms->percent);
 		if (!row_bool(0, 1))
 			bad_terms("percent is not above 0 and at most 100, with at most 6 decimals",
+					  psprintf("It is %s.", number_text(terms->percent.value)),
 					  "12.5 takes off an eighth.");
 		if (terms->currency != NULL)
-			bad_terms("a percentage has no currency", "Pass currency beside amount only.");
+			bad_terms("a percentage has no currency", psprintf("Currency is %s.", terms->currency),
+					  "Pass currency beside amount only.");
 		return;
 	}
 	if (DatumGetInt64(terms->amount.value) <= 0)
-		bad_terms("amount is not above 0", "It is in minor units of the currency.");
+		bad_terms("amount is not above 0",
+				  psprintf("It is " INT64_FORMAT ".", DatumGetInt64(terms->amount.value)),
+				  "It is in minor units of the currency.");
 	check_given("currency", terms->currency != NULL);
 	terms->currency = check_currency(terms->currency);
 }
@@ -432,10 +456,15 @@ check_duration(const CouponTerms *terms)
 	if (repeating)
 		check_given("months", !terms->months.isnull);
 	if (repeating != !terms->months.isnull)
-		bad_terms("months is for duration repeating only", "Leave one of the two out.");
+		bad_terms("months is for duration repeating only",
+				  psprintf("duration is %s, months %d.", terms->duration,
+						   DatumGetInt32(terms->months.value)),
+				  "Leave one of the two out.");
 	if (repeating &&
 		(DatumGetInt32(terms->months.value) < 1 || DatumGetInt32(terms->months.value) > 120))
-		bad_terms("months is not from 1 to 120", "Use duration forever for one without an end.");
+		bad_terms("months is not from 1 to 120",
+				  psprintf("It is %d.", DatumGetInt32(terms->months.value)),
+				  "Use duration forever for one without an end.");
 }
 
 static void
@@ -447,7 +476,9 @@ check_list(const char *argument, const Arg *list)
 		return;
 	array = DatumGetArrayTypeP(list->value);
 	if (ARR_NDIM(array) != 1 || array_contains_nulls(array))
-		bad_terms(psprintf("%s is empty or holds NULL", argument), "NULL is all of them.");
+		bad_terms(psprintf("%s is empty or holds NULL", argument),
+				  psprintf("It has %d elements.", ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))),
+				  "NULL is all of them.");
 }
 
 static void
@@ -457,13 +488,17 @@ check_terms(CouponTerms *terms)
 	if (!is_code(terms->code))
 		bad_terms(
 			psprintf("coupon \"%s\" is no code", terms->code),
+			psprintf("It has %zu bytes.", strlen(terms->code)),
 			"A code is 1 to 63 letters, digits, _ . and -, and begins with a letter or digit.");
 	if (terms->name != NULL && *terms->name == '\0')
-		bad_terms("name is empty", "NULL takes the code.");
+		bad_terms("name is empty", "Invoices say it in the line of the discount.",
+				  "NULL takes the code.");
 	check_value(terms);
 	check_duration(terms);
 	if (!terms->max_redemptions.isnull && DatumGetInt64(terms->max_redemptions.value) < 1)
-		bad_terms("max_redemptions is below 1", "NULL is without a limit.");
+		bad_terms("max_redemptions is below 1",
+				  psprintf("It is " INT64_FORMAT ".", DatumGetInt64(terms->max_redemptions.value)),
+				  "NULL is without a limit.");
 	check_list("plans", &terms->plans);
 	check_list("components", &terms->components);
 	check_metadata(terms->metadata);
@@ -503,6 +538,7 @@ SQL_FUNCTION(billing_create_coupon)
 			arg_bool(terms.first_time), arg_json(terms.metadata)) == 0)
 		ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
 						errmsg("there is a coupon \"%s\" already", terms.code),
+						errdetail("Codes are unique, those of retired coupons, too."),
 						errhint("What a coupon takes off never changes: take another code.")));
 	return db_close_uuid(id);
 }

@@ -17,6 +17,7 @@
 #include "columns.h"
 #include "errors.h"
 #include "mb/pg_wchar.h"
+#include "postponed.h"
 #include "utils/fmgroids.h"
 #include "unit.h"
 
@@ -146,11 +147,13 @@ SQL_FUNCTION(billing_adjust_balance)
 	if (entry.amount == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("amount is 0"),
+				 errdetail("It would change nothing."),
 				 errhint("Above 0 it pays the next invoices, below 0 it is owed with them.")));
 	check_amount("amount", entry.amount);
 	if (pg_mbstrlen(entry.note) > NOTE_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("reason is longer than %d characters", NOTE_MAX),
+						errdetail("It has %d.", pg_mbstrlen(entry.note)),
 						errhint("Keep the whole story elsewhere, and name it here.")));
 	db_open();
 	customer = locked_customer(organization_id);
@@ -203,7 +206,8 @@ check_grant(const GrantTerms *terms)
 	check_amount("amount", DatumGetInt64(terms->amount.value));
 	if (terms->name != NULL && *terms->name == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("name is empty"),
-						errhint("It is what the invoice says; NULL: Prepaid credit.")));
+						errdetail("An invoice that it pays says it."),
+						errhint("Leave it out for \"Prepaid credit\".")));
 	if (!terms->components.isnull)
 	{
 		ArrayType *list = DatumGetArrayTypeP(terms->components.value);
@@ -211,6 +215,8 @@ check_grant(const GrantTerms *terms)
 		if (ARR_NDIM(list) != 1 || array_contains_nulls(list))
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("components is empty or holds NULL"),
+							errdetail("It has %d elements.",
+									  ArrayGetNItems(ARR_NDIM(list), ARR_DIMS(list))),
 							errhint("NULL: the credit pays for everything.")));
 	}
 }
@@ -318,9 +324,13 @@ SQL_FUNCTION(billing_void_credit_grant)
 	customer = customer_load(row_uuid(0, 1), true);
 	(void) RUN(find_grant, arg_uuid(id));
 	if (!row_null(0, 4) || !row_null(0, 5))
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("credit grant \"%s\" is %s already", uuid_text(id),
-							   row_null(0, 4) ? "expired" : "void")));
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("credit grant \"%s\" is %s already", uuid_text(id),
+						row_null(0, 4) ? "expired" : "void"),
+				 errdetail("Since %s nothing is left of it.",
+						   pstrdup(timestamptz_to_str(row_time(0, row_null(0, 4) ? 5 : 4)))),
+				 errhint("billing.adjust_balance() takes back what it has paid by mistake.")));
 	remaining = row_int(0, 3);
 	RUN(void_grant, arg_uuid(id), arg_time(engine_now(customer->organization_id)));
 	event_record("credit_grant.voided", "credit_grant", id, customer->organization_id, "open",
@@ -384,25 +394,32 @@ credits_release(const pg_uuid_t *invoice_id)
  * ------------------------------------------------------------------------
  */
 
-/* Those with a test clock are found by it, so that the others use the index. */
-QUERY_IN_ORDER(lock_expired,
-			   "SELECT c.id FROM billing.customers AS c WHERE c.id IN ("
-			   "(SELECT g.customer_id FROM billing.credit_grants AS g WHERE g.remaining > 0 "
-			   "AND g.expires_at <= now() AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k "
-			   "WHERE k.organization_id = g.organization_id) AND NOT " GRANT_IS_STILL_WANTED
-			   " ORDER BY g.expires_at LIMIT $1) "
-			   "UNION (SELECT g.customer_id FROM billing.sandbox_clocks AS k "
-			   "JOIN billing.customers AS c ON c.organization_id = k.organization_id "
-			   "JOIN billing.credit_grants AS g ON g.customer_id = c.id AND g.remaining > 0 "
-			   "AND g.expires_at <= k.now AND NOT " GRANT_IS_STILL_WANTED " LIMIT $1)) "
-			   "FOR NO KEY UPDATE SKIP LOCKED",
-			   INT8OID);
+/*
+ * Those with a test clock are found by it, so that the others use the index.  A
+ * customer whom a session holds is left for the next pass, and not one of the
+ * first few.
+ */
+QUERY_IN_ORDER(
+	expired_grants,
+	"SELECT g.id, g.organization_id FROM billing.credit_grants AS g JOIN billing.customers AS c ON c.id = g.customer_id "
+	"WHERE g.remaining > 0 AND g.expires_at <= now() AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k "
+	"WHERE k.organization_id = g.organization_id) AND NOT " GRANT_IS_STILL_WANTED
+	" AND " NOT_POSTPONED "g.id) ORDER BY g.expires_at LIMIT $1 FOR NO KEY UPDATE OF c SKIP LOCKED",
+	INT8OID);
+QUERY(
+	expired_by_clock,
+	"SELECT g.id, g.organization_id FROM billing.sandbox_clocks AS k "
+	"JOIN billing.customers AS c ON c.organization_id = k.organization_id "
+	"JOIN billing.credit_grants AS g ON g.customer_id = c.id AND g.remaining > 0 AND g.expires_at <= k.now "
+	"WHERE NOT " GRANT_IS_STILL_WANTED " AND " NOT_POSTPONED
+	"g.id) ORDER BY g.expires_at LIMIT $1 FOR NO KEY UPDATE OF c SKIP LOCKED",
+	INT8OID);
+/* Looked at once more, now that nobody else changes them. */
 QUERY(
 	expire_grants,
 	"WITH gone AS (SELECT g.id, g.organization_id, g.remaining, g.expires_at "
-	"FROM billing.credit_grants AS g LEFT JOIN billing.sandbox_clocks AS k "
-	"ON k.organization_id = g.organization_id WHERE g.customer_id = ANY ($1) AND g.remaining > 0 "
-	"AND g.expires_at <= coalesce(k.now, now()) AND NOT " GRANT_IS_STILL_WANTED "), "
+	"FROM billing.credit_grants AS g WHERE g.id = ANY ($1) AND g.remaining > 0 AND NOT " GRANT_IS_STILL_WANTED
+	"), "
 	"over AS (UPDATE billing.credit_grants AS g SET remaining = 0, expired_at = g.expires_at "
 	"FROM gone AS e WHERE g.id = e.id) "
 	"INSERT INTO billing.credit_grant_entries (grant_id, organization_id, kind, amount, occurred_at) "
@@ -410,23 +427,105 @@ QUERY(
 	"RETURNING grant_id, organization_id",
 	UUIDARRAYOID);
 
-static void
-expire_batch(void *context)
+typedef struct Expiring
 {
-	int64 count = RUN(lock_expired, arg_int(EXPIRE_BATCH));
-	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
-	Rows rows;
+	pg_uuid_t **ids;
+	char **organization_ids;
+	int count;
+} Expiring;
 
-	*(int *) context = (int) count;
-	if (count == 0)
-		return;
-	for (int64 i = 0; i < count; i++)
-		ids[i] = row_uuid(i, 1);
-	count = RUN(expire_grants, arg_uuids(ids, (int) count));
-	rows = rows_keep();
+static void
+find_expired(Expiring *expiring)
+{
+	SqlQuery *const queries[] = {&expired_grants, &expired_by_clock};
+
+	expiring->ids = palloc(sizeof(pg_uuid_t *) * EXPIRE_BATCH);
+	expiring->organization_ids = palloc(sizeof(char *) * EXPIRE_BATCH);
+	for (size_t q = 0; q < lengthof(queries) && expiring->count < EXPIRE_BATCH; q++)
+	{
+		int64 found = query_run(queries[q], (const Arg[]){arg_int(EXPIRE_BATCH - expiring->count)});
+
+		for (int64 i = 0; i < found; i++)
+		{
+			expiring->organization_ids[expiring->count] = row_text(i, 2);
+			expiring->ids[expiring->count++] = row_uuid(i, 1);
+		}
+	}
+}
+
+static void
+expire(void *context)
+{
+	const Expiring *expiring = context;
+	int64 count = RUN(
+		expire_grants,
+		arg_datum(PointerGetDatum(uuid_array(expiring->ids, expiring->count)), false));
+	Rows rows = rows_keep();
+
 	for (int64 i = 0; i < count; i++)
 		event_record("credit_grant.expired", "credit_grant", rows_uuid(rows, i, 1),
 					 rows_text(rows, i, 2), "open", "expired");
+	work_resume(expiring->ids, expiring->count);
+}
+
+static void
+leave_out(void *context)
+{
+	(void) work_postpone(context);
+}
+
+/* True when it is done, or put off. */
+static bool
+expire_one(Expiring *one)
+{
+	Undone undone = {.what = "prepaid credit cannot be ended",
+					 .object_type = "credit_grant",
+					 .id = one->ids[0],
+					 .organization_id = one->organization_ids[0]};
+	char *sqlstate;
+	char *message;
+
+	if (guarded(expire, one, &sqlstate, &message))
+		return true;
+	undone.sqlstate = sqlstate;
+	if (!sqlstate_passes(sqlstate))
+		ereport(LOG, (errmsg("prepaid credit %s of billing cannot be ended: %s",
+							 uuid_text(undone.id), message),
+					  errdetail("SQLSTATE %s. It is tried again later.", sqlstate)));
+	return guarded(leave_out, &undone, &sqlstate, &message) && !sqlstate_passes(undone.sqlstate);
+}
+
+/* One that cannot be ended holds up no other. */
+static int
+expire_each(const Expiring *all)
+{
+	int done = 0;
+	int passing = 0;
+
+	for (int i = 0; i < all->count && passing < PASSING_MOST; i++)
+	{
+		Expiring one = {all->ids + i, all->organization_ids + i, 1};
+
+		if (expire_one(&one))
+			done++;
+		else
+			passing++;
+	}
+	return done;
+}
+
+static void
+expire_batch(void *context)
+{
+	Expiring expiring = {0};
+	char *sqlstate;
+	char *message;
+
+	find_expired(&expiring);
+	if (expiring.count == 0 || guarded(expire, &expiring, &sqlstate, &message))
+		*(int *) context = expiring.count;
+	else
+		*(int *) context = expire_each(&expiring);
 }
 
 int

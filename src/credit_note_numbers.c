@@ -2,7 +2,8 @@
  *
  * credit_note_numbers.c
  *	  The duty that numbers credit notes, as invoice_numbers.c numbers invoices:
- *	  in the order in which they were made, from series of their own.
+ *	  in the order in which they were made, from series of their own.  One that
+ *	  cannot be numbered holds up nobody.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,20 +11,22 @@
 
 #include "accounts.h"
 #include "invoice_numbers.h"
+#include "postponed.h"
 #include "unit.h"
 
 /* Credit notes that one transaction numbers. */
 #define NUMBER_BATCH 500
 
-QUERY(any_draft, "SELECT EXISTS (SELECT FROM billing.credit_notes WHERE status = 'draft')");
+QUERY(any_draft, "SELECT EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.status = 'draft' "
+				 "AND " NOT_POSTPONED "n.id))");
 /* The seller is the one who issued the invoice. */
 QUERY_IN_ORDER(
 	take_drafts,
 	"SELECT n.id, n.organization_id, n.livemode, coalesce(i.seller_name, $3), n.marked_at FROM billing.credit_notes AS n "
 	"JOIN billing.invoices AS i ON i.id = n.invoice_id JOIN billing.providers AS p ON p.name = n.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = n.provider AND a.account = n.account "
-	"WHERE n.status = 'draft' AND (p.embedded OR a.bound_to = $2) "
-	"ORDER BY n.marked_at, n.id LIMIT $1 FOR NO KEY UPDATE OF n SKIP LOCKED",
+	"WHERE n.status = 'draft' AND (p.embedded OR a.bound_to = $2) AND " NOT_POSTPONED
+	"n.id) ORDER BY n.marked_at, n.id LIMIT $1 FOR NO KEY UPDATE OF n SKIP LOCKED",
 	INT8OID, TEXTOID, TEXTOID);
 QUERY(
 	put_number,
@@ -48,25 +51,83 @@ give_number(Rows rows, int64 row, List **open)
 				 "issued");
 }
 
+/* Drafts of one run: rows of take_drafts. */
+typedef struct Drafts
+{
+	Rows rows;
+	int64 first;
+	int64 count;
+} Drafts;
+
+static void
+number_rows(void *context)
+{
+	const Drafts *drafts = context;
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(drafts->count, 1));
+	List *open = NIL;
+
+	for (int64 i = 0; i < drafts->count; i++)
+	{
+		ids[i] = rows_uuid(drafts->rows, drafts->first + i, 1);
+		give_number(drafts->rows, drafts->first + i, &open);
+	}
+	series_close(open);
+	work_resume(ids, (int) drafts->count);
+}
+
+static void
+put_off(void *context)
+{
+	(void) work_postpone(context);
+}
+
+static int
+number_each(const Drafts *all)
+{
+	int done = 0;
+
+	for (int64 i = 0; i < all->count; i++)
+	{
+		Drafts one = {all->rows, i, 1};
+		Undone undone = {.what = "credit note cannot be numbered",
+						 .object_type = "credit_note",
+						 .id = rows_uuid(all->rows, i, 1),
+						 .organization_id = rows_text(all->rows, i, 2)};
+		char *sqlstate;
+		char *message;
+
+		if (guarded(number_rows, &one, &sqlstate, &message))
+		{
+			done++;
+			continue;
+		}
+		undone.sqlstate = sqlstate;
+		ereport(LOG, (errmsg("credit note %s of billing cannot be numbered: %s",
+							 uuid_text(undone.id), message),
+					  errdetail("SQLSTATE %s. It is tried again later.", undone.sqlstate)));
+		done += guarded(put_off, &undone, &sqlstate, &message);
+	}
+	return done;
+}
+
 static void
 number_drafts(void *context)
 {
-	List *open = NIL;
+	Drafts all = {0};
+	char *sqlstate;
+	char *message;
 	char *seller;
-	int64 count;
-	Rows rows;
 
 	RUN(any_draft, arg_null());
 	if (!row_bool(0, 1))
 		return;
 	numbers_begin();
 	seller = seller_default();
-	count = RUN(take_drafts, arg_int(NUMBER_BATCH), arg_text(database_binding()), arg_text(seller));
-	rows = rows_keep();
-	for (int64 row = 0; row < count; row++)
-		give_number(rows, row, &open);
-	series_close(open);
-	*(int *) context = (int) count;
+	all.count = RUN(take_drafts, arg_int(NUMBER_BATCH), arg_text(database_binding()),
+					arg_text(seller));
+	all.rows = rows_keep();
+	*(int *) context = guarded(number_rows, &all, &sqlstate, &message) ? (int) all.count
+																	   : number_each(&all);
 }
 
 int

@@ -19,6 +19,7 @@
 
 #include "check.h"
 #include "errors.h"
+#include "given_back.h"
 #include "json.h"
 #include "keys.h"
 #include "payments.h"
@@ -39,14 +40,10 @@ typedef struct Invoice
 	char *managed_by;
 	char *status;
 	char *currency;
-	int64 amount_due; /* minor units, like the next five */
-	int64 amount_credited;
-	int64 amount_remaining;
-	int64 credit_used;
-	int64 balance_used;
-	int64 paid_elsewhere;
+	int64 amount_remaining; /* minor units */
 	Jsonb *seller;
 	bytea *buyer;
+	bool statement; /* the provider is the seller */
 } Invoice;
 
 /* What can be taken back of a line, and what is. */
@@ -63,6 +60,7 @@ typedef struct Line
 	int64 taken;
 	int64 tax_taken;
 	bool named;
+	const pg_uuid_t *credit_line_id; /* that it makes up for; NULL: somebody asked for it */
 } Line;
 
 typedef struct CreditNote
@@ -92,8 +90,9 @@ typedef struct RefundablePayment
 
 QUERY(
 	load_invoice,
-	"SELECT customer_id, organization_id, provider, account, livemode, managed_by, status, currency, amount_due, "
-	"amount_credited, amount_remaining, credit_used, balance_used, paid_elsewhere, seller, buyer FROM billing.invoices WHERE id = $1",
+	"SELECT customer_id, organization_id, provider, account, livemode, managed_by, status, currency, amount_remaining, "
+	"seller, buyer, EXISTS (SELECT FROM billing.providers AS p WHERE p.name = i.provider AND p.merchant_of_record) "
+	"FROM billing.invoices AS i WHERE id = $1",
 	UUIDOID);
 QUERY(lock_invoice, "SELECT FROM billing.invoices WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 
@@ -114,14 +113,10 @@ load_invoice_row(pg_uuid_t *id)
 	i->managed_by = row_text(0, 6);
 	i->status = row_text(0, 7);
 	i->currency = row_text(0, 8);
-	i->amount_due = row_int(0, 9);
-	i->amount_credited = row_int(0, 10);
-	i->amount_remaining = row_int(0, 11);
-	i->credit_used = row_int(0, 12);
-	i->balance_used = row_int(0, 13);
-	i->paid_elsewhere = row_int(0, 14);
-	i->seller = row_json(0, 15);
-	i->buyer = row_bytes(0, 16);
+	i->amount_remaining = row_int(0, 9);
+	i->seller = row_json(0, 10);
+	i->buyer = row_bytes(0, 11);
+	i->statement = row_bool(0, 12);
 	return i;
 }
 
@@ -145,8 +140,16 @@ check_invoice(const Invoice *i)
 		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 						errmsg("invoice \"%s\" is corrected by provider \"%s\"", uuid_text(i->id),
 							   i->provider),
+						errdetail("It is of %s, who numbers and corrects it.", i->provider),
 						errhint("Make the credit note there, or pay it back by "
 								"billing.create_refund().")));
+	if (i->statement)
+		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+						errmsg("invoice \"%s\" is a statement: %s is the seller", uuid_text(i->id),
+							   i->provider),
+						errdetail("What it sells is corrected by credit notes of its own."),
+						errhint("Pay it back by billing.create_refund(); billing.void_invoice() is "
+								"for what is not paid.")));
 	if (strcmp(i->status, "open") != 0 && strcmp(i->status, "paid") != 0 &&
 		strcmp(i->status, "uncollectible") != 0)
 		ereport(ERROR,
@@ -234,6 +237,7 @@ refuse_overflow(MoneyStatus status)
 	if (status != MONEY_OK)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("amounts of the invoice are too large for a credit note"),
+						errdetail("Their share of the tax cannot be computed in 63 bits."),
 						errhint("Take its lines back one by one.")));
 }
 
@@ -314,28 +318,39 @@ take_amount(CreditNote *note, int64 amount)
 }
 
 static Line *
-line_named(CreditNote *note, const char *text)
+line_by_id(CreditNote *note, const pg_uuid_t *id)
 {
-	pg_uuid_t *id = uuid_parse(text);
-
 	for (int i = 0; id != NULL && i < note->line_count; i++)
 	{
 		if (uuid_equal(note->lines[i].id, id))
 			return &note->lines[i];
 	}
+	return NULL;
+}
+
+static Line *
+line_named(CreditNote *note, const char *text)
+{
+	Line *line = line_by_id(note, uuid_parse(text));
+
+	if (line != NULL)
+		return line;
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		 errmsg("line \"%s\" cannot be taken back of invoice \"%s\"", text == NULL ? "" : text,
 				uuid_text(note->invoice->id)),
-		 errhint("billing.invoice_lines has its lines. Discounts, taxes and credits go back with "
-				 "the lines that they belong to.")));
+		 errdetail("It is no id of a line of that invoice that was sold."),
+		 errhint(
+			 "billing.invoice_lines_of() has its lines. Discounts, taxes and credits go back with "
+			 "the lines that they belong to.")));
 }
 
 static void
-refuse_line(const char *what)
+refuse_line(const Jsonb *line, const char *what)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a line %s", what),
+					errdetail("It is %s.", line == NULL ? "not there" : json_string(line)),
 					errhint("It has line and amount: {\"line\": \"...\", \"amount\": 100}.")));
 }
 
@@ -343,9 +358,8 @@ static void
 line_member(const char *key, const JsonbValue *value, void *context)
 {
 	(void) value;
-	(void) context;
 	if (strcmp(key, "line") != 0 && strcmp(key, "amount") != 0)
-		refuse_line(psprintf("has an unknown member \"%s\"", key));
+		refuse_line(context, psprintf("has an unknown member \"%s\"", key));
 }
 
 static void
@@ -356,18 +370,22 @@ take_line(CreditNote *note, const Jsonb *lines, int n)
 	int64 amount;
 
 	if (given == NULL || !JB_ROOT_IS_OBJECT(given))
-		refuse_line("is not an object");
-	json_visit(given, line_member, NULL);
+		refuse_line(given, "is not an object");
+	json_visit(given, line_member, unconstify(Jsonb *, given));
 	line = line_named(note, json_text(lines, psprintf("%d.line", n)));
 	amount = line->left;
 	if (line->named)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("line \"%s\" is named twice", uuid_text(line->id)),
+						errdetail("The second time as element %d.", n + 1),
 						errhint("Name it once, with the sum of the amounts.")));
 	if (json_has(lines, psprintf("%d.amount", n)) &&
 		!json_whole(lines, psprintf("%d.amount", n), &amount))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("amount of line \"%s\" is not a whole number", uuid_text(line->id)),
+						errdetail("It is %s.", json_text(lines, psprintf("%d.amount", n)) == NULL
+												   ? "null"
+												   : json_text(lines, psprintf("%d.amount", n))),
 						errhint("Amounts are minor units of the currency, tax included.")));
 	if (amount <= 0 || amount > line->left)
 		refuse_amount("line", amount, Max(line->left, 0));
@@ -385,6 +403,7 @@ take_lines(CreditNote *note, const Jsonb *lines)
 	if (!JB_ROOT_IS_ARRAY(lines) || JB_ROOT_IS_SCALAR(lines) || json_length(lines, "") == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("lines is not an array with at least one line"),
+						errdetail("It is %s.", json_string(lines)),
 						errhint("Pass [{\"line\": \"...\", \"amount\": 100}, ...].")));
 	for (int n = 0; n < json_length(lines, ""); n++)
 		take_line(note, lines, n);
@@ -392,6 +411,18 @@ take_lines(CreditNote *note, const Jsonb *lines)
 		taken += note->lines[i].taken;
 	if (taken > left)
 		refuse_amount("invoice", taken, left);
+}
+
+static void
+add_up(CreditNote *note)
+{
+	for (int i = 0; i < note->line_count; i++)
+	{
+		note->total += note->lines[i].taken;
+		note->tax += note->lines[i].tax_taken;
+		note->subtotal += note->lines[i].taken -
+						  (note->lines[i].tax_inclusive ? 0 : note->lines[i].tax_taken);
+	}
 }
 
 static void
@@ -403,6 +434,7 @@ take(CreditNote *note, const Jsonb *lines, int64 amount)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("nothing is left to take back of invoice \"%s\"",
 							   uuid_text(note->invoice->id)),
+						errdetail("Credit notes have taken back all of its lines."),
 						errhint("billing.list_credit_notes() shows what was taken back.")));
 	if (lines != NULL)
 		take_lines(note, lines);
@@ -410,13 +442,28 @@ take(CreditNote *note, const Jsonb *lines, int64 amount)
 		refuse_amount("invoice", amount, left);
 	else
 		take_amount(note, amount == NO_AMOUNT ? left : amount);
-	for (int i = 0; i < note->line_count; i++)
-	{
-		note->total += note->lines[i].taken;
-		note->tax += note->lines[i].tax_taken;
-		note->subtotal += note->lines[i].taken -
-						  (note->lines[i].tax_inclusive ? 0 : note->lines[i].tax_taken);
-	}
+	add_up(note);
+}
+
+/* What was not paid when it went unused: no more than is left of the line, and of what is paid. */
+static int64
+take_unused(CreditNote *note, const UnusedTime *time, int64 room)
+{
+	Line *line = line_by_id(note, time->line_id);
+	int64 amount;
+
+	if (line == NULL)
+		return 0;
+	amount = Min(Min(time->amount, line->left), room);
+	if (amount <= 0)
+		return 0;
+	line->taken = amount;
+	line->credit_line_id = time->credit_line_id;
+	line->description = time->description;
+	line->period_start = time->period_start;
+	line->period_end = time->period_end;
+	take_tax(&line, 1);
+	return amount;
 }
 
 /* ---- where the money goes ---- */
@@ -425,13 +472,19 @@ QUERY(
 	find_payments,
 	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND amount_received > 0 ORDER BY paid_at, id",
 	UUIDOID);
-/* What could not be paid back is in the balance, too. */
-QUERY(
-	balance_given,
-	"SELECT (coalesce(sum(n.balance_amount), 0) + coalesce(sum((SELECT sum(f.amount) FROM billing.refunds AS f "
-	"WHERE f.credit_note_id = n.id AND f.status IN ('failed', 'canceled'))), 0))::bigint "
-	"FROM billing.credit_notes AS n WHERE n.invoice_id = $1",
-	UUIDOID);
+QUERY(money_of_invoice, "SELECT kept, given FROM billing.money_of_invoice($1)", UUIDOID);
+
+/*
+ * What the customer has paid of the invoice and not got back, in any way.  What he
+ * paid too much is in his balance already.
+ */
+static int64
+paid_and_kept(const pg_uuid_t *invoice_id)
+{
+	if (RUN(money_of_invoice, arg_uuid(invoice_id)) == 0)
+		return 0;
+	return Max(row_int(0, 1) - row_int(0, 2), 0);
+}
 
 /* What could be paid back of the payments of the invoice. */
 static int64
@@ -453,43 +506,32 @@ load_refundable(CreditNote *note)
 	return sum;
 }
 
+/* Of what is left of its payments, what pays nothing of it is in the balance, and goes back as well. */
 QUERY(
-	paid_without_payments,
-	"SELECT greatest(credit_used, 0) + greatest(balance_used, 0) + paid_elsewhere FROM billing.invoices "
-	"WHERE id = $1",
+	given_beyond,
+	"SELECT (m.given + coalesce((SELECT sum(n.balance_amount + (SELECT coalesce(sum(f.amount), 0) FROM billing.refunds AS f "
+	"WHERE f.credit_note_id = n.id AND f.status IN ('failed', 'canceled'))) FROM billing.credit_notes AS n "
+	"WHERE n.invoice_id = i.id), 0) - greatest(i.credit_used, 0) - greatest(i.balance_used, 0) - i.paid_elsewhere)::bigint "
+	"FROM billing.invoices AS i CROSS JOIN LATERAL billing.money_of_invoice(i.id) AS m WHERE i.id = $1",
 	UUIDOID);
 
 int64
-credit_notes_leave(const pg_uuid_t *invoice_id)
+credits_leave(const pg_uuid_t *invoice_id)
 {
 	int64 given;
 	int64 sum = 0;
 	Rows rows;
 
-	RUN(balance_given, arg_uuid(invoice_id));
-	given = row_int(0, 1);
-	if (given == 0)
+	if (RUN(given_beyond, arg_uuid(invoice_id)) == 0)
 		return PG_INT64_MAX;
-	RUN(paid_without_payments, arg_uuid(invoice_id));
-	given -= row_int(0, 1);
+	given = row_int(0, 1);
+	if (given <= 0)
+		return PG_INT64_MAX;
 	RUN(find_payments, arg_uuid(invoice_id));
 	rows = rows_keep();
 	for (int64 row = 0; row < rows_count(rows); row++)
 		sum += refund_left(rows_uuid(rows, row, 1));
-	return Max(sum - Max(given, 0), 0);
-}
-
-/*
- * What the customer has paid of the invoice and not got back: by payments, by
- * other ways, by prepaid credit and by his balance.  What he paid too much is in
- * his balance already.
- */
-static int64
-paid_and_kept(const Invoice *i, int64 refundable)
-{
-	RUN(balance_given, arg_uuid(i->id));
-	return Min(refundable + i->paid_elsewhere, i->amount_due - i->amount_credited) +
-		   Max(i->credit_used, 0) + Max(i->balance_used, 0) - row_int(0, 1);
+	return Max(sum - given, 0);
 }
 
 static void
@@ -505,7 +547,7 @@ settle(CreditNote *note, const char *destination)
 	rest = note->total - note->applied;
 	if (rest == 0)
 		return;
-	most = Max(paid_and_kept(i, refundable), 0);
+	most = paid_and_kept(i->id);
 	if (refund)
 		most = Min(most, refundable);
 	if (rest > most)
@@ -514,7 +556,8 @@ settle(CreditNote *note, const char *destination)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("credit note is above what was paid of invoice \"%s\"", uuid_text(i->id)),
 			 errdetail("To be given back are " INT64_FORMAT ", " INT64_FORMAT " can be: what was "
-					   "paid%s, less refunds, disputes and earlier credit notes.",
+					   "paid%s, less refunds, disputes, earlier credit notes and what changes "
+					   "gave back.",
 					   rest, most, refund ? " by payments that can be refunded" : ""),
 			 errhint("%s", refund ? "Use destination => 'balance', or a smaller amount."
 								  : "Use a smaller amount. What billing.create_refund() paid back "
@@ -538,14 +581,21 @@ QUERY(
 QUERY(
 	insert_line,
 	"INSERT INTO billing.credit_note_lines (credit_note_id, position, invoice_line_id, description, amount, tax, "
-	"tax_rate_id, tax_inclusive, period_start, period_end) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+	"tax_rate_id, tax_inclusive, period_start, period_end, credit_line_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 	UUIDOID, INT4OID, UUIDOID, TEXTOID, INT8OID, INT8OID, UUIDOID, BOOLOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID);
+	TIMESTAMPTZOID, UUIDOID);
 
-/* The customer as on the invoice, sealed for this row. */
+/*
+ * The customer as on the invoice, sealed for this row.  One whom no key opens
+ * does not hold up the money, which news of a payment may bring: the note is then
+ * printed with what the invoice has, as soon as that opens.
+ */
 static bytea *
 copy_buyer(const CreditNote *note)
 {
+	if (note->invoice->buyer == NULL ||
+		!unseals("invoices.buyer", note->invoice->id, note->invoice->buyer))
+		return NULL;
 	return seal_text("credit_notes.buyer", note->id,
 					 unseal_text("invoices.buyer", note->invoice->id, note->invoice->buyer));
 }
@@ -572,7 +622,8 @@ write_note(const CreditNote *note)
 			arg_text(line->description),
 			arg_int(line->taken - (line->tax_inclusive ? 0 : line->tax_taken)),
 			arg_int(line->tax_taken), arg_uuid(line->tax_rate_id), arg_bool(line->tax_inclusive),
-			arg_time(line->period_start), arg_time(line->period_end));
+			arg_time(line->period_start), arg_time(line->period_end),
+			arg_uuid(line->credit_line_id));
 	}
 }
 
@@ -601,6 +652,7 @@ apply(const CreditNote *note)
 		return;
 	}
 	event_record("invoice.paid", "invoice", i->id, i->organization_id, i->status, "paid");
+	given_back_settle(i->id);
 	invoice_call_off_payments(i->id);
 	engine_invoice_paid(i->id);
 }
@@ -624,6 +676,22 @@ pay_back(const CreditNote *note)
 	}
 }
 
+/* The money moves with it. */
+static void
+make(const CreditNote *note)
+{
+	const Invoice *i = note->invoice;
+
+	write_note(note);
+	event_record("credit_note.created", "credit_note", note->id, i->organization_id, NULL, "draft");
+	if (note->to_balance > 0)
+		balance_add(i->customer_id, i->currency, note->to_balance, "credit_note", "credit_note",
+					note->id);
+	pay_back(note);
+	apply(note);
+	worker_wake_at_commit();
+}
+
 static pg_uuid_t *
 create(const Invoice *invoice, const Jsonb *lines, int64 amount, const char *reason,
 	   const char *destination, const char *memo)
@@ -634,16 +702,31 @@ create(const Invoice *invoice, const Jsonb *lines, int64 amount, const char *rea
 	lines_load(&note);
 	take(&note, lines, amount);
 	settle(&note, destination);
-	write_note(&note);
-	event_record("credit_note.created", "credit_note", note.id, invoice->organization_id, NULL,
-				 "draft");
-	if (note.to_balance > 0)
-		balance_add(invoice->customer_id, invoice->currency, note.to_balance, "credit_note",
-					"credit_note", note.id);
-	pay_back(&note);
-	apply(&note);
-	worker_wake_at_commit();
+	make(&note);
+	given_back_settle(invoice->id);
+	given_back_less(invoice->id);
 	return note.id;
+}
+
+void
+credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times)
+{
+	CreditNote note = {.id = new_id(), .reason = "unused_time"};
+	ListCell *cell;
+	int64 room;
+
+	RUN(lock_invoice, arg_uuid(invoice_id));
+	note.invoice = load_invoice_row(unconstify(pg_uuid_t *, invoice_id));
+	lines_load(&note);
+	(void) load_refundable(&note);
+	room = paid_and_kept(invoice_id);
+	foreach (cell, times)
+		room -= take_unused(&note, lfirst(cell), room);
+	add_up(&note);
+	if (note.total == 0)
+		return;
+	note.to_balance = note.total;
+	make(&note);
 }
 
 SQL_FUNCTION(billing_create_credit_note)
@@ -676,6 +759,7 @@ SQL_FUNCTION(billing_create_credit_note)
 	if (lines != NULL && amount != NO_AMOUNT)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("lines and amount are given both"),
+						errdetail("amount is " INT64_FORMAT ".", amount),
 						errhint("Name the amounts of the lines, or one amount for all of them.")));
 	invoice = invoice_load_locked(invoice_id);
 	id = idempotency_find("create_credit_note", invoice->organization_id, key, arguments,

@@ -296,7 +296,8 @@ credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total)
 						errmsg("the balance of organization \"%s\" is too large",
 							   draft->customer->organization_id),
 						errdetail("It is " INT64_FORMAT " and the invoice " INT64_FORMAT ".",
-								  balance->balance, total)));
+								  balance->balance, total),
+						errhint("billing.adjust_balance() corrects a balance.")));
 	settled->draft = draft;
 	add_credit_lines(draft, settled, grants, available);
 	draft->credit_used = made.credit_used;
@@ -320,7 +321,7 @@ typedef struct SmallestCharge
 } SmallestCharge;
 
 static int64
-smallest_charge_of(BillingRun *run, const InvoiceDraft *draft)
+smallest_charge_of(BillingRun *run, const char *provider, const char *currency)
 {
 	SmallestCharge *smallest;
 	ListCell *cell;
@@ -328,14 +329,13 @@ smallest_charge_of(BillingRun *run, const InvoiceDraft *draft)
 	foreach (cell, run->minimums)
 	{
 		smallest = lfirst(cell);
-		if (strcmp(smallest->provider, draft->provider) == 0 &&
-			strcmp(smallest->currency, draft->currency) == 0)
+		if (strcmp(smallest->provider, provider) == 0 && strcmp(smallest->currency, currency) == 0)
 			return smallest->amount;
 	}
 	smallest = palloc(sizeof(SmallestCharge));
-	smallest->provider = draft->provider;
-	smallest->currency = draft->currency;
-	smallest->amount = collection_minimum(draft->provider, draft->currency);
+	smallest->provider = provider;
+	smallest->currency = currency;
+	smallest->amount = collection_minimum(provider, currency);
 	run->minimums = lappend(run->minimums, smallest);
 	return smallest->amount;
 }
@@ -376,20 +376,74 @@ write_off(InvoiceDraft *draft)
 	draft->due = 0;
 }
 
+QUERY(
+	others_of_customer,
+	"SELECT s.id FROM billing.subscriptions AS s WHERE s.customer_id = $1 AND s.currency = $2 AND s.managed_by = 'local' "
+	"AND s.status IN ('trialing', 'active', 'past_due', 'unpaid', 'paused')",
+	UUIDOID, TEXTOID);
+
+/* As the run has it, which is written later. */
+static bool
+ends_in_run(const BillingRun *run, const pg_uuid_t *id)
+{
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		const BilledSubscription *s = lfirst(cell);
+
+		if (uuid_equal(s->id, id))
+			return is_status(s, "canceled");
+	}
+	return false;
+}
+
+/* No other subscription of the customer will have an invoice that takes along what is owed. */
+static bool
+is_the_last(const BillingRun *run, const pg_uuid_t *customer_id, const char *currency,
+			const BilledSubscription *ending)
+{
+	int64 count = RUN(others_of_customer, arg_uuid(customer_id), arg_text(currency));
+
+	for (int64 i = 0; i < count; i++)
+	{
+		const pg_uuid_t *id = row_uuid(i, 1);
+
+		if ((ending == NULL || !uuid_equal(id, ending->id)) && !ends_in_run(run, id))
+			return false;
+	}
+	return true;
+}
+
 void
 credits_spare_small(BillingRun *run, InvoiceDraft *draft)
 {
 	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(run));
 
 	if (draft->due > 0 && strcmp(draft->collection_method, "charge_automatically") == 0 &&
-		draft->due < smallest_charge_of(run, draft))
+		draft->due < smallest_charge_of(run, draft->provider, draft->currency))
 	{
-		if (strcmp(draft->reason, "subscription_end") == 0)
+		if (strcmp(draft->reason, "subscription_end") == 0 &&
+			is_the_last(run, draft->customer->id, draft->currency, draft->subscription))
 			write_off(draft);
 		else
 			carry(draft);
 	}
 	MemoryContextSwitchTo(old);
+}
+
+bool
+credits_owe_small(BillingRun *run, const BilledSubscription *s)
+{
+	int64 owed;
+
+	if (strcmp(s->collection_method, "charge_automatically") != 0)
+		return false;
+	if (s->customer->credits == NULL)
+		credits_load(run, s->customer);
+	owed = -balance_in(s->customer->credits, s->currency)->balance;
+	return owed > 0 && owed < smallest_charge_of(run, s->provider, s->currency) &&
+		   is_the_last(run, s->customer->id, s->currency, s);
 }
 
 /* ---- writing ---- */

@@ -24,6 +24,7 @@
 #include "http.h"
 #include "keys.h"
 #include "leases.h"
+#include "postponed.h"
 #include "quota.h"
 #include "scheduled_changes.h"
 #include "storage/latch.h"
@@ -40,11 +41,8 @@
 /* Somebody else's process is at work on what we wait for. */
 #define OTHERS_PAUSE_MS 20
 
-/*
- * So many of them for what is to be billed: then nobody is at it, but something
- * keeps it from being done (a customer's data that no key here opens).
- */
-#define BILLING_WAITS_MOST 250
+/* So many of them for what is to be billed or added up: then nobody is at it, but a session holds it. */
+#define OTHERS_WAITS_MOST 250
 
 static MemoryContext drive_memory = NULL;
 
@@ -192,22 +190,24 @@ QUERY(
 	"AND a.stopped_at IS NULL AND (p.embedded OR a.secret_key IS NOT NULL AND a.bound_to = $1)), "
 	"EXISTS (SELECT FROM billing.subscriptions AS s JOIN billing.providers AS p ON p.name = s.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = s.provider AND a.account = s.account "
-	"WHERE s.next_due_at <= now() AND (p.embedded OR a.bound_to = $1) "
-	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = s.organization_id)) "
+	"WHERE s.next_due_at <= now() AND (p.embedded OR a.bound_to = $1) AND " NOT_POSTPONED
+	"s.id) AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = s.organization_id)) "
 	"OR EXISTS (SELECT FROM billing.sandbox_clocks AS k "
-	"JOIN billing.subscriptions AS s ON s.organization_id = k.organization_id AND s.next_due_at <= k.now) "
+	"JOIN billing.subscriptions AS s ON s.organization_id = k.organization_id AND s.next_due_at <= k.now "
+	"WHERE " NOT_POSTPONED "s.id)) "
 	"OR EXISTS (SELECT FROM billing.invoices AS i JOIN billing.providers AS p ON p.name = i.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
 	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL "
-	"AND (p.embedded OR a.bound_to = $1)) "
+	"AND (p.embedded OR a.bound_to = $1) AND " NOT_POSTPONED "i.id)) "
 	"OR EXISTS (SELECT FROM billing.invoices AS i JOIN billing.providers AS p ON p.name = i.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
 	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= (SELECT clock_timestamp()) "
-	"AND (p.embedded OR (a.bound_to = $1 AND a.stopped_at IS NULL)) "
-	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id)) "
+	"AND (p.embedded OR (a.bound_to = $1 AND a.stopped_at IS NULL)) AND " NOT_POSTPONED
+	"i.id) AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id)) "
 	"OR EXISTS (SELECT FROM billing.sandbox_clocks AS k JOIN billing.invoices AS i ON i.organization_id = k.organization_id "
 	"JOIN billing.providers AS p ON p.name = i.provider AND p.embedded "
-	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= k.now)",
+	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= k.now AND " NOT_POSTPONED
+	"i.id))",
 	TEXTOID);
 
 /*
@@ -249,7 +249,8 @@ drive_until_idle(void)
 			http_wait(due > 0 ? Min(due, 1000) : 1000, PG_WAIT_EXTENSION);
 		else if (due > 0 && (due <= LOCKED_ROW_PAUSE_MS || delivery_filling()))
 			http_wait(due, PG_WAIT_EXTENSION);
-		else if (others_busy(!delivery_held(), waits < BILLING_WAITS_MOST))
+		else if (others_busy(!delivery_held(), waits < OTHERS_WAITS_MOST) ||
+				 (usage_rollup_is_elsewhere() && waits < OTHERS_WAITS_MOST))
 		{
 			waits++;
 			http_wait(OTHERS_PAUSE_MS, PG_WAIT_EXTENSION);

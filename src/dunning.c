@@ -18,6 +18,8 @@
  */
 #include "collection.h"
 
+#include "given_back.h"
+
 QUERY(
 	find_rule,
 	"SELECT r.action FROM billing.decline_rules AS r WHERE r.provider IN ($1, '') AND r.code IN ($2, $3) "
@@ -48,9 +50,10 @@ QUERY(
 	"FROM (SELECT DISTINCT w::integer AS days FROM billing.settings AS s CROSS JOIN LATERAL string_to_table(s.value, ' ') AS w "
 	"WHERE s.name = 'dunning_schedule') AS d",
 	UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+/* What is planned, or a new method that came while the last of it was in flight. */
 QUERY(
 	plan_left,
-	"SELECT FROM billing.dunning_attempts WHERE invoice_id = $1 AND cause = 'schedule' AND state = 'planned' LIMIT 1",
+	"SELECT FROM billing.dunning_attempts WHERE invoice_id = $1 AND cause IN ('schedule', 'new_method') AND state = 'planned' LIMIT 1",
 	UUIDOID);
 
 /* The customer is in the middle of his first payment; nobody is reminded of it. */
@@ -81,6 +84,7 @@ end_dunning(const OwnInvoice *invoice)
 	if (invoice->subscription_id == NULL || strcmp(end_setting(), "canceled") != 0 ||
 		RUN(give_up, arg_uuid(invoice->id)) == 0)
 		return;
+	given_back_settle(invoice->id);
 	event_record("invoice.uncollectible", "invoice", invoice->id, invoice->organization_id, "open",
 				 "uncollectible");
 }
@@ -115,6 +119,16 @@ dunning_keep_distance(const OwnInvoice *invoice)
 	RUN(move_plan, arg_uuid(invoice->id), arg_time(invoice->now));
 }
 
+/* A new method that was tried in vain after all of the plan is the last of it. */
+static bool
+is_of_plan(const OwnInvoice *invoice, const char *cause)
+{
+	return strcmp(cause, "schedule") == 0 ||
+		   (strcmp(cause, "new_method") == 0 && invoice->subscription_status != NULL &&
+			strcmp(invoice->subscription_status, "past_due") == 0 &&
+			RUN(plan_there, arg_uuid(invoice->id)) > 0);
+}
+
 /* A row of the plan is done with, or the plan was made: is there more? */
 static void
 go_on(const OwnInvoice *invoice, bool of_plan)
@@ -143,6 +157,13 @@ QUERY(
 	"UPDATE billing.subscriptions SET error_code = $2, updated_at = now() WHERE id = $1 AND managed_by = 'local'",
 	UUIDOID, TEXTOID);
 
+/* The customer is asked at once, in a pass of its own: this attempt is in flight still. */
+QUERY(
+	add_reminder,
+	"INSERT INTO billing.dunning_attempts (invoice_id, organization_id, attempt, kind, cause, due_at) "
+	"SELECT $1, $2, (SELECT coalesce(max(a.attempt), 0) FROM billing.dunning_attempts AS a WHERE a.invoice_id = $1) + 1, 'reminder', 'issue', $3",
+	UUIDOID, TEXTOID, TIMESTAMPTZOID);
+
 /* Paid or void: whatever an attempt comes to, it is no news of the invoice. */
 static bool
 is_settled(const OwnInvoice *invoice)
@@ -162,7 +183,7 @@ dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const cha
 	if (RUN(fail_attempt, arg_uuid(attempt_id), arg_text(code), arg_text(action),
 			arg_time(invoice->now)) == 0)
 		return;
-	of_plan = strcmp(row_text(0, 1), "schedule") == 0;
+	of_plan = is_of_plan(invoice, row_text(0, 1));
 	if (is_settled(invoice))
 		return;
 	/* one that is sent is dunned by its due date: that somebody tried in vain changes nothing of it */
@@ -181,6 +202,12 @@ dunning_failed(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const cha
 		return;
 	if (by_date)
 		collection_schedule(invoice);
+	else if (strcmp(action, "page") == 0)
+	{
+		RUN(add_reminder, arg_uuid(invoice->id), arg_text(invoice->organization_id),
+			arg_time(invoice->now));
+		go_on(invoice, make_plan_once(invoice, "reminder") || of_plan);
+	}
 	else
 		go_on(invoice, make_plan_once(invoice, "charge") || of_plan);
 }
@@ -194,7 +221,7 @@ void
 dunning_skip(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const char *why)
 {
 	RUN(cancel_attempt, arg_uuid(attempt_id), arg_text(why), arg_time(invoice->now));
-	go_on(invoice, strcmp(row_text(0, 1), "schedule") == 0);
+	go_on(invoice, is_of_plan(invoice, row_text(0, 1)));
 }
 
 void
@@ -273,7 +300,7 @@ dunning_forbids(const OwnInvoice *invoice, const pg_uuid_t *attempt_id, const pg
 	{
 		action = row_text(0, 1);
 		failed_method = row_uuid(0, 2);
-		if (action != NULL && strcmp(action, "stop") == 0)
+		if (action != NULL && (strcmp(action, "stop") == 0 || strcmp(action, "page") == 0))
 			return "stopped";
 		if (action != NULL && strcmp(action, "new_method") == 0 && method_id != NULL &&
 			failed_method != NULL && uuid_equal(method_id, failed_method))
@@ -304,6 +331,22 @@ tell(const OwnInvoice *invoice, const char *type)
 {
 	event_record(type, "invoice", invoice->id, invoice->organization_id, invoice->status,
 				 invoice->status);
+}
+
+void
+dunning_ask(const OwnInvoice *invoice, const pg_uuid_t *attempt_id)
+{
+	bool of_plan;
+
+	RUN(cause_of, arg_uuid(attempt_id));
+	of_plan = strcmp(row_text(0, 1), "schedule") == 0;
+	RUN(finish_reminder, arg_uuid(attempt_id), arg_time(invoice->now));
+	tell(invoice, of_plan ? "invoice.overdue" : "invoice.payment_action_required");
+	invoice_page_offer(invoice);
+	if (of_plan)
+		go_on(invoice, true);
+	else
+		collection_schedule(invoice);
 }
 
 void

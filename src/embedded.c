@@ -14,6 +14,7 @@
 
 #include "check.h"
 #include "errors.h"
+#include "postponed.h"
 #include "subjects.h"
 #include "unit.h"
 #include "webhooks.h"
@@ -152,11 +153,48 @@ embedded_elapse_customer(const pg_uuid_t *customer_id, TimestampTz now)
 
 QUERY_IN_ORDER(
 	due_now,
-	"SELECT s.customer_id FROM billing.sandbox_state AS s JOIN billing.customers AS c ON c.id = s.customer_id "
-	"WHERE s.next_due <= clock_timestamp() "
-	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = c.organization_id) "
+	"SELECT s.customer_id, c.organization_id, " WAS_POSTPONED
+	"s.customer_id) FROM billing.sandbox_state AS s JOIN billing.customers AS c ON c.id = s.customer_id "
+	"WHERE s.next_due <= clock_timestamp() AND " NOT_POSTPONED
+	"s.customer_id) AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = c.organization_id) "
 	"ORDER BY s.next_due LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
 	INT8OID);
+
+static void
+elapse_now(void *context)
+{
+	embedded_elapse_customer(context, GetCurrentTimestamp());
+}
+
+static void
+leave_out(void *context)
+{
+	(void) work_postpone(context);
+}
+
+/* What is wrong with one customer's state holds up no other's. */
+static void
+elapse_one(pg_uuid_t *customer_id, const char *organization_id, bool was_left_out)
+{
+	Undone undone = {.what = "sandbox cannot be played",
+					 .object_type = "customer",
+					 .id = customer_id,
+					 .organization_id = organization_id};
+	char *sqlstate;
+	char *message;
+
+	if (guarded(elapse_now, customer_id, &sqlstate, &message))
+	{
+		if (was_left_out)
+			work_resume(&customer_id, 1);
+		return;
+	}
+	undone.sqlstate = sqlstate;
+	ereport(LOG, (errmsg("the sandbox of customer %s cannot be played: %s", uuid_text(customer_id),
+						 message),
+				  errdetail("SQLSTATE %s. It is tried again later.", sqlstate)));
+	(void) guarded(leave_out, &undone, &sqlstate, &message);
+}
 
 static void
 elapse_due(void *context)
@@ -165,7 +203,7 @@ elapse_due(void *context)
 	Rows rows = rows_keep();
 
 	for (int64 i = 0; i < count; i++)
-		embedded_elapse_customer(rows_uuid(rows, i, 1), GetCurrentTimestamp());
+		elapse_one(rows_uuid(rows, i, 1), rows_text(rows, i, 2), rows_bool(rows, i, 3));
 	*(int *) context = (int) count;
 }
 
@@ -261,8 +299,8 @@ embedded_deliver(void)
 
 QUERY(
 	next_embedded,
-	"SELECT least((SELECT s.next_due FROM billing.sandbox_state AS s WHERE s.next_due IS NOT NULL "
-	"AND NOT EXISTS (SELECT FROM billing.customers AS c JOIN billing.sandbox_clocks AS k "
+	"SELECT least((SELECT s.next_due FROM billing.sandbox_state AS s WHERE s.next_due IS NOT NULL AND " NOT_POSTPONED
+	"s.customer_id) AND NOT EXISTS (SELECT FROM billing.customers AS c JOIN billing.sandbox_clocks AS k "
 	"ON k.organization_id = c.organization_id WHERE c.id = s.customer_id) ORDER BY s.next_due LIMIT 1), "
 	"(SELECT min(due_at) FROM billing.sandbox_deliveries WHERE delivered_at IS NULL))",
 	InvalidOid);

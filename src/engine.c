@@ -7,7 +7,9 @@
  * point: what was committed is not due any more, all else still is.  Customers
  * that a session holds are left for the next pass.  When something in a batch
  * fails, the batch is undone and each subscription of it played by itself: the
- * one that fails is put off, longer each time, and stands in attention.
+ * one that fails is put off, longer each time, and stands in attention; where not
+ * even that can be written on it, or a session holds a row of it, it is left out
+ * for a while (postponed.c).
  *
  * Time is the test clock's where the organisation has one; those are found by a
  * query of their own, so that the first one reads in the order of its index.
@@ -19,6 +21,7 @@
 
 #include "accounts.h"
 #include "audit.h"
+#include "postponed.h"
 #include "unit.h"
 
 /* As many in one transaction as a person who waits for a customer's row would not notice. */
@@ -28,18 +31,18 @@
 	"JOIN billing.customers AS u ON u.id = s.customer_id " \
 	"JOIN billing.providers AS p ON p.name = s.provider "  \
 	"JOIN billing.provider_accounts AS a ON a.provider = s.provider AND a.account = s.account "
-#define NOT_HELD "AND (p.embedded OR a.bound_to = $2) "
+#define NOT_HELD "AND (p.embedded OR a.bound_to = $2) AND " NOT_POSTPONED "s.id) "
 
 /* Locks customers in no order, but never waits. */
 QUERY_IN_ORDER(
 	due_subscriptions,
-	"SELECT s.id FROM billing.subscriptions AS s " DUE_TABLES
+	"SELECT s.id, s.organization_id FROM billing.subscriptions AS s " DUE_TABLES
 	"WHERE s.next_due_at <= now() " NOT_HELD
 	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = s.organization_id) "
 	"ORDER BY s.next_due_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
 	INT8OID, TEXTOID);
 QUERY(due_by_clock,
-	  "SELECT s.id FROM billing.sandbox_clocks AS k "
+	  "SELECT s.id, s.organization_id FROM billing.sandbox_clocks AS k "
 	  "JOIN billing.subscriptions AS s ON s.organization_id = k.organization_id " DUE_TABLES
 	  "WHERE s.next_due_at <= k.now " NOT_HELD
 	  "ORDER BY s.next_due_at LIMIT $1 FOR NO KEY UPDATE OF u SKIP LOCKED",
@@ -48,6 +51,7 @@ QUERY(due_by_clock,
 typedef struct Batch
 {
 	pg_uuid_t **ids;
+	char **organization_ids;
 	int count;
 	int done; /* played or put off */
 } Batch;
@@ -58,6 +62,7 @@ find_due(Batch *batch)
 	SqlQuery *const queries[] = {&due_subscriptions, &due_by_clock};
 
 	batch->ids = palloc(sizeof(pg_uuid_t *) * BATCH_SIZE);
+	batch->organization_ids = palloc(sizeof(char *) * BATCH_SIZE);
 	batch->count = 0;
 	for (size_t q = 0; q < lengthof(queries) && batch->count < BATCH_SIZE; q++)
 	{
@@ -65,7 +70,10 @@ find_due(Batch *batch)
 														  arg_text(database_binding())});
 
 		for (int64 i = 0; i < found; i++)
+		{
+			batch->organization_ids[batch->count] = row_text(i, 2);
 			batch->ids[batch->count++] = row_uuid(i, 1);
+		}
 	}
 }
 
@@ -89,6 +97,7 @@ play(void *context)
 		s->changed = true;
 	}
 	run_write(run);
+	work_resume(batch->ids, batch->count);
 	batch->done = list_length(run->subscriptions);
 }
 
@@ -152,6 +161,18 @@ play_without_changes(void *context)
 	play(&failed->batch);
 }
 
+static void
+leave_out(void *context)
+{
+	const Failed *failed = context;
+
+	(void) work_postpone(&(Undone){.what = "subscription cannot be billed",
+								   .object_type = "subscription",
+								   .id = failed->batch.ids[0],
+								   .organization_id = failed->batch.organization_ids[0],
+								   .sqlstate = failed->sqlstate});
+}
+
 /*
  * What was planned for it may not be possible any more: then that has failed,
  * and it goes on as it is.
@@ -173,19 +194,31 @@ play_or_put_off(Failed *failed)
 						 uuid_text(failed->batch.ids[0]), failed->message),
 				  errdetail("SQLSTATE %s. It is tried again later.", failed->sqlstate)));
 	/* what keeps it from being billed (a trigger of somebody) may keep it from this, too */
-	return guarded(put_one_off, failed, &sqlstate, &message);
+	return guarded(put_one_off, failed, &sqlstate, &message) ||
+		   guarded(leave_out, failed, &sqlstate, &message);
 }
 
 static void
 play_one_by_one(Batch *batch)
 {
-	for (int i = 0; i < batch->count; i++)
+	int passing = 0;
+
+	for (int i = 0; i < batch->count && passing < PASSING_MOST; i++)
 	{
-		Failed one = {.batch = {.ids = &batch->ids[i], .count = 1}};
+		Failed one = {.batch = {.ids = &batch->ids[i],
+								.organization_ids = &batch->organization_ids[i],
+								.count = 1}};
+		char *sqlstate;
+		char *message;
 
 		if (guarded(play, &one.batch, &one.sqlstate, &one.message))
 			batch->done += one.batch.done;
-		else if (!sqlstate_passes(one.sqlstate) && play_or_put_off(&one))
+		else if (sqlstate_passes(one.sqlstate))
+		{
+			(void) guarded(leave_out, &one, &sqlstate, &message);
+			passing++;
+		}
+		else if (play_or_put_off(&one))
 			batch->done++;
 	}
 }
@@ -201,9 +234,7 @@ play_due(void *context)
 	if (batch->count == 0 || guarded(play, batch, &sqlstate, &message))
 		return;
 	batch->done = 0;
-	/* about the moment: the next pass finds the same ones */
-	if (!sqlstate_passes(sqlstate))
-		play_one_by_one(batch);
+	play_one_by_one(batch);
 }
 
 int

@@ -21,6 +21,7 @@
  *	  engine_targets.c      what a change asks for, and what of it is refused
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
  *	  engine_pause.c        what is changed in a pause counts from the resume on
+ *	  engine_late.c         usage that came after its period was billed
  *	  engine_ends.c         cancel, pause, resume, expire; what is planned (engine_plans.h)
  *	  engine_news.c         an invoice was paid, or was not
  *	  engine_preview.c      preview_invoice, preview_update, simulate
@@ -33,6 +34,7 @@
  *	  own_invoices.c        invoices that a call makes, makes final, voids or gives up
  *	  invoice_numbers.c     numbers
  *	  coupons.c tax.c credits.c    what a draft is completed with
+ *	  given_back.c          what was given back follows what is paid
  *
  * Moments are TimestampTz of whole seconds; the calendar and the arithmetic are
  * pure C (period.h, rating.h, proration.h, price_parts.h, allocation.h).
@@ -97,6 +99,8 @@ typedef struct BilledCustomer
 	char *tax_exempt; /* none, exempt, reverse */
 	char *zone_name;
 	TimestampTz now;          /* the organisation's clock, whole seconds */
+	bool has_closings;        /* usage of the organisation was billed before */
+	List *late;               /* UsageLine: what came late and is on a draft of this preview */
 	CustomerCredits *credits; /* NULL until credits.c has asked for them */
 	CustomerCoupons *coupons; /* coupons.c, the same */
 	CustomerTax *tax;         /* tax.c, the same */
@@ -163,11 +167,18 @@ typedef struct InvoiceLine
 	TimestampTz whole_end;
 	MoneyFraction whole_price;
 	const pg_uuid_t *reverses;
+	int64 not_covered; /* of a credit: what it would give back besides, had it been paid */
+	bool is_made_up;   /* of a credit: credit notes have given some of that */
 
 	/* of a line that was billed before (engine_load.c): what was paid of it with its tax, and given back */
 	int64 paid;
 	int64 credited;
-	int64 noted; /* taken back by credit notes, with its tax; not of credited */
+	int64 noted;   /* taken back by credit notes, with its tax; not of credited */
+	int64 made_up; /* of noted: what credits could not give back before it was paid */
+	int64 made_up_tax;
+	const pg_uuid_t *given_up; /* its invoice, where that is uncollectible */
+	int64 *
+		left; /* of what was paid and kept of its invoice, shared by its lines; NULL: nothing was refunded or disputed */
 
 	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
 	int64 credited_tax;        /* of credited */
@@ -305,6 +316,7 @@ typedef struct BillingRun
 	List *minimums;      /* SmallestCharge (credits.c): what providers charge at least */
 	List *cut_lines;     /* InvoiceLine that are stored and were shortened */
 	List *dropped_lines; /* ids of stored ones that are no longer */
+	List *given_up;      /* ids of uncollectible invoices of which more or less is given back now */
 } BillingRun;
 
 /* engine_load.c: loads and, unless it is a preview, locks (customers first).  skip_locked leaves out who is busy. */
@@ -357,6 +369,9 @@ extern void run_event(BillingRun *run, const char *type, const char *object, con
 /* What cannot be billed is tried again so much later, and twice as much each time. */
 #define ENGINE_RETRY_FIRST_SECS 60
 #define ENGINE_RETRY_MOST_SECS  (6 * SECS_PER_HOUR)
+
+/* How long the first payment of a subscription is waited for. */
+#define ENGINE_INCOMPLETE_USECS (23 * USECS_PER_HOUR)
 
 /* Plays subscriptions that are due; above 0 when there may be more. */
 extern int engine_pass(void);
@@ -447,6 +462,19 @@ extern const char *item_description(const BilledSubscription *s, const BilledIte
 extern MoneyFraction item_whole_price(const BilledItem *item);
 extern void line_say_quantity(InvoiceLine *line, const BilledItem *item);
 
+/* What is too large for its price is an ERROR (22003). */
+extern void require_rated(RatingStatus status, const ComponentPrice *price);
+
+/* The whole period of today's calendar around a moment; of one that was counted differently there may be none. */
+extern UsageRange whole_containing(const BilledSubscription *s, TimestampTz at);
+
+/* What counts for so much of a period; the price itself for all of one. */
+extern const RatedPrice *usage_price_for(const BilledSubscription *s, const ComponentPrice *price,
+										 const DraftUsage *usage);
+extern InvoiceLine *add_usage_line(InvoiceDraft *draft, const char *component,
+								   const ComponentPrice *price, int64 amount, const char *part,
+								   UsageRange period);
+
 /* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
 extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
 							 TimestampTz until, bool may_wait);
@@ -468,6 +496,26 @@ extern void bill_usage_of_waiting_drafts(BillingRun *run, const BilledSubscripti
 
 /* The usage until a moment, billed now and at today's prices: its lines wait for the next invoice. */
 extern void bill_usage_to_pending(BillingRun *run, BilledSubscription *s, TimestampTz until);
+
+/* ------------------------------------------------------------------------
+ * engine_late.c: what came late into a period that was billed before
+ * ------------------------------------------------------------------------
+ */
+
+/* By which prices a closed period was billed: what comes late into it costs the same. */
+extern void keep_usage_prices(const InvoiceDraft *draft, const DraftUsage *usage);
+
+/* The corrections of these lines (UsageLine), which the closing has that begins then. */
+extern void bill_corrections(BillingRun *run, InvoiceDraft *draft, const List *lines,
+							 TimestampTz closing);
+
+/*
+ * What came late where no closing of this subscription will take it over, as it
+ * has nothing metered any more.  On the draft, or on a new one if there is
+ * something; returns that.
+ */
+extern InvoiceDraft *bill_late_usage(BillingRun *run, BilledSubscription *s, InvoiceDraft *draft,
+									 const char *reason, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * engine_ahead.c: the next period, invoiced before it begins
@@ -519,29 +567,12 @@ typedef struct ItemChange
 extern void subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 									  ProrationBehavior behavior, TimestampTz at);
 
-/* Items become what the changes say, and nothing is billed. */
-extern void subscription_put_items(BilledSubscription *s, List *changes, TimestampTz at);
-
 /* Gives back what was billed of all items for the time from then on; the lines wait. */
 extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* The item's price has a version that subscriptions move to at once, and its time has come. */
 extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
 								   TimestampTz at);
-
-/* ------------------------------------------------------------------------
- * engine_pause.c: changes in a pause
- * ------------------------------------------------------------------------
- */
-
-/* Before items are changed in a pause: what they are is kept, to be prorated from. */
-extern void pause_keep(BilledSubscription *s, const List *changes);
-
-/* What was kept (ItemChange). */
-extern List *pause_kept(const BilledSubscription *s);
-
-/* It goes on inside of its period: what was changed meanwhile counts from here on. */
-extern void pause_catch_up(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * engine_targets.c: what a change asks for, and as terms of a scheduled change
@@ -663,6 +694,7 @@ typedef struct DraftTax
 	const char *name;
 	const char *note; /* what is printed: reverse charge, exempt; NULL */
 	bool current;     /* false: only of lines that give back what was billed before */
+	bool always;      /* there is a line for it also if it is of no line */
 	TaxRate terms;
 } DraftTax;
 
@@ -691,6 +723,9 @@ extern void credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total);
  * an adjustment writes it off.
  */
 extern void credits_spare_small(BillingRun *run, InvoiceDraft *draft);
+
+/* Less than the provider charges was carried to the next invoice, and this subscription's last is the customer's. */
+extern bool credits_owe_small(BillingRun *run, const BilledSubscription *s);
 
 /* What the run consumed, in one statement for each table.  After invoices are written. */
 extern void credits_write(BillingRun *run);
@@ -757,9 +792,9 @@ extern int invoices_number(void);
 
 /*
  * credit_notes.c: what refunds of all payments of an invoice may still give back
- * when what its credit notes gave to the balance is kept; INT64_MAX: they gave nothing.
+ * when what changes and credit notes gave back of it is kept; INT64_MAX: they gave nothing.
  */
-extern int64 credit_notes_leave(const pg_uuid_t *invoice_id);
+extern int64 credits_leave(const pg_uuid_t *invoice_id);
 
 /* credit_note_numbers.c: the same for credit notes; invoices_number() calls it. */
 extern int credit_notes_number(void);

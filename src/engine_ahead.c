@@ -95,6 +95,8 @@ engine_invoice_ahead(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	draft->period_start = moment_of_unix(next.billed.start);
 	draft->period_end = moment_of_unix(next.billed.end);
 	bill_usage_until(run, draft, s, s->period_start, false);
+	if (s->usage_from == 0)
+		(void) bill_late_usage(run, s, draft, "subscription_cycle", at);
 	s->items = items_then(s);
 	bill_in_advance(draft, s, &next);
 	s->items = items;
@@ -127,6 +129,8 @@ QUERY(
 	"AND NOT EXISTS (SELECT FROM billing.payment_intents AS p WHERE p.invoice_id = i.id "
 	"AND p.status IN ('pending', 'processing', 'requires_capture')) "
 	"AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l JOIN billing.invoice_lines AS r ON r.reverses = l.id "
+	"WHERE l.invoice_id = i.id) "
+	"AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l JOIN billing.credit_note_lines AS m ON m.credit_line_id = l.id "
 	"WHERE l.invoice_id = i.id)",
 	UUIDOID, TIMESTAMPTZOID);
 QUERY(void_ahead, "SELECT billing.void_invoice($1)", UUIDOID);

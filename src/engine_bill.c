@@ -8,10 +8,7 @@
  * Usage has a line for each part of its rating (free units, tiers, fees), in
  * arrears, and is never given back.
  *
- * What came late into a period that was billed before is a line of its own: the
- * price of all that was used in it less that of what was billed so far, at the
- * price of today.  Where a price is linear that is quantity times price; in
- * tiers it is what the period would have cost more.
+ * What came late into a period that was billed before is engine_late.c.
  *
  * A period may be billed in parts: where a price changes within it, or it begins
  * or ends early.  Each part is rated by itself, at the price for a part
@@ -25,7 +22,7 @@
 #include "price_parts.h"
 
 /* A price was checked when it was made: only a quantity can be too large for it. */
-static void
+void
 require_rated(RatingStatus status, const ComponentPrice *price)
 {
 	if (status == RATING_OK)
@@ -42,7 +39,8 @@ require_prorated(ProrationStatus status, const ComponentPrice *price)
 	if (status != PRORATION_OK)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("component \"%s\" cannot be prorated", price->component),
-						errdetail("Price %s, status %d.", uuid_text(price->id), status)));
+						errdetail("Price %s, status %d.", uuid_text(price->id), status),
+						errhint("Its quantity is too large for the price.")));
 }
 
 /* ------------------------------------------------------------------------
@@ -173,16 +171,15 @@ part_of_usage(const RatedLine *part)
 	return NULL;
 }
 
-static InvoiceLine *
-add_usage_line(InvoiceDraft *draft, const BilledItem *item, int64 amount, const char *part,
-			   UsageRange period)
+InvoiceLine *
+add_usage_line(InvoiceDraft *draft, const char *component, const ComponentPrice *price,
+			   int64 amount, const char *part, UsageRange period)
 {
-	const ComponentPrice *price = item->price;
 	const char *name = price->description != NULL ? price->description : price->metric;
 	InvoiceLine *line = draft_add(draft, LINE_USAGE, amount,
 								  part == NULL ? name : psprintf("%s: %s", name, part));
 
-	line->component = item->component;
+	line->component = component;
 	line->price_id = price->id;
 	line->metric = price->metric;
 	line->tax_inclusive = price->tax_inclusive;
@@ -203,9 +200,8 @@ period_of_range(UsageRange range)
 	return (Period){unix_seconds(range.start), unix_seconds(range.end)};
 }
 
-/* What counts for so much of a period; the price itself for all of one. */
-static const RatedPrice *
-price_for(const BilledSubscription *s, const ComponentPrice *price, const DraftUsage *usage)
+const RatedPrice *
+usage_price_for(const BilledSubscription *s, const ComponentPrice *price, const DraftUsage *usage)
 {
 	Proration how = engine_proration(s);
 	Period whole = period_of_range(usage->whole);
@@ -225,7 +221,7 @@ static void
 bill_usage(InvoiceDraft *draft, const BilledItem *item, MoneyFraction quantity,
 		   const DraftUsage *usage)
 {
-	const RatedPrice *rated = price_for(draft->subscription, item->price, usage);
+	const RatedPrice *rated = usage_price_for(draft->subscription, item->price, usage);
 	int room = RATING_LINES(rated->tier_count);
 	RatedLine *parts = palloc(sizeof(RatedLine) * room);
 	int64 amount;
@@ -243,8 +239,8 @@ bill_usage(InvoiceDraft *draft, const BilledItem *item, MoneyFraction quantity,
 
 		if (parts[i].amount == 0 && parts[i].quantity.scaled == 0)
 			continue;
-		line = add_usage_line(draft, item, parts[i].amount, part_of_usage(&parts[i]),
-							  usage->period);
+		line = add_usage_line(draft, item->component, item->price, parts[i].amount,
+							  part_of_usage(&parts[i]), usage->period);
 		line->tier = parts[i].tier;
 		line->has_quantity = true;
 		line->quantity = parts[i].quantity;
@@ -252,8 +248,7 @@ bill_usage(InvoiceDraft *draft, const BilledItem *item, MoneyFraction quantity,
 	}
 }
 
-/* Of today's calendar; of one that was counted differently this may be no whole it lies in. */
-static UsageRange
+UsageRange
 whole_containing(const BilledSubscription *s, TimestampTz at)
 {
 	PeriodSchedule schedule = engine_schedule(s);
@@ -262,55 +257,6 @@ whole_containing(const BilledSubscription *s, TimestampTz at)
 	if (period_of(&schedule, unix_seconds(at), &period) != PERIOD_OK)
 		return (UsageRange){at, at};
 	return (UsageRange){moment_of_unix(period.full.start), moment_of_unix(period.full.end)};
-}
-
-QUERY(billed_before,
-	  "SELECT coalesce(sum(quantity), 0) FROM billing.usage_closing_lines "
-	  "WHERE organization_id = $1 AND period_start = $2 AND metric = $3 AND closing_start <> $4",
-	  TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID);
-
-static int64
-price_of(const ComponentPrice *price, const RatedPrice *rated, MoneyFraction quantity)
-{
-	int64 amount;
-
-	if (quantity.scaled < 0)
-		quantity = money_fraction_from_int(0);
-	require_rated(price_amount(rated, quantity, &amount), price);
-	return amount;
-}
-
-/* What a period that was billed before costs more, or less, for what came late into it. */
-static void
-bill_correction(InvoiceDraft *draft, const BilledItem *item, const UsageLine *late,
-				UsageRange closing)
-{
-	MoneyFraction change = fraction_of_numeric(late->amounts[CUT_EXACT], "usage");
-	DraftUsage usage = {late->period, whole_containing(draft->subscription, late->period.start)};
-	const RatedPrice *rated;
-	char text[MONEY_TEXT_SIZE];
-	MoneyFraction before;
-	MoneyFraction after;
-	bool isnull;
-	int64 amount;
-
-	if (change.scaled == 0)
-		return;
-	RUN(billed_before, arg_text(draft->customer->organization_id),
-		arg_datum(TimestampTzGetDatum(late->period.start), false), arg_text(late->metric),
-		arg_datum(TimestampTzGetDatum(closing.start), false));
-	before = fraction_of_numeric(DatumGetNumericCopy(rows_datum(SPI_tuptable, 0, 1, &isnull)),
-								 "usage");
-	if (money_fraction_add(before, change, &after) != MONEY_OK)
-		require_rated(RATING_OVERFLOW, item->price);
-	rated = price_for(draft->subscription, item->price, &usage);
-	amount = price_of(item->price, rated, after) - price_of(item->price, rated, before);
-	if (amount == 0)
-		return;
-	money_fraction_format(change, text);
-	(void) add_usage_line(draft, item, amount,
-						  psprintf("%s%s that came late", change.scaled > 0 ? "+" : "", text),
-						  late->period);
 }
 
 static const UsageLine *
@@ -333,29 +279,24 @@ bill_usage_of_item(InvoiceDraft *draft, const BilledItem *item, const List *line
 				   const DraftUsage *usage)
 {
 	const UsageLine *used = usage_of_metric(lines, item->price->metric);
-	ListCell *cell;
 
 	bill_usage(draft, item,
 			   used == NULL ? money_fraction_from_int(0)
 							: fraction_of_numeric(used->amounts[CUT_EXACT], "usage"),
 			   usage);
-	foreach (cell, lines)
-	{
-		const UsageLine *late = lfirst(cell);
-
-		if (late->correction && strcmp(late->metric, item->price->metric) == 0)
-			bill_correction(draft, item, late, usage->period);
-	}
 }
 
 static void
 bill_usage_period(BillingRun *run, InvoiceDraft *draft, const DraftUsage *usage)
 {
 	const char *organization_id = draft->customer->organization_id;
-	List *lines = run->preview ? usage_period_preview(organization_id, usage->period)
-							   : usage_period_close(organization_id, usage->period);
+	const UsageBuyer buyer = {draft->subscription->id, draft->currency};
+	List *lines = run->preview ? usage_period_preview(organization_id, usage->period, &buyer)
+							   : usage_period_close(organization_id, usage->period, &buyer);
 	ListCell *cell;
 
+	if (!run->preview)
+		keep_usage_prices(draft, usage);
 	foreach (cell, draft->subscription->items)
 	{
 		const BilledItem *item = lfirst(cell);
@@ -363,6 +304,7 @@ bill_usage_period(BillingRun *run, InvoiceDraft *draft, const DraftUsage *usage)
 		if (!item->removed && item->price->metric != NULL)
 			bill_usage_of_item(draft, item, lines, usage);
 	}
+	bill_corrections(run, draft, lines, usage->period.start);
 }
 
 void

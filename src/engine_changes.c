@@ -53,7 +53,8 @@ require_proration(ProrationStatus status, const BilledSubscription *s)
 	if (status == PRORATION_OVERFLOW)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("an amount of subscription \"%s\" is too large", uuid_text(s->id)),
-						errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX)));
+						errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX),
+						errhint("Its quantities are too large for their prices.")));
 	elog(ERROR, "a part of a period of subscription %s cannot be computed: status %d",
 		 uuid_text(s->id), status);
 }
@@ -165,13 +166,23 @@ credit_of(const BillingRun *run, const BilledSubscription *s, const InvoiceLine 
 						 .credited = line->credited + line->noted};
 	ProrationCredit credit;
 
+	if (line->left != NULL)
+		billed.paid = Min(billed.paid, billed.credited + Max(*line->left, 0));
 	require_proration(proration_credit(&how, &billed, unix_seconds(at), &credit), s);
 	return credit;
 }
 
+/* What was given back of what is given up is taken from the balance, when the run is written. */
+static void
+note_given_up(BillingRun *run, const InvoiceLine *line)
+{
+	if (line->given_up != NULL)
+		run->given_up = lappend(run->given_up, unconstify(pg_uuid_t *, line->given_up));
+}
+
 /* Also one of nothing (nothing was paid) is written: the line is over from then on. */
 static void
-credit_line(const BillingRun *run, BilledSubscription *s, InvoiceLine *line, TimestampTz at)
+credit_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, TimestampTz at)
 {
 	ProrationCredit credit = credit_of(run, s, line, at);
 	InvoiceLine *back = add_waiting(s, LINE_PRORATION_CREDIT, line->component,
@@ -189,8 +200,12 @@ credit_line(const BillingRun *run, BilledSubscription *s, InvoiceLine *line, Tim
 	back->period_start = Max(at, line->period_start);
 	back->period_end = line->period_end;
 	back->reverses = line->id;
+	back->not_covered = credit.not_covered;
+	note_given_up(run, line);
 	line->credited += credit.total;
 	line->credited_tax += credit.tax;
+	if (line->left != NULL)
+		*line->left -= credit.total;
 	line->given_back_at = back->period_start;
 }
 
@@ -258,7 +273,7 @@ line_is_for(const InvoiceLine *line, const BilledItem *item)
 		   line->whole_price.scaled == item_whole_price(item).scaled;
 }
 
-/* The credit itself while it waits; NULL when it is on an invoice. */
+/* The credit itself while it waits and no credit note refers to it; NULL when it is on an invoice. */
 static InvoiceLine *
 waiting_credit_of(const BilledSubscription *s, const InvoiceLine *line)
 {
@@ -268,19 +283,23 @@ waiting_credit_of(const BilledSubscription *s, const InvoiceLine *line)
 	{
 		InvoiceLine *other = lfirst(cell);
 
-		if (other->kind == LINE_PRORATION_CREDIT && other->reverses != NULL &&
+		if (other->kind == LINE_PRORATION_CREDIT && other->reverses != NULL && !other->is_made_up &&
 			uuid_equal(other->reverses, line->id))
 			return other;
 	}
 	return NULL;
 }
 
-/* What was credited is billed again, to the cent; from then on the old line counts. */
+/*
+ * What was credited is billed again, to the cent, and what a credit note made up
+ * for; from then on the old line counts.
+ */
 static void
 take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 {
 	InvoiceLine *credit = waiting_credit_of(s, line);
-	int64 net = line->credited - (line->tax_inclusive ? 0 : line->credited_tax);
+	int64 tax = line->credited_tax + line->made_up_tax;
+	int64 net = line->credited + line->made_up - (line->tax_inclusive ? 0 : tax);
 	InvoiceLine *again;
 
 	if (credit != NULL)
@@ -293,7 +312,7 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 		again->has_quantity = line->has_quantity;
 		again->quantity = line->quantity;
 		again->unit_amount = line->unit_amount;
-		again->tax = line->credited_tax;
+		again->tax = tax;
 		again->tax_rate_id = line->tax_rate_id;
 		again->tax_inclusive = line->tax_inclusive;
 		again->own_tax = true;
@@ -301,8 +320,11 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 		again->period_end = line->period_end;
 		again->reverses = line->id;
 	}
-	line->credited = 0;
-	line->credited_tax = 0;
+	note_given_up(run, line);
+	if (line->left != NULL)
+		*line->left += line->credited + line->made_up;
+	line->credited = -line->made_up;
+	line->credited_tax = -line->made_up_tax;
 	line->given_back_at = 0;
 }
 

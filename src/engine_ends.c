@@ -136,7 +136,8 @@ used_until(const BilledSubscription *s, TimestampTz at)
 
 /*
  * With usage it waits for what comes late, as every invoice does.  What was used
- * in a pause, or while it was unpaid, is nobody's.
+ * in a pause, or while it was unpaid, is nobody's.  What was carried to the next
+ * invoice is written off on this one, where there is nothing else on it, too.
  */
 static void
 final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, TimestampTz at)
@@ -144,11 +145,14 @@ final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, Timestamp
 	TimestampTz until = used_until(s, at);
 	bool counts = !is_status(s, "paused") && !is_status(s, "unpaid");
 	bool usage = bill_usage && counts && s->usage_from != 0 && s->usage_from < until;
-	InvoiceDraft *draft;
+	InvoiceDraft *draft = NULL;
 
-	if (!usage && s->pending == NIL)
+	if (usage || s->pending != NIL || credits_owe_small(run, s))
+		draft = draft_for(run, s, "subscription_end", at);
+	if (bill_usage && !usage)
+		draft = bill_late_usage(run, s, draft, "subscription_end", at);
+	if (draft == NULL)
 		return;
-	draft = draft_for(run, s, "subscription_end", at);
 	draft->period_end = at;
 	if (usage)
 		bill_usage_until(run, draft, s, until, true);
@@ -211,9 +215,25 @@ engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	end_now(run, s, false, true, at);
 }
 
+QUERY(being_paid,
+	  "SELECT FROM billing.invoices AS i JOIN billing.payment_intents AS p ON p.invoice_id = i.id "
+	  "WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status IN ('draft', 'open') "
+	  "AND p.status IN ('pending', 'processing', 'requires_capture') LIMIT 1",
+	  UUIDOID);
+
+/*
+ * A debit takes days: what is on its way may yet pay.  It is looked at again after
+ * a day, or when it has failed (engine_news.c).
+ */
 void
 engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
+	if (RUN(being_paid, arg_uuid(s->id)) > 0)
+	{
+		s->incomplete_until = at + USECS_PER_DAY;
+		s->changed = true;
+		return;
+	}
 	for (int i = 0; i < list_length(s->changes); i++)
 		finish(s, list_nth(s->changes, i), "canceled");
 	void_unpaid_invoices(run, s);

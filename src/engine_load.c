@@ -141,8 +141,9 @@ array_arg(ArrayType *array)
  * Customers
  * ------------------------------------------------------------------------
  */
-#define CUSTOMER_COLUMNS \
-	"c.id, c.organization_id, c.country, c.tax_exempt, c.timezone, coalesce(k.now, now())"
+#define CUSTOMER_COLUMNS                                                                     \
+	"c.id, c.organization_id, c.country, c.tax_exempt, c.timezone, coalesce(k.now, now()), " \
+	"EXISTS (SELECT FROM billing.usage_closings AS u WHERE u.organization_id = c.organization_id)"
 #define CUSTOMERS_OF                                                                                        \
 	"SELECT " CUSTOMER_COLUMNS " FROM billing.customers AS c "                                              \
 	"LEFT JOIN billing.sandbox_clocks AS k ON k.organization_id = c.organization_id "                       \
@@ -172,6 +173,7 @@ add_customer(BillingRun *run, int64 row)
 	if (customer->zone_name == NULL)
 		customer->zone_name = run->settings.zone_name;
 	customer->now = moment_of_unix(unix_seconds(row_time(row, 6)));
+	customer->has_closings = row_bool(row, 7);
 	run->customers = lappend(run->customers, customer);
 	remember(run->customer_ids, customer->id, customer);
 	return customer;
@@ -331,10 +333,13 @@ load_items(BillingRun *run, ArrayType *ids)
  * was added to it, and what credit notes took back of it.  A note on the credit
  * itself undoes so much of it.
  */
-#define TAKEN_BY_NOTES(line)                                                                      \
-	"(SELECT coalesce(sum(c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END), 0), "      \
-	"coalesce(sum(c.tax), 0) FROM billing.credit_note_lines AS c WHERE c.invoice_line_id = " line \
-	".id) "
+#define TAKEN_BY_NOTES(line)                                                                 \
+	"(SELECT coalesce(sum(c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END), 0), " \
+	"coalesce(sum(c.tax), 0), "                                                              \
+	"coalesce(sum(c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END) "              \
+	"FILTER (WHERE c.credit_line_id IS NOT NULL), 0), "                                      \
+	"coalesce(sum(c.tax) FILTER (WHERE c.credit_line_id IS NOT NULL), 0) "                   \
+	"FROM billing.credit_note_lines AS c WHERE c.invoice_line_id = " line ".id) "
 #define CREDITED                                                                                       \
 	"CROSS JOIN LATERAL (SELECT "                                                                      \
 	"coalesce(-sum(r.amount + CASE WHEN r.tax_inclusive THEN 0 ELSE r.tax END - h.gross), 0)::bigint " \
@@ -343,7 +348,7 @@ load_items(BillingRun *run, ArrayType *ids)
 	"THEN max(r.period_start) FILTER (WHERE r.kind = 'proration_credit') END AS given_back_at "        \
 	"FROM billing.invoice_lines AS r LEFT JOIN billing.invoices AS v ON v.id = r.invoice_id "          \
 	"CROSS JOIN LATERAL " TAKEN_BY_NOTES(                                                              \
-		"r") "AS h (gross, tax) "                                                                      \
+		"r") "AS h (gross, tax, made_up, made_up_tax) "                                                \
 			 "WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void') AS credited "
 #define CREDITED_COLUMNS "credited.gross, credited.tax, credited.given_back_at"
 
@@ -353,22 +358,28 @@ load_items(BillingRun *run, ArrayType *ids)
  */
 QUERY(
 	read_billed_lines,
-	"SELECT " INVOICE_LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
-	"i.amount_remaining, " CREDITED_COLUMNS ", noted.gross::bigint, n.total, n.applied "
+	"SELECT " INVOICE_LINE_COLUMNS
+	", i.status = 'draft' AND i.marked_at IS NULL, i.total - i.provider_tax, "
+	"i.amount_remaining, " CREDITED_COLUMNS
+	", noted.gross::bigint, n.total, n.applied, noted.made_up::bigint, "
+	"noted.made_up_tax::bigint, CASE i.status WHEN 'uncollectible' THEN i.id END, i.id, "
+	"CASE WHEN m.lost > 0 THEN greatest(m.kept + i.amount_remaining - m.given, 0) END, i.status = 'draft' "
 	"FROM unnest($1, $2) AS u (id, now) "
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
 	"AND a.period_end > u.now AND a.whole_start IS NOT NULL AND a.kind <> 'proration_credit' OFFSET 0) AS l "
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i " CREDITED
 	"CROSS JOIN LATERAL " TAKEN_BY_NOTES(
-		"l") "AS noted (gross, tax) "
+		"l") "AS noted (gross, tax, made_up, made_up_tax) "
 			 "CROSS JOIN LATERAL (SELECT coalesce(sum(c.total), 0)::bigint AS total, "
 			 "coalesce(sum(c.amount_applied), 0)::bigint AS applied "
 			 "FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n "
+			 "LEFT JOIN LATERAL billing.money_of_invoice(i.id) AS m ON i.status <> 'draft' "
 			 "WHERE i.status <> 'void' ORDER BY l.id",
 	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 QUERY(read_pending_lines,
-	  "SELECT " INVOICE_LINE_COLUMNS ", " CREDITED_COLUMNS
-	  " FROM billing.invoice_lines AS l " CREDITED
+	  "SELECT " INVOICE_LINE_COLUMNS ", " CREDITED_COLUMNS ", l.not_covered > 0 "
+	  "AND EXISTS (SELECT FROM billing.credit_note_lines AS m WHERE m.credit_line_id = l.id) "
+	  "FROM billing.invoice_lines AS l " CREDITED
 	  "WHERE l.invoice_id IS NULL AND l.subscription_id = ANY ($1) ORDER BY l.id",
 	  UUIDARRAYOID);
 
@@ -379,11 +390,15 @@ typedef struct PaidInvoice
 	int64 remaining;
 	int64 noted;   /* by credit notes */
 	int64 applied; /* of that, what was taken off the amount to be paid */
+	bool in_draft; /* it has no number yet */
 } PaidInvoice;
 
 /*
  * What is paid of a line with its tax: of what credit notes have left of it as
  * much as of its invoice, and what they took, which is gone by line->noted.
+ *
+ * Before an invoice has its number nobody could pay it, so a line on it counts
+ * as one that waits: changes in quick succession bill what they differ by.
  */
 static int64
 paid_of(const InvoiceLine *line, const PaidInvoice *invoice)
@@ -393,7 +408,7 @@ paid_of(const InvoiceLine *line, const PaidInvoice *invoice)
 	int64 covered = Min(Max(invoice->total - invoice->remaining - invoice->applied, 0), left);
 	int64 paid;
 
-	if (!line->invoiced || left <= 0)
+	if (!line->invoiced || invoice->in_draft || left <= 0)
 		return whole;
 	if (money_ratio(whole - line->noted, covered, left, &paid) != MONEY_OK)
 		elog(ERROR, "the part of a line that is paid does not fit");
@@ -407,6 +422,35 @@ read_credited(InvoiceLine *line, Rows rows, int64 row, int column)
 	line->credited = rows_int(rows, row, column);
 	line->credited_tax = rows_int(rows, row, column + 1);
 	line->given_back_at = rows_time(rows, row, column + 2);
+}
+
+/*
+ * Refunds and disputes are of the invoice and not of a line: one sum for all of
+ * its lines, of which each credit takes its part.  What is still owed counts, as
+ * it does where nothing was paid back.
+ */
+typedef struct LeftOf
+{
+	pg_uuid_t *invoice_id;
+	int64 amount;
+} LeftOf;
+
+static int64 *
+left_of(List **known, pg_uuid_t *invoice_id, int64 amount)
+{
+	ListCell *cell;
+	LeftOf *left;
+
+	foreach (cell, *known)
+	{
+		left = lfirst(cell);
+		if (uuid_equal(left->invoice_id, invoice_id))
+			return &left->amount;
+	}
+	left = palloc(sizeof(LeftOf));
+	*left = (LeftOf){invoice_id, amount};
+	*known = lappend(*known, left);
+	return &left->amount;
 }
 
 /*
@@ -431,6 +475,7 @@ load_billed(BillingRun *run)
 	int total = list_length(run->subscriptions);
 	Column ids = COLUMN_UUID(total);
 	Column times = COLUMN_TIME(total);
+	List *left = NIL;
 	int64 count;
 	Rows rows;
 
@@ -455,7 +500,14 @@ load_billed(BillingRun *run)
 							 &(PaidInvoice){rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 2),
 											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 3),
 											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 8),
-											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 9)});
+											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 9),
+											rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 15)});
+		line->made_up = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 10);
+		line->made_up_tax = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 11);
+		line->given_up = rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 12);
+		if (!rows_null(rows, i, INVOICE_LINE_COLUMN_COUNT + 14))
+			line->left = left_of(&left, rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 13),
+								 rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 14));
 		s->billed = lappend(s->billed, line);
 	}
 }
@@ -474,6 +526,7 @@ load_pending(BillingRun *run, ArrayType *ids)
 
 		line->paid = paid_of(line, &(PaidInvoice){0});
 		read_credited(line, rows, i, INVOICE_LINE_COLUMN_COUNT + 1);
+		line->is_made_up = rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 4);
 		s->pending = lappend(s->pending, line);
 		if (line->whole_start != 0 && line->kind != LINE_PRORATION_CREDIT &&
 			line->period_end > played_from(s))

@@ -87,15 +87,37 @@ engine_invoice_voided(const pg_uuid_t *invoice_id)
 	finish(run, s);
 }
 
+/* The last charge was on its way when the time was over, and nothing else is. */
+QUERY(
+	was_waited_for,
+	"SELECT FROM (SELECT a.* FROM billing.dunning_attempts AS a WHERE a.invoice_id = $1 AND a.state <> 'canceled' "
+	"ORDER BY a.started_at DESC NULLS FIRST, a.attempt DESC LIMIT 1) AS l "
+	"WHERE l.state = 'failed' AND l.payment_method_id IS NOT NULL AND l.started_at < $2 AND l.finished_at >= $2 "
+	"AND NOT EXISTS (SELECT FROM billing.payment_intents AS p WHERE p.invoice_id = $1 "
+	"AND p.status IN ('pending', 'requires_action', 'processing', 'requires_capture'))",
+	UUIDOID, TIMESTAMPTZOID);
+
+/* The first payment has failed: whoever has waited for it can pay otherwise as long as he could at first. */
+static void
+go_on_waiting(BilledSubscription *s, const pg_uuid_t *invoice_id)
+{
+	if (RUN(was_waited_for, arg_uuid(invoice_id),
+			arg_time(s->period_start + ENGINE_INCOMPLETE_USECS)) == 0)
+		return;
+	s->incomplete_until = s->customer->now + ENGINE_INCOMPLETE_USECS;
+	s->changed = true;
+}
+
 void
 engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt)
 {
 	BillingRun *run;
 	BilledSubscription *s = subscription_billed(invoice_id, &run);
 
-	/* the first payment: it waits until incomplete_until */
-	if (s == NULL || is_status(s, "incomplete"))
+	if (s == NULL)
 		return;
+	if (is_status(s, "incomplete"))
+		go_on_waiting(s, invoice_id);
 	if (is_status(s, "active"))
 		set_status(run, s, "past_due", s->customer->now);
 	if (last_attempt && is_status(s, "past_due"))

@@ -500,7 +500,9 @@ SQL_FUNCTION(billing_simulate)
 	check_given("until", !PG_ARGISNULL(1));
 	if (TIMESTAMP_NOT_FINITE(until))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("until cannot be infinite")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("until cannot be infinite"),
+				 errdetail("A subscription goes on for ever, and so would its invoices."),
+				 errhint("Pass a day: some years ahead at most.")));
 	run = load_organization(organization_id);
 	foreach (cell, run->subscriptions)
 	{
@@ -518,6 +520,8 @@ SQL_FUNCTION(billing_simulate)
 		if (++steps > SIMULATE_MOST)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("more than %d things are due until then", SIMULATE_MOST),
+							errdetail("The last one that was looked at is due at %s.",
+									  pstrdup(timestamptz_to_str(due))),
 							errhint("Choose an earlier moment.")));
 	}
 	for (int i = 0; i < list_length(run->drafts); i++)

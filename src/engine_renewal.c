@@ -85,7 +85,8 @@ period_containing(const BilledSubscription *s, TimestampTz at)
 		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 						errmsg("subscription \"%s\" has no period at %s", uuid_text(s->id),
 							   timestamptz_to_str(at)),
-						errdetail("Status %d of the calendar.", status)));
+						errdetail("Status %d of the calendar.", status),
+						errhint("Periods begin and end between the years 1970 and 9999.")));
 	return period;
 }
 
@@ -112,6 +113,8 @@ begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char 
 	if (draft == NULL && (anything_in_advance(s) || s->pending != NIL))
 		draft = draft_for(run, s, reason, at);
 	begin_metering(s, at);
+	if (s->usage_from == 0)
+		draft = bill_late_usage(run, s, draft, reason, at);
 	if (draft == NULL)
 		return;
 	draft->period_start = s->period_start;

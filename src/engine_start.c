@@ -17,9 +17,6 @@
 #include "errors.h"
 #include "subscriptions.h"
 
-/* How long the first payment may take. */
-#define INCOMPLETE_HOURS 23
-
 /* What begins later than this is a mistake, and soon out of the calendar. */
 #define START_YEARS_MOST INT64CONST(100)
 
@@ -32,6 +29,7 @@ refuse_not_ours(const char *argument, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 					errmsg("%s is not for a subscription that this database bills", argument),
+					errdetail("It is for what a provider's checkout makes and bills."),
 					errhint("%s", hint)));
 }
 
@@ -48,7 +46,9 @@ check_terms(const SubscribeTerms *terms)
 			"Leave it out: billing.set_tax_rate() tells the rates of our own invoices.");
 	if (terms->days_until_due != SUBSCRIBE_NOT_NAMED && terms->days_until_due > 365)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("days_until_due must be from 0 to 365")));
+						errmsg("days_until_due must be from 0 to 365"),
+						errdetail("It is %d.", terms->days_until_due),
+						errhint("So many days after its date an invoice that is sent is due.")));
 }
 
 static void
@@ -59,7 +59,8 @@ check_currency_of_price(const SubscribeTerms *terms, const Price *price)
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("price %s is in %s, not in %s", uuid_text(price->id), price->currency,
 						   terms->currency),
-					errhint("Leave currency out: the price has its own.")));
+					errdetail("A subscription is billed in the currency of its price."),
+					errhint("Leave currency out, or name a price in %s.", terms->currency)));
 }
 
 /* Usage is closed for an organisation as a whole, and each of it is billed once. */
@@ -363,7 +364,7 @@ engine_start(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		settle_status(run, s, "active", at);
 		return;
 	}
-	s->incomplete_until = at + INCOMPLETE_HOURS * USECS_PER_HOUR;
+	s->incomplete_until = at + ENGINE_INCOMPLETE_USECS;
 	tell_incomplete(run, s);
 }
 

@@ -77,11 +77,14 @@ zone_of(const BilledSubscription *s)
 	const LocalZone *zone = zone_named(s->zone_name);
 
 	if (zone == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("time zone \"%s\" of subscription \"%s\" is not known to this server",
-						s->zone_name, uuid_text(s->id)),
-				 errhint("pg_timezone_names has those that it knows.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("time zone \"%s\" of subscription \"%s\" is not known to this server",
+					s->zone_name, uuid_text(s->id)),
+			 errdetail("Its periods are counted in that zone, which it has had since it began."),
+			 errhint(
+				 "Update the server's time zone data; pg_timezone_names has those that it knows.")));
 	return zone;
 }
 

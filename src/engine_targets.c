@@ -96,12 +96,18 @@ check_component_price(const BilledSubscription *s, const char *component,
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("price \"%s\" is not one of component \"%s\"", uuid_text(price->id),
 							   component),
-						errdetail("It is one of component \"%s\".", price->component)));
+						errdetail("It is one of component \"%s\".", price->component),
+						errhint("billing.prices has those of each component.")));
 	if (strcmp(price->currency, s->currency) != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("a subscription in %s cannot change to a price in %s", s->currency,
-							   price->currency),
-						errhint("All that a subscription is billed for has one currency.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("a subscription in %s cannot change to a price in %s", s->currency,
+					price->currency),
+			 errdetail(
+				 "Price \"%s\" is one of component \"%s\"; all that a subscription is billed for has one currency.",
+				 uuid_text(price->id), component),
+			 errhint("Name a price in %s, or cancel and subscribe anew.", s->currency)));
 	if (!price->one_time && (strcmp(price->interval, base->interval) != 0 ||
 							 price->interval_count != base->interval_count))
 		ereport(
@@ -109,12 +115,19 @@ check_component_price(const BilledSubscription *s, const char *component,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("component \"%s\" is priced for %d %s, the subscription for %d %s", component,
 					price->interval_count, price->interval, base->interval_count, base->interval),
-			 errhint("All that a subscription is billed for has one interval: remove the "
-					 "component, or make its price by billing.create_price().")));
+			 errdetail("All that a subscription is billed for has one interval."),
+			 errhint(
+				 "Make the price by billing.create_price(component => '%s', \"interval\" => '%s', interval_count => %d), or remove the component in the same call: items => '{\"%s\": null}'.",
+				 component, base->interval, base->interval_count, component)));
 	if (price->customer_id != NULL && !uuid_equal(price->customer_id, s->customer->id))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("price \"%s\" is agreed with another customer", uuid_text(price->id))));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("price \"%s\" is agreed with another customer", uuid_text(price->id)),
+			 errdetail("It is of customer \"%s\", the subscription of \"%s\".",
+					   uuid_text(price->customer_id), uuid_text(s->customer->id)),
+			 errhint(
+				 "Name a price of the list, or agree on one by billing.create_price(customer_id => ...).")));
 }
 
 static void
@@ -321,10 +334,11 @@ typedef struct ItemWish
 } ItemWish;
 
 static _Noreturn void
-refuse_item(const char *component, const char *why, const char *hint)
+refuse_item(const char *component, const char *why, const char *detail, const char *hint)
 {
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("items: \"%s\" %s", component, why), errhint("%s", hint)));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("items: \"%s\" %s", component, why),
+			 errdetail("%s", detail), errhint("%s", hint)));
 }
 
 #define ITEMS_HINT \
@@ -339,12 +353,14 @@ set_item_quantity(ItemChange *target, const char *component, const char *text)
 	errno = 0;
 	quantity = strtoll(text, &end, 10);
 	if (errno != 0 || *end != '\0' || !isdigit((unsigned char) *text))
-		refuse_item(component, "has no whole quantity from 0 up", ITEMS_HINT);
+		refuse_item(component, "has no whole quantity from 0 up", psprintf("It is %s.", text),
+					ITEMS_HINT);
 	if (quantity == 0 && strcmp(component, "base") == 0)
-		refuse_item(component, "must be at least 1",
+		refuse_item(component, "must be at least 1", "It is the subscription itself.",
 					"Use billing.cancel_subscription() to end the subscription.");
 	if (target->price->metric != NULL)
 		refuse_item(component, "is metered and has no quantity",
+					psprintf("It counts metric \"%s\".", target->price->metric),
 					"Its quantity is what billing.record_usage() is told.");
 	target->quantity = quantity;
 }
@@ -381,7 +397,8 @@ static void
 check_item_member(const char *name, const JsonbValue *value, void *context)
 {
 	if (strcmp(name, "price") != 0 && strcmp(name, "quantity") != 0)
-		refuse_item(context, psprintf("has an unknown member \"%s\"", name), ITEMS_HINT);
+		refuse_item(context, psprintf("has an unknown member \"%s\"", name),
+					"Members are price and quantity.", ITEMS_HINT);
 }
 
 static void
@@ -394,9 +411,11 @@ set_item_object(ItemWish *wish, const char *component, const Jsonb *object)
 
 	json_visit(object, check_item_member, unconstify(char *, component));
 	if (price_text == NULL && quantity == NULL && is_sold(target))
-		refuse_item(component, "names neither price nor quantity", ITEMS_HINT);
+		refuse_item(component, "names neither price nor quantity",
+					psprintf("It is %s.", json_string(object)), ITEMS_HINT);
 	if (price_text != NULL && price_id == NULL)
-		refuse_item(component, "names a price that is no id", "billing.prices has their ids.");
+		refuse_item(component, "names a price that is no id", psprintf("It is \"%s\".", price_text),
+					"billing.prices has their ids.");
 	if (price_id != NULL)
 		wish->targets = target_put(wish->targets, component, component_price(price_id),
 								   target == NULL ? 1 : target->quantity);
@@ -416,7 +435,8 @@ set_item(const char *component, const JsonbValue *value, void *context)
 		Jsonb *object = JsonbValueToJsonb(unconstify(JsonbValue *, value));
 
 		if (!JB_ROOT_IS_OBJECT(object))
-			refuse_item(component, "is an array", ITEMS_HINT);
+			refuse_item(component, "is an array", psprintf("It is %s.", json_string(object)),
+						ITEMS_HINT);
 		set_item_object(wish, component, object);
 		return;
 	}
@@ -429,7 +449,7 @@ set_item(const char *component, const JsonbValue *value, void *context)
 		unknown_object("component", component,
 					   "billing.subscription_details.items has those that there are.");
 	if (strcmp(component, "base") == 0)
-		refuse_item(component, "cannot be removed",
+		refuse_item(component, "cannot be removed", "It is the subscription itself.",
 					"Use billing.cancel_subscription() to end the subscription.");
 	else
 		target->price = NULL;
@@ -472,8 +492,9 @@ change_targets(const BilledSubscription *s, const ChangeTerms *terms, const Json
 	if (terms->items != NULL)
 	{
 		if (!JB_ROOT_IS_OBJECT(terms->items))
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("items is not an object"), errhint(ITEMS_HINT)));
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("items is not an object"),
+					 errdetail("It is %s.", json_string(terms->items)), errhint(ITEMS_HINT)));
 		json_visit(terms->items, set_item, &wish);
 	}
 	foreach (cell, wish.targets)

@@ -12,6 +12,7 @@
 #include "engine.h"
 
 #include "columns.h"
+#include "given_back.h"
 #include "invoice_lines.h"
 #include "subscriptions.h"
 
@@ -614,6 +615,21 @@ settle_groups(const List *ended)
 	}
 }
 
+/* Their balances change, so what the run knows of them is asked anew. */
+static void
+settle_given_up(BillingRun *run)
+{
+	ListCell *cell;
+
+	if (run->given_up == NIL)
+		return;
+	foreach (cell, run->given_up)
+		given_back_settle(lfirst(cell));
+	foreach (cell, run->customers)
+		((BilledCustomer *) lfirst(cell))->credits = NULL;
+	run->given_up = NIL;
+}
+
 void
 run_write(BillingRun *run)
 {
@@ -632,4 +648,5 @@ run_write(BillingRun *run)
 	write_events(run);
 	count_as_stored(run);
 	settle_groups(ended);
+	settle_given_up(run);
 }

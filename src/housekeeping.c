@@ -15,6 +15,7 @@
 #include "commands/async.h"
 #include "housekeeping.h"
 #include "json.h"
+#include "postponed.h"
 #include "subjects.h"
 #include "unit.h"
 #include "usage.h"
@@ -124,6 +125,7 @@ prune(void *context)
 		arg_datum(Float8GetDatum(setting_seconds("outbox_retention", 90 * days)), false),
 		arg_int(PRUNE_BATCH));
 	RUN(prune_forwards, arg_int(PRUNE_BATCH));
+	work_forget_old();
 	audit_prune(PRUNE_BATCH);
 }
 

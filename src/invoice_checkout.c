@@ -45,7 +45,9 @@ line_of(const OwnInvoice *invoice, const char *locale)
 	json_open(&line);
 	json_add_text(
 		&line, "name",
-		psprintf("%s %s", label_in(print_language(locale), LABEL_INVOICE), invoice->number));
+		invoice->number == NULL
+			? invoice->title
+			: psprintf("%s %s", label_in(print_language(locale), LABEL_INVOICE), invoice->number));
 	json_add_int(&line, "amount", invoice->remaining);
 	json_add_text(&line, "currency", invoice->currency);
 	json_open(&lines);
@@ -170,6 +172,7 @@ page_create(const OwnInvoice *invoice, CheckoutTerms *terms, const char *provide
 	if (customer->deleted)
 		unknown_object("customer", uuid_text(customer->id), NULL);
 	account = account_for(invoice, customer, provider, account_name);
+	payment_refuse_other_seller(invoice->id, account->provider);
 	payment_refuse_beside_page(invoice->id);
 	id = page_to_show(invoice, terms, account);
 	if (id != NULL)
@@ -201,6 +204,7 @@ load_own(const pg_uuid_t *id)
 		unknown_object("invoice", uuid_text(id), NULL);
 	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 					errmsg("invoice \"%s\" is the provider's", uuid_text(id)),
+					errdetail("It was made by the provider, who collects it."),
 					errhint("billing.invoice_links() has the page on which it is paid there.")));
 }
 
@@ -283,12 +287,12 @@ QUERY(
 
 /* An invoice for which there can be no page is sent all the same. */
 void
-invoice_page_by_itself(const OwnInvoice *invoice)
+invoice_page_offer(const OwnInvoice *invoice)
 {
 	char *sqlstate;
 	char *message;
 
-	if (RUN(pages_wanted, arg_null()) == 0 || payment_in_flight(invoice->id, NULL) ||
+	if (payment_in_flight(invoice->id, NULL) ||
 		guarded(make_page, unconstify(OwnInvoice *, invoice), &sqlstate, &message))
 		return;
 	if (sqlstate_passes(sqlstate))
@@ -298,4 +302,11 @@ invoice_page_by_itself(const OwnInvoice *invoice)
 	ereport(LOG, (errmsg("invoice \"%s\" of billing has no page on which it is paid: %s",
 						 uuid_text(invoice->id), message)));
 	RUN(note_error, arg_uuid(invoice->id), arg_text(sqlstate));
+}
+
+void
+invoice_page_by_itself(const OwnInvoice *invoice)
+{
+	if (RUN(pages_wanted, arg_null()) > 0)
+		invoice_page_offer(invoice);
 }

@@ -147,7 +147,8 @@ require_ok(AllocationStatus status, const InvoiceDraft *draft)
 	if (status == ALLOCATION_OVERFLOW)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("an amount of invoice \"%s\" is too large", uuid_text(draft->id)),
-						errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX)));
+						errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX),
+						errhint("Its quantities are too large for their prices.")));
 	elog(ERROR, "invoice \"%s\" cannot be added up: status %d", uuid_text(draft->id), status);
 }
 
@@ -270,7 +271,7 @@ add_taxes(const Completion *c)
 		const TaxRate *rate = &c->allocation.rates[i];
 		InvoiceLine *line;
 
-		if (!rate_is_used(c, i))
+		if (!tax->always && !rate_is_used(c, i))
 			continue;
 		line = draft_add(c->draft, LINE_TAX, rate->behavior == TAX_EXCLUSIVE ? rate->tax : 0,
 						 tax->note == NULL      ? tax->name
@@ -319,6 +320,14 @@ drop_draft(BillingRun *run, InvoiceDraft *draft)
 		run->dropped = lappend(run->dropped, draft);
 }
 
+/* The last invoice, also when nothing is on it but what was carried to it. */
+static bool
+writes_off(BillingRun *run, const InvoiceDraft *draft)
+{
+	return strcmp(draft->reason, "subscription_end") == 0 && draft->subscription != NULL &&
+		   credits_owe_small(run, draft->subscription);
+}
+
 void
 draft_complete(BillingRun *run, InvoiceDraft *draft)
 {
@@ -329,7 +338,7 @@ draft_complete(BillingRun *run, InvoiceDraft *draft)
 	if (draft->usage != NIL)
 		engine_bill_usage_of(run, draft);
 	draft->usage = NIL;
-	if (draft->lines == NIL)
+	if (draft->lines == NIL && !writes_off(run, draft))
 	{
 		drop_draft(run, draft);
 		return;

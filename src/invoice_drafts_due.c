@@ -4,13 +4,15 @@
  *	  Drafts that waited for late usage are made final when their time comes.
  *
  * The duty takes hundreds of them in one run.  One that cannot be completed
- * must not hold up the others: it is put off, later each time.
+ * must not hold up the others: it is put off, later each time; where not even
+ * that can be written on it, it is left out (postponed.c).
  *
  *-------------------------------------------------------------------------
  */
 #include "engine.h"
 
 #include "accounts.h"
+#include "postponed.h"
 #include "unit.h"
 
 /* Drafts that one unit completes. */
@@ -25,17 +27,18 @@
 	"JOIN billing.providers AS p ON p.name = i.provider "                                       \
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account " \
 	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NULL "              \
-	"AND (p.embedded OR a.bound_to = $2) "
+	"AND (p.embedded OR a.bound_to = $2) AND " NOT_POSTPONED "i.id) "
 #define TAKE_DUE "ORDER BY i.finalize_at LIMIT $1 FOR NO KEY UPDATE OF c SKIP LOCKED"
 
-QUERY_IN_ORDER(due_drafts,
-			   "SELECT i.id, i.subscription_id FROM billing.invoices AS i " DUE_DRAFT
-			   "AND i.finalize_at <= now() AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k "
-			   "WHERE k.organization_id = i.organization_id) " TAKE_DUE,
-			   INT8OID, TEXTOID);
+QUERY_IN_ORDER(
+	due_drafts,
+	"SELECT i.id, i.subscription_id, i.organization_id FROM billing.invoices AS i " DUE_DRAFT
+	"AND i.finalize_at <= now() AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k "
+	"WHERE k.organization_id = i.organization_id) " TAKE_DUE,
+	INT8OID, TEXTOID);
 QUERY(
 	due_drafts_by_clock,
-	"SELECT i.id, i.subscription_id FROM billing.sandbox_clocks AS k "
+	"SELECT i.id, i.subscription_id, i.organization_id FROM billing.sandbox_clocks AS k "
 	"JOIN billing.invoices AS i ON i.organization_id = k.organization_id AND i.finalize_at <= k.now " DUE_DRAFT
 		TAKE_DUE,
 	INT8OID, TEXTOID);
@@ -61,6 +64,7 @@ typedef struct DueDrafts
 {
 	pg_uuid_t **ids;
 	pg_uuid_t **subscription_ids;
+	char **organization_ids;
 	int count;
 } DueDrafts;
 
@@ -77,6 +81,7 @@ complete_due(void *context)
 			subscription_ids[subscriptions++] = due->subscription_ids[i];
 	}
 	drafts_complete_stored(due->ids, due->count, subscription_ids, subscriptions);
+	work_resume(due->ids, due->count);
 }
 
 QUERY(
@@ -91,6 +96,7 @@ QUERY(
 typedef struct FailedDraft
 {
 	const pg_uuid_t *id;
+	const char *organization_id;
 	char *sqlstate;
 	char *message;
 } FailedDraft;
@@ -109,6 +115,37 @@ put_one_off(void *context)
 					 "draft");
 }
 
+static void
+leave_out(void *context)
+{
+	const FailedDraft *failed = context;
+
+	(void) work_postpone(&(Undone){.what = "invoice cannot be made final",
+								   .object_type = "invoice",
+								   .id = failed->id,
+								   .organization_id = failed->organization_id,
+								   .sqlstate = failed->sqlstate});
+}
+
+/* What keeps it from being completed (a trigger of somebody, a lock) may keep it from being put off, too. */
+static bool
+put_off_or_leave_out(FailedDraft *failed)
+{
+	char *sqlstate;
+	char *message;
+
+	if (sqlstate_passes(failed->sqlstate))
+	{
+		(void) guarded(leave_out, failed, &sqlstate, &message);
+		return false;
+	}
+	ereport(LOG, (errmsg("invoice %s of billing cannot be made final: %s", uuid_text(failed->id),
+						 failed->message),
+				  errdetail("SQLSTATE %s. It is tried again later.", failed->sqlstate)));
+	return guarded(put_one_off, failed, &sqlstate, &message) ||
+		   guarded(leave_out, failed, &sqlstate, &message);
+}
+
 /*
  * One that cannot be completed must not hold up the others: then each is tried
  * by itself, and put off.  Returns how many are done.
@@ -117,27 +154,18 @@ static int
 complete_each(const DueDrafts *due)
 {
 	int done = 0;
+	int passing = 0;
 
-	for (int i = 0; i < due->count; i++)
+	for (int i = 0; i < due->count && passing < PASSING_MOST; i++)
 	{
-		DueDrafts one = {due->ids + i, due->subscription_ids + i, 1};
-		FailedDraft failed = {.id = due->ids[i]};
-		char *sqlstate;
-		char *message;
+		DueDrafts one = {due->ids + i, due->subscription_ids + i, due->organization_ids + i, 1};
+		FailedDraft failed = {.id = due->ids[i], .organization_id = due->organization_ids[i]};
 
-		if (guarded(complete_due, &one, &failed.sqlstate, &failed.message))
-		{
+		if (guarded(complete_due, &one, &failed.sqlstate, &failed.message) ||
+			put_off_or_leave_out(&failed))
 			done++;
-			continue;
-		}
-		if (sqlstate_passes(failed.sqlstate))
-			continue;
-		ereport(LOG, (errmsg("invoice %s of billing cannot be made final: %s", uuid_text(failed.id),
-							 failed.message),
-					  errdetail("SQLSTATE %s. It is tried again later.", failed.sqlstate)));
-		/* what keeps it from being completed (a trigger of somebody) may keep it from this, too */
-		if (guarded(put_one_off, &failed, &sqlstate, &message))
-			done++;
+		else
+			passing++;
 	}
 	return done;
 }
@@ -154,15 +182,16 @@ finalize_found(void)
 		return 0;
 	due.ids = palloc(sizeof(pg_uuid_t *) * due.count);
 	due.subscription_ids = palloc(sizeof(pg_uuid_t *) * due.count);
+	due.organization_ids = palloc(sizeof(char *) * due.count);
 	for (int i = 0; i < due.count; i++)
 	{
 		due.ids[i] = rows_uuid(rows, i, 1);
 		due.subscription_ids[i] = rows_uuid(rows, i, 2);
+		due.organization_ids[i] = rows_text(rows, i, 3);
 	}
 	if (guarded(complete_due, &due, &sqlstate, &message))
 		return due.count;
-	/* about the moment: the next pass finds the same ones */
-	return sqlstate_passes(sqlstate) ? 0 : complete_each(&due);
+	return complete_each(&due);
 }
 
 static void

@@ -13,13 +13,16 @@
 
 #include "check.h"
 #include "errors.h"
+#include "json.h"
 
 QUERY(
 	load_invoice,
 	"SELECT " DOCUMENT_COLUMNS
 	", d.managed_by, d.provider, d.amount_due, d.amount_paid, d.amount_credited, d.amount_remaining, "
-	"d.due_at, d.paid_outside, d.paid_elsewhere, d.paid_at, d.credit_used, d.balance_used, d.seller_name "
-	"FROM billing.invoices AS d " DOCUMENT_TABLES "WHERE d.id = $1",
+	"d.due_at, d.paid_outside, d.paid_elsewhere, d.paid_at, d.credit_used, d.balance_used, d.seller_name, "
+	"CASE WHEN d.merchant_of_record IS NOT NULL OR (d.status = 'draft' AND p.merchant_of_record) THEN p.title END, d.provider_number "
+	"FROM billing.invoices AS d " DOCUMENT_TABLES
+	"JOIN billing.providers AS p ON p.name = coalesce(d.merchant_of_record, d.provider) WHERE d.id = $1",
 	UUIDOID);
 
 typedef struct PrintedInvoice
@@ -38,6 +41,9 @@ typedef struct PrintedInvoice
 	int64 credit_used;
 	int64 balance_used;
 	char *seller_name;
+	char *
+		merchant; /* a provider that is the seller, by its title: it is a statement; NULL: we are */
+	char *provider_number;
 } PrintedInvoice;
 
 static PrintedInvoice *
@@ -63,7 +69,9 @@ load(const pg_uuid_t *id)
 	i->paid_at = row_time(0, column++);
 	i->credit_used = row_int(0, column++);
 	i->balance_used = row_int(0, column++);
-	i->seller_name = row_text(0, column);
+	i->seller_name = row_text(0, column++);
+	i->merchant = row_text(0, column++);
+	i->provider_number = row_text(0, column);
 	return i;
 }
 
@@ -71,8 +79,16 @@ load(const pg_uuid_t *id)
 static void
 load_parties(PrintedInvoice *i)
 {
-	document_load_buyer(&i->document, "invoices.buyer");
-	if (i->document.seller == NULL)
+	document_load_buyer(&i->document, "invoices.buyer", i->document.id, i->document.sealed_buyer);
+	if (i->document.seller == NULL && i->merchant != NULL)
+	{
+		JsonBuilder seller;
+
+		json_open(&seller);
+		json_add_text(&seller, "name", i->merchant);
+		i->document.seller = json_close(&seller);
+	}
+	else if (i->document.seller == NULL)
 		i->document.seller = print_seller(i->seller_name);
 }
 
@@ -253,6 +269,22 @@ QUERY(
 	"WHERE l.invoice_id = $1 AND l.kind = 'tax' ORDER BY l.position",
 	UUIDOID);
 
+/* What was paid and taken off comes to what is due and not remaining; what was paid back later opens nothing again. */
+static void
+put_settlement(PrintPage *page, const PrintedInvoice *i)
+{
+	int64 refunded = strcmp(i->document.status, "paid") == 0
+						 ? i->amount_due - i->amount_credited - i->amount_paid
+						 : 0;
+
+	put_sum(page, "paid", LABEL_AMOUNT_PAID, NULL, i->amount_paid + refunded);
+	if (i->amount_credited != 0)
+		put_sum(page, "credited", LABEL_CREDITED, NULL, i->amount_credited);
+	put_sum(page, "remaining strong", LABEL_REMAINING, NULL, i->amount_remaining);
+	if (refunded != 0)
+		put_sum(page, "refunded", LABEL_TO_REFUND, NULL, refunded);
+}
+
 static void
 put_summary(PrintPage *page, const PrintedInvoice *i)
 {
@@ -270,12 +302,7 @@ put_summary(PrintPage *page, const PrintedInvoice *i)
 		put_sum(page, "balance", LABEL_BALANCE, NULL, -i->balance_used);
 	put_sum(page, "due strong", LABEL_AMOUNT_DUE, NULL, i->amount_due);
 	if (!document_is_draft(&i->document))
-	{
-		put_sum(page, "paid", LABEL_AMOUNT_PAID, NULL, i->amount_paid);
-		if (i->amount_credited != 0)
-			put_sum(page, "credited", LABEL_CREDITED, NULL, i->amount_credited);
-		put_sum(page, "remaining strong", LABEL_REMAINING, NULL, i->amount_remaining);
-	}
+		put_settlement(page, i);
 	rows_close(page);
 	grid_close(page);
 	if (i->document.tax == 0 && !reason_told)
@@ -326,6 +353,28 @@ put_payment_outside(PrintPage *page, const PrintedInvoice *i)
 	put_html(page, "</td></tr>\n");
 }
 
+/* What was too much is of the list, and not of what was paid. */
+QUERY(
+	overpaid,
+	"SELECT coalesce(sum(k.credited), 0)::bigint FROM billing.invoice_payments AS k WHERE k.invoice_id = $1",
+	UUIDOID);
+
+static void
+put_overpaid(PrintPage *page, const PrintedInvoice *i)
+{
+	int64 credited;
+
+	READ(overpaid, arg_uuid(i->document.id));
+	credited = row_int(0, 1);
+	if (credited == 0)
+		return;
+	put_html(page, "<tr class=\"overpaid\"><th scope=\"row\"></th><td>");
+	put_label(page, LABEL_TO_BALANCE);
+	put_html(page, "</td><td class=\"n\">");
+	put_amount(page, -credited);
+	put_html(page, "</td></tr>\n");
+}
+
 static void
 put_payments(PrintPage *page, const PrintedInvoice *i)
 {
@@ -340,20 +389,42 @@ put_payments(PrintPage *page, const PrintedInvoice *i)
 		put_payment(page, row_time(row, 1), row_text(row, 2), row_bool(row, 4), row_int(row, 3));
 	if (i->paid_outside != NULL)
 		put_payment_outside(page, i);
+	put_overpaid(page, i);
 	rows_close(page);
 	grid_close(page);
 }
 
 QUERY(
 	credit_notes,
-	"SELECT n.issued_at, n.number, n.total FROM billing.credit_notes AS n WHERE n.invoice_id = $1 "
+	"SELECT n.issued_at, n.number, n.total, n.amount_applied, n.balance_amount, n.refund_amount FROM billing.credit_notes AS n WHERE n.invoice_id = $1 "
 	"ORDER BY n.created_at, n.id",
 	UUIDOID);
+
+/* Where it went: its parts come to its amount. */
+static void
+put_settled(PrintPage *page, int64 row)
+{
+	static const Label parts[] = {LABEL_TO_AMOUNT_DUE, LABEL_TO_BALANCE, LABEL_TO_REFUND};
+	bool first = true;
+
+	put_html(page, "</td><td>");
+	for (int i = 0; i < (int) lengthof(parts); i++)
+	{
+		if (row_int(row, 4 + i) == 0)
+			continue;
+		put_html(page, first ? "" : ", ");
+		put_label(page, parts[i]);
+		put_html(page, ": ");
+		put_amount(page, row_int(row, 4 + i));
+		first = false;
+	}
+}
 
 static void
 put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 {
-	static const Column columns[] = {{LABEL_DATE}, {LABEL_NUMBER}, {LABEL_AMOUNT, true, true}};
+	static const Column columns[] = {
+		{LABEL_DATE}, {LABEL_NUMBER}, {LABEL_SETTLED}, {LABEL_AMOUNT, true, true}};
 	int64 count = READ(credit_notes, arg_uuid(i->document.id));
 
 	if (count == 0)
@@ -368,6 +439,7 @@ put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 		if (row_null(row, 2))
 			put_label(page, LABEL_DRAFT);
 		put_text(page, row_text(row, 2));
+		put_settled(page, row);
 		put_html(page, "</td><td class=\"n\">");
 		put_amount(page, row_int(row, 3));
 		put_html(page, "</td></tr>\n");
@@ -377,6 +449,19 @@ put_credit_notes(PrintPage *page, const PrintedInvoice *i)
 }
 
 /* ---- the page ---- */
+
+/* Who sells, and that this is no document of his. */
+static void
+put_statement(PrintPage *page, const PrintedInvoice *i)
+{
+	if (i->merchant == NULL)
+		return;
+	put_html(page, "<p class=\"block statement\">");
+	put_text(page, i->merchant);
+	put_html(page, " ");
+	put_label(page, LABEL_IS_THE_SELLER);
+	put_html(page, "</p>\n");
+}
 
 static char *
 print(PrintedInvoice *i)
@@ -388,10 +473,15 @@ print(PrintedInvoice *i)
 														 : LABELS;
 
 	load_parties(i);
-	document_open(&page, document, LABEL_INVOICE, mark);
+	/* it has the number of the seller, once it is paid */
+	if (i->merchant != NULL && !document_is_draft(document))
+		document->number = i->provider_number != NULL ? i->provider_number
+													  : pstrdup("\xe2\x80\x93");
+	document_open(&page, document, i->merchant != NULL ? LABEL_STATEMENT : LABEL_INVOICE, mark);
 	put_facts(&page, i);
 	put_lines(&page, i);
 	put_summary(&page, i);
+	put_statement(&page, i);
 	put_payments(&page, i);
 	put_credit_notes(&page, i);
 	put_memo(&page, document->memo);
@@ -408,6 +498,7 @@ SQL_FUNCTION(billing_invoice_html)
 		ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 						errmsg("invoice \"%s\" is printed by provider \"%s\"",
 							   uuid_text(i->document.id), i->provider),
+						errdetail("It is of %s, who prints what he bills.", i->provider),
 						errhint("billing.invoice_links() tells where it is.")));
 	PG_RETURN_DATUM(db_close_text(print(i)));
 }

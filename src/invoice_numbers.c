@@ -10,9 +10,14 @@
  * nothing is due; and one that is sent has been sent, as far as that is ours: the
  * event invoice.sent tells the application to.
  *
+ * What a provider sells as the seller is a statement: it gets date, parties and
+ * state, and no number of ours.
+ *
  * One unit numbers at a time.  It takes drafts in the order in which they were
  * marked; one that a session holds has its turn later, and then, in live mode,
- * the date of the number before it: dates ascend with numbers.
+ * the date of the number before it: dates ascend with numbers.  One that cannot be
+ * numbered, such as when no key here opens what is known of its customer, holds
+ * up nobody: it is left out until it is tried again (postponed.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +28,7 @@
 #include "errors.h"
 #include "invoice_numbers.h"
 #include "keys.h"
+#include "postponed.h"
 #include "unit.h"
 #include "utils/json.h"
 
@@ -194,18 +200,19 @@ QUERY_IN_ORDER(
 	"c.id, c.name, c.email, c.address, c.tax_ids, c.country, c.tax_exempt, c.locale, "
 	"i.amount_due > 0 AND i.collection_method = 'send_invoice' AND (p.embedded OR a.stopped_at IS NULL) "
 	"AND NOT EXISTS (SELECT FROM billing.subscriptions AS n WHERE n.id = i.subscription_id AND n.collect_by IS NOT NULL) "
-	"AND NOT (SELECT coalesce(h.value::boolean, false) FROM billing.settings AS h WHERE h.name = 'hosted_invoice_page') "
+	"AND NOT (SELECT coalesce(h.value::boolean, false) FROM billing.settings AS h WHERE h.name = 'hosted_invoice_page'), "
+	"CASE WHEN p.merchant_of_record THEN p.name END, jsonb_build_object('name', p.title) "
 	"FROM billing.invoices AS i JOIN billing.customers AS c ON c.id = i.customer_id "
 	"JOIN billing.sellers AS s ON s.seller = coalesce(i.seller_name, $3) "
 	"JOIN billing.providers AS p ON p.name = i.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
 	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NOT NULL "
-	"AND (p.embedded OR a.bound_to = $2) "
-	"ORDER BY i.marked_at, i.issued_at, i.id LIMIT $1 FOR NO KEY UPDATE OF i SKIP LOCKED",
+	"AND (p.embedded OR a.bound_to = $2) AND " NOT_POSTPONED
+	"i.id) ORDER BY i.marked_at, i.issued_at, i.id LIMIT $1 FOR NO KEY UPDATE OF i SKIP LOCKED",
 	INT8OID, TEXTOID, TEXTOID);
 
-QUERY(any_marked, "SELECT EXISTS (SELECT FROM billing.invoices WHERE managed_by = 'local' "
-				  "AND status = 'draft' AND marked_at IS NOT NULL)");
+QUERY(any_marked, "SELECT EXISTS (SELECT FROM billing.invoices AS i WHERE i.managed_by = 'local' "
+				  "AND i.status = 'draft' AND i.marked_at IS NOT NULL AND " NOT_POSTPONED "i.id))");
 
 /* One invoice on its way to its number. */
 typedef struct Marked
@@ -227,6 +234,9 @@ typedef struct Marked
 	char *tax_exempt;
 	char *locale;
 	bool told; /* it is sent at once, and looked at again when it is due */
+	char *
+		merchant; /* a provider that is the seller: it is a statement without a number; NULL: we are */
+	Jsonb *merchant_terms;
 
 	/* what it gets */
 	const NumberSeries *series;
@@ -262,6 +272,8 @@ marked_of_row(Rows rows, int64 row, int days_until_due)
 	m->tax_exempt = rows_text(rows, row, 16);
 	m->locale = rows_text(rows, row, 17);
 	m->told = rows_bool(rows, row, 18);
+	m->merchant = rows_text(rows, row, 19);
+	m->merchant_terms = rows_json(rows, row, 20);
 	return m;
 }
 
@@ -304,46 +316,12 @@ seal_buyer(Marked *m)
 }
 
 static void
-seal_buyers(void *context)
+seal_buyers(List *marked)
 {
 	ListCell *cell;
 
-	foreach (cell, (List *) context)
-		seal_buyer(lfirst(cell));
-}
-
-static bool
-buyer_opens(const Marked *m)
-{
-	return (m->name == NULL || unseals("customers.name", m->customer_id, m->name)) &&
-		   (m->email == NULL || unseals("customers.email", m->customer_id, m->email)) &&
-		   (m->address == NULL || unseals("customers.address", m->customer_id, m->address)) &&
-		   (m->tax_ids == NULL || unseals("customers.tax_ids", m->customer_id, m->tax_ids));
-}
-
-/*
- * Those whose buyer can be told.  A customer whose data no key here opens holds
- * up his own invoices, not those of the others.
- */
-static List *
-with_buyers(List *marked)
-{
-	char *sqlstate;
-	char *message;
-	List *usable = NIL;
-	ListCell *cell;
-
-	if (guarded(seal_buyers, marked, &sqlstate, &message))
-		return marked;
 	foreach (cell, marked)
-	{
-		if (buyer_opens(lfirst(cell)))
-			usable = lappend(usable, lfirst(cell));
-	}
-	seal_buyers(usable);
-	ereport(LOG, (errmsg("%d invoices of billing wait for their numbers: %s",
-						 list_length(marked) - list_length(usable), message)));
-	return usable;
+		seal_buyer(lfirst(cell));
 }
 
 /* ------------------------------------------------------------------------
@@ -355,13 +333,13 @@ QUERY(
 	"UPDATE billing.invoices AS i SET number = u.number, series_id = u.series_id, "
 	"series_number = u.series_number, status = CASE WHEN i.amount_due = 0 THEN 'paid' ELSE 'open' END, "
 	"paid_at = CASE WHEN i.amount_due = 0 THEN u.issued_at END, issued_at = u.issued_at, "
-	"due_at = u.due_at, seller_name = u.seller_name, seller = u.seller, buyer = u.buyer, "
+	"due_at = u.due_at, seller_name = u.seller_name, seller = u.seller, buyer = u.buyer, merchant_of_record = u.merchant, "
 	"next_attempt_at = CASE WHEN i.amount_due > 0 THEN CASE WHEN u.told THEN u.due_at ELSE u.issued_at END END, "
 	"updated_at = now() "
-	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS u (id, number, series_id, series_number, "
-	"issued_at, due_at, seller_name, seller, buyer, told) WHERE i.id = u.id",
+	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS u (id, number, series_id, series_number, "
+	"issued_at, due_at, seller_name, seller, buyer, told, merchant) WHERE i.id = u.id",
 	UUIDARRAYOID, TEXTARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID, BOOLARRAYOID);
+	TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID, BOOLARRAYOID, TEXTARRAYOID);
 QUERY(
 	put_events,
 	"WITH event AS ("
@@ -388,8 +366,12 @@ give_numbers(List *marked)
 	foreach (cell, marked)
 	{
 		Marked *m = lfirst(cell);
-		NumberSeries *series = series_of(&open, m->seller, "invoice", m->livemode, m->year);
+		NumberSeries *series;
 
+		m->due_at = m->issued_at + m->days_until_due * USECS_PER_DAY;
+		if (m->merchant != NULL)
+			continue;
+		series = series_of(&open, m->seller, "invoice", m->livemode, m->year);
 		m->printed = series_next(series, m->year, &m->issued_at, &m->number);
 		m->due_at = m->issued_at + m->days_until_due * USECS_PER_DAY;
 		m->series = series;
@@ -411,6 +393,7 @@ write_numbers(List *marked)
 	Column seller = COLUMN_JSON(count);
 	Column buyer = COLUMN_BYTES(count);
 	Column told = COLUMN_BOOL(count);
+	Column merchant = COLUMN_TEXT(count);
 
 	for (int i = 0; i < count; i++)
 	{
@@ -418,20 +401,23 @@ write_numbers(List *marked)
 
 		column_pointer(&id, i, m->id);
 		column_text(&number, i, m->printed);
-		column_pointer(&series_id, i, m->series->id);
+		column_pointer(&series_id, i, m->series == NULL ? NULL : m->series->id);
 		column_int(&series_number, i, m->number);
 		issued_at.values[i] = TimestampTzGetDatum(m->issued_at);
 		due_at.values[i] = TimestampTzGetDatum(m->due_at);
 		column_text(&seller_name, i, m->seller);
-		column_pointer(&seller, i, m->series->seller_terms);
+		column_pointer(&seller, i,
+					   m->merchant != NULL ? m->merchant_terms : m->series->seller_terms);
 		column_pointer(&buyer, i, m->buyer);
 		column_bool(&told, i, m->told);
+		column_text(&merchant, i, m->merchant);
+		series_number.nulls[i] = m->merchant != NULL;
 	}
 	if (RUN(put_numbers, column_arg(&id, count), column_arg(&number, count),
 			column_arg(&series_id, count), column_arg(&series_number, count),
 			column_arg(&issued_at, count), column_arg(&due_at, count),
 			column_arg(&seller_name, count), column_arg(&seller, count), column_arg(&buyer, count),
-			column_arg(&told, count)) != count)
+			column_arg(&told, count), column_arg(&merchant, count)) != count)
 		elog(ERROR, "an invoice that was to be numbered is gone");
 }
 
@@ -487,6 +473,171 @@ note_sent(List *marked)
 }
 
 static void
+resume(List *marked)
+{
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * list_length(marked));
+
+	for (int i = 0; i < list_length(marked); i++)
+		ids[i] = ((const Marked *) list_nth(marked, i))->id;
+	work_resume(ids, list_length(marked));
+}
+
+static void
+number_all(void *context)
+{
+	List *marked = context;
+
+	seal_buyers(marked);
+	give_numbers(marked);
+	write_numbers(marked);
+	note_sent(marked);
+	announce(marked);
+	resume(marked);
+}
+
+/* ------------------------------------------------------------------------
+ * One that cannot be numbered
+ * ------------------------------------------------------------------------
+ */
+typedef struct Unnumbered
+{
+	const Marked *marked;
+	char *sqlstate;
+} Unnumbered;
+
+/* The first failure is an event; the others only count. */
+static void
+put_one_off(void *context)
+{
+	const Unnumbered *unnumbered = context;
+	const Marked *m = unnumbered->marked;
+
+	if (work_postpone(&(Undone){.what = "invoice cannot be numbered",
+								.object_type = "invoice",
+								.id = m->id,
+								.organization_id = m->organization_id,
+								.sqlstate = unnumbered->sqlstate}))
+		event_record("invoice.finalization_failed", "invoice", m->id, m->organization_id, "draft",
+					 "draft");
+}
+
+/* How many of them have a number, or are put off. */
+static int
+number_each(List *marked)
+{
+	int done = 0;
+	ListCell *cell;
+
+	foreach (cell, marked)
+	{
+		Unnumbered one = {.marked = lfirst(cell)};
+		char *sqlstate;
+		char *message;
+
+		if (guarded(number_all, list_make1(lfirst(cell)), &one.sqlstate, &message))
+		{
+			done++;
+			continue;
+		}
+		ereport(LOG, (errmsg("invoice %s of billing cannot be numbered: %s",
+							 uuid_text(one.marked->id), message),
+					  errdetail("SQLSTATE %s. It is tried again later.", one.sqlstate)));
+		done += guarded(put_one_off, &one, &sqlstate, &message);
+	}
+	return done;
+}
+
+/* Sellers are apart, as their series are: what is wrong with one holds up no other. */
+static List *
+of_first_seller(List **marked)
+{
+	const Marked *first = linitial(*marked);
+	List *taken = NIL;
+	List *left = NIL;
+	ListCell *cell;
+
+	foreach (cell, *marked)
+	{
+		Marked *m = lfirst(cell);
+
+		if (strcmp(m->seller, first->seller) == 0 && m->livemode == first->livemode)
+			taken = lappend(taken, m);
+		else
+			left = lappend(left, m);
+	}
+	*marked = left;
+	return taken;
+}
+
+static bool
+buyer_opens(const Marked *m)
+{
+	return (m->name == NULL || unseals("customers.name", m->customer_id, m->name)) &&
+		   (m->email == NULL || unseals("customers.email", m->customer_id, m->email)) &&
+		   (m->address == NULL || unseals("customers.address", m->customer_id, m->address)) &&
+		   (m->tax_ids == NULL || unseals("customers.tax_ids", m->customer_id, m->tax_ids));
+}
+
+/* Those whose buyer cannot be told, told apart from the rest. */
+static List *
+without_buyers(List **marked)
+{
+	List *opened = NIL;
+	List *closed = NIL;
+	ListCell *cell;
+
+	foreach (cell, *marked)
+	{
+		if (buyer_opens(lfirst(cell)))
+			opened = lappend(opened, lfirst(cell));
+		else
+			closed = lappend(closed, lfirst(cell));
+	}
+	*marked = opened;
+	return closed;
+}
+
+static void
+put_all_off(List *marked, char *sqlstate)
+{
+	ListCell *cell;
+
+	foreach (cell, marked)
+	{
+		Unnumbered one = {.marked = lfirst(cell), .sqlstate = sqlstate};
+
+		put_one_off(&one);
+	}
+}
+
+/* How many of them have a number, or are put off. */
+static int
+number_list(List *marked)
+{
+	List *closed = NIL;
+	char *sqlstate;
+	char *message;
+
+	if (!guarded(number_all, marked, &sqlstate, &message))
+	{
+		if (sqlstate_passes(sqlstate))
+		{
+			/* such as a session that holds the series: the same for each of them */
+			put_all_off(marked, sqlstate);
+			return 0;
+		}
+		closed = without_buyers(&marked);
+		put_all_off(closed, sqlstate);
+		if (closed != NIL)
+			ereport(LOG, (errmsg("%d invoices of billing wait for their numbers: %s",
+								 list_length(closed), message)));
+		if (closed == NIL || !guarded(number_all, marked, &sqlstate, &message))
+			return list_length(closed) + number_each(marked);
+	}
+	return list_length(closed) + list_length(marked);
+}
+
+static void
 number_marked(void *context)
 {
 	int days_until_due;
@@ -494,6 +645,7 @@ number_marked(void *context)
 	int64 count;
 	Rows rows;
 	List *marked = NIL;
+	int done = 0;
 
 	/* mostly there is nothing: then nobody waits for anybody */
 	RUN(any_marked, arg_null());
@@ -503,20 +655,14 @@ number_marked(void *context)
 	seller = seller_default();
 	days_until_due = (int) setting_int("days_until_due", 0);
 	count = RUN(take_marked, arg_int(NUMBER_BATCH), arg_text(database_binding()), arg_text(seller));
-	if (count == 0)
-		return;
 	rows = rows_keep();
 	for (int64 i = 0; i < count; i++)
 		marked = lappend(marked, marked_of_row(rows, i, days_until_due));
-	marked = with_buyers(marked);
-	if (marked == NIL)
-		return;
-	give_numbers(marked);
-	write_numbers(marked);
-	note_sent(marked);
-	announce(marked);
-	worker_wake_at_commit();
-	*(int *) context = list_length(marked);
+	while (marked != NIL)
+		done += number_list(of_first_seller(&marked));
+	if (done > 0)
+		worker_wake_at_commit();
+	*(int *) context = done;
 }
 
 int
@@ -524,7 +670,8 @@ invoices_number(void)
 {
 	int done = 0;
 
-	if (!unit_run(number_marked, &done, "number invoices"))
+	/* without any key no buyer can be told, and none of them is to blame for it */
+	if (!keys_available() || !unit_run(number_marked, &done, "number invoices"))
 		done = 0;
 	return done + credit_notes_number();
 }

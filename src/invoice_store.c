@@ -169,7 +169,8 @@ totals_so_far(const InvoiceDraft *draft)
 			ereport(ERROR,
 					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 					 errmsg("the total of invoice \"%s\" is too large", uuid_text(draft->id)),
-					 errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX)));
+					 errdetail("Amounts are up to " INT64_FORMAT " minor units.", INT64_MAX),
+					 errhint("Its quantities are too large for their prices.")));
 	}
 	totals.total = totals.subtotal;
 	return totals;

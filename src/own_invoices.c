@@ -15,7 +15,9 @@
 #include "check.h"
 #include "collection.h"
 #include "errors.h"
+#include "given_back.h"
 #include "json.h"
+#include "postponed.h"
 
 #define LINES_MAX     1000
 #define DAYS_MAX      365
@@ -97,7 +99,7 @@ QUERY(for_nobody,
 QUERY(total_by_hand,
 	  "SELECT total FROM billing.invoices WHERE id = $1 AND billing_reason = 'manual'", UUIDOID);
 
-/* One that is marked waits for its number only: the same call again is harmless. */
+/* One that is marked waits for its number only: the same call again has that tried at once. */
 static void
 finalize(Own *own)
 {
@@ -106,10 +108,15 @@ finalize(Own *own)
 	if (!has_status(own, "draft"))
 		refuse_state(own, "draft", "Only a draft is made final.");
 	if (own->marked)
+	{
+		work_resume(&id, 1);
+		worker_wake_at_commit();
 		return;
+	}
 	if (RUN(for_nobody, arg_uuid(id)) > 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("the customer of invoice \"%s\" is deleted", uuid_text(id)),
+						errdetail("It is a draft, made by hand before that."),
 						errhint("Nobody is billed any more: void it by billing.void_invoice().")));
 	drafts_complete_stored(&id, 1, &own->subscription_id, own->subscription_id != NULL ? 1 : 0);
 	if (RUN(total_by_hand, arg_uuid(id)) > 0)
@@ -154,11 +161,59 @@ static void
 refuse_given_back(const Own *own)
 {
 	if (RUN(given_back, arg_uuid(own->id)) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("lines of invoice \"%s\" were given back", uuid_text(own->id)),
+				 errdetail("Of \"%s\" " INT64_FORMAT " were credited by a later change.",
+						   row_text(0, 1), row_int(0, 2)),
+				 errhint("Take back what is left of it by billing.create_credit_note(), or give "
+						 "it up by billing.mark_invoice_uncollectible(), which takes what was "
+						 "given back of it from the balance.")));
+}
+
+QUERY(made_up,
+	  "SELECT n.number, m.description FROM billing.invoice_lines AS l "
+	  "JOIN billing.credit_note_lines AS m ON m.credit_line_id = l.id "
+	  "JOIN billing.credit_notes AS n ON n.id = m.credit_note_id WHERE l.invoice_id = $1 LIMIT 1",
+	  UUIDOID);
+
+/* What its credits lacked was given since: void, they would give it once more. */
+static void
+refuse_made_up(const Own *own)
+{
+	if (RUN(made_up, arg_uuid(own->id)) > 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("lines of invoice \"%s\" were given back", uuid_text(own->id)),
-						errdetail("Of \"%s\" " INT64_FORMAT " were credited by a later change.",
-								  row_text(0, 1), row_int(0, 2)),
-						errhint("Take back what is left of it by billing.create_credit_note().")));
+						errmsg("lines of invoice \"%s\" were made up for", uuid_text(own->id)),
+						errdetail("Credit note \"%s\" has given what \"%s\" could not give back "
+								  "before it was paid.",
+								  row_null(0, 1) ? "" : row_text(0, 1), row_text(0, 2)),
+						errhint("Take it back by billing.create_credit_note().")));
+}
+
+QUERY(ends_a_period,
+	  "SELECT o.description, e.at FROM billing.invoice_lines AS r "
+	  "JOIN billing.invoice_lines AS o ON o.id = r.reverses "
+	  "JOIN billing.subscriptions AS s ON s.id = r.subscription_id "
+	  "CROSS JOIN LATERAL (VALUES (s.schedule_start), (s.ended_at)) AS e (at) "
+	  "WHERE r.invoice_id = $1 AND r.kind = 'proration_credit' "
+	  "AND e.at > o.period_start AND e.at < o.period_end LIMIT 1",
+	  UUIDOID);
+
+/*
+ * A line that its credits give back would count as billed again, although its
+ * period is over: nothing ever gives back the rest of that.
+ */
+static void
+refuse_end(const Own *own)
+{
+	if (RUN(ends_a_period, arg_uuid(own->id)) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("invoice \"%s\" gives back what was left of a period", uuid_text(own->id)),
+				 errdetail("The period of \"%s\" ended early, at %s.", row_text(0, 1),
+						   timestamptz_to_str(row_time(0, 2))),
+				 errhint("Give it up by billing.mark_invoice_uncollectible() when it is open, or "
+						 "take back what it bills by billing.create_credit_note().")));
 }
 
 /*
@@ -176,6 +231,7 @@ void_it(Own *own)
 	if (own->amount_paid > 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
 						errmsg("invoice \"%s\" is paid in part", uuid_text(own->id)),
+						errdetail(INT64_FORMAT " of it are paid.", own->amount_paid),
 						errhint("What was paid is corrected by billing.create_credit_note().")));
 	if (own->amount_credited > 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
@@ -188,6 +244,8 @@ void_it(Own *own)
 						errdetail("Payment \"%s\" is under way.", row_text(0, 1)),
 						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
 	refuse_given_back(own);
+	refuse_made_up(own);
+	refuse_end(own);
 	if (RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id))) == 0)
 	{
 		/* numbered meanwhile, with nothing due: numbering holds no customer */
@@ -198,6 +256,7 @@ void_it(Own *own)
 	if (own->marked)
 		credits_release(own->id);
 	invoice_call_off_payments(own->id);
+	given_back_less(own->id);
 	tell(own, "void");
 	engine_invoice_voided(own->id);
 }
@@ -209,6 +268,7 @@ give_up(Own *own)
 		refuse_state(own, "open", "Only what is open can be given up.");
 	RUN(put_uncollectible, arg_uuid(own->id));
 	invoice_withdraw_charges(own->id);
+	given_back_settle(own->id);
 	tell(own, "uncollectible");
 }
 
@@ -248,78 +308,98 @@ own_invoice_give_up(const pg_uuid_t *id)
  * One that is made by hand
  * ------------------------------------------------------------------------
  */
-static void
-bad_line(int number, const char *what, const char *hint)
+typedef struct GivenLine
 {
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("line %d %s", number, what),
-					errhint("%s", hint)));
+	const Jsonb *json; /* NULL: no object or array */
+	int number;        /* from 1 on */
+} GivenLine;
+
+static void
+bad_line(const GivenLine *given, const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("line %d %s", given->number, what),
+			 given->json == NULL ? 0 : errdetail("It is %s.", json_string(given->json)),
+			 errhint("%s", hint)));
 }
 
 static bool
-line_fraction(const Jsonb *lines, int number, const char *member, MoneyFraction *value)
+line_fraction(const GivenLine *given, const char *member, MoneyFraction *value)
 {
-	char *text = json_text(lines, psprintf("%d.%s", number - 1, member));
+	char *text = json_text(given->json, member);
 
 	if (text == NULL)
 		return false;
 	if (money_fraction_parse(text, strlen(text), value) != MONEY_OK)
-		bad_line(number, psprintf("has a %s that cannot be used", member),
+		bad_line(given, psprintf("has a %s that cannot be used", member),
 				 "It is a number with at most 12 decimals.");
 	return true;
 }
 
 /* So that the sum of LINES_MAX lines, and of thousands of invoices, is no overflow. */
 static int64
-bounded(int number, int64 amount)
+bounded(const GivenLine *given, int64 amount)
 {
 	if (amount > AMOUNT_MAX || amount < -AMOUNT_MAX)
-		bad_line(number, "is too large", "Amounts have at most 15 digits.");
+		bad_line(given, "is too large", "Amounts have at most 15 digits.");
 	return amount;
 }
 
 /* Of quantity and unit_amount, or as it is given. */
 static int64
-line_amount(const Jsonb *lines, int number, MoneyFraction *quantity, MoneyFraction *unit_amount,
+line_amount(const GivenLine *given, MoneyFraction *quantity, MoneyFraction *unit_amount,
 			bool *has_quantity)
 {
 	MoneyExact exact = {0};
-	bool has_unit = line_fraction(lines, number, "unit_amount", unit_amount);
-	bool has_count = line_fraction(lines, number, "quantity", quantity);
+	bool has_unit = line_fraction(given, "unit_amount", unit_amount);
+	bool has_count = line_fraction(given, "quantity", quantity);
 	int64 amount = 0;
 
 	*has_quantity = has_unit;
-	if (json_has(lines, psprintf("%d.amount", number - 1)))
+	if (json_has(given->json, "amount"))
 	{
 		if (has_unit || has_count)
-			bad_line(number, "has an amount and more",
+			bad_line(given, "has an amount and more",
 					 "Pass amount, or quantity and unit_amount, from which it follows.");
-		if (!json_whole(lines, psprintf("%d.amount", number - 1), &amount))
-			bad_line(number, "has an amount that cannot be used",
+		if (!json_whole(given->json, "amount", &amount))
+			bad_line(given, "has an amount that cannot be used",
 					 "It is a whole number of minor units: 4900 is 49.00 USD.");
-		return bounded(number, amount);
+		return bounded(given, amount);
 	}
 	if (!has_unit)
-		bad_line(number, "has no amount", "Pass amount, or quantity and unit_amount.");
+		bad_line(given, "has no amount", "Pass amount, or quantity and unit_amount.");
 	if (!has_count)
 		*quantity = money_fraction_from_int(1);
 	if (quantity->scaled < 0)
-		bad_line(number, "has a quantity below 0",
+		bad_line(given, "has a quantity below 0",
 				 "A line that gives back has a unit_amount below 0.");
 	if (money_exact_add_product(&exact, *unit_amount, *quantity) != MONEY_OK ||
 		money_exact_round(exact, &amount) != MONEY_OK)
-		bad_line(number, "is too large", "Amounts have at most 15 digits.");
-	return bounded(number, amount);
+		bad_line(given, "is too large", "Amounts have at most 15 digits.");
+	return bounded(given, amount);
+}
+
+/* What PostgreSQL says of a time that is none names no line. */
+static void
+tell_line(void *given)
+{
+	errcontext("line %d of the invoice", ((const GivenLine *) given)->number);
 }
 
 static TimestampTz
-line_time(const Jsonb *lines, int number, const char *member)
+line_time(const GivenLine *given, const char *member)
 {
-	char *text = json_text(lines, psprintf("%d.%s", number - 1, member));
+	char *text = json_text(given->json, member);
+	ErrorContextCallback told = {error_context_stack, tell_line, unconstify(GivenLine *, given)};
+	TimestampTz at;
 
 	if (text == NULL)
 		return 0;
-	return DatumGetTimestampTz(DirectFunctionCall3(
-		timestamptz_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	error_context_stack = &told;
+	at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text),
+												 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	error_context_stack = told.previous;
+	return at;
 }
 
 static void
@@ -328,7 +408,7 @@ line_member(const char *key, const JsonbValue *value, void *context)
 	static const char *const members[] = {"description",   "amount",       "quantity",
 										  "unit_amount",   "discountable", "tax",
 										  "tax_inclusive", "period_start", "period_end"};
-	const int *number = context;
+	const GivenLine *given = context;
 	bool is_switch = strcmp(key, "discountable") == 0 || strncmp(key, "tax", 3) == 0;
 
 	for (size_t i = 0; i < lengthof(members); i++)
@@ -336,13 +416,13 @@ line_member(const char *key, const JsonbValue *value, void *context)
 		if (strcmp(key, members[i]) == 0)
 		{
 			if (is_switch && value->type != jbvBool)
-				bad_line(*number, psprintf("has a %s that cannot be used", key),
+				bad_line(given, psprintf("has a %s that cannot be used", key),
 						 "It is true or false.");
 			return;
 		}
 	}
 	bad_line(
-		*number, psprintf("has an unknown member \"%s\"", key),
+		given, psprintf("has an unknown member \"%s\"", key),
 		"There are description, amount, quantity, unit_amount, discountable, tax, tax_inclusive, "
 		"period_start and period_end.");
 }
@@ -350,38 +430,39 @@ line_member(const char *key, const JsonbValue *value, void *context)
 static void
 add_line(InvoiceDraft *draft, const Jsonb *lines, int number, bool inclusive)
 {
-	const Jsonb *given = json_part(lines, psprintf("%d", number - 1));
-	char *description = json_string_at(given, "description");
+	const GivenLine place = {json_part(lines, psprintf("%d", number - 1)), number};
+	const GivenLine *given = &place;
+	char *description = json_string_at(place.json, "description");
 	MoneyFraction quantity = {0};
 	MoneyFraction unit_amount = {0};
 	bool has_quantity;
 	int64 amount;
 	InvoiceLine *line;
 
-	if (given == NULL || !JB_ROOT_IS_OBJECT(given))
-		bad_line(number, "is not an object",
+	if (place.json == NULL || !JB_ROOT_IS_OBJECT(place.json))
+		bad_line(given, "is not an object",
 				 "Pass something like {\"description\": \"Setup\", \"amount\": 9900}.");
-	json_visit(given, line_member, &number);
+	json_visit(place.json, line_member, unconstify(GivenLine *, given));
 	if (description == NULL || description[strspn(description, " \t\r\n")] == '\0' ||
 		strlen(description) > LINE_TEXT_MAX)
-		bad_line(number, "has no description that can be used",
+		bad_line(given, "has no description that can be used",
 				 psprintf("It is a text of 1 to %d bytes.", LINE_TEXT_MAX));
-	amount = line_amount(lines, number, &quantity, &unit_amount, &has_quantity);
+	amount = line_amount(given, &quantity, &unit_amount, &has_quantity);
 	line = draft_add(draft, amount < 0 ? LINE_ADJUSTMENT : LINE_ONE_TIME, amount, description);
 	line->has_quantity = has_quantity;
 	line->quantity = quantity;
 	line->unit_amount = unit_amount;
-	line->discountable = amount > 0 && json_bool(given, "discountable", true);
-	line->untaxed = !json_bool(given, "tax", true);
-	line->tax_inclusive = json_bool(given, "tax_inclusive", inclusive);
-	line->period_start = line_time(lines, number, "period_start");
-	line->period_end = line_time(lines, number, "period_end");
+	line->discountable = amount > 0 && json_bool(place.json, "discountable", true);
+	line->untaxed = !json_bool(place.json, "tax", true);
+	line->tax_inclusive = json_bool(place.json, "tax_inclusive", inclusive);
+	line->period_start = line_time(given, "period_start");
+	line->period_end = line_time(given, "period_end");
 	if (line->period_end != 0 && line->period_start == 0)
-		bad_line(number, "has a period_end alone", "Pass period_start, too.");
+		bad_line(given, "has a period_end alone", "Pass period_start, too.");
 	if (TIMESTAMP_NOT_FINITE(line->period_start) || TIMESTAMP_NOT_FINITE(line->period_end))
-		bad_line(number, "has a period without an end", "Both ends are points in time.");
+		bad_line(given, "has a period without an end", "Both ends are points in time.");
 	if (line->period_end != 0 && line->period_end < line->period_start)
-		bad_line(number, "has a period that ends before it begins", "period_start comes first.");
+		bad_line(given, "has a period that ends before it begins", "period_start comes first.");
 }
 
 typedef struct InvoiceTerms
@@ -413,19 +494,24 @@ check_terms(const InvoiceTerms *terms)
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("lines is not an array of 1 to %d lines", LINES_MAX),
+			 errdetail("It has %d.", count),
 			 errhint("Pass something like '[{\"description\": \"Setup\", \"amount\": 9900}]'.")));
 	check_word("collection_method", terms->collection_method, methods);
 	if (terms->days_until_due > DAYS_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("days_until_due is out of range"),
+				 errdetail("It is %d.", terms->days_until_due),
 				 errhint("It is from 0 to %d.", DAYS_MAX)));
 	if (terms->days_until_due >= 0 && strcmp(terms->collection_method, "send_invoice") != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("days_until_due is for invoices that are sent"),
+						errdetail("This one is charged automatically, when it is made final."),
 						errhint("Pass collection_method => 'send_invoice'.")));
 	if (terms->memo != NULL && strlen(terms->memo) > MEMO_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("memo is longer than %d bytes", MEMO_MAX)));
+						errmsg("memo is longer than %d bytes", MEMO_MAX),
+						errdetail("It has %zu.", strlen(terms->memo)),
+						errhint("What is longer is for a document of its own.")));
 	check_metadata(terms->metadata);
 	if (terms->seller != NULL && RUN(find_seller, arg_text(terms->seller)) == 0)
 		unknown_object("seller", terms->seller,

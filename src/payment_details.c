@@ -77,6 +77,28 @@ payment_note_charge(const PaymentIntent *payment, const char *charge, bool newes
 	(void) note_charge(payment, charge, news->as_of, newest ? TOLD_LAST : TOLD_BEFORE, news);
 }
 
+/* ---- the sale of a provider that is the seller ---- */
+
+QUERY(
+	take_sale,
+	"UPDATE billing.payment_intents SET provider_tax = coalesce($2, provider_tax), provider_number = coalesce($3, provider_number), "
+	"updated_at = now() WHERE id = $1 AND (provider_tax, provider_number) "
+	"IS DISTINCT FROM (coalesce($2, provider_tax), coalesce($3, provider_number))",
+	UUIDOID, INT8OID, TEXTOID);
+
+/* They are final when it is paid. */
+void
+payment_take_sale(const PaymentIntent *payment, const PaymentIntentSnapshot *told, const News *news)
+{
+	Arg tax = told->provider_tax == NO_AMOUNT
+				  ? arg_null()
+				  : arg_int(
+						amount_from_wire(news->provider, payment->currency, told->provider_tax));
+
+	if (told->provider_tax != NO_AMOUNT || told->provider_number != NULL)
+		RUN(take_sale, arg_uuid(payment->id), tax, arg_text(told->provider_number));
+}
+
 /* ---- what it tells ---- */
 
 /*

@@ -444,8 +444,11 @@ note_past(const PaymentIntent *p, const PaymentIntentSnapshot *told, const News 
 	if (told->charge != NULL && told->charged_at != 0)
 		payment_take_details(p, told);
 	if (told->status != NULL && payment_arrived(told->status))
+	{
+		payment_take_sale(p, told, news);
 		RUN(arrived_earlier, arg_uuid(p->id),
 			arg_time(told->paid_at != 0 ? told->paid_at : news->as_of));
+	}
 }
 
 /* What is told of the state goes with the state; the rest stays as newer news told it. */

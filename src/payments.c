@@ -190,8 +190,28 @@ require_open(const pg_uuid_t *invoice_id)
 					errhint("Only an open invoice is paid.")));
 }
 
+QUERY(
+	another_seller,
+	"SELECT i.provider FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local' AND i.provider <> $2 "
+	"AND EXISTS (SELECT FROM billing.providers AS p WHERE p.merchant_of_record AND p.name IN (i.provider, $2))",
+	UUIDOID, TEXTOID);
+
+void
+payment_refuse_other_seller(const pg_uuid_t *invoice_id, const char *provider)
+{
+	if (RUN(another_seller, arg_uuid(invoice_id), arg_text(provider)) == 0)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
+					errmsg("invoice \"%s\" cannot be paid at %s", uuid_text(invoice_id), provider),
+					errdetail("It was made for %s, and one of the two is the seller of what it "
+							  "collects and adds the tax.",
+							  row_text(0, 1)),
+					errhint("Void it, and bill at the provider that is to collect it.")));
+}
+
 static void
-check_invoice(const pg_uuid_t *invoice_id, const Customer *customer, const char *currency)
+check_invoice(const pg_uuid_t *invoice_id, const Customer *customer, const char *currency,
+			  const char *provider)
 {
 	char *billed;
 
@@ -201,6 +221,7 @@ check_invoice(const pg_uuid_t *invoice_id, const Customer *customer, const char 
 		unknown_object("invoice", uuid_text(invoice_id), "Pass an invoice of this customer.");
 	billed = row_text(0, 1);
 	require_open(invoice_id);
+	payment_refuse_other_seller(invoice_id, provider);
 	if (strcmp(billed, currency) != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invoice \"%s\" is in %s and cannot be paid in %s",
@@ -437,7 +458,7 @@ payment_intent_create(const PaymentTerms *terms, const Customer *customer)
 	(void) wire_charge(account->provider, currency, terms->amount);
 	check_installments(account, terms->installments, terms->amount, currency,
 					   terms->method != NULL ? terms->method : choice.type, terms->off_session);
-	check_invoice(terms->invoice_id, customer, currency);
+	check_invoice(terms->invoice_id, customer, currency, account->provider);
 	lines = payment_lines(account, terms->line_items, terms->tax_lines, terms->amount, currency);
 	arguments = create_arguments(terms, &choice, &lines, currency, confirm);
 	account_require(account, OPERATION_PAYMENT_INTENT_CREATE, arguments);

@@ -194,6 +194,16 @@ extern void payment_note_charge(const PaymentIntent *payment, const char *charge
  */
 extern bool payment_take_details(const PaymentIntent *payment, const PaymentIntentSnapshot *told);
 
+/*
+ * JB004: what a provider sells as the seller it alone collects, and it collects
+ * nothing else: it adds tax.
+ */
+extern void payment_refuse_other_seller(const pg_uuid_t *invoice_id, const char *provider);
+
+/* The tax that a provider which is the seller has added to one that is paid, and its number of the sale: before the state. */
+extern void payment_take_sale(const PaymentIntent *payment, const PaymentIntentSnapshot *told,
+							  const News *news);
+
 /* What the provider keeps of a payment, a refund or a dispute, where it is told: after its state. */
 extern void fee_take(BillingObject type, const pg_uuid_t *id, const FeeSnapshot *told,
 					 const News *news);

@@ -70,7 +70,8 @@ SQL_FUNCTION(billing_quote_price)
 		ereport(ERROR, (errcode(status == RATING_OVERFLOW ? ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE
 														  : ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the price of this quantity cannot be calculated"),
-						errdetail("%s", rating_reason(status))));
+						errdetail("%s", rating_reason(status)),
+						errhint("Quantities are 0 or more, with at most 12 decimals.")));
 	for (int i = 0; i < count; i++)
 		put_line(result, &lines[i]);
 	db_close();

@@ -68,10 +68,13 @@ check_number(const char *argument, Numeric value, bool zero_allowed)
 		return;
 	fraction = fraction_of_numeric(value, argument);
 	if (fraction.scaled < 0 || (fraction.scaled == 0 && !zero_allowed))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must %s", argument, zero_allowed ? "not be negative" : "be above 0"),
-				 errdetail("%s is %s.", argument, numeric_normalize(value))));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s must %s", argument, zero_allowed ? "not be negative" : "be above 0"),
+			 errdetail("%s is %s.", argument, numeric_normalize(value)),
+			 errhint(
+				 "Amounts are in minor units; a discount is a coupon: billing.create_coupon().")));
 }
 
 static void
@@ -80,10 +83,12 @@ check_interval(const PriceTerms *terms)
 	check_word("interval", terms->interval, price_intervals);
 	if (terms->interval_count < 1 || terms->interval_count > INTERVAL_COUNT_MAX ||
 		(strcmp(terms->interval, "one_time") == 0 && terms->interval_count != 1))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("interval_count %d does not fit the interval \"%s\"",
-							   terms->interval_count, terms->interval),
-						errhint("It is 1 to %d, and 1 for one_time.", INTERVAL_COUNT_MAX)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("interval_count %d does not fit the interval \"%s\"", terms->interval_count,
+						terms->interval),
+				 errdetail("A period is that many of the interval; what is paid once has none."),
+				 errhint("It is 1 to %d, and 1 for one_time.", INTERVAL_COUNT_MAX)));
 }
 
 /* An argument that the model does not use would be a price that somebody thinks he made. */
@@ -93,6 +98,8 @@ refuse_beside(const PriceTerms *terms, const char *argument, bool given, const c
 	if (given)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("%s does not go with model %s", argument, terms->model),
+						errdetail("It would change nothing of what component \"%s\" costs.",
+								  terms->component),
 						errhint("It goes with model %s.", fits)));
 }
 
@@ -123,6 +130,8 @@ check_model_arguments(const PriceTerms *terms)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("amount and unit_amount are both given"),
+				 errdetail("They are " INT64_FORMAT " and %s.", terms->amount,
+						   numeric_normalize(terms->unit_amount)),
 				 errhint("Pass amount for whole minor units, unit_amount for parts of them.")));
 	check_given("amount", terms->amount != NO_AMOUNT || terms->unit_amount != NULL ||
 							  !(units || has_model(terms, "flat")));
@@ -163,7 +172,9 @@ check_description(const char *description)
 {
 	if (description != NULL && (*description == '\0' || strlen(description) > DESCRIPTION_MAX))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("description is empty or longer than %d bytes", DESCRIPTION_MAX)));
+						errmsg("description is empty or longer than %d bytes", DESCRIPTION_MAX),
+						errdetail("It has %zu.", strlen(description)),
+						errhint("Leave it out: then the line says plan and component.")));
 }
 
 static void
@@ -172,21 +183,32 @@ check_effective_at(TimestampTz at)
 	if (at == 0)
 		return;
 	if (TIMESTAMP_NOT_FINITE(at) || at < GetCurrentTransactionStartTimestamp())
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("effective_at is %s",
-							   TIMESTAMP_NOT_FINITE(at) ? "no moment" : "in the past"),
-						errhint("Leave it out for a price that is sold at once.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("effective_at is %s", TIMESTAMP_NOT_FINITE(at) ? "no moment" : "in the past"),
+			 errdetail("It is %s, and it is %s now.", pstrdup(timestamptz_to_str(at)),
+					   pstrdup(timestamptz_to_str(GetCurrentTransactionStartTimestamp()))),
+			 errhint("Leave it out for a price that is sold at once.")));
 }
 
 /* ------------------------------------------------------------------------
  * Tiers
  * ------------------------------------------------------------------------
  */
+typedef struct GivenTier
+{
+	const Jsonb *json; /* NULL: no object or array */
+	int number;        /* from 0 on */
+} GivenTier;
+
 static void
-bad_tier(int tier, const char *problem)
+bad_tier(const GivenTier *tier, const char *problem)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("tier %d %s", tier + 1, problem),
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("tier %d %s", tier->number + 1, problem),
+			 tier->json == NULL ? 0 : errdetail("It is %s.", json_string(tier->json)),
 			 errhint("Pass something like '[{\"up_to\": 100, \"unit_amount\": 2}, "
 					 "{\"unit_amount\": 1.5, \"flat_amount\": 500}]': bounds are inclusive and "
 					 "ascend, the last tier has none; amounts are minor units.")));
@@ -197,17 +219,17 @@ check_tier_member(const char *key, const JsonbValue *value, void *tier)
 {
 	if (strcmp(key, "up_to") != 0 && strcmp(key, "unit_amount") != 0 &&
 		strcmp(key, "flat_amount") != 0)
-		bad_tier(*(int *) tier, psprintf("has an unknown member \"%s\"", key));
+		bad_tier(tier, psprintf("has an unknown member \"%s\"", key));
 	if (value->type != jbvNumeric && value->type != jbvString && value->type != jbvNull)
-		bad_tier(*(int *) tier, psprintf("has a member \"%s\" that is no number", key));
+		bad_tier(tier, psprintf("has a member \"%s\" that is no number", key));
 }
 
 /* 0 when it is absent or null. */
 static MoneyFraction
-tier_number(const Jsonb *object, int tier, const char *member)
+tier_number(const GivenTier *tier, const char *member)
 {
 	MoneyFraction fraction = {0};
-	char *text = json_text(object, member);
+	char *text = json_text(tier->json, member);
 
 	if (text == NULL)
 		return fraction;
@@ -221,19 +243,18 @@ tier_number(const Jsonb *object, int tier, const char *member)
 }
 
 static PriceTier
-tier_read(const Jsonb *tiers, int tier)
+tier_read(const GivenTier *tier)
 {
-	Jsonb *object = json_part(tiers, psprintf("%d", tier));
 	PriceTier read = {0};
 
-	if (object == NULL || !JB_ROOT_IS_OBJECT(object))
+	if (tier->json == NULL || !JB_ROOT_IS_OBJECT(tier->json))
 		bad_tier(tier, "is not an object");
-	json_visit(object, check_tier_member, &tier);
-	read.up_to = tier_number(object, tier, "up_to");
-	read.unbounded = json_text(object, "up_to") == NULL;
-	read.unit_price = tier_number(object, tier, "unit_amount");
-	if (json_text(object, "flat_amount") != NULL &&
-		!json_whole(object, "flat_amount", &read.flat_fee))
+	json_visit(tier->json, check_tier_member, unconstify(GivenTier *, tier));
+	read.up_to = tier_number(tier, "up_to");
+	read.unbounded = json_text(tier->json, "up_to") == NULL;
+	read.unit_price = tier_number(tier, "unit_amount");
+	if (json_text(tier->json, "flat_amount") != NULL &&
+		!json_whole(tier->json, "flat_amount", &read.flat_fee))
 		bad_tier(tier, "has a flat_amount that is not in whole minor units");
 	if (read.flat_fee < 0)
 		bad_tier(tier, "has a negative flat_amount");
@@ -252,19 +273,21 @@ tiers_of(const PriceTerms *terms, RatedPrice *rated)
 	if (rated->tier_count == 0 || rated->tier_count > RATING_MAX_TIERS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("tiers is not an array of 1 to %d tiers", RATING_MAX_TIERS),
+						errdetail("It has %d.", rated->tier_count),
 						errhint("Pass something like '[{\"up_to\": 100, \"unit_amount\": 2}, "
 								"{\"unit_amount\": 1.5}]'.")));
 	rated->tiers = palloc0(sizeof(PriceTier) * (Size) rated->tier_count);
 	for (int i = 0; i < rated->tier_count; i++)
 	{
 		bool last = i == rated->tier_count - 1;
+		const GivenTier tier = {json_part(terms->tiers, psprintf("%d", i)), i};
 
-		rated->tiers[i] = tier_read(terms->tiers, i);
+		rated->tiers[i] = tier_read(&tier);
 		if (rated->tiers[i].unbounded != last)
-			bad_tier(i, last ? "is the last one and has an up_to" : "has no up_to");
+			bad_tier(&tier, last ? "is the last one and has an up_to" : "has no up_to");
 		if (!last &&
 			rated->tiers[i].up_to.scaled <= (i == 0 ? 0 : rated->tiers[i - 1].up_to.scaled))
-			bad_tier(i, "does not end above the one before it");
+			bad_tier(&tier, "does not end above the one before it");
 	}
 }
 
@@ -315,7 +338,8 @@ check_rated(const PriceTerms *terms)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the price of component \"%s\" cannot be calculated with",
 							   terms->component),
-						errdetail("%s", rating_reason(status))));
+						errdetail("%s", rating_reason(status)),
+						errhint("docs/arithmetic.md says what each model needs.")));
 }
 
 char *
@@ -324,8 +348,12 @@ price_currency(const char *currency)
 	char *checked = check_currency(currency != NULL ? currency : setting_text("default_currency"));
 
 	if (checked == NULL)
-		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("currency must be given"),
-						errdetail("The setting default_currency has no value.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("currency must be given"),
+			 errdetail("The setting default_currency has no value."),
+			 errhint(
+				 "Pass currency, such as 'USD', or set the default one: UPDATE billing.settings SET value = 'USD' WHERE name = 'default_currency';")));
 	return checked;
 }
 
@@ -528,7 +556,7 @@ refuse_same_moment(const PriceTerms *terms)
 	present = row_uuid(0, 1);
 	ereport(
 		ERROR,
-		(errcode(ERRCODE_UNIQUE_VIOLATION),
+		(errcode(ERRCODE_CHECK_VIOLATION),
 		 errmsg("component \"%s\" has a version from that moment on already", terms->component),
 		 errdetail("It is price %s.", uuid_text(present)),
 		 errhint("Choose another effective_at, or take that one back: UPDATE billing.prices SET "
@@ -625,6 +653,7 @@ plan_for_price(const char *plan)
 	if (row_bool(0, 2))
 		ereport(ERROR,
 				(errcode(ERRCODE_JB_STATE), errmsg("plan \"%s\" is retired", plan),
+				 errdetail("Nobody can subscribe to it any more, so that it gets no price."),
 				 errhint("UPDATE billing.plans SET retired_at = NULL WHERE plan = '%s';", plan)));
 	return row_uuid(0, 1);
 }
@@ -641,7 +670,9 @@ check_customer_of_price(const pg_uuid_t *customer_id)
 		unknown_object("customer", uuid_text(customer_id), "billing.create_customer() makes one.");
 	if (customer->deleted)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("customer %s is deleted", uuid_text(customer_id))));
+						errmsg("customer \"%s\" is deleted", uuid_text(customer_id)),
+						errdetail("Nobody is billed any more by a price that was agreed with it."),
+						errhint("Leave customer_id out for a price of the list.")));
 }
 
 /* Add-ons have prices of their own, which belong to no plan. */
@@ -652,9 +683,13 @@ check_component(const char *component)
 		return;
 	check_code("component", component, false);
 	if (strncmp(component, "addon.", 6) == 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("component \"%s\" would be an add-on", component),
-						errhint("Use billing.set_add_on_price().")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("component \"%s\" would be an add-on", component),
+			 errdetail(
+				 "Names that begin with addon. are of add-ons, whose prices belong to no plan."),
+			 errhint("Use billing.set_add_on_price('%s', ...).", component + strlen("addon."))));
 }
 
 SQL_FUNCTION(billing_create_price)

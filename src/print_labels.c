@@ -18,6 +18,10 @@ static const char *const codes[] = {"en", "es"};
 static const char *const words[LABELS][LANGUAGES] = {
 	[LABEL_INVOICE] = {"Invoice", "Factura"},
 	[LABEL_CREDIT_NOTE] = {"Credit note", "Nota de cr&#233;dito"},
+	[LABEL_STATEMENT] = {"Statement", "Estado de cuenta"},
+	[LABEL_IS_THE_SELLER] =
+		{"is the seller: it adds the tax and issues the invoice. This statement is neither an invoice nor a tax document.",
+		 "es el vendedor: agrega los impuestos y emite la factura. Este estado de cuenta no es una factura ni un documento fiscal."},
 	[LABEL_DRAFT] = {"Draft", "Borrador"},
 	[LABEL_OPEN] = {"Open", "Pendiente"},
 	[LABEL_PAID] = {"Paid", "Pagada"},
@@ -53,7 +57,7 @@ static const char *const words[LABELS][LANGUAGES] = {
 	[LABEL_BALANCE] = {"Balance", "Saldo"},
 	[LABEL_AMOUNT_DUE] = {"Amount due", "Importe a pagar"},
 	[LABEL_AMOUNT_PAID] = {"Paid", "Pagado"},
-	[LABEL_CREDITED] = {"Credited", "Abonado"},
+	[LABEL_CREDITED] = {"Taken off by credit notes", "Descontado por notas de cr&#233;dito"},
 	[LABEL_REMAINING] = {"Remaining", "Pendiente de pago"},
 	[LABEL_REVERSE_CHARGE] = {"Reverse charge: the customer accounts for the tax.",
 							  "Inversi&#243;n del sujeto pasivo: el cliente liquida el impuesto."},
@@ -75,6 +79,7 @@ static const char *const words[LABELS][LANGUAGES] = {
 	[LABEL_TO_AMOUNT_DUE] = {"Taken off the amount due", "Descontado del importe a pagar"},
 	[LABEL_TO_BALANCE] = {"Added to the balance", "A&#241;adido al saldo"},
 	[LABEL_TO_REFUND] = {"Paid back", "Reembolsado"},
+	[LABEL_SETTLED] = {"Settled", "Liquidaci&#243;n"},
 	[LABEL_ZONE] = {"Dates are days in the time zone", "Fechas seg&#250;n la zona horaria"},
 	[LABEL_NO_FISCAL_DOCUMENT] =
 		{"This is not a fiscal document: neither a CFDI nor an electronic invoice.",

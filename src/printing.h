@@ -28,6 +28,8 @@ typedef enum Label
 {
 	LABEL_INVOICE,
 	LABEL_CREDIT_NOTE,
+	LABEL_STATEMENT,
+	LABEL_IS_THE_SELLER,
 	LABEL_DRAFT,
 	LABEL_OPEN,
 	LABEL_PAID,
@@ -84,6 +86,7 @@ typedef enum Label
 	LABEL_TO_AMOUNT_DUE,
 	LABEL_TO_BALANCE,
 	LABEL_TO_REFUND,
+	LABEL_SETTLED,
 	LABEL_ZONE,
 	LABEL_NO_FISCAL_DOCUMENT,
 	LABELS
@@ -237,7 +240,8 @@ extern void document_of_row(PrintedDocument *d, const pg_uuid_t *id);
 extern bool document_is_draft(const PrintedDocument *d);
 
 /* The customer as he was when it was issued, with his language and exemption of then; of a draft as he is. */
-extern void document_load_buyer(PrintedDocument *d, const char *sealed_as);
+extern void document_load_buyer(PrintedDocument *d, const char *sealed_as, const pg_uuid_t *id,
+								const bytea *sealed);
 
 /* The head of the page and its list of facts, which begins with the number. */
 extern void document_open(PrintPage *page, const PrintedDocument *d, Label title, Label mark);

@@ -282,16 +282,22 @@ reservations_end(const char *organization_id, const char *metric)
 			   arg_datum(TimestampTzGetDatum(now), false));
 }
 
-/* By the organisation's own time; test clocks are few. */
+/*
+ * By the organisation's own time; test clocks are few.  From a place on, so that
+ * those at the end have their turn where a session holds the counters of many at
+ * the beginning.
+ */
 QUERY(
 	list_expired,
+	"SELECT DISTINCT w.organization_id, w.metric FROM ("
 	"SELECT r.organization_id, r.metric FROM billing.usage_reservations AS r "
 	"WHERE r.state = 'open' AND r.expires_at <= now() "
 	"AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = r.organization_id) "
-	"UNION SELECT r.organization_id, r.metric FROM billing.sandbox_clocks AS k "
+	"UNION ALL SELECT r.organization_id, r.metric FROM billing.sandbox_clocks AS k "
 	"JOIN billing.usage_reservations AS r ON r.organization_id = k.organization_id "
-	"WHERE r.state = 'open' AND r.expires_at <= k.now LIMIT $1",
-	INT8OID);
+	"WHERE r.state = 'open' AND r.expires_at <= k.now) AS w "
+	"WHERE (w.organization_id, w.metric) > ($2, $3) ORDER BY w.organization_id, w.metric LIMIT $1",
+	INT8OID, TEXTOID, TEXTOID);
 /* On shards: of those with a test clock all, since the clock is here. */
 QUERY(list_clocks, "SELECT coalesce(array_agg(organization_id), '{}') FROM billing.sandbox_clocks",
 	  InvalidOid);
@@ -299,12 +305,31 @@ QUERY_CUSTOM(
 	list_expired_on_shards,
 	"SELECT DISTINCT r.organization_id, r.metric FROM billing.usage_reservations AS r "
 	"WHERE r.state = 'open' AND CASE WHEN r.organization_id = ANY ($2) THEN true ELSE r.expires_at <= now() END "
-	"LIMIT $1",
-	INT8OID, TEXTARRAYOID);
+	"AND (r.organization_id, r.metric) > ($3, $4) ORDER BY r.organization_id, r.metric LIMIT $1",
+	INT8OID, TEXTARRAYOID, TEXTOID, TEXTOID);
+/* A session holds it, which may last: whoever consumes ends what has expired, too. */
+QUERY_CUSTOM(
+	lock_counter,
+	"SELECT FROM billing.usage_counters AS c WHERE c.organization_id = $1 AND c.metric = $2 "
+	"FOR NO KEY UPDATE SKIP LOCKED",
+	TEXTOID, TEXTOID);
+QUERY_CUSTOM(
+	counter_there,
+	"SELECT FROM billing.usage_counters AS c WHERE c.organization_id = $1 AND c.metric = $2",
+	TEXTOID, TEXTOID);
 QUERY(prune_reservations,
 	  "DELETE FROM billing.usage_reservations WHERE state <> 'open' "
 	  "AND ended_at < now() - interval '" PRUNE_AFTER "'",
 	  InvalidOid);
+
+/* What was looked at last; empty: from the beginning. */
+typedef struct Place
+{
+	char organization_id[4 * 255 + 1];
+	char metric[NAMEDATALEN];
+} Place;
+
+static Place place;
 
 typedef struct Expired
 {
@@ -322,7 +347,19 @@ expired_on_shards(void)
 
 	RUN(list_clocks, arg_null());
 	clocks = rows_datum(rows_keep(), 0, 1, &isnull);
-	return RUN(list_expired_on_shards, arg_int(KEEP_BATCH), arg_datum(clocks, false));
+	return RUN(list_expired_on_shards, arg_int(KEEP_BATCH), arg_datum(clocks, false),
+			   arg_text(place.organization_id), arg_text(place.metric));
+}
+
+static void
+go_on_from(const Expired *expired)
+{
+	memset(&place, 0, sizeof(place));
+	if (expired->count < KEEP_BATCH)
+		return;
+	strlcpy(place.organization_id, expired->organization_ids[expired->count - 1],
+			sizeof(place.organization_id));
+	strlcpy(place.metric, expired->metrics[expired->count - 1], sizeof(place.metric));
 }
 
 static void
@@ -331,8 +368,10 @@ find_expired(void *context)
 	Expired *expired = context;
 	MemoryContext old;
 
-	expired->count = usage_tables()->distributed ? expired_on_shards()
-												 : RUN(list_expired, arg_int(KEEP_BATCH));
+	expired->count = usage_tables()->distributed
+						 ? expired_on_shards()
+						 : RUN(list_expired, arg_int(KEEP_BATCH), arg_text(place.organization_id),
+							   arg_text(place.metric));
 	old = MemoryContextSwitchTo(expired->memory);
 	expired->organization_ids = palloc(sizeof(char *) * Max(expired->count, 1));
 	expired->metrics = palloc(sizeof(char *) * Max(expired->count, 1));
@@ -342,6 +381,7 @@ find_expired(void *context)
 		expired->metrics[i] = row_text(i, 2);
 	}
 	MemoryContextSwitchTo(old);
+	go_on_from(expired);
 	RUN(prune_reservations, arg_null());
 }
 
@@ -355,8 +395,12 @@ static void
 end_one(void *context)
 {
 	const Pair *pair = context;
+	Arg organization_id = arg_text(pair->organization_id);
+	Arg metric = arg_text(pair->metric);
 
-	(void) reservations_end(pair->organization_id, pair->metric);
+	if (RUN(lock_counter, organization_id, metric) > 0 ||
+		RUN(counter_there, organization_id, metric) == 0)
+		(void) reservations_end(pair->organization_id, pair->metric);
 }
 
 /* A unit for each counter: nobody waits for more than one of them. */

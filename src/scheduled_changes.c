@@ -20,6 +20,7 @@
 #include "errors.h"
 #include "json.h"
 #include "keys.h"
+#include "postponed.h"
 #include "unit.h"
 
 /* So many in one unit, so that none lasts long. */
@@ -143,7 +144,9 @@ SQL_FUNCTION(billing_cancel_scheduled_change)
 	(void) RUN(find_change, arg_uuid(id));
 	if (strcmp(row_text(0, 2), "pending") != 0)
 		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("scheduled change \"%s\" is %s", uuid_text(id), row_text(0, 2))));
+						errmsg("scheduled change \"%s\" is %s", uuid_text(id), row_text(0, 2)),
+						errdetail("Only one that is pending can be taken back."),
+						errhint("billing.list_scheduled_changes() lists those.")));
 	if (s->local)
 		local_unplan(s, id);
 	else
@@ -161,14 +164,14 @@ SQL_FUNCTION(billing_cancel_scheduled_change)
  */
 QUERY_IN_ORDER(
 	due_changes,
-	"SELECT c.id, s.id, c.reason, c.comment, c.effective_at, s.current_period_end "
-	"FROM billing.scheduled_changes AS c JOIN billing.subscriptions AS s ON s.id = c.subscription_id "
+	"SELECT c.id, s.id, c.reason, c.comment, c.effective_at, s.current_period_end, c.organization_id, " WAS_POSTPONED
+	"c.id) FROM billing.scheduled_changes AS c JOIN billing.subscriptions AS s ON s.id = c.subscription_id "
 	"JOIN billing.customers AS u ON u.id = s.customer_id "
 	"JOIN billing.providers AS p ON p.name = s.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = s.provider AND a.account = s.account "
 	"LEFT JOIN billing.sandbox_clocks AS k ON k.organization_id = c.organization_id "
-	"WHERE c.state = 'pending' AND s.managed_by = 'provider' AND a.stopped_at IS NULL AND (p.embedded OR a.bound_to = $2) AND c.due_at <= coalesce(k.now, clock_timestamp()) "
-	"ORDER BY c.due_at LIMIT $1 FOR NO KEY UPDATE OF u, c SKIP LOCKED",
+	"WHERE c.state = 'pending' AND s.managed_by = 'provider' AND a.stopped_at IS NULL AND (p.embedded OR a.bound_to = $2) AND c.due_at <= coalesce(k.now, clock_timestamp()) AND " NOT_POSTPONED
+	"c.id) ORDER BY c.due_at LIMIT $1 FOR NO KEY UPDATE OF u, c SKIP LOCKED",
 	INT8OID, TEXTOID);
 QUERY(finish_change,
 	  "UPDATE billing.scheduled_changes SET state = $2, error_code = $3, finished_at = now() "
@@ -186,6 +189,9 @@ typedef struct DueChange
 	char *comment; /* when it is opened */
 	TimestampTz effective_at;
 	TimestampTz period_end;
+	char *organization_id;
+	bool was_left_out;
+	char *sqlstate; /* of its failure */
 } DueChange;
 
 static void
@@ -241,6 +247,26 @@ carry_out_as_cause(void *context)
 	audit_caused(AUDIT_WORKER, uuid_text(change->id), carry_out, context);
 }
 
+static void
+fail(void *context)
+{
+	const DueChange *change = context;
+
+	RUN(finish_change, arg_uuid(change->id), arg_text("failed"), arg_text(change->sqlstate));
+}
+
+static void
+leave_out(void *context)
+{
+	const DueChange *change = context;
+
+	(void) work_postpone(&(Undone){.what = "scheduled change cannot be carried out",
+								   .object_type = "scheduled_change",
+								   .id = change->id,
+								   .organization_id = change->organization_id,
+								   .sqlstate = change->sqlstate});
+}
+
 /* True when it is done with. */
 static bool
 carry_out_one(DueChange *change)
@@ -248,13 +274,21 @@ carry_out_one(DueChange *change)
 	char *sqlstate;
 	char *message;
 
-	if (guarded(carry_out_as_cause, change, &sqlstate, &message))
+	if (guarded(carry_out_as_cause, change, &change->sqlstate, &message))
+	{
+		if (change->was_left_out)
+			work_resume(&change->id, 1);
 		return true;
-	if (sqlstate_passes(sqlstate))
-		return false;
-	ereport(LOG, (errmsg("a scheduled change of billing cannot be carried out: %s", message)));
-	RUN(finish_change, arg_uuid(change->id), arg_text("failed"), arg_text(sqlstate));
-	return true;
+	}
+	if (!sqlstate_passes(change->sqlstate))
+	{
+		ereport(LOG, (errmsg("a scheduled change of billing cannot be carried out: %s", message)));
+		if (guarded(fail, change, &sqlstate, &message))
+			return true;
+	}
+	/* by a session that holds a row, or somebody's trigger on it */
+	(void) guarded(leave_out, change, &sqlstate, &message);
+	return false;
 }
 
 static void
@@ -262,10 +296,11 @@ run_due(void *context)
 {
 	Rows rows;
 	int done = 0;
+	int in_the_way = 0;
 
 	RUN(due_changes, arg_int(RUN_BATCH), arg_text(database_binding()));
 	rows = rows_keep();
-	for (int64 i = 0; i < rows_count(rows); i++)
+	for (int64 i = 0; i < rows_count(rows) && in_the_way < PASSING_MOST; i++)
 	{
 		pg_uuid_t *id = rows_uuid(rows, i, 1);
 		DueChange change = {
@@ -275,10 +310,14 @@ run_due(void *context)
 			.sealed_comment = rows_bytes(rows, i, 4),
 			.effective_at = rows_time(rows, i, 5),
 			.period_end = rows_time(rows, i, 6),
+			.organization_id = rows_text(rows, i, 7),
+			.was_left_out = rows_bool(rows, i, 8),
 		};
 
 		if (carry_out_one(&change))
 			done++;
+		else
+			in_the_way++;
 	}
 	*(int *) context = done;
 }

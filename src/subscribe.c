@@ -39,14 +39,20 @@ check_subscribe_terms(const SubscribeTerms *terms)
 	check_given("plan", terms->plan != NULL);
 	if (terms->quantity <= 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1"),
+				 errdetail("It is " INT64_FORMAT ".", terms->quantity),
+				 errhint("It counts seats where the plan has them, else the plan itself.")));
 	if (terms->trial_days != SUBSCRIBE_NOT_NAMED &&
 		(terms->trial_days < 0 || terms->trial_days > 730))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("trial_days must be from 0 to 730")));
+						errmsg("trial_days must be from 0 to 730"),
+						errdetail("It is %d.", terms->trial_days),
+						errhint("0 is none, also where the plan has a trial.")));
 	if (terms->days_until_due != SUBSCRIBE_NOT_NAMED && terms->days_until_due < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("days_until_due must not be negative")));
+						errmsg("days_until_due must not be negative"),
+						errdetail("It is %d.", terms->days_until_due),
+						errhint("So many days after its date an invoice that is sent is due.")));
 	check_word("collection_method", terms->collection_method, collection_words);
 	check_word("trial_end_behavior", terms->trial_end_behavior, trial_end_words);
 	check_word("billing_alignment", terms->billing_alignment, alignment_words);
@@ -60,7 +66,9 @@ check_subscribe_terms(const SubscribeTerms *terms)
 		terms->days_until_due == SUBSCRIBE_NOT_NAMED)
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_NULL_VIOLATION),
-				 errmsg("days_until_due must be given with collection_method send_invoice")));
+				 errmsg("days_until_due must be given with collection_method send_invoice"),
+				 errdetail("It says how long the customer has to pay an invoice that is sent."),
+				 errhint("Pass days_until_due => 14, for instance.")));
 }
 
 QUERY(

@@ -220,6 +220,8 @@ change_later(const BillingRun *run, BilledSubscription *s, const UpdateTerms *te
 	if (terms->proration_date != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("proration_date is for a change that is made now"),
+						errdetail("effective is period_end, proration_date %s.",
+								  pstrdup(timestamptz_to_str(terms->proration_date))),
 						errhint("Leave it out: at the end of a period nothing is prorated.")));
 	if (proration_behavior_named(terms->proration_behavior) == PRORATION_INVOICED)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -221,13 +221,20 @@ check_update_terms(const UpdateTerms *terms)
 	check_no_card("coupon", terms->coupon);
 	check_word("proration_behavior", terms->proration_behavior, proration_words);
 	check_word("effective", terms->effective, effective_words);
-	if (terms->quantity < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1"),
-				 errhint("No seats at all are items => '{\"seats\": 0}'.")));
+	if (terms->has_quantity && terms->quantity <= 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("quantity must be at least 1"),
+			 errdetail("It is " INT64_FORMAT ".", terms->quantity),
+			 errhint(
+				 "No seats at all are items => '{\"seats\": 0}'; billing.cancel_subscription() ends a subscription.")));
 	if (TIMESTAMP_NOT_FINITE(terms->trial_end) || TIMESTAMP_NOT_FINITE(terms->proration_date))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("trial_end and proration_date cannot be infinite")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("trial_end and proration_date cannot be infinite"),
+				 errdetail("%s is.",
+						   TIMESTAMP_NOT_FINITE(terms->trial_end) ? "trial_end" : "proration_date"),
+				 errhint("Both are moments.")));
 	if (terms->plan == NULL && terms->quantity == 0 && terms->price == NULL &&
 		terms->amount == NO_AMOUNT && terms->payment_method == NULL && terms->trial_end == 0 &&
 		terms->cancel_at == 0 && terms->coupon == NULL && !names_items(terms->items))
@@ -259,9 +266,13 @@ changed_price(const UpdateTerms *terms, const Subscription *s)
 							   chosen->plan, chosen->plan_group, s->plan_group),
 						errhint("Plans of another group are subscribed to beside this one.")));
 	if (strcmp(chosen->currency, present->currency) != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("a subscription in %s cannot change to a price in %s",
-							   present->currency, chosen->currency)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("a subscription in %s cannot change to a price in %s", present->currency,
+					chosen->currency),
+			 errdetail("Price \"%s\" is one of plan \"%s\".", uuid_text(chosen->id), chosen->plan),
+			 errhint("Name a price in %s, or cancel and subscribe anew.", present->currency)));
 	return uuid_equal(chosen->id, present->id) ? NULL : chosen;
 }
 
@@ -365,7 +376,8 @@ subscription_update_terms(FunctionCallInfo fcinfo)
 {
 	UpdateTerms terms = {
 		.plan = ARG_TEXT(1),
-		.quantity = PG_ARGISNULL(2) ? 0 : Max(PG_GETARG_INT64(2), -1),
+		.quantity = ARG_INT(2, 0),
+		.has_quantity = !PG_ARGISNULL(2),
 		.proration_behavior = PG_ARGISNULL(3) ? "create_prorations" : ARG_TEXT(3),
 		.price = ARG_UUID(4),
 		.amount = ARG_INT(5, NO_AMOUNT),
@@ -378,8 +390,6 @@ subscription_update_terms(FunctionCallInfo fcinfo)
 		.items = ARG_JSON(12),
 	};
 
-	if (!PG_ARGISNULL(2) && terms.quantity == 0)
-		terms.quantity = -1;
 	check_update_terms(&terms);
 	return terms;
 }

@@ -40,6 +40,7 @@ typedef struct UpdateTerms
 {
 	const char *plan;
 	int64 quantity; /* 0: unchanged */
+	bool has_quantity;
 	const char *proration_behavior;
 	const pg_uuid_t *price;
 	int64 amount; /* NO_AMOUNT: not named */

@@ -38,7 +38,7 @@ struct RunTaxes
 	MemoryContext memory; /* that of the run */
 	int count;
 	StoredRate *rates;
-	List *merchants; /* names of providers that tax what they sell themselves */
+	List *merchants; /* providers that tax what they sell themselves: name and title by turns */
 	char *reverse_note;
 	char *exempt_note;
 };
@@ -56,7 +56,8 @@ struct CustomerTax
 QUERY(load_rates,
 	  "SELECT r.id, r.country, r.region, r.name, r.percent::text, r.reverse_charge, r.valid_from, "
 	  "r.valid_to FROM billing.tax_rates AS r");
-QUERY(load_merchants, "SELECT p.name FROM billing.providers AS p WHERE p.merchant_of_record");
+QUERY(load_merchants,
+	  "SELECT p.name, p.title FROM billing.providers AS p WHERE p.merchant_of_record");
 
 static void
 rate_from_row(StoredRate *rate, int64 row)
@@ -89,7 +90,7 @@ taxes_load(BillingRun *run)
 		rate_from_row(&taxes->rates[i], i);
 	merchants = RUN(load_merchants);
 	for (int64 i = 0; i < merchants; i++)
-		taxes->merchants = lappend(taxes->merchants, row_text(i, 1));
+		taxes->merchants = lappend(lappend(taxes->merchants, row_text(i, 1)), row_text(i, 2));
 	MemoryContextSwitchTo(old);
 	return taxes;
 }
@@ -108,17 +109,16 @@ note_of(RunTaxes *taxes, char **kept, const char *setting)
 	return *kept;
 }
 
-static bool
-is_merchant(const RunTaxes *taxes, const char *provider)
+/* Its title, where the provider is the seller; else NULL. */
+static const char *
+seller_title(const RunTaxes *taxes, const char *provider)
 {
-	ListCell *cell;
-
-	foreach (cell, taxes->merchants)
+	for (int i = 0; i < list_length(taxes->merchants); i += 2)
 	{
-		if (strcmp(lfirst(cell), provider) == 0)
-			return true;
+		if (strcmp(list_nth(taxes->merchants, i), provider) == 0)
+			return list_nth(taxes->merchants, i + 1);
 	}
-	return false;
+	return NULL;
 }
 
 /* ---- what is sealed of the customers ---- */
@@ -298,6 +298,16 @@ add_note(const StoredRate *rate, const char *note)
 	return list_make1(entry);
 }
 
+/* What it comes to is known when it is paid: then the line gets its amount (collection_money.c). */
+static List *
+tax_of_seller(const char *title)
+{
+	List *list = add_note(NULL, psprintf("added by %s", title));
+
+	((DraftTax *) linitial(list))->always = true;
+	return list;
+}
+
 static int
 entry_of(const List *taxes, const pg_uuid_t *id, bool inclusive)
 {
@@ -335,14 +345,16 @@ List *
 taxes_of(BillingRun *run, const InvoiceDraft *draft)
 {
 	RunTaxes *taxes;
+	const char *title;
 	List *list;
 	ListCell *cell;
 
 	if (run->taxes == NULL)
 		run->taxes = taxes_load(run);
 	taxes = run->taxes;
-	if (is_merchant(taxes, draft->provider))
-		return NIL;
+	title = seller_title(taxes, draft->provider);
+	if (title != NULL)
+		return tax_of_seller(title);
 	if (draft->customer->tax == NULL)
 		customers_load(run, draft->customer);
 	list = current_rates(taxes, draft);
@@ -424,6 +436,7 @@ check_rate(RateTerms *terms)
 	terms->region = upper_trimmed(terms->region);
 	if (terms->region != NULL && *terms->region == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("region is empty"),
+						errdetail("It is blank: no address has such a state or province."),
 						errhint("NULL is all of the country.")));
 	if (!terms->percent.isnull)
 	{
@@ -436,6 +449,15 @@ check_rate(RateTerms *terms)
 													   numeric_out, terms->percent.value))),
 							errhint("19 is 19 %%.")));
 	}
+	if (TIMESTAMP_NOT_FINITE(terms->valid_from) || TIMESTAMP_NOT_FINITE(terms->valid_to))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s is infinite",
+					TIMESTAMP_NOT_FINITE(terms->valid_from) ? "valid_from" : "valid_to"),
+			 errdetail(
+				 "A rate begins at a moment, and is valid until one or until it is replaced."),
+			 errhint("valid_from defaults to now; leave out valid_to for a rate without an end.")));
 	if (terms->valid_to != 0 && terms->valid_to <= terms->valid_from)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -443,6 +465,13 @@ check_rate(RateTerms *terms)
 				 errdetail("They are %s and %s.", pstrdup(timestamptz_to_str(terms->valid_to)),
 						   pstrdup(timestamptz_to_str(terms->valid_from))),
 				 errhint("It is the first moment at which the rate is valid no more.")));
+}
+
+/* It is always given, also as the beginning of 2000. */
+static Arg
+moment(TimestampTz at)
+{
+	return arg_datum(TimestampTzGetDatum(at), false);
 }
 
 /* The time of an invoice has whole seconds. */
@@ -463,7 +492,7 @@ refuse_overlap(const RateTerms *terms)
 	TimestampTz to;
 
 	if (RUN(find_overlap, arg_text(terms->country), arg_text(terms->region),
-			arg_time(terms->valid_from), arg_time(terms->valid_to)) == 0)
+			moment(terms->valid_from), arg_time(terms->valid_to)) == 0)
 		return;
 	name = row_text(0, 1);
 	percent = row_text(0, 2);
@@ -501,7 +530,7 @@ SQL_FUNCTION(billing_set_tax_rate)
 	check_rate(&terms);
 	RUN(lock_rates);
 	refuse_overlap(&terms);
-	RUN(end_rate, arg_text(terms.country), arg_text(terms.region), arg_time(terms.valid_from));
+	RUN(end_rate, arg_text(terms.country), arg_text(terms.region), moment(terms.valid_from));
 	if (terms.percent.isnull)
 	{
 		db_close();
@@ -509,6 +538,6 @@ SQL_FUNCTION(billing_set_tax_rate)
 	}
 	RUN(insert_rate, arg_uuid(id), arg_text(terms.country), arg_text(terms.region),
 		arg_text(terms.name), terms.percent, arg_bool(terms.reverse_charge),
-		arg_time(terms.valid_from), arg_time(terms.valid_to));
+		moment(terms.valid_from), arg_time(terms.valid_to));
 	return db_close_uuid(id);
 }

@@ -545,6 +545,9 @@ extern void usage_reader_close(UsageReader reader);
  */
 extern int usage_rollup(bool at_once);
 
+/* At its last run another process was at it. */
+extern bool usage_rollup_is_elsewhere(void);
+
 /* ------------------------------------------------------------------------
  * usage_alerts.c
  * ------------------------------------------------------------------------
@@ -578,20 +581,38 @@ typedef struct UsageLine
 	Numeric amounts[USAGE_CUTS];
 } UsageLine;
 
+/* Whose invoice a closing is billed with. */
+typedef struct UsageBuyer
+{
+	const pg_uuid_t *subscription_id;
+	const char *currency; /* what came late into a period of another one is left for others */
+} UsageBuyer;
+
 /*
  * Closes the period in this transaction and returns its lines (UsageLine): usage
  * first, then corrections of other periods, each of which is told exactly once.
  * A period that is closed already returns what it returned then.  Closings of
  * one organisation wait for each other until the end of the transaction.
+ * Without a buyer it is closed by hand.
  * 22023, JB008: it is no period, overlaps a closed one, or is not over.
  */
-extern List *usage_period_close(const char *organization_id, UsageRange period);
+extern List *usage_period_close(const char *organization_id, UsageRange period,
+								const UsageBuyer *buyer);
+
+/*
+ * The corrections alone, where nothing is metered any more.  *closing is set to
+ * where the closing stands that took them over; there is none without lines.
+ */
+extern List *usage_late_take(const char *organization_id, TimestampTz at, const UsageBuyer *buyer,
+							 TimestampTz *closing);
+extern List *usage_late_preview(const char *organization_id, const UsageBuyer *buyer);
 
 /* As usage_forwarding_touched(): marks the closed periods that they are in. */
 extern void usage_closings_touched(Arg organization_ids, Arg metrics, Arg buckets);
 
 /* The same lines on the active snapshot, without closing; the period need not be over. */
-extern List *usage_period_preview(const char *organization_id, UsageRange period);
+extern List *usage_period_preview(const char *organization_id, UsageRange period,
+								  const UsageBuyer *buyer);
 
 /* ------------------------------------------------------------------------
  * usage_forward.c

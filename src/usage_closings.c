@@ -48,6 +48,7 @@ typedef struct Scope
 	List *meters;
 	Rows marks; /* as list_marks has them */
 	int64 mark_count;
+	List *left; /* TimestampTz *: where closed periods begin that are for others to look at */
 } Scope;
 
 static Arg
@@ -258,15 +259,41 @@ is_in_tail(const Scope *scope, const Meter *meter, UsageRange period)
  */
 QUERY(
 	read_closed,
-	"SELECT period_start, period_end FROM billing.usage_closings WHERE organization_id = $1 "
-	"AND period_end > (SELECT coalesce(max(c.raw_since), '-infinity') FROM billing.usage_closings AS c WHERE c.organization_id = $1) "
-	"ORDER BY period_start",
-	TEXTOID);
+	"SELECT u.period_start, u.period_end, EXISTS (SELECT FROM billing.usage_closing_prices AS p "
+	"JOIN billing.prices AS r ON r.id = p.price_id WHERE p.organization_id = u.organization_id "
+	"AND p.period_start = u.period_start AND r.currency <> $2) "
+	"FROM billing.usage_closings AS u WHERE u.organization_id = $1 AND u.period_end > u.period_start "
+	"AND u.period_end > (SELECT coalesce(max(c.raw_since), '-infinity') FROM billing.usage_closings AS c WHERE c.organization_id = $1) "
+	"ORDER BY u.period_start",
+	TEXTOID, TEXTOID);
+
+static void
+leave(Scope *scope, TimestampTz period_start)
+{
+	TimestampTz *start = palloc(sizeof(TimestampTz));
+
+	*start = period_start;
+	scope->left = lappend(scope->left, start);
+}
+
+static bool
+is_left(const Scope *scope, TimestampTz period_start)
+{
+	ListCell *cell;
+
+	foreach (cell, scope->left)
+	{
+		if (*(const TimestampTz *) lfirst(cell) == period_start)
+			return true;
+	}
+	return false;
+}
 
 static List *
-corrections_of(const Scope *scope)
+corrections_of(Scope *scope, const UsageBuyer *buyer)
 {
-	int64 count = READ(read_closed, arg_text(scope->organization_id));
+	int64 count = READ(read_closed, arg_text(scope->organization_id),
+					   arg_text(buyer == NULL ? NULL : buyer->currency));
 	Rows rows = rows_keep();
 	List *lines = NIL;
 
@@ -275,6 +302,11 @@ corrections_of(const Scope *scope)
 		UsageRange period = {rows_time(rows, i, 1), rows_time(rows, i, 2)};
 		ListCell *cell;
 
+		if (rows_bool(rows, i, 3))
+		{
+			leave(scope, period.start);
+			continue;
+		}
 		foreach (cell, scope->meters)
 		{
 			const Meter *meter = lfirst(cell);
@@ -357,10 +389,11 @@ lines_of_closing(const char *organization_id, TimestampTz start)
 	return lines;
 }
 
-QUERY(read_overlapping,
-	  "SELECT period_start, period_end FROM billing.usage_closings WHERE organization_id = $1 "
-	  "AND period_start < $3 AND period_end > $2 ORDER BY period_start LIMIT 1",
-	  TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+QUERY(
+	read_overlapping,
+	"SELECT period_start, period_end FROM billing.usage_closings WHERE organization_id = $1 "
+	"AND period_start < $3 AND period_end > $2 AND period_end > period_start ORDER BY period_start LIMIT 1",
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
 
 /* True when this very period is closed; JB008 when another one overlaps it. */
 static bool
@@ -397,13 +430,13 @@ check_period(UsageRange period)
 }
 
 static List *
-lines_of(const Scope *scope, UsageRange period)
+lines_of(Scope *scope, UsageRange period, const UsageBuyer *buyer)
 {
-	return list_concat(usage_of(scope, period), corrections_of(scope));
+	return list_concat(usage_of(scope, period), corrections_of(scope, buyer));
 }
 
 List *
-usage_period_preview(const char *organization_id, UsageRange period)
+usage_period_preview(const char *organization_id, UsageRange period, const UsageBuyer *buyer)
 {
 	Relation events;
 	Scope scope;
@@ -415,7 +448,19 @@ usage_period_preview(const char *organization_id, UsageRange period)
 	/* no partition is removed meanwhile */
 	events = table_open(usage_tables()->events, AccessShareLock);
 	scope = scope_open(organization_id);
-	lines = lines_of(&scope, period);
+	lines = lines_of(&scope, period, buyer);
+	table_close(events, AccessShareLock);
+	return lines;
+}
+
+List *
+usage_late_preview(const char *organization_id, const UsageBuyer *buyer)
+{
+	/* no partition is removed meanwhile */
+	Relation events = table_open(usage_tables()->events, AccessShareLock);
+	Scope scope = scope_open(organization_id);
+	List *lines = corrections_of(&scope, buyer);
+
 	table_close(events, AccessShareLock);
 	return lines;
 }
@@ -476,25 +521,22 @@ usage_closings_touched(Arg organization_ids, Arg metrics, Arg buckets)
  * take in that do not see it yet is visible only to who comes after it.
  */
 static void
-change_marks(const Scope *scope, UsageRange period)
+take_all_marks(const Scope *scope)
 {
-	Arg organization_id = arg_text(scope->organization_id);
-
 	for (int64 i = 0; i < scope->mark_count; i++)
 	{
 		bool isnull;
 		Datum ids = rows_datum(scope->marks, i, 3, &isnull);
 
-		if (!isnull)
-			RUN(take_marks, organization_id, arg_datum(ids, false));
+		if (!isnull && !is_left(scope, rows_time(scope->marks, i, 1)))
+			RUN(take_marks, arg_text(scope->organization_id), arg_datum(ids, false));
 	}
-	RUN(write_own_mark, organization_id, moment(period.start));
 }
 
 QUERY(
 	insert_closing,
-	"INSERT INTO billing.usage_closings (organization_id, period_start, period_end, raw_since) VALUES ($1, $2, $3, $4)",
-	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+	"INSERT INTO billing.usage_closings (organization_id, period_start, period_end, raw_since, subscription_id) VALUES ($1, $2, $3, $4, $5)",
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID);
 QUERY(
 	insert_line,
 	"INSERT INTO billing.usage_closing_lines (organization_id, closing_start, metric, kind, period_start, period_end, "
@@ -509,50 +551,97 @@ number(Numeric value)
 	return arg_datum(NumericGetDatum(value), false);
 }
 
+/* Which left some to others has not taken over all that was known then. */
 static void
-write_closing(const char *organization_id, UsageRange period, const List *lines)
+write_closing(const Scope *scope, UsageRange period, const List *lines, const UsageBuyer *buyer)
 {
+	Arg organization_id = arg_text(scope->organization_id);
+	TimestampTz raw_since = scope->left == NIL ? usage_tables()->raw_since : DT_NOBEGIN;
 	ListCell *cell;
 
-	RUN(insert_closing, arg_text(organization_id), moment(period.start), moment(period.end),
-		moment(usage_tables()->raw_since));
+	RUN(insert_closing, organization_id, moment(period.start), moment(period.end),
+		moment(raw_since), arg_uuid(buyer == NULL ? NULL : buyer->subscription_id));
 	foreach (cell, lines)
 	{
 		const UsageLine *line = lfirst(cell);
 
-		RUN(insert_line, arg_text(organization_id), moment(period.start), arg_text(line->metric),
+		RUN(insert_line, organization_id, moment(period.start), arg_text(line->metric),
 			arg_bool(line->correction), moment(line->period.start), moment(line->period.end),
 			number(line->amounts[CUT_EXACT]), number(line->amounts[CUT_FROM_QUARTER]),
 			number(line->amounts[CUT_IN_QUARTERS]));
 	}
 }
 
+/*
+ * One closing at a time, on what was committed before it.  The lock of the table
+ * comes before the snapshot: no partition is removed after it.
+ */
+static Relation
+closing_begin(const char *organization_id)
+{
+	Relation events = table_open(usage_tables()->events, AccessShareLock);
+
+	lock_closings(organization_id);
+	/* what this transaction has recorded counts */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	return events;
+}
+
+static void
+closing_end(Relation events)
+{
+	PopActiveSnapshot();
+	table_close(events, NoLock);
+}
+
 List *
-usage_period_close(const char *organization_id, UsageRange period)
+usage_period_close(const char *organization_id, UsageRange period, const UsageBuyer *buyer)
 {
 	Relation events;
 	List *lines;
 
 	check_period(period);
 	check_over(organization_id, period);
-	/* before the snapshot: no partition is removed after it */
-	events = table_open(usage_tables()->events, AccessShareLock);
-	lock_closings(organization_id);
-	/* what this transaction has recorded counts */
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetLatestSnapshot());
+	events = closing_begin(organization_id);
 	if (is_closed(organization_id, period))
 		lines = lines_of_closing(organization_id, period.start);
 	else
 	{
 		Scope scope = scope_open(organization_id);
 
-		lines = lines_of(&scope, period);
-		write_closing(organization_id, period, lines);
-		change_marks(&scope, period);
+		lines = lines_of(&scope, period, buyer);
+		write_closing(&scope, period, lines, buyer);
+		take_all_marks(&scope);
+		RUN(write_own_mark, arg_text(organization_id), moment(period.start));
 	}
-	PopActiveSnapshot();
-	table_close(events, NoLock);
+	closing_end(events);
+	return lines;
+}
+
+/* Periods begin with whole seconds: this is none of theirs, and covers no time. */
+QUERY(
+	free_moment,
+	"SELECT coalesce(max(period_start), $2) + interval '1 microsecond' FROM billing.usage_closings "
+	"WHERE organization_id = $1 AND period_start >= $2 AND period_start < $2 + interval '1 second'",
+	TEXTOID, TIMESTAMPTZOID);
+
+List *
+usage_late_take(const char *organization_id, TimestampTz at, const UsageBuyer *buyer,
+				TimestampTz *closing)
+{
+	Relation events = closing_begin(organization_id);
+	Scope scope = scope_open(organization_id);
+	List *lines = corrections_of(&scope, buyer);
+
+	if (lines != NIL)
+	{
+		READ(free_moment, arg_text(organization_id), moment(at));
+		*closing = row_time(0, 1);
+		write_closing(&scope, (UsageRange){*closing, *closing}, lines, buyer);
+	}
+	take_all_marks(&scope);
+	closing_end(events);
 	return lines;
 }
 
@@ -586,7 +675,7 @@ put_lines(ReturnSetInfo *result, const List *lines, bool all_are_late)
 }
 
 static Datum
-answer_period(FunctionCallInfo fcinfo, List *(*find)(const char *, UsageRange))
+answer_period(FunctionCallInfo fcinfo, List *(*find)(const char *, UsageRange, const UsageBuyer *) )
 {
 	char *organization_id = ARG_TEXT(0);
 
@@ -595,10 +684,10 @@ answer_period(FunctionCallInfo fcinfo, List *(*find)(const char *, UsageRange))
 	check_given("end_at", !PG_ARGISNULL(2));
 	InitMaterializedSRF(fcinfo, 0);
 	db_open();
-	put_lines(
-		(ReturnSetInfo *) fcinfo->resultinfo,
-		find(organization_id, (UsageRange){PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2)}),
-		false);
+	put_lines((ReturnSetInfo *) fcinfo->resultinfo,
+			  find(organization_id,
+				   (UsageRange){PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2)}, NULL),
+			  false);
 	db_close();
 	return (Datum) 0;
 }
@@ -624,7 +713,7 @@ SQL_FUNCTION(billing_late_usage)
 	db_open();
 	events = table_open(usage_tables()->events, AccessShareLock);
 	scope = scope_open(organization_id);
-	put_lines((ReturnSetInfo *) fcinfo->resultinfo, corrections_of(&scope), true);
+	put_lines((ReturnSetInfo *) fcinfo->resultinfo, corrections_of(&scope, NULL), true);
 	table_close(events, AccessShareLock);
 	db_close();
 	return (Datum) 0;

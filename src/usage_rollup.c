@@ -473,7 +473,10 @@ typedef struct Duty
 {
 	bool at_once;
 	bool more;
+	bool elsewhere; /* there is something to move, and another process has the lock */
 } Duty;
+
+static bool is_elsewhere = false;
 
 static void
 run_begin(Run *run)
@@ -521,7 +524,10 @@ roll_up(void *context)
 	PushActiveSnapshot(GetLatestSnapshot());
 	tail = is_there_a_tail();
 	PopActiveSnapshot();
-	if (!tail || RUN(take_state, arg_text(database_binding())) == 0)
+	if (!tail)
+		return;
+	duty->elsewhere = RUN(take_state, arg_text(database_binding())) == 0;
+	if (duty->elsewhere)
 		return;
 	/* bound anew, or handed over, a moment ago: the next run knows */
 	if (row_int(0, 1) != usage_tables()->base || row_bool(0, 2))
@@ -539,7 +545,7 @@ usage_rollup(bool at_once)
 {
 	static TimestampTz last = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	Duty duty = {at_once, false};
+	Duty duty = {.at_once = at_once};
 
 	if (!at_once && !TimestampDifferenceExceeds(last, now, ROLLUP_INTERVAL_MS))
 		return 0;
@@ -548,5 +554,12 @@ usage_rollup(bool at_once)
 		last = 0;
 	else
 		last = now;
+	is_elsewhere = duty.elsewhere;
 	return duty.more;
+}
+
+bool
+usage_rollup_is_elsewhere(void)
+{
+	return is_elsewhere;
 }

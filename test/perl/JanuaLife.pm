@@ -141,7 +141,7 @@ my @actions = (
 	[ 3, sub { my ($self, $org) = @_; return ('credit note', 'billing.create_credit_note(' . newest($org, 'invoices', "status IN ('open', 'paid')") . ', amount => ' . (10 + int(rand(400))) . ')') } ],
 	[ 1, sub { my ($self, $org) = @_; return ('dispute', 'billing.sandbox_dispute(' . newest($org, 'payment_intents', "status = 'succeeded'") . ')') } ],
 	[ 2, sub { my ($self, $org) = @_; return ('dispute decided', 'billing.sandbox_resolve_dispute(' . newest($org, 'disputes', "status = 'needs_response'") . ", '" . one_of(qw(won lost)) . "')") } ],
-	[ 5, sub { my ($self, $org) = @_; return ('marked paid', 'billing.mark_invoice_paid(' . newest($org, 'invoices', "status = 'open'") . ", 'by transfer')") } ],
+	[ 5, sub { my ($self, $org) = @_; return ('marked paid', 'billing.mark_invoice_paid(' . newest($org, 'invoices', "status IN ('open', 'uncollectible')") . ", 'by transfer'" . (chance(0.4) ? ', amount => ' . (1 + int(rand(900))) : '') . ')') } ],
 	[ 3, sub { my ($self, $org) = @_; return ('pay by hand', 'billing.pay_invoice(' . newest($org, 'invoices', "status = 'open'") . ($self->{currency} eq 'MXN' && chance(0.7) ? ", method => 'oxxo'" : '') . ')') } ],
 	[ 1, sub { my ($self, $org) = @_; return ('void', 'billing.void_invoice(' . newest($org, 'invoices', "status = 'open'") . ')') } ],
 	[ 1, sub { my ($self, $org) = @_; return ('uncollectible', 'billing.mark_invoice_uncollectible(' . newest($org, 'invoices', "status = 'open'") . ')') } ],

@@ -19,10 +19,10 @@ SELECT is(ARRAY(SELECT c.relname FROM pg_class AS c
 			  'access_levels', 'all_organizations',
 			  -- news, and work in progress
 			  'audit_log', 'credit_grant_entries', 'credit_note_lines', 'customer_balance_entries', 'customer_balances', 'dispute_transitions', 'dunning_attempts', 'environment_variables', 'events', 'events_unsent', 'idempotency_keys', 'invoice_lines', 'invoice_payments', 'invoice_series', 'ledger', 'ledger_accounts', 'limits_changed', 'outbox',
-			  'outbox_finished', 'payment_intent_transitions', 'provider_circuits', 'provider_refs',
+			  'outbox_finished', 'payment_intent_transitions', 'postponed_work', 'provider_circuits', 'provider_refs',
 			  -- the sandbox's own state
 			  'sandbox_clocks', 'sandbox_deliveries', 'sandbox_faults', 'sandbox_state',
-			  'subscription_statuses', 'subscription_transitions', 'usage_alert_marks', 'usage_alerts', 'usage_closing_lines', 'usage_closing_marks', 'usage_closings', 'usage_counters', 'usage_dirty', 'usage_events', 'usage_forward_marks', 'usage_forward_periods', 'usage_forwards', 'usage_keys', 'usage_organizations', 'usage_reservations', 'usage_rollup_state', 'usage_totals', 'usage_values', 'waiting_links', 'webhook_events', 'worker_state']::name[],
+			  'subscription_statuses', 'subscription_transitions', 'usage_alert_marks', 'usage_alerts', 'usage_closing_lines', 'usage_closing_marks', 'usage_closing_prices', 'usage_closings', 'usage_counters', 'usage_dirty', 'usage_events', 'usage_forward_marks', 'usage_forward_periods', 'usage_forwards', 'usage_keys', 'usage_organizations', 'usage_reservations', 'usage_rollup_state', 'usage_totals', 'usage_values', 'waiting_links', 'webhook_events', 'worker_state']::name[],
 		  'a table is audited, or stands here');
 SELECT is_empty($$
 	SELECT t.tgrelid::regclass, c.name

@@ -1,10 +1,10 @@
 -- What follows when our own invoice is not paid: the plan, its end, and what stops it.
 \ir helpers.psql
 \ir billing_helpers.psql
-SELECT plan(64);
+SELECT plan(77);
 
 SELECT count(billing.create_customer(o)) AS customers
-FROM string_to_table('good secure bank closed none end sent quiet fixed asked many given still', ' ') AS o \gset
+FROM string_to_table('good secure bank closed none end sent quiet fixed asked many given fly land spare crash still', ' ') AS o \gset
 SELECT billing.create_plan('collected', 'Collected', 1000, "interval" => 'year') AS plan \gset
 CREATE FUNCTION give(organization text, token text) RETURNS uuid
 LANGUAGE sql
@@ -111,6 +111,47 @@ CALL billing.advance_clock('bank', '30 days');
 SELECT is(attempts(:'bank'), 'issue failed insufficient_funds @0, schedule failed insufficient_funds @7, schedule failed insufficient_funds @9, schedule canceled limit_reached @11', 'a debit is presented three times at most');
 CALL billing.advance_clock('closed', '30 days');
 SELECT is(attempts(:'closed'), 'issue failed account_closed @0, schedule canceled stopped @7, schedule canceled stopped @9, schedule canceled stopped @11', 'an account that is closed once');
+
+-- A card that comes while the debit is under way is tried when that has failed, at once and not before.
+SELECT give('fly', 'pm_usBankAccount_insufficientFunds'), give('land', 'pm_usBankAccount_success'), give('spare', 'pm_usBankAccount_insufficientFunds'), give('crash', 'pm_usBankAccount_insufficientFunds') \gset
+CALL billing.run_worker();
+SELECT bill('fly', 1000, subscription => sell('fly')) AS fly, bill('land', 1000, subscription => sell('land')) AS land, bill('spare', 1000, subscription => sell('spare')) AS spare,
+	   bill('crash', 1000, subscription => sell('crash')) AS crash \gset
+CALL billing.set_clock('fly', now());
+CALL billing.set_clock('land', now());
+CALL billing.set_clock('spare', now());
+CALL billing.set_clock('crash', now());
+CALL billing.advance_clock('fly', '1 day');
+CALL billing.advance_clock('land', '1 day');
+CALL billing.advance_clock('spare', '1 day');
+SELECT give('fly', 'pm_card_visa'), give('land', 'pm_card_visa'), billing.attach_payment_method(billing.find_customer('spare'), 'pm_card_visa', set_default => false) \gset
+CALL billing.run_worker();
+SELECT is(attempts(:'fly'), 'issue running @0, new_method planned @1', 'a new card waits for the debit that is under way');
+SELECT is(charged(:'fly'), 'processing 1000', 'one is in flight');
+CALL billing.advance_clock('fly', '4 days');
+SELECT is(attempts(:'fly'), 'issue failed insufficient_funds @0, new_method succeeded @1, schedule canceled @7, schedule canceled @9, schedule canceled @11', 'and is tried when that has failed');
+SELECT is(invoice(:'fly'), 'paid 1000 0', 'not days later');
+CALL billing.advance_clock('land', '4 days');
+SELECT is(attempts(:'land'), 'issue succeeded @0, new_method canceled @1', 'a debit that goes through needs no other');
+SELECT is(charged(:'land'), 'succeeded 1000', 'and is the only payment');
+SELECT is(attempts(:'spare'), 'issue running @0', 'a card that is not charged is no new method');
+CALL billing.advance_clock('spare', '4 days');
+SELECT is(attempts(:'spare'), 'issue failed insufficient_funds @0, schedule planned @7, schedule planned @9, schedule planned @11', 'it changes nothing in the plan');
+-- the last debit of the plan
+UPDATE billing.attempt_limits SET attempts = 9 WHERE method = 'us_bank_account';
+CALL billing.advance_clock('crash', '16 days');
+SELECT is(attempts(:'crash'), 'issue failed insufficient_funds @0, schedule failed insufficient_funds @7, schedule failed insufficient_funds @9, schedule running @11', 'the last debit of the plan is under way');
+SELECT give('crash', 'pm_card_visa_chargeDeclinedInsufficientFunds') AS none, give('crash', 'pm_card_authenticationRequired') AS first \gset
+CALL billing.run_worker();
+SELECT give('crash', 'pm_card_chargeCustomerFail') AS second \gset
+CALL billing.run_worker();
+SELECT is((SELECT string_agg(a.payment_method_id::text, ' ') FROM billing.dunning_attempts AS a WHERE a.invoice_id = :'crash' AND a.state = 'planned'), :'second', 'of two that come the later one is tried');
+CALL billing.advance_clock('crash', '2 days');
+SELECT is(status_of('crash'), 'past_due', 'the end waits for it');
+CALL billing.advance_clock('crash', '2 days');
+SELECT is(attempts(:'crash'), 'issue failed insufficient_funds @0, schedule failed insufficient_funds @7, schedule failed insufficient_funds @9, schedule failed insufficient_funds @11, new_method failed generic_decline @16', 'and for nothing else');
+SELECT is(status_of('crash') || ' ' || invoice(:'crash'), 'unpaid open 0 1000 generic_decline', 'then it comes');
+UPDATE billing.attempt_limits SET attempts = 3 WHERE method = 'us_bank_account';
 
 -- ---------------------------------------------------------------------------
 -- Invoices that are sent

@@ -1,9 +1,9 @@
 -- The billing engine: the life of a local subscription by the test clock, one story for each rule.
 \ir helpers.psql
-SELECT plan(56);
+SELECT plan(71);
 
 SELECT count(billing.create_customer(o, country => 'US')) AS customers
-FROM string_to_table('january standstill carded bare paused owing part free metered once sent nobody planned second mixed yen many late expired dst', ' ') AS o \gset
+FROM string_to_table('january standstill carded bare paused owing part free metered once sent nobody planned second mixed yen many late expired dst debit refused another declined unusable', ' ') AS o \gset
 CALL billing.run_worker();
 
 -- What an organisation was billed: reason, total, state and beginning of each period.
@@ -130,6 +130,60 @@ SELECT is(status_of('nobody'), 'incomplete', 'the first payment is waited for');
 CALL billing.set_clock('nobody', '2031-01-01 23:00+00');
 SELECT is(status_of('nobody'), 'incomplete_expired', '23 hours');
 SELECT results_eq($$SELECT billed('nobody')$$, $$VALUES ('create 2900 void 2031-01-01')$$, 'then its invoice is void');
+
+-- A card in the same call: one that attaches and is declined, and one that does not even attach.
+CALL billing.set_clock('declined', '2031-01-01 00:00+00');
+CALL billing.set_clock('unusable', '2031-01-01 00:00+00');
+SELECT billing.subscribe('declined', 'pro', 'pm_card_chargeCustomerFail', managed_by => 'local') AS declined, billing.subscribe('unusable', 'pro', 'pm_card_chargeDeclined', managed_by => 'local') AS unusable \gset
+CALL billing.run_worker();
+SELECT results_eq($$SELECT e.organization_id || ' ' || e.type FROM billing.events AS e WHERE e.organization_id IN ('declined', 'unusable') AND e.object IN ('invoice', 'subscription')
+		AND e.type NOT LIKE '%.finalized' ORDER BY e.organization_id, e.seq$$,
+	$$VALUES ('declined subscription.created'), ('declined invoice.payment_failed'), ('unusable subscription.created'), ('unusable invoice.payment_failed'), ('unusable invoice.payment_action_required')$$,
+	'each is told once, and the second that another method is needed');
+SELECT is((SELECT string_agg(concat_ws(' ', a.organization_id, a.cause, a.state, a.decline_code), ', ' ORDER BY a.organization_id, a.attempt)
+		   FROM billing.dunning_attempts AS a WHERE a.organization_id IN ('declined', 'unusable')),
+		  'declined issue failed generic_decline, unusable issue failed payment_method_refused', 'one attempt each, for what it was');
+SELECT is((SELECT string_agg(p.organization_id || ' ' || p.status, ', ') FROM billing.payment_intents AS p WHERE p.organization_id IN ('declined', 'unusable')), 'declined failed', 'and one charge');
+SELECT is((SELECT string_agg(DISTINCT s.status || ' ' || s.error_code, ', ') FROM billing.subscriptions AS s WHERE s.organization_id IN ('declined', 'unusable')),
+		  'incomplete generic_decline, incomplete payment_method_refused', 'the subscription waits, and says why');
+CALL billing.set_clock('unusable', '2031-01-01 01:00+00');
+SELECT is_empty($$SELECT what FROM billing.attention WHERE organization_id IN ('declined', 'unusable')$$, 'for the customer, and for nobody else');
+SELECT billing.attach_payment_method(billing.find_customer('declined'), 'pm_card_visa', set_default => true) AS better \gset
+CALL billing.run_worker();
+CALL billing.set_clock('unusable', '2031-01-01 23:00+00');
+SELECT is(status_of('declined') || ' ' || status_of('unusable'), 'active incomplete_expired', 'another card pays, and without one it ends');
+
+-- A debit takes longer than that: it is waited for.
+SELECT count(billing.attach_payment_method(billing.find_customer(o), t, set_default => true)) AS debits
+FROM (VALUES ('debit', 'pm_usBankAccount_success'), ('refused', 'pm_usBankAccount_insufficientFunds'), ('another', 'pm_usBankAccount_insufficientFunds')) AS v (o, t) \gset
+CALL billing.run_worker();
+CALL billing.set_clock('debit', '2031-01-01 00:00+00');
+CALL billing.set_clock('refused', '2031-01-01 00:00+00');
+CALL billing.set_clock('another', '2031-01-01 00:00+00');
+SELECT count(billing.subscribe(o, 'pro', managed_by => 'local')) AS subscribed FROM string_to_table('debit refused another', ' ') AS o \gset
+CALL billing.set_clock('debit', '2031-01-04 00:00+00');
+CALL billing.set_clock('refused', '2031-01-04 00:00+00');
+CALL billing.set_clock('another', '2031-01-04 00:00+00');
+SELECT is((SELECT string_agg(DISTINCT concat_ws(' ', s.status, s.due_failures, s.due_error), ', ') FROM billing.subscriptions AS s WHERE s.organization_id IN ('debit', 'refused', 'another')),
+		  'incomplete 0', 'days after the 23 hours a debit may still pay, which is no failure');
+SELECT is_empty($$SELECT what FROM billing.attention WHERE organization_id IN ('debit', 'refused', 'another')$$, 'and nobody has to look at it');
+SELECT fails($$SELECT billing.subscribe('refused', 'setup', managed_by => 'local')$$, 'JB008', 'has a subscription in plan group', 'await', 'nor does it give way meanwhile');
+SELECT billing.attach_payment_method(billing.find_customer('another'), 'pm_card_visa', set_default => true) AS visa \gset
+CALL billing.set_clock('debit', '2031-01-05 00:00+00');
+CALL billing.set_clock('refused', '2031-01-05 22:00+00');
+CALL billing.set_clock('another', '2031-01-05 00:00+00');
+SELECT is(status_of('debit'), 'active', 'when it has paid the subscription is active');
+SELECT is(status_of('refused'), 'incomplete', 'when it has failed the customer can pay otherwise');
+CALL billing.set_clock('refused', '2031-01-05 23:00+00');
+SELECT is((SELECT s.status || ' ' || s.ended_at || ' ' || i.status FROM billing.subscriptions AS s JOIN billing.invoices AS i ON i.subscription_id = s.id WHERE s.organization_id = 'refused'),
+		  'incomplete_expired 2031-01-05 23:00:00+00 void', 'for 23 hours, as at first');
+SELECT is(status_of('another'), 'active', 'but not before a method that came meanwhile was tried');
+-- the bank thinks better of it
+UPDATE billing.sandbox_state SET state = jsonb_set(state, '{payments,0,status}', '"processing"') WHERE customer_id = billing.find_customer('refused');
+SELECT billing.sandbox_settle(p.id, 'succeeded') FROM billing.payment_intents AS p WHERE p.organization_id = 'refused' \g /dev/null
+CALL billing.run_worker();
+SELECT is(status_of('refused') || ' ' || (SELECT b.balance FROM billing.customer_balances AS b WHERE b.organization_id = 'refused'), 'incomplete_expired 2900', 'money that comes after the end is in the balance');
+SELECT is((SELECT string_agg(what, ', ') FROM billing.attention WHERE organization_id = 'refused'), 'payment pays nothing', 'for a person to look at');
 
 CALL billing.set_clock('planned', '2031-01-01 00:00+00');
 SELECT billing.subscribe('planned', 'pro', 'pm_card_visa', cancel_at => '2031-02-10 00:00+00', managed_by => 'local') AS planned \gset

@@ -64,7 +64,7 @@ SELECT is(usage_sum('changed') - 1500 - 2955, 3000::bigint, 'a month without usa
 SELECT used('changed', 10, '2031-04-11 00:00+00') AS used \gset
 SELECT used('changed', 10, '2031-04-21 00:00+00') AS used \gset
 CALL billing.set_clock('changed', '2031-07-01 01:00+00');
--- 95 at 3 cents are still below 15.00; 995 are 10 more
+-- 95 at 2 cents are still below 15.00; 995 at 3 cents are 10 more
 SELECT is((SELECT string_agg(l.amount || ' ' || l.description, ', ' ORDER BY l.id) FROM billing.invoice_lines AS l WHERE l.subscription_id = subscription_of('changed') AND l.description LIKE '%late'),
 		  '30 calls: +10 that came late', 'what comes late into a part is rated as the part');
 

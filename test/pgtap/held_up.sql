@@ -1,6 +1,6 @@
 -- One that cannot be billed holds up nobody: not the others, not the clock, and itself no longer than it must.
 \ir helpers.psql
-SELECT plan(19);
+SELECT plan(35);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('daily', 'Daily', 100, 'USD', "interval" => 'day') AS p2,
@@ -77,17 +77,74 @@ UPDATE billing.sandbox_clocks SET now = '2027-05-02 00:00+00' WHERE organization
 CALL billing.set_clock('next', '2027-05-02 00:00+00');
 SELECT is((SELECT count(*) FROM billing.invoices WHERE organization_id = 'next'), 2::bigint, 'another one is billed');
 SELECT is((SELECT count(*) FROM billing.invoices WHERE organization_id = 'kept'), 1::bigint, 'while that one is not');
+SELECT is((SELECT what || ' ' || severity FROM billing.attention WHERE organization_id = 'kept'), 'subscription cannot be billed error', 'which is known, though nothing can be written on it');
 DROP TRIGGER keep_it ON billing.subscriptions;
 
 -- ---------------------------------------------------------------------------
 -- A customer whose data no key opens
 
-SELECT billing.create_invoice(billing.create_customer('sealed', name => 'Sealed'), '[{"description": "Work", "amount": 500}]', 'USD', finalize => false) AS sealed \gset
-SELECT billing.create_invoice(billing.create_customer('open', name => 'Open'), '[{"description": "Work", "amount": 500}]', 'USD', finalize => false) AS open \gset
-UPDATE billing.customers SET name = '\\x00'::bytea WHERE organization_id = 'sealed';
-SELECT billing.finalize_invoice(:'sealed'), billing.finalize_invoice(:'open');
+-- As many as one run numbers: the others come after them.
+SELECT billing.create_customer('sealed', name => 'Sealed') AS sealed, billing.create_customer('open', name => 'Open') AS open \gset
+BEGIN;
+SELECT count(billing.create_invoice(:'sealed', '[{"description": "Work", "amount": 500}]', 'USD')) AS made FROM generate_series(1, 1000) \gset
+SELECT billing.create_invoice(:'open', '[{"description": "Work", "amount": 500}]', 'USD') AS open \gset
+SELECT name AS good FROM billing.customers WHERE organization_id = 'sealed' \gset
+UPDATE billing.customers SET name = '\x00'::bytea WHERE organization_id = 'sealed';
+SELECT clock_timestamp() AS begun \gset
+COMMIT;
 CALL billing.run_worker();
-SELECT is((SELECT string_agg(status, ' ' ORDER BY id = :'sealed') FROM billing.invoices WHERE id IN (:'sealed', :'open')), 'open draft', 'the one waits for its number, and nobody waits for it');
+SELECT cmp_ok(clock_timestamp() - :'begun', '<', interval '4 seconds', 'nobody waits for what nobody can do');
+SELECT is((SELECT i.status FROM billing.invoices AS i WHERE i.id = :'open'), 'open', 'behind a thousand invoices of a customer whose data no key opens there are others');
+SELECT is((SELECT string_agg(DISTINCT concat_ws(' ', i.status, w.failures, w.error), ', ') FROM billing.invoices AS i JOIN billing.postponed_work AS w ON w.object_id = i.id),
+		  'draft 1 JB012: no key file, or no key of it opens the value; the message is in the server''s log', 'those wait, and are tried again later');
+SELECT is((SELECT string_agg(DISTINCT concat_ws(' ', a.severity, a.organization_id, left(a.detail, 20), count), ', ') FROM (
+		  SELECT a.*, count(*) OVER () FROM billing.attention AS a WHERE a.what = 'invoice cannot be numbered') AS a), 'error sealed 1 times, next at 202 1000', 'which stands where a person looks');
+SELECT is((SELECT count(*) FROM billing.events WHERE type = 'invoice.finalization_failed' AND organization_id = 'sealed'), 1000::bigint, 'and is told');
+SELECT id AS one FROM billing.invoices WHERE organization_id = 'sealed' LIMIT 1 \gset
+SELECT ok(bool_or(e.hint LIKE '%billing.attention%'), 'explain() says where') FROM billing.explain(:'one') AS e;
+UPDATE billing.customers SET name = :'good' WHERE organization_id = 'sealed';
+SELECT billing.finalize_invoice(:'one');
+CALL billing.run_worker();
+SELECT is((SELECT string_agg(DISTINCT i.status, ' ' ORDER BY i.status) || ' ' || count(*) FILTER (WHERE i.status = 'open') FROM billing.invoices AS i WHERE i.organization_id = 'sealed'),
+		  'draft open 1', 'put right, one is numbered at once when it is asked for');
+UPDATE billing.postponed_work SET retry_at = now();
+CALL billing.run_worker();
+SELECT is((SELECT count(*) FROM billing.postponed_work), 0::bigint, 'and the others when their time comes');
+SELECT is((SELECT count(*) || ' ' || max(series_number) - min(series_number) FROM billing.invoices WHERE organization_id IN ('sealed', 'open')), '1001 1000', 'without a gap');
+
+-- ---------------------------------------------------------------------------
+-- What somebody's triggers keep as it is
+
+CREATE FUNCTION keep_of() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.organization_id = 'stubborn' THEN RAISE 'not now'; END IF;
+	RETURN NEW;
+END $$;
+SELECT billing.create_customer('stubborn') AS stubborn, billing.create_customer('mild') AS mild \gset
+CALL billing.run_worker();
+SELECT billing.create_invoice(c, '[{"description": "Work", "amount": 500}]', 'USD') AS invoice FROM (VALUES (:'stubborn'::uuid), (:'mild')) AS v (c) \g /dev/null
+CALL billing.run_worker();
+CREATE TRIGGER keep_of BEFORE UPDATE ON billing.credit_notes FOR EACH ROW EXECUTE FUNCTION keep_of();
+SELECT count(billing.create_credit_note(i.id)) AS notes FROM billing.invoices AS i WHERE i.organization_id IN ('stubborn', 'mild') \gset
+CALL billing.run_worker();
+SELECT is((SELECT string_agg(n.organization_id || ' ' || n.status, ', ' ORDER BY n.id) FROM billing.credit_notes AS n), 'stubborn draft, mild issued', 'a credit note that cannot be numbered holds up no other');
+SELECT is((SELECT count(*) FROM billing.attention WHERE what = 'credit note cannot be numbered'), 1::bigint, 'and stands where a person looks');
+DROP TRIGGER keep_of ON billing.credit_notes;
+UPDATE billing.postponed_work SET retry_at = now();
+CALL billing.run_worker();
+SELECT is((SELECT count(*) FROM billing.credit_notes WHERE status = 'issued'), 2::bigint, 'until it can be');
+
+CREATE TRIGGER keep_of BEFORE UPDATE ON billing.credit_grants FOR EACH ROW EXECUTE FUNCTION keep_of();
+SELECT count(billing.grant_credit(o, 100, 'USD', expires_at => clock_timestamp() + interval '0.2 seconds')) AS granted FROM (VALUES ('stubborn'), ('mild')) AS v (o) \gset
+SELECT pg_sleep(0.3);
+CALL billing.run_worker();
+SELECT is((SELECT string_agg(g.organization_id || ' ' || g.remaining, ', ' ORDER BY g.id) FROM billing.credit_grants AS g), 'stubborn 100, mild 0', 'a prepaid credit that cannot be ended holds up no other');
+SELECT is((SELECT count(*) FROM billing.attention WHERE what = 'prepaid credit cannot be ended'), 1::bigint, 'and stands where a person looks');
+DROP TRIGGER keep_of ON billing.credit_grants;
+UPDATE billing.postponed_work SET retry_at = now();
+CALL billing.run_worker();
+SELECT is((SELECT sum(g.remaining) FROM billing.credit_grants AS g), 0::numeric, 'until it can be');
+SELECT is((SELECT count(*) FROM billing.attention WHERE what LIKE '%cannot be%'), 0::bigint, 'all is well');
 
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'the books are in balance');
 SELECT * FROM finish();

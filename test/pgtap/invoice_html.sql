@@ -1,6 +1,6 @@
 -- Printed invoices and credit notes: well-formed, whole in themselves, nothing unescaped.
 \ir helpers.psql
-SELECT plan(44);
+SELECT plan(52);
 
 CREATE FUNCTION at(html text, path text) RETURNS text
 LANGUAGE sql
@@ -67,6 +67,49 @@ SELECT is(at(:'html', '//h:dt[text()="Corrects invoice"]/following-sibling::h:dd
 SELECT is(translate(at(:'html', '//h:tr[@class="tax"]/h:th/text()'), U&'\00A0', '_'), 'VAT 19_% (base 8.40_EUR)', 'with its tax');
 SELECT is(translate(at(:'html', '//h:tr[@class="balance"]/h:td/text()'), U&'\00A0', '_'), '10.00_EUR', 'and where the money went');
 
+-- Paid, and paid back: what stands there adds up. The summary and the lists below it, in cents.
+CREATE FUNCTION cents(html text, path text) RETURNS text
+LANGUAGE sql
+RETURN (SELECT string_agg(translate(x::text, U&'. \00A0USD', ''), ' ') FROM unnest(xpath(path, xmlparse(DOCUMENT html), ARRAY[ARRAY['h', 'http://www.w3.org/1999/xhtml']])) AS x);
+CREATE FUNCTION settled(id uuid) RETURNS text
+LANGUAGE sql
+RETURN (SELECT concat_ws(' ', status, amount_due, amount_paid, amount_credited, amount_refunded, amount_remaining) FROM billing.get_invoice(settled.id));
+SELECT billing.configure_provider('sandbox') \gset
+SELECT billing.create_customer('payer', 'p@example.com', name => 'P', country => 'US', currency => 'USD') AS payer \gset
+SELECT billing.attach_payment_method(:'payer', 'pm_card_visa') AS card \gset
+CALL billing.run_worker();
+SELECT billing.create_invoice(:'payer', '[{"description": "A", "amount": 4000}]', 'USD', collection_method => 'send_invoice') AS paid \gset
+CALL billing.run_worker();
+SELECT billing.create_credit_note(:'paid', amount => 1000) AS note \gset
+SELECT billing.pay_invoice(:'paid') IS NULL AS ready \gset
+CALL billing.run_worker();
+SELECT billing.create_credit_note(:'paid', amount => 1000, destination => 'refund') AS note \gset
+CALL billing.run_worker();
+SELECT billing.create_credit_note(:'paid', amount => 500) AS note \gset
+SELECT billing.create_refund(p.id, 200) AS refund FROM billing.list_payment_intents('payer') AS p \gset
+CALL billing.run_worker();
+SELECT is(settled(:'paid'), 'paid 4000 1800 1000 1200 0', 'what is due is kept, taken off before it was paid, or paid back');
+SELECT billing.invoice_html(:'paid') AS html \gset
+SELECT is(cents(:'html', '//h:tr[contains(@class, "due") or @class="paid" or @class="credited" or contains(@class, "remaining") or @class="refunded"]/h:td/text()'),
+		  '4000 3000 1000 000 1200', 'due, paid, taken off by credit notes, remaining; and paid back');
+SELECT is(at(:'html', '//h:tr[@class="credited" or @class="refunded"]/h:th/text()'), 'Taken off by credit notes|Paid back', 'and says what is what');
+SELECT is(cents(:'html', '//h:table[h:caption="Payments"]//h:td[@class="n"]/text()'), '3000 -1000 -200', 'payments come to what was paid less what was paid back');
+SELECT is(translate(at(:'html', '//h:table[h:caption="Credit notes"]//h:td[2]/text()'), U&'\00A0', '_'), 'Taken off the amount due: 10.00|Paid back: 10.00|Added to the balance: 5.00',
+		  'each credit note says where it went');
+SELECT is((SELECT detail FROM billing.explain(:'paid') LIMIT 1) ~ ', 4000 USD, 1200 of it paid back', true, 'explain() tells it, too');
+
+-- more than was asked for
+SELECT billing.create_customer('over', 'o@example.com', name => 'O', phone => '+525512345678', country => 'US', currency => 'MXN') AS over \gset
+CALL billing.run_worker();
+SELECT billing.create_invoice(:'over', '[{"description": "B", "amount": 40000}]', 'MXN', collection_method => 'send_invoice') AS over \gset
+CALL billing.run_worker();
+SELECT billing.pay_invoice(:'over', method => 'oxxo') IS NULL AS ready \gset
+CALL billing.run_worker();
+SELECT billing.sandbox_pay_reference(reference, 45000) IS NULL AS ready FROM billing.list_payment_intents('over') \gset
+CALL billing.run_worker();
+SELECT is(settled(:'over'), 'paid 40000 40000 0 0 0', 'what is too much is not of the invoice');
+SELECT is(replace(cents(billing.invoice_html(:'over'), '//h:table[h:caption="Payments"]//h:td[@class="n"]/text()'), 'MXN', ''), '45000 -5000', 'and goes on from the list to the balance');
+
 -- Spanish, inclusive tax, no decimals, three decimals, reverse charge
 SELECT billing.set_tax_rate('MX', 16, 'IVA', valid_from => '2020-01-01') IS NOT NULL AS ready \gset
 SELECT billing.create_customer('uno', country => 'MX', currency => 'JPY', locale => 'es-MX') AS uno \gset
@@ -76,7 +119,7 @@ SELECT billing.create_invoice(:'dos', '[{"description": "Plan", "amount": 123456
 CALL billing.run_worker();
 SELECT billing.invoice_html(:'yen') AS html \gset
 SELECT ok(xml_is_well_formed_document(:'html') AND at(:'html', '/h:html/@lang') = 'es', 'another language');
-SELECT is(at(:'html', '//h:h1/text()'), 'Factura TEST-INV-000002', 'with its words');
+SELECT is(at(:'html', '//h:h1/text()'), 'Factura TEST-INV-000004', 'with its words');
 SELECT is(translate(at(:'html', '//h:tr[@class="tax inside"]/h:th/text() | //h:tr[@class="tax inside"]/h:td/text()'), U&'\00A0', '_'), 'IVA 16_% (incluido, base imponible 1_000_JPY)|160_JPY', 'tax that is inside is told so');
 SELECT billing.invoice_html(:'dinar') AS html \gset
 SELECT is(translate(at(:'html', '//h:tr[@class="total strong"]/h:td/text()'), U&'\00A0', '_'), '1_234.567_KWD', 'three decimals');

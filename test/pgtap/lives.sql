@@ -70,7 +70,7 @@ CALL billing.set_clock('dearer', '2027-05-01 02:00+00');
 SELECT is((SELECT string_agg(l.kind || ' ' || l.amount, ', ' ORDER BY l.position) FROM billing.invoice_lines AS l JOIN billing.invoices AS i ON i.id = l.invoice_id
 		   WHERE i.organization_id = 'dearer' AND i.billing_reason = 'subscription_cycle' AND l.kind = 'usage'), 'usage 200', 'at the price that was in force');
 CALL billing.set_clock('dearer', '2027-06-01 02:00+00');
-SELECT is((SELECT sum(amount) FROM billing.invoice_lines WHERE subscription_id = subscription_of('dearer') AND kind = 'usage'), 250::numeric, 'what came late is a correction');
+SELECT is((SELECT sum(amount) FROM billing.invoice_lines WHERE subscription_id = subscription_of('dearer') AND kind = 'usage'), 220::numeric, 'what came late is a correction at the price of its period');
 
 -- ---------------------------------------------------------------------------
 -- Usage is billed in arrears, and not prorated: 500 calls at 2

@@ -1,7 +1,7 @@
 -- Invoices of our own: what they add up to, their numbers, what of them can
 -- change, and what is refused.
 \ir helpers.psql
-SELECT plan(92);
+SELECT plan(113);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_customer(o, o || '@b.example', initcap(o), currency => 'EUR', country => 'DE',
@@ -57,7 +57,7 @@ SELECT billing.create_invoice(billing.find_customer('acme'), '[{"description": "
 SELECT is((SELECT collection_method FROM billing.get_invoice(:'charged')), 'charge_automatically', 'one may be charged');
 SELECT billing.create_invoice(billing.find_customer('acme'), '[{"description": "Soon", "amount": 500}]', days_until_due => 7, memo => 'Thank you', metadata => '{"po": "4711"}') AS soon \gset
 CALL billing.run_worker();
-SELECT is((SELECT (due_at - issued_at) || ' ' || memo || ' ' || metadata FROM billing.get_invoice(:'soon')), '7 days Thank you {"po": "4711"}', 'with days, a memo and metadata');
+SELECT is((SELECT (due_at - issued_at) || ' ' || memo || ' ' || metadata FROM billing.invoices WHERE id = :'soon'), '7 days Thank you {"po": "4711"}', 'with days, a memo and metadata');
 
 -- ---------------------------------------------------------------------------
 -- Drafts
@@ -129,8 +129,17 @@ SELECT fails($$SELECT billing.set_seller('Acme', seller => 'eu', is_default => f
 SELECT fails($$SELECT billing.set_seller(NULL)$$, '23502', 'name must be given', NULL, 'he has a name');
 SELECT fails($$SELECT billing.set_seller('A', country => 'XX')$$, '22023', 'unknown country', 'ISO 3166', 'and a country that there is');
 SELECT fails($$SELECT billing.set_seller('A', timezone => 'Mars')$$, '22023', 'unknown time zone', NULL, 'or a time zone');
-SELECT fails($$SELECT billing.set_seller('A', seller => 'c', invoice_pattern => 'INV')$$, '23514', 'pattern', NULL, 'a pattern has a number');
-SELECT fails($$SELECT billing.set_seller('A', seller => 'c', restart_yearly => true)$$, '23514', 'sellers', NULL, 'and a year where it restarts');
+SELECT fails(format('SELECT billing.set_seller(''A'', seller => ''c'', invoice_pattern => %L)', p), '22023', 'is no pattern of numbers', 'INV-\{number:6\}', format('a pattern has one number: %s', p))
+FROM unnest(ARRAY['INV', '', '{number:6}{number:0}{nu', '{number}-{number:4}', '{Number}', 'INV-{number} {month}', E'INV\n{number}', repeat('x', 40) || '{number}']) AS p;
+SELECT fails($$SELECT billing.set_seller('A', seller => 'c', restart_yearly => true)$$, '22023', 'pattern "INV-\{number:6\}" has no year', 'R\{year\}', 'and a year where it restarts');
+SELECT fails($$SELECT billing.set_seller('A', seller => 'c', credit_note_pattern => 'INV-{number:4}')$$, '22023', 'have the same pattern', 'differ', 'and no number comes twice');
+SELECT fails(format('SELECT billing.set_seller(''A'', seller => ''c'', tax_ids => %L)', t), '22023', 'tax_ids', 'eu_vat', format('tax ids are that: %s', t))
+FROM unnest(ARRAY['[5]', '[null]', '[{"a": 1}]', '[{"type": "eu_vat", "value": 5}]', '[{"type": "eu_vat", "value": " "}]', '{"type": "eu_vat", "value": "DE1"}', '"DE1"', 'null']) AS t;
+SELECT fails($$SELECT billing.set_seller('A', address => '[]')$$, '22023', 'address is not an object', 'line1', 'an address is one');
+SELECT fails($$SELECT billing.set_seller(' ')$$, '22023', 'name is empty', 'printed', 'a name is one');
+SELECT fails($$SELECT billing.set_seller('A', seller => 'No Name')$$, '22023', 'no short name', 'argument name', 'a short name is short');
+SELECT fails($$SELECT billing.set_seller('A', first_number => 0)$$, '22023', 'first_number', NULL, 'numbers begin with 1 at least');
+SELECT is(billing.set_seller('Acme Europe GmbH', seller => 'eu'), 'eu', 'who is set is told');
 SELECT fails($$SELECT billing.set_seller('4242 4242 4242 4242')$$, 'JB009', 'card number', NULL, 'and no card number');
 SELECT is((SELECT count(*) FROM billing.sellers), 2::bigint, 'what is refused leaves nothing');
 

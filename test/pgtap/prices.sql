@@ -101,7 +101,7 @@ SELECT billing.create_price('pro2', 2000, effective_at => now() + interval '30 d
 SELECT is((SELECT amount FROM billing.get_plans() WHERE plan = 'pro2'), 1000::bigint, 'a version to come is not sold');
 SELECT is((SELECT count(*) FROM billing.prices WHERE plan_id = :'pro2' AND retired_at IS NULL), 2::bigint, 'it stands beside the present one');
 SELECT fails(format($$SELECT billing.create_price('pro2', 3000, effective_at => %L)$$, (SELECT effective_at FROM billing.prices WHERE id = :'later')),
-	'23505', 'has a version from that moment on already', 'retired_at', 'two versions do not begin together');
+	'23514', 'has a version from that moment on already', 'retired_at', 'two versions do not begin together');
 SELECT billing.create_customer('early') AS early \gset
 SELECT fails(format($$SELECT billing.subscribe('early', 'pro2', price => %L)$$, :'later'), '22023', 'not sold yet', NULL, 'nor is it sold by its id');
 CALL billing.set_clock('early', (now() + interval '31 days')::timestamptz);

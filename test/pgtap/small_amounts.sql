@@ -1,13 +1,13 @@
 -- What is due and too little for the provider to charge: owed with the next invoice, written off on the last one.
 \ir helpers.psql
-SELECT plan(22);
+SELECT plan(32);
 
 SELECT billing.configure_provider('sandbox');
 INSERT INTO billing.provider_currencies (provider, currency, wire_exponent, min_amount) VALUES ('sandbox', 'USD', 2, 50);
 SELECT billing.create_plan('cents', 'Cents', 20, 'USD') AS p1, billing.create_plan('calls', 'Calls', 0, 'USD') AS p2 \gset
 SELECT billing.create_meter('calls', 'sum');
 SELECT billing.create_price('calls', component => 'calls', metric => 'calls', currency => 'USD', unit_amount => 1) AS calls \gset
-SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('carried sent ended owing byhand rest', ' ') AS o \gset
+SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('carried sent ended owing byhand rest alone two stamps', ' ') AS o \gset
 CALL billing.run_worker();
 SELECT count(billing.attach_payment_method(billing.find_customer(o), 'pm_card_visa', set_default => true)) AS methods FROM string_to_table('carried sent ended owing byhand', ' ') AS o \gset
 CALL billing.run_worker();
@@ -78,6 +78,39 @@ CALL billing.set_clock('owing', '2031-01-12 00:00+00');
 SELECT results_eq($$SELECT billed('owing')$$, $$VALUES ('-15 -15 0 paid: usage 30, balance 15, adjustment -45')$$, 'with what was carried to it');
 SELECT is(balance_of('owing'), 0::bigint, 'so that nothing is owed');
 SELECT is((SELECT count(*) FROM billing.payment_intents WHERE organization_id IN ('ended', 'owing', 'sent')), 0::bigint, 'nothing was charged');
+-- nothing else is on it
+CALL billing.set_clock('alone', '2031-01-01 00:00+00');
+SELECT billing.subscribe('alone', 'cents', managed_by => 'local') AS alone \gset
+CALL billing.run_worker();
+SELECT is(balance_of('alone'), -20::bigint, 'what is carried');
+SELECT is((SELECT count(*) FROM billing.attention), 0::bigint, 'is with the next invoice while there will be one');
+SELECT billing.cancel_subscription(:'alone', at_period_end => false);
+CALL billing.run_worker();
+SELECT results_eq($$SELECT billed('alone')$$, $$VALUES ('20 20 0 paid: base 20, balance -20'), ('-20 -20 0 paid: balance 20, adjustment -20')$$, 'is written off when it ends');
+SELECT is(balance_of('alone'), 0::bigint, 'nobody owes it');
+
+-- another one goes on
+SELECT billing.create_plan('more', 'More', 20, 'USD', plan_group => 'more') AS p3 \gset
+CALL billing.set_clock('two', '2031-01-01 00:00+00');
+SELECT billing.subscribe('two', 'cents', managed_by => 'local') AS two, billing.subscribe('two', 'more', managed_by => 'local') AS more \gset
+CALL billing.run_worker();
+SELECT is(balance_of('two'), -40::bigint, 'each of two carries');
+SELECT billing.cancel_subscription(:'two', at_period_end => false);
+CALL billing.run_worker();
+SELECT is(balance_of('two'), -40::bigint, 'what is carried goes to the next invoice of the other one');
+SELECT billing.cancel_subscription(:'more', at_period_end => false);
+CALL billing.run_worker();
+SELECT is(balance_of('two') || ' ' || (SELECT count(*) FROM billing.invoices WHERE organization_id = 'two'), '0 3', 'and is written off with the last');
+
+-- nothing will come
+SELECT is((SELECT string_agg(concat_ws(' ', a.severity, a.organization_id, a.detail), ', ') FROM billing.attention AS a WHERE a.what = 'balance is owed and no invoice is coming'), NULL, 'all is taken care of');
+SELECT billing.create_invoice(billing.find_customer('stamps'), '[{"description": "A stamp", "amount": 49}]', collection_method => 'charge_automatically') AS stamps \gset
+CALL billing.run_worker();
+SELECT is((SELECT string_agg(concat_ws(' ', a.severity, a.organization_id, a.detail), ', ') FROM billing.attention AS a WHERE a.what = 'balance is owed and no invoice is coming'),
+		  'warning stamps 49 USD are owed with the next invoice, and nothing is billed any more', 'what no invoice will take along a person has to see');
+SELECT billing.adjust_balance('stamps', 49, 'let go', 'USD') AS let_go \gset
+SELECT is((SELECT count(*) FROM billing.attention WHERE what = 'balance is owed and no invoice is coming'), 0::bigint, 'who may let it go');
+
 -- ---------------------------------------------------------------------------
 -- Left of one that was paid in part
 

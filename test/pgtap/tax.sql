@@ -1,6 +1,6 @@
 -- Tax rates by country and region, and what local invoices are taxed by.
 \ir helpers.psql
-SELECT plan(23);
+SELECT plan(28);
 
 -- The newest invoice of an organisation.
 CREATE FUNCTION newest(organization text) RETURNS billing.invoices
@@ -21,6 +21,9 @@ SELECT is((SELECT a.valid_to FROM billing.tax_rates AS a WHERE a.id = :'germany'
 SELECT fails($$SELECT billing.set_tax_rate('DE', 18, 'VAT')$$, '23514', 'there is a tax rate of DE for that time', 'to come', 'what overlaps is refused');
 SELECT fails($$SELECT billing.set_tax_rate('FR', 18, 'TVA', valid_from => now() - interval '1 day')$$, '23514', 'there is a tax rate of FR', NULL, 'and what would change the past');
 SELECT fails($$SELECT billing.set_tax_rate('US', 1, 'x', 'NY', now() + interval '1 day', now())$$, '22023', 'valid_to is not after valid_from', NULL, 'a rate ends after it begins');
+SELECT fails(format('SELECT billing.set_tax_rate(''IT'', 22, ''IVA'', %s => %L)', a, m), '22023', a || ' is infinite', 'defaults to now', format('%s is no %s', m, a))
+FROM unnest(ARRAY['valid_from', 'valid_to']) AS a, unnest(ARRAY['infinity', '-infinity']) AS m;
+SELECT isnt(billing.set_tax_rate('IT', 22, 'IVA', valid_from => '2000-01-01 00:00+00'), NULL, 'the beginning of 2000 is a moment like others');
 SELECT fails($$SELECT billing.set_tax_rate('XX', 1, 'x')$$, '22023', 'country', NULL, 'a country is one');
 SELECT fails($$SELECT billing.set_tax_rate('ES', 101, 'IVA')$$, '22023', 'percent is not from 0 to 100', NULL, 'no more than 100 %');
 SELECT fails($$SELECT billing.set_tax_rate('ES', -1, 'IVA')$$, '22023', 'percent is not from 0 to 100', NULL, 'nor below 0');

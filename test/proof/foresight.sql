@@ -198,7 +198,9 @@ DECLARE
 	came jsonb;
 BEGIN
 	IF f.told IS NULL OR EXISTS (SELECT FROM billing.events AS e WHERE e.organization_id = org AND e.seq > f.event
-			   AND e.type IN ('subscription.past_due', 'subscription.unpaid', 'subscription.incomplete_expired', 'invoice.payment_failed', 'payment.unapplied'))
+			   AND e.type IN ('subscription.past_due', 'subscription.unpaid', 'subscription.incomplete_expired', 'invoice.payment_failed', 'payment.unapplied',
+						  -- what was paid late changes the balance, which the next invoice tells
+						  'credit_note.created', 'customer.balance_adjusted'))
 		OR EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.organization_id = org AND s.status IN ('past_due', 'unpaid')) THEN
 		RETURN;
 	END IF;

@@ -9,6 +9,8 @@
 --
 -- Unpaid lines may be billed anew after a change, since a credit never gives
 -- back what was not paid: where periods are compared, those lines are left out.
+-- Once they are paid, credit and credit note together have to give what the
+-- credit would have given.
 
 CREATE SCHEMA IF NOT EXISTS proof;
 
@@ -47,6 +49,51 @@ CREATE OR REPLACE VIEW proof.lines AS
 	LEFT JOIN billing.subscriptions AS s ON s.id = l.subscription_id
 	LEFT JOIN billing.prices AS p ON p.id = l.price_id
 	WHERE coalesce(i.status, '') <> 'void';
+
+-- What is given back of each line, minor units with tax: by credits that stand, less what credit notes took back of these, and by credit notes.
+CREATE OR REPLACE VIEW proof.given AS
+	SELECT l.id, l.invoice_id, l.amount - l.discount + CASE WHEN l.tax_inclusive THEN 0 ELSE l.tax END AS billed,
+		   coalesce(r.given, 0) AS by_credits, coalesce(n.given, 0) AS by_notes
+	FROM proof.lines AS l
+	LEFT JOIN (SELECT o.reverses, - sum(o.amount + CASE WHEN o.tax_inclusive THEN 0 ELSE o.tax END
+										- coalesce((SELECT sum(c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END) FROM billing.credit_note_lines AS c
+													WHERE c.invoice_line_id = o.id), 0)) AS given
+			   FROM proof.lines AS o WHERE o.reverses IS NOT NULL GROUP BY o.reverses) AS r ON r.reverses = l.id
+	LEFT JOIN (SELECT c.invoice_line_id, sum(c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END) AS given
+			   FROM billing.credit_note_lines AS c GROUP BY c.invoice_line_id) AS n ON n.invoice_line_id = l.id
+	WHERE l.kind NOT IN ('discount', 'tax', 'credit', 'balance');
+
+-- What of each invoice is in the customer's balance, beside its own lines: by credit notes and their refunds that failed, and payments of too much; less what was taken back.
+CREATE OR REPLACE VIEW proof.credited AS
+	SELECT m.invoice_id, sum(m.amount) AS amount, - coalesce(sum(m.amount) FILTER (WHERE m.reason = 'invoice_refunded'), 0) AS taken
+	FROM (SELECT e.reason, e.amount, coalesce(n.invoice_id, f.invoice_id, p.invoice_id, q.invoice_id, CASE WHEN e.reason IN ('invoice_given_up', 'invoice_refunded') THEN e.source_id END) AS invoice_id
+		  FROM billing.customer_balance_entries AS e
+		  LEFT JOIN billing.credit_notes AS n ON n.id = e.source_id
+		  LEFT JOIN billing.refunds AS r ON r.id = e.source_id
+		  LEFT JOIN billing.credit_notes AS f ON f.id = r.credit_note_id
+		  LEFT JOIN billing.payment_intents AS p ON p.id = e.source_id
+		  LEFT JOIN billing.disputes AS d ON d.id = e.source_id
+		  LEFT JOIN billing.payment_intents AS q ON q.id = d.payment_intent_id) AS m
+	WHERE m.invoice_id IS NOT NULL
+	GROUP BY m.invoice_id;
+
+-- What has come in for each of our invoices and stayed, and what of that is given back: by credits of its lines and in the balance.
+CREATE OR REPLACE VIEW proof.money AS
+	SELECT i.id, i.status, coalesce(p.mended, false) AS mended, coalesce(c.taken, 0) AS taken,
+		   i.paid_elsewhere + greatest(i.credit_used, 0) + greatest(i.balance_used, 0) + coalesce(p.stayed, 0) AS stayed,
+		   coalesce(g.amount, 0) + coalesce(c.amount, 0) AS given
+	FROM billing.invoices AS i
+	LEFT JOIN (SELECT o.invoice_id, sum(CASE WHEN o.billed < 0 THEN o.billed ELSE o.by_credits END) AS amount FROM proof.given AS o GROUP BY o.invoice_id) AS g ON g.invoice_id = i.id
+	LEFT JOIN proof.credited AS c ON c.invoice_id = i.id
+	LEFT JOIN (SELECT o.invoice_id, sum(greatest(o.amount_received - o.refunded_elsewhere - coalesce(r.amount, 0) - coalesce(d.amount, 0), 0)) AS stayed,
+					  bool_or(o.refunded_elsewhere > 0 OR r.amount > 0 OR d.amount > 0) AS mended
+			   FROM billing.payment_intents AS o
+			   LEFT JOIN (SELECT b.payment_intent_id, sum(b.amount) AS amount FROM billing.refunds AS b WHERE b.status NOT IN ('failed', 'canceled') GROUP BY b.payment_intent_id) AS r
+				   ON r.payment_intent_id = o.id
+			   LEFT JOIN (SELECT b.payment_intent_id, sum(b.amount) AS amount FROM billing.disputes AS b WHERE b.funds_withdrawn_at IS NOT NULL AND b.funds_reinstated_at IS NULL GROUP BY b.payment_intent_id) AS d
+				   ON d.payment_intent_id = o.id
+			   GROUP BY o.invoice_id) AS p ON p.invoice_id = i.id
+	WHERE i.managed_by = 'local';
 
 -- How often each moment of a component was billed: every end of a line, and what holds from there on.
 CREATE OR REPLACE VIEW proof.coverage AS
@@ -141,6 +188,7 @@ BEGIN
 		WHERE l.kind = 'proration_credit' AND r.amount > 0
 			AND EXISTS (SELECT FROM proof.of_paid AS o WHERE o.credit_id = l.id)
 			AND NOT EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.invoice_id = i.id)
+			-- of these: no more than has stayed, and no less (below)
 			AND NOT EXISTS (SELECT FROM billing.payment_intents AS p
 							WHERE p.invoice_id = i.id AND (EXISTS (SELECT FROM billing.refunds AS b WHERE b.payment_intent_id = p.id)
 														   OR EXISTS (SELECT FROM billing.disputes AS b WHERE b.payment_intent_id = p.id)))
@@ -150,6 +198,63 @@ BEGIN
 		FROM (SELECT l.reverses, sum(l.amount) AS amount, sum(l.tax) AS tax FROM proof.lines AS l WHERE l.reverses IS NOT NULL GROUP BY l.reverses) AS c
 		JOIN billing.invoice_lines AS r ON r.id = c.reverses
 		WHERE - c.amount > r.amount - r.discount OR - c.tax > r.tax;
+
+	RETURN QUERY SELECT 'credits and credit notes together give back no more of a line than was billed for it', g.id, format('%s and %s of %s', g.by_credits, g.by_notes, g.billed)
+		FROM proof.given AS g WHERE g.billed > 0 AND g.by_credits + g.by_notes > g.billed;
+	-- whenever it was paid: before the change, or after it
+	RETURN QUERY SELECT 'of what is paid the unused part is given back, whenever it was paid', l.id,
+			format('%s and %s for [%s, %s) of %s', l.by_credit, l.by_notes, l.period_start, l.period_end, l.billed)
+		FROM (SELECT c.id, i.id AS invoice_id, c.period_start, c.period_end, g.billed, - (c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END) AS by_credit,
+					 coalesce((SELECT sum(n.amount + CASE WHEN n.tax_inclusive THEN 0 ELSE n.tax END) FROM billing.credit_note_lines AS n WHERE n.credit_line_id = c.id), 0) AS by_notes,
+					 g.billed * proof.units(c.period_start, r.period_end, c.zone, c.by_day) AS share, proof.units(r.period_start, r.period_end, c.zone, c.by_day) AS whole
+			  FROM proof.lines AS c
+			  JOIN proof.lines AS r ON r.id = c.reverses
+			  JOIN proof.given AS g ON g.id = r.id
+			  JOIN billing.invoices AS i ON i.id = r.invoice_id
+			  WHERE c.kind = 'proration_credit' AND i.status = 'paid' AND g.billed > 0
+				  -- it stands: nothing of the line was billed again or given back after it
+				  AND NOT EXISTS (SELECT FROM proof.lines AS o WHERE o.reverses = r.id AND o.id > c.id)
+				  -- and nobody gave back of it by hand, nor did a bank
+				  AND NOT EXISTS (SELECT FROM billing.credit_note_lines AS n WHERE n.invoice_line_id IN (r.id, c.id) AND n.credit_line_id IS NULL)
+				  AND NOT EXISTS (SELECT FROM billing.credit_notes AS n JOIN billing.credit_note_lines AS m ON m.credit_note_id = n.id
+								  WHERE n.invoice_id = i.id AND m.credit_line_id IS NULL)) AS l
+		WHERE l.whole > 0 AND abs(l.by_credit + l.by_notes - proof.rounded(l.share, l.whole)) > 2
+			-- less where something was paid back or disputed, and all that has stayed is given
+			AND NOT EXISTS (SELECT FROM proof.money AS m WHERE m.id = l.invoice_id AND m.mended AND m.stayed - m.given <= 2
+								AND l.by_credit + l.by_notes < proof.rounded(l.share, l.whole));
+	RETURN QUERY SELECT 'no more is given back of what was paid than has stayed', m.id, format('%s of %s', m.given, m.stayed)
+		FROM proof.money AS m WHERE m.status = 'paid' AND m.given > m.stayed;
+	RETURN QUERY SELECT 'nothing more is taken back than was given beyond what has stayed', m.id, format('%s: %s given, %s has stayed', m.taken, m.given, m.stayed)
+		FROM proof.money AS m WHERE m.taken < 0 OR m.taken > 0 AND m.given < m.stayed;
+	RETURN QUERY SELECT 'what is undone is billed again as it was given back', d.id, format('%s by credits, %s by their credit notes', d.by_credits, d.by_notes)
+		FROM (SELECT o.id, g.by_credits, coalesce((SELECT sum(n.amount + CASE WHEN n.tax_inclusive THEN 0 ELSE n.tax END) FROM billing.credit_note_lines AS n
+												   WHERE n.invoice_line_id = g.id AND n.credit_line_id IS NOT NULL), 0) AS by_notes
+			  FROM proof.lines AS o
+			  JOIN proof.given AS g ON g.id = o.reverses
+			  WHERE o.kind = 'proration_debit'
+				  AND NOT EXISTS (SELECT FROM proof.lines AS l WHERE l.reverses = o.reverses AND l.id > o.id)
+				  AND NOT EXISTS (SELECT FROM proof.lines AS l JOIN billing.credit_note_lines AS n ON n.invoice_line_id = l.id WHERE l.reverses = o.reverses)) AS d
+		WHERE d.by_credits + d.by_notes <> 0;
+	RETURN QUERY SELECT 'credit notes give the balance no more than was paid', i.id, format('%s of %s', n.given, i.amount_paid + greatest(i.credit_used, 0) + greatest(i.balance_used, 0))
+		FROM billing.invoices AS i
+		JOIN (SELECT c.invoice_id, sum(c.balance_amount) AS given FROM billing.credit_notes AS c GROUP BY c.invoice_id) AS n ON n.invoice_id = i.id
+		-- credits on the invoice itself have paid a part of its other lines
+		WHERE n.given > i.amount_paid + greatest(i.credit_used, 0) + greatest(i.balance_used, 0)
+					  - (SELECT coalesce(sum(g.billed) FILTER (WHERE g.billed < 0), 0) FROM proof.given AS g WHERE g.invoice_id = i.id)
+			AND NOT EXISTS (SELECT FROM billing.refunds AS b JOIN billing.payment_intents AS p ON p.id = b.payment_intent_id WHERE p.invoice_id = i.id);
+	-- of an invoice that is given up, what was given back of it and is not paid is no balance
+	RETURN QUERY SELECT 'what was given back of an invoice that nobody pays is taken back', i.id,
+			format('%s, taken back %s instead of %s: %s left to pay, given back %s more than paid', i.status, i.taken, i.wanted, i.amount_remaining, i.unpaid)
+		FROM (SELECT o.id, o.status, o.amount_remaining, u.unpaid, - coalesce((SELECT sum(e.amount) FROM billing.customer_balance_entries AS e WHERE e.reason = 'invoice_given_up' AND e.source_id = o.id), 0) AS taken,
+					 CASE WHEN o.status = 'uncollectible' THEN least(o.amount_remaining, u.unpaid) ELSE 0 END AS wanted
+			  FROM billing.invoices AS o
+			  CROSS JOIN LATERAL (SELECT o.total - coalesce(sum(n.total), 0) AS stands FROM billing.credit_notes AS n WHERE n.invoice_id = o.id) AS s
+			  CROSS JOIN LATERAL (SELECT least(greatest(o.amount_paid + o.credit_used + o.balance_used, 0), s.stands) AS paid) AS p
+			  CROSS JOIN LATERAL (SELECT coalesce(sum(greatest(g.by_credits - CASE WHEN s.stands > 0 THEN proof.rounded((g.billed - g.by_notes) * p.paid, s.stands) ELSE g.billed - g.by_notes END, 0))
+												  FILTER (WHERE g.by_credits > 0), 0) AS unpaid
+								  FROM proof.given AS g WHERE g.invoice_id = o.id) AS u
+			  WHERE o.managed_by = 'local') AS i
+		WHERE i.taken <> i.wanted;
 
 	-- ---- tax ----
 	RETURN QUERY SELECT 'tax of a rate is rounded once, on the sum of its lines', t.invoice_id, format('%s of %s at %s %%', t.tax, t.net, t.percent)

@@ -104,6 +104,11 @@ JOIN pg_class AS c ON c.oid = a.attrelid AND c.relnamespace = 'billing'::regname
 WHERE a.attnum > 0 AND has_column_privilege('regress_tenant', a.attrelid, a.attnum, 'SELECT')
 	AND (a.atttypid = 'bytea'::regtype
 		 OR c.relkind = 'v' AND NOT coalesce('security_invoker=true' = ANY (c.reloptions), false));
+-- A report reads nothing that somebody wrote about a customer.
+SELECT a.attrelid::regclass, a.attname
+FROM pg_attribute AS a
+JOIN pg_class AS c ON c.oid = a.attrelid AND c.relnamespace = 'billing'::regnamespace AND c.relkind IN ('r', 'p', 'v')
+WHERE a.attname IN ('memo', 'paid_outside') AND has_column_privilege('regress_report', a.attrelid, a.attnum, 'SELECT');
 -- Nobody but the owner puts triggers on our tables or writes them past the functions.
 SELECT r.rolname, c.oid::regclass, string_agg(p.privilege, ', ' ORDER BY p.privilege) AS privileges
 FROM pg_roles AS r
@@ -153,6 +158,10 @@ SELECT count(*) FROM billing.worker_status;
 SELECT count(*) >= 0 AS readable FROM billing.attention;
 SELECT email FROM billing.customers;
 SELECT email FROM billing.customer_details;
+SELECT count(*) >= 0 AS readable FROM billing.invoice_details, billing.credit_note_details;
+SELECT memo FROM billing.invoices;
+SELECT paid_outside FROM billing.invoices;
+SELECT memo FROM billing.credit_notes;
 SELECT billing.decrypt('\x00', 'customers.email', '00000000-0000-7000-8000-000000000001');
 SELECT billing.create_customer('initech');
 

@@ -94,7 +94,7 @@ my $dump = $node->basedir . '/closings.dump';
 $node->command_ok([ 'pg_dump', '--format=custom', '--file', $dump, 'postgres' ], 'pg_dump');
 sql('CREATE DATABASE there');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', 'there', $dump ], 'pg_restore');
-for my $table (qw(usage_closings usage_closing_lines usage_thresholds usage_alerts))
+for my $table (qw(usage_closings usage_closing_lines usage_closing_prices usage_thresholds usage_alerts))
 {
 	my $rows = "SELECT coalesce(md5(string_agg(t::text, ',' ORDER BY t::text)), '') FROM billing.$table AS t";
 

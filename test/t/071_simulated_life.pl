@@ -73,6 +73,7 @@ sql('CALL billing.run_worker()');
 cmp_ok(sql("SELECT count(*) FROM billing.invoices WHERE managed_by = 'local'"), '>', $lives, 'there is something to check');
 note(sql("SELECT status, count(*) FROM billing.invoices GROUP BY status"));
 note(sql("SELECT status, count(*) FROM billing.subscriptions GROUP BY status"));
+note('given back when it was paid, and taken back when it was given up: ' . sql("SELECT count(*) FILTER (WHERE n.reason = 'unused_time'), (SELECT count(*) FROM billing.customer_balance_entries AS e WHERE e.reason = 'invoice_given_up') FROM billing.credit_notes AS n"));
 # of each rule that is broken, one life in full
 diag(sql(<<'SQL'));
 SELECT v.rule || ': ' || v.detail || E'\n' || (SELECT string_agg(concat_ws(' ', i.number, i.status, i.billing_reason, l.kind, l.component, l.amount, l.quantity, l.period_start, l.period_end), E'\n' ORDER BY l.period_start, l.id)
