@@ -316,7 +316,7 @@ UNION ALL
 	GROUP BY w.organization_id, w.metric, w.provider, w.account
 UNION ALL
 	SELECT u.period_start, 'warning', 'usage has no price', NULL, NULL, u.organization_id,
-		   format('%s of %s since %s', r.quantity, u.metric, r.since),
+		   format('%s of %s since %s', r.quantity, u.metric, date_trunc('second', r.since)),
 		   format('sell it (billing.create_price(), billing.update_subscription()), allow it (billing.set_plan_feature()) or bill it by '
 				  'billing.create_invoice(); it is told for 30 days: billing.unbilled_usage WHERE organization_id = %L', u.organization_id)
 	FROM billing.unbilled_usage AS u
@@ -331,7 +331,7 @@ UNION ALL
 					 ELSE false END
 UNION ALL
 	SELECT min(u.period_end), 'warning', 'usage came too late to be billed', NULL, NULL, u.organization_id,
-		   format('%s of %s, used from %s to %s', sum(u.quantity), u.metric, min(u.period_start), max(u.period_end)),
+		   format('%s of %s, used from %s to %s', sum(u.quantity), u.metric, date_trunc('second', min(u.period_start)), date_trunc('second', max(u.period_end))),
 		   format('bill it by billing.create_invoice(), or leave it: it is told for 90 days; billing.unbilled_usage WHERE organization_id = %L', u.organization_id)
 	FROM billing.unbilled_usage AS u
 	WHERE u.reason = 'late' AND u.billed_until > billing.now(u.organization_id) - interval '90 days'

@@ -69,4 +69,14 @@ extern List *pause_kept(const BilledSubscription *s);
 /* engine_pause.c: it goes on inside of its period: what was changed meanwhile counts from here on. */
 extern void pause_catch_up(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
+/* engine_renewal.c: the price of which has a version by then that subscriptions move to at once; NULL: none. */
+extern BilledItem *item_with_new_version(const BilledSubscription *s, TimestampTz at);
+
+/* engine_changes.c: gives back what was billed of all items for the time from then on; the lines wait. */
+extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* engine_changes.c: the item's price has a version that subscriptions move to at once, and its time has come. */
+extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
+								   TimestampTz at);
+
 #endif /* JANUA_ENGINE_PLANS_H */
