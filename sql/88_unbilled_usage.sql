@@ -30,7 +30,7 @@ CREATE VIEW billing.unbilled_usage AS
 				WHERE s.managed_by = 'local' AND s.usage_from IS NOT NULL
 				GROUP BY s.organization_id, r.metric) AS l ON l.organization_id = b.organization_id AND l.metric = b.metric
 			LEFT JOIN (
-				SELECT i.organization_id, timestamptz 'epoch' + interval '1 microsecond' * max(u."end") AS until
+				SELECT i.organization_id, timestamptz 'epoch' + max(u."end") * interval '1 microsecond' AS until
 				FROM billing.invoices AS i
 				CROSS JOIN LATERAL jsonb_to_recordset(i.usage -> 'periods') AS u ("end" bigint)
 				WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NULL AND i.usage IS NOT NULL

@@ -341,7 +341,7 @@ UNION ALL
 					 ELSE false END
 UNION ALL
 	SELECT min(u.period_end), 'warning', 'usage came too late to be billed', NULL, NULL, u.organization_id,
-		   format('%s of %s, used from %s to %s', sum(u.quantity), u.metric, min(u.period_start), date_trunc('second', max(u.period_end))),
+		   format('%s of %s, used from %s to %s', sum(u.quantity), u.metric, date_trunc('second', min(u.period_start)), date_trunc('second', max(u.period_end))),
 		   format('bill it by billing.create_invoice(), or leave it: it is told for 90 days; billing.unbilled_usage WHERE organization_id = %L', u.organization_id)
 	FROM billing.unbilled_usage AS u
 	WHERE u.reason = 'late' AND u.billed_until > billing.now(u.organization_id) - interval '90 days'

@@ -434,9 +434,6 @@ extern void engine_play(BillingRun *run, BilledSubscription *s, TimestampTz unti
 /* Until then nothing is played: it is only said when something is due. */
 #define NOTHING_YET DT_NOBEGIN
 
-/* The price of which has a version by then that subscriptions move to at once; NULL: none. */
-extern BilledItem *item_with_new_version(const BilledSubscription *s, TimestampTz at);
-
 extern BillingPeriod period_containing(const BilledSubscription *s, TimestampTz at);
 
 /* Begins the period in which the moment lies: bills what is due in advance, and the usage of the period before. */
@@ -566,30 +563,6 @@ typedef struct ItemChange
  */
 extern void subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 									  ProrationBehavior behavior, TimestampTz at);
-
-/* Items become what the changes say, and nothing is billed. */
-extern void subscription_put_items(BilledSubscription *s, List *changes, TimestampTz at);
-
-/* Gives back what was billed of all items for the time from then on; the lines wait. */
-extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
-
-/* The item's price has a version that subscriptions move to at once, and its time has come. */
-extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
-								   TimestampTz at);
-
-/* ------------------------------------------------------------------------
- * engine_pause.c: changes in a pause
- * ------------------------------------------------------------------------
- */
-
-/* Before items are changed in a pause: what they are is kept, to be prorated from. */
-extern void pause_keep(BilledSubscription *s, const List *changes);
-
-/* What was kept (ItemChange). */
-extern List *pause_kept(const BilledSubscription *s);
-
-/* It goes on inside of its period: what was changed meanwhile counts from here on. */
-extern void pause_catch_up(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* ------------------------------------------------------------------------
  * engine_targets.c: what a change asks for, and as terms of a scheduled change

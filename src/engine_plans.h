@@ -2,7 +2,8 @@
  *
  * engine_plans.h
  *	  What the calls about local subscriptions share: what is planned for one
- *	  (engine_ends.c), and the run of a call (subscription_local.c).
+ *	  (engine_ends.c), what a pause keeps (engine_pause.c), and the run of a call
+ *	  (subscription_local.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -55,5 +56,27 @@ extern bool local_changes_items(const UpdateTerms *terms);
 
 /* subscription_local.c: loads one, locked unless it is a preview, and plays what was due until now. */
 extern BillingRun *local_open(const pg_uuid_t *id, bool preview, BilledSubscription **s);
+
+/* engine_changes.c: items become what the changes say, and nothing is billed. */
+extern void subscription_put_items(BilledSubscription *s, List *changes, TimestampTz at);
+
+/* engine_pause.c: before items are changed in a pause: what they are is kept, to be prorated from. */
+extern void pause_keep(BilledSubscription *s, const List *changes);
+
+/* engine_pause.c: what was kept (ItemChange). */
+extern List *pause_kept(const BilledSubscription *s);
+
+/* engine_pause.c: it goes on inside of its period: what was changed meanwhile counts from here on. */
+extern void pause_catch_up(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* engine_renewal.c: the price of which has a version by then that subscriptions move to at once; NULL: none. */
+extern BilledItem *item_with_new_version(const BilledSubscription *s, TimestampTz at);
+
+/* engine_changes.c: gives back what was billed of all items for the time from then on; the lines wait. */
+extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* engine_changes.c: the item's price has a version that subscriptions move to at once, and its time has come. */
+extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
+								   TimestampTz at);
 
 #endif /* JANUA_ENGINE_PLANS_H */

@@ -11,7 +11,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "engine.h"
+#include "engine_plans.h"
 
 #include "errors.h"
 

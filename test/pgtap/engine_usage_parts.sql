@@ -163,6 +163,7 @@ CALL begin_at('left', 'commit');
 SELECT used('left', 2030) AS used \gset
 CALL billing.set_clock('left', '2031-04-10 00:00+00');
 SELECT billing.pause_subscription(subscription_of('left'));
+CALL billing.set_clock('left', '2031-04-10 00:00:01+00');
 SELECT used('left', 500) AS used \gset
 CALL billing.set_clock('left', '2031-06-10 00:00+00');
 SELECT used('left', 1000, '2031-05-20 00:00+00') AS used \gset
