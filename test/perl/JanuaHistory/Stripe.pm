@@ -490,7 +490,8 @@ sub setup_intent
 	};
 	my $born;
 	my $fail = sub { $self->change('setup_intent.setup_failed', $s, status => 'requires_payment_method', next_action => undef, payment_method => undef, last_setup_error => $self->pick(@ERRORS)) };
-	my $done = sub { $self->change('setup_intent.succeeded', $s, status => 'succeeded', next_action => undef, last_setup_error => undef, payment_method => $self->{methods}[0]{id}) };
+	# a method of the same customer, as everywhere at Stripe
+	my $done = sub { $self->change('setup_intent.succeeded', $s, status => 'succeeded', next_action => undef, last_setup_error => undef, payment_method => $self->{methods}[1]{id}) };
 	my $give_up = sub { $self->change('setup_intent.canceled', $s, status => 'canceled', next_action => undef) };
 	my %steps = (
 		requires_payment_method => [ $fail, $fail, $done, $give_up,
