@@ -41,6 +41,11 @@ LANGUAGE sql STABLE
 RETURN jsonb_build_array(was.kind, was.component, was.description, NULL, NULL, coalesce(l.amount, 0) - was.amount, - was.discount,
 						 CASE WHEN l.id IS NULL THEN - was.tax ELSE 0 END, coalesce(l.period_end, was.period_start), was.period_end);
 
+-- Discount and tax of a line that waits are told, and not there yet.
+CREATE FUNCTION proof.waiting(line jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE
+RETURN jsonb_set(jsonb_set(line, '{6}', 'null'), '{7}', 'null');
+
 -- Subscriptions that were free for a while: that time is on no invoice.
 CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
 
@@ -84,21 +89,38 @@ DECLARE
 	at timestamptz;
 	told jsonb;
 	came jsonb;
+	costs jsonb[];
+	untrue jsonb;
 BEGIN
 	-- no money comes in between
 	PERFORM FROM billing.customers AS c WHERE c.organization_id = org FOR NO KEY UPDATE;
 	-- what is due by now is played first, as update_subscription() does: it would be told as well
-	SELECT max(p.proration_date), jsonb_agg(proof.told(p) ORDER BY proof.told(p)) INTO at, told
-		FROM billing.preview_update(s, plan, quantity, behavior) AS p;
+	SELECT max(p.at), jsonb_agg(p.line ORDER BY p.line), array_agg(p.cost) FILTER (WHERE p.cost ->> 7 IS NOT NULL) INTO at, told, costs
+		FROM (SELECT u.proration_date AS at, CASE WHEN u.invoice IS NULL THEN proof.waiting(proof.told(u)) ELSE proof.told(u) END AS line,
+					 CASE WHEN u.invoice IS NULL THEN proof.told(u) END AS cost
+			  FROM billing.preview_update(s, plan, quantity, behavior) AS u) AS p;
 	PERFORM billing.update_subscription(s, plan, quantity, behavior, proration_date => at);
 	SELECT jsonb_agg(c.line ORDER BY c.line) INTO came
 		FROM (SELECT proof.billed(l) AS line
 			  FROM billing.invoice_lines AS l
 			  WHERE NOT l.invoice_id = ANY (invoices) AND l.invoice_id IN (SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s)
-				  OR l.subscription_id = s AND l.invoice_id IS NULL AND NOT EXISTS (SELECT FROM unnest(waited) AS w WHERE w.id = l.id)
-			  UNION ALL SELECT proof.lost(w, l)
+			  UNION ALL SELECT proof.waiting(proof.billed(l))
+			  FROM billing.invoice_lines AS l
+			  WHERE l.subscription_id = s AND l.invoice_id IS NULL AND l.amount <> 0 AND NOT EXISTS (SELECT FROM unnest(waited) AS w WHERE w.id = l.id)
+			  UNION ALL SELECT proof.waiting(proof.lost(w, l))
 			  FROM unnest(waited) AS w LEFT JOIN billing.invoice_lines AS l ON l.id = w.id
-			  WHERE l.id IS NULL OR l.invoice_id IS NULL AND l.amount <> w.amount) AS c;
+			  WHERE w.amount <> 0 AND (l.id IS NULL OR l.invoice_id IS NULL AND l.amount <> w.amount)) AS c;
+	-- what waits has the discount and tax of the next invoice
+	SELECT jsonb_agg(c) INTO untrue
+		FROM unnest(costs) AS c
+		WHERE EXISTS (SELECT FROM billing.invoice_lines AS l
+					  WHERE l.subscription_id = s AND l.invoice_id IS NULL AND proof.waiting(proof.billed(l)) = proof.waiting(c))
+			AND NOT EXISTS (SELECT FROM billing.preview_invoice(s) AS p WHERE proof.told(p) = c);
+	PERFORM proof.count_one('cost of a change') WHERE costs IS NOT NULL;
+	IF untrue IS NOT NULL THEN
+		INSERT INTO proof.differences VALUES (org, 'cost of ' || coalesce(plan, quantity::text) || ' ' || behavior, billing.now(org), untrue,
+			(SELECT jsonb_agg(proof.told(p)) FROM billing.preview_invoice(s) AS p));
+	END IF;
 	PERFORM proof.count_one('preview_update');
 	IF behavior = 'none' THEN
 		PERFORM proof.forgo(s, plan IS NOT NULL);
