@@ -158,7 +158,7 @@ AS 'MODULE_PATHNAME', 'billing_create_refund';
 COMMENT ON FUNCTION billing.create_refund(uuid, bigint, text, text, jsonb, text) IS
 	'Gives a payment back and returns the refund''s id. amount: minor units, tax included; default all that is left. reason: '
 	'requested_by_customer, duplicate, fraudulent, service_disruption, satisfaction_guarantee or other. What is pending counts as given '
-	'back, and so does what credit notes of its invoice gave to the balance, so that never more than was paid goes back. Errors: JB005 unknown payment intent, JB008 it is not paid or '
+	'back, and so does what changes and credit notes gave back of its invoice as credit, so that never more than was paid goes back. Errors: JB005 unknown payment intent, JB008 it is not paid or '
 	'nothing is left of it, 22023 more than is left or an amount that the provider does not take, JB004 its method cannot be refunded '
 	'like that, JB009 a card number, JB007 idempotency key reused.';
 

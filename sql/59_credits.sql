@@ -34,6 +34,7 @@ COMMENT ON TABLE billing.customer_balance_entries IS 'Every change of a customer
 COMMENT ON COLUMN billing.customer_balance_entries.amount IS 'Minor units; above 0 adds to what we owe to the customer.';
 COMMENT ON COLUMN billing.customer_balance_entries.reason IS
 	'invoice (what an invoice took from it or gave to it), invoice_voided, invoice_given_up (what was given back of one that is uncollectible and was not paid; above 0 as that is paid), '
+	'invoice_refunded (what was given back of one whose payment was refunded or disputed, beyond what was kept; above 0 as that is undone), '
 	'overpayment, dispute (of an overpayment), credit_note, adjustment (by a person).';
 COMMENT ON COLUMN billing.customer_balance_entries.note IS 'What a person wrote about an adjustment.';
 COMMENT ON COLUMN billing.customer_balance_entries.source_type IS 'What it comes from: invoice, payment_intent, dispute, credit_note, refund (of a credit note, which failed).';
@@ -41,7 +42,7 @@ COMMENT ON COLUMN billing.customer_balance_entries.occurred_at IS 'By the organi
 CREATE INDEX customer_balance_entries_customer ON billing.customer_balance_entries (customer_id, currency, id);
 CREATE UNIQUE INDEX customer_balance_entries_invoice ON billing.customer_balance_entries (source_id, reason)
 	WHERE source_type = 'invoice' AND reason IN ('invoice', 'invoice_voided');
-CREATE INDEX customer_balance_entries_given_up ON billing.customer_balance_entries (source_id) WHERE reason = 'invoice_given_up';
+CREATE INDEX customer_balance_entries_given_up ON billing.customer_balance_entries (source_id) WHERE reason IN ('invoice_given_up', 'invoice_refunded');
 CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON billing.customer_balance_entries
 	FOR EACH ROW EXECUTE FUNCTION billing.refuse_change('billing.adjust_balance() adds an entry.');
 

@@ -44,7 +44,7 @@ COMMENT ON COLUMN billing.credit_notes.balance_amount IS 'Of the total: what the
 COMMENT ON COLUMN billing.credit_notes.refund_amount IS
 	'Of the total: what was to be paid back; refunds.credit_note_id tells by which refunds. One that fails or is canceled is in the customer''s balance instead.';
 COMMENT ON COLUMN billing.credit_notes.seller IS 'The seller as the invoice has it.';
-COMMENT ON COLUMN billing.credit_notes.buyer IS 'Encrypted: the customer as the invoice has it.';
+COMMENT ON COLUMN billing.credit_notes.buyer IS 'Encrypted: the customer as the invoice has it. NULL: no key opened that when the note was made, and the invoice''s is printed.';
 COMMENT ON COLUMN billing.credit_notes.marked_at IS 'When it was made: numbers are given in this order.';
 COMMENT ON COLUMN billing.credit_notes.issued_at IS 'By the organisation''s clock: when it was numbered; of a draft, when it was made.';
 CREATE INDEX credit_notes_invoice ON billing.credit_notes (invoice_id);
@@ -114,6 +114,49 @@ $$;
 COMMENT ON FUNCTION billing.keep_credit_note_line() IS 'Trigger of credit_note_lines: they never change.';
 CREATE TRIGGER keep_credit_note_line BEFORE UPDATE OR DELETE ON billing.credit_note_lines
 	FOR EACH ROW EXECUTE FUNCTION billing.keep_credit_note_line();
+
+-- What an invoice of ours has of the money that was paid for it, for whatever is given back of it.
+CREATE FUNCTION billing.money_of_invoice(invoice_id uuid)
+RETURNS TABLE (kept bigint, lost bigint, given bigint)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT (least(p.paid, i.amount_due - i.amount_credited) - p.noted + greatest(i.credit_used, 0) + greatest(i.balance_used, 0) - n.amount)::bigint,
+		   greatest(i.amount_due - i.amount_credited - i.amount_remaining - p.paid, 0)::bigint,
+		   g.amount::bigint
+	FROM billing.invoices AS i
+	-- refunds of credit notes are what the notes have taken, and no loss
+	CROSS JOIN LATERAL (SELECT i.paid_elsewhere + coalesce(sum(greatest(o.amount_received - o.refunded_elsewhere - f.amount - d.amount, 0) + f.noted), 0) AS paid,
+							   coalesce(sum(f.noted), 0) AS noted
+						FROM billing.payment_intents AS o
+						CROSS JOIN LATERAL (SELECT coalesce(sum(r.amount), 0) AS amount, coalesce(sum(r.amount) FILTER (WHERE r.credit_note_id IS NOT NULL), 0) AS noted
+											FROM billing.refunds AS r WHERE r.payment_intent_id = o.id AND r.status IN ('pending', 'succeeded')) AS f
+						-- as long as the bank has it, or may take it
+						CROSS JOIN LATERAL (SELECT coalesce(sum(b.amount), 0) AS amount FROM billing.disputes AS b
+											WHERE b.payment_intent_id = o.id AND b.funds_reinstated_at IS NULL
+												AND (b.funds_withdrawn_at IS NOT NULL OR b.status IN ('needs_response', 'under_review', 'lost'))
+												AND NOT EXISTS (SELECT FROM billing.refunds AS r WHERE r.dispute_id = b.id AND r.status IN ('pending', 'succeeded'))) AS d
+						WHERE o.invoice_id = i.id AND o.amount_received > 0 AND o.currency = i.currency) AS p
+	-- with what they could not pay back
+	CROSS JOIN LATERAL (SELECT coalesce(sum(c.balance_amount + (SELECT coalesce(sum(r.amount), 0) FROM billing.refunds AS r
+																WHERE r.credit_note_id = c.id AND r.status IN ('failed', 'canceled'))), 0) AS amount
+						FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n
+	-- credits on the invoice itself have paid a part of its other lines, so they count the other way
+	CROSS JOIN LATERAL (SELECT coalesce(sum(CASE WHEN l.amount < 0 THEN l.amount - l.discount + CASE WHEN l.tax_inclusive THEN 0 ELSE l.tax END
+												 ELSE coalesce(c.amount, 0) END), 0) AS amount
+						FROM billing.invoice_lines AS l
+						CROSS JOIN LATERAL (SELECT - sum(r.amount - r.discount + CASE WHEN r.tax_inclusive THEN 0 ELSE r.tax END
+														 - (SELECT coalesce(sum(t.amount + CASE WHEN t.tax_inclusive THEN 0 ELSE t.tax END), 0)
+															FROM billing.credit_note_lines AS t WHERE t.invoice_line_id = r.id)) AS amount
+											FROM billing.invoice_lines AS r
+											LEFT JOIN billing.invoices AS v ON v.id = r.invoice_id
+											WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void') AS c
+						WHERE l.invoice_id = i.id AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance')) AS g
+	WHERE i.id = money_of_invoice.invoice_id AND i.managed_by = 'local';
+END;
+COMMENT ON FUNCTION billing.money_of_invoice(uuid) IS
+	'Of an invoice of ours, minor units. kept: what was paid of it, by payments, other ways, prepaid credit and the balance, and neither paid back nor disputed nor given to the balance by credit notes; a refund that is '
+	'pending counts. lost: what refunds and banks have taken of what counts as paid of it; above 0 only where no credit note or amount that is left to pay accounts for it. given: what changes gave back of its lines.';
 
 -- What changes have not given back of the lines of an invoice, as it was not paid, and no credit note has made up for.
 CREATE FUNCTION billing.not_given_back(invoice_id uuid)

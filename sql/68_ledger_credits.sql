@@ -2,7 +2,7 @@
 -- credit notes have journals that only grow; a row of one is a movement, or a few.
 
 -- What a change of a balance comes from, by its reason: an invoice that used it,
--- or was given up after parts of it were given back (so much less is lost), a payment of too much, a bank that took it back, a credit note, its refund that
+-- or was given up or refunded after parts of it were given back (so much less is lost), a payment of too much, a bank that took it back, a credit note, its refund that
 -- failed, or a person.
 CREATE FUNCTION billing.ledger_balance_entries() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -23,7 +23,7 @@ BEGIN
 	FROM new_rows AS e
 	JOIN billing.customers AS c ON c.id = e.customer_id
 	LEFT JOIN billing.payment_intents AS p ON e.source_type = 'payment_intent' AND p.id = e.source_id
-	CROSS JOIN LATERAL (SELECT CASE e.source_type WHEN 'invoice' THEN CASE e.reason WHEN 'invoice_given_up' THEN 'bad_debt' ELSE 'receivable' END
+	CROSS JOIN LATERAL (SELECT CASE e.source_type WHEN 'invoice' THEN CASE e.reason WHEN 'invoice_given_up' THEN 'bad_debt' WHEN 'invoice_refunded' THEN 'refunds' ELSE 'receivable' END
 												  WHEN 'credit_note' THEN 'credits_issued'
 												  WHEN 'dispute' THEN 'disputes'
 												  WHEN 'refund' THEN 'refunds'

@@ -63,6 +63,12 @@ BEGIN ATOMIC
 	WHERE b.source_id = (i).id AND b.reason = 'invoice_given_up'
 	HAVING sum(b.amount) <> 0
 	UNION ALL
+	SELECT 'balance was taken back', format('%s %s that changes and credit notes had given back of what was refunded or disputed', - sum(b.amount), (i).currency),
+		   'it is given again where a refund fails or a dispute is won'
+	FROM billing.customer_balance_entries AS b
+	WHERE b.source_id = (i).id AND b.reason = 'invoice_refunded'
+	HAVING sum(b.amount) <> 0
+	UNION ALL
 	SELECT 'customer has no payment method', 'nothing can be charged', format('billing.attach_payment_method(%L, ..., set_default => true)', (i).customer_id)
 	FROM billing.customers AS c
 	WHERE c.id = (i).customer_id AND (i).managed_by = 'local' AND (i).status = 'open' AND (i).collection_method = 'charge_automatically'

@@ -9,12 +9,13 @@
 
 #include "check.h"
 
-QUERY(load_note,
-	  "SELECT " DOCUMENT_COLUMNS
-	  ", d.amount_applied, d.balance_amount, d.refund_amount, d.reason, i.number, i.issued_at "
-	  "FROM billing.credit_notes AS d " DOCUMENT_TABLES
-	  "JOIN billing.invoices AS i ON i.id = d.invoice_id WHERE d.id = $1",
-	  UUIDOID);
+QUERY(
+	load_note,
+	"SELECT " DOCUMENT_COLUMNS
+	", d.amount_applied, d.balance_amount, d.refund_amount, d.reason, i.number, i.issued_at, i.id, i.buyer "
+	"FROM billing.credit_notes AS d " DOCUMENT_TABLES
+	"JOIN billing.invoices AS i ON i.id = d.invoice_id WHERE d.id = $1",
+	UUIDOID);
 
 typedef struct PrintedNote
 {
@@ -25,6 +26,8 @@ typedef struct PrintedNote
 	char *reason;
 	char *invoice_number;
 	TimestampTz invoice_issued_at;
+	pg_uuid_t *invoice_id;
+	bytea *invoice_buyer;
 } PrintedNote;
 
 static PrintedNote *
@@ -43,7 +46,9 @@ load(const pg_uuid_t *id)
 	n->to_refund = row_int(0, column++);
 	n->reason = row_text(0, column++);
 	n->invoice_number = row_text(0, column++);
-	n->invoice_issued_at = row_time(0, column);
+	n->invoice_issued_at = row_time(0, column++);
+	n->invoice_id = row_uuid(0, column++);
+	n->invoice_buyer = row_bytes(0, column);
 	return n;
 }
 
@@ -156,13 +161,25 @@ put_summary(PrintPage *page, const PrintedNote *n)
 		put_exemption(page, n->document.tax_exempt);
 }
 
+/* That of the invoice where it could not be opened when the note was made. */
+static void
+load_buyer(PrintedNote *n)
+{
+	PrintedDocument *document = &n->document;
+
+	if (document->sealed_buyer != NULL)
+		document_load_buyer(document, "credit_notes.buyer", document->id, document->sealed_buyer);
+	else
+		document_load_buyer(document, "invoices.buyer", n->invoice_id, n->invoice_buyer);
+}
+
 static char *
 print(PrintedNote *n)
 {
 	PrintedDocument *document = &n->document;
 	PrintPage page;
 
-	document_load_buyer(document, "credit_notes.buyer");
+	load_buyer(n);
 	document_open(&page, document, LABEL_CREDIT_NOTE,
 				  document_is_draft(document) ? LABEL_DRAFT : LABELS);
 	put_facts(&page, n);

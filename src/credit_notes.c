@@ -40,12 +40,7 @@ typedef struct Invoice
 	char *managed_by;
 	char *status;
 	char *currency;
-	int64 amount_due; /* minor units, like the next five */
-	int64 amount_credited;
-	int64 amount_remaining;
-	int64 credit_used;
-	int64 balance_used;
-	int64 paid_elsewhere;
+	int64 amount_remaining; /* minor units */
 	Jsonb *seller;
 	bytea *buyer;
 } Invoice;
@@ -94,8 +89,8 @@ typedef struct RefundablePayment
 
 QUERY(
 	load_invoice,
-	"SELECT customer_id, organization_id, provider, account, livemode, managed_by, status, currency, amount_due, "
-	"amount_credited, amount_remaining, credit_used, balance_used, paid_elsewhere, seller, buyer FROM billing.invoices WHERE id = $1",
+	"SELECT customer_id, organization_id, provider, account, livemode, managed_by, status, currency, amount_remaining, "
+	"seller, buyer FROM billing.invoices WHERE id = $1",
 	UUIDOID);
 QUERY(lock_invoice, "SELECT FROM billing.invoices WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 
@@ -116,14 +111,9 @@ load_invoice_row(pg_uuid_t *id)
 	i->managed_by = row_text(0, 6);
 	i->status = row_text(0, 7);
 	i->currency = row_text(0, 8);
-	i->amount_due = row_int(0, 9);
-	i->amount_credited = row_int(0, 10);
-	i->amount_remaining = row_int(0, 11);
-	i->credit_used = row_int(0, 12);
-	i->balance_used = row_int(0, 13);
-	i->paid_elsewhere = row_int(0, 14);
-	i->seller = row_json(0, 15);
-	i->buyer = row_bytes(0, 16);
+	i->amount_remaining = row_int(0, 9);
+	i->seller = row_json(0, 10);
+	i->buyer = row_bytes(0, 11);
 	return i;
 }
 
@@ -462,13 +452,19 @@ QUERY(
 	find_payments,
 	"SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND amount_received > 0 ORDER BY paid_at, id",
 	UUIDOID);
-/* What could not be paid back is in the balance, too. */
-QUERY(
-	balance_given,
-	"SELECT (coalesce(sum(n.balance_amount), 0) + coalesce(sum((SELECT sum(f.amount) FROM billing.refunds AS f "
-	"WHERE f.credit_note_id = n.id AND f.status IN ('failed', 'canceled'))), 0))::bigint "
-	"FROM billing.credit_notes AS n WHERE n.invoice_id = $1",
-	UUIDOID);
+QUERY(money_of_invoice, "SELECT kept, given FROM billing.money_of_invoice($1)", UUIDOID);
+
+/*
+ * What the customer has paid of the invoice and not got back, in any way.  What he
+ * paid too much is in his balance already.
+ */
+static int64
+paid_and_kept(const pg_uuid_t *invoice_id)
+{
+	if (RUN(money_of_invoice, arg_uuid(invoice_id)) == 0)
+		return 0;
+	return Max(row_int(0, 1) - row_int(0, 2), 0);
+}
 
 /* What could be paid back of the payments of the invoice. */
 static int64
@@ -490,43 +486,32 @@ load_refundable(CreditNote *note)
 	return sum;
 }
 
+/* Of what is left of its payments, what pays nothing of it is in the balance, and goes back as well. */
 QUERY(
-	paid_without_payments,
-	"SELECT greatest(credit_used, 0) + greatest(balance_used, 0) + paid_elsewhere FROM billing.invoices "
-	"WHERE id = $1",
+	given_beyond,
+	"SELECT (m.given + coalesce((SELECT sum(n.balance_amount + (SELECT coalesce(sum(f.amount), 0) FROM billing.refunds AS f "
+	"WHERE f.credit_note_id = n.id AND f.status IN ('failed', 'canceled'))) FROM billing.credit_notes AS n "
+	"WHERE n.invoice_id = i.id), 0) - greatest(i.credit_used, 0) - greatest(i.balance_used, 0) - i.paid_elsewhere)::bigint "
+	"FROM billing.invoices AS i CROSS JOIN LATERAL billing.money_of_invoice(i.id) AS m WHERE i.id = $1",
 	UUIDOID);
 
 int64
-credit_notes_leave(const pg_uuid_t *invoice_id)
+credits_leave(const pg_uuid_t *invoice_id)
 {
 	int64 given;
 	int64 sum = 0;
 	Rows rows;
 
-	RUN(balance_given, arg_uuid(invoice_id));
-	given = row_int(0, 1);
-	if (given == 0)
+	if (RUN(given_beyond, arg_uuid(invoice_id)) == 0)
 		return PG_INT64_MAX;
-	RUN(paid_without_payments, arg_uuid(invoice_id));
-	given -= row_int(0, 1);
+	given = row_int(0, 1);
+	if (given <= 0)
+		return PG_INT64_MAX;
 	RUN(find_payments, arg_uuid(invoice_id));
 	rows = rows_keep();
 	for (int64 row = 0; row < rows_count(rows); row++)
 		sum += refund_left(rows_uuid(rows, row, 1));
-	return Max(sum - Max(given, 0), 0);
-}
-
-/*
- * What the customer has paid of the invoice and not got back: by payments, by
- * other ways, by prepaid credit and by his balance.  What he paid too much is in
- * his balance already.
- */
-static int64
-paid_and_kept(const Invoice *i, int64 refundable)
-{
-	RUN(balance_given, arg_uuid(i->id));
-	return Min(refundable + i->paid_elsewhere, i->amount_due - i->amount_credited) +
-		   Max(i->credit_used, 0) + Max(i->balance_used, 0) - row_int(0, 1);
+	return Max(sum - given, 0);
 }
 
 static void
@@ -542,7 +527,7 @@ settle(CreditNote *note, const char *destination)
 	rest = note->total - note->applied;
 	if (rest == 0)
 		return;
-	most = Max(paid_and_kept(i, refundable), 0);
+	most = paid_and_kept(i->id);
 	if (refund)
 		most = Min(most, refundable);
 	if (rest > most)
@@ -551,7 +536,8 @@ settle(CreditNote *note, const char *destination)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("credit note is above what was paid of invoice \"%s\"", uuid_text(i->id)),
 			 errdetail("To be given back are " INT64_FORMAT ", " INT64_FORMAT " can be: what was "
-					   "paid%s, less refunds, disputes and earlier credit notes.",
+					   "paid%s, less refunds, disputes, earlier credit notes and what changes "
+					   "gave back.",
 					   rest, most, refund ? " by payments that can be refunded" : ""),
 			 errhint("%s", refund ? "Use destination => 'balance', or a smaller amount."
 								  : "Use a smaller amount. What billing.create_refund() paid back "
@@ -579,10 +565,17 @@ QUERY(
 	UUIDOID, INT4OID, UUIDOID, TEXTOID, INT8OID, INT8OID, UUIDOID, BOOLOID, TIMESTAMPTZOID,
 	TIMESTAMPTZOID, UUIDOID);
 
-/* The customer as on the invoice, sealed for this row. */
+/*
+ * The customer as on the invoice, sealed for this row.  One whom no key opens
+ * does not hold up the money, which news of a payment may bring: the note is then
+ * printed with what the invoice has, as soon as that opens.
+ */
 static bytea *
 copy_buyer(const CreditNote *note)
 {
+	if (note->invoice->buyer == NULL ||
+		!unseals("invoices.buyer", note->invoice->id, note->invoice->buyer))
+		return NULL;
 	return seal_text("credit_notes.buyer", note->id,
 					 unseal_text("invoices.buyer", note->invoice->id, note->invoice->buyer));
 }
@@ -696,7 +689,7 @@ create(const Invoice *invoice, const Jsonb *lines, int64 amount, const char *rea
 }
 
 void
-credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times, int64 given)
+credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times)
 {
 	CreditNote note = {.id = new_id(), .reason = "unused_time"};
 	ListCell *cell;
@@ -705,7 +698,8 @@ credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times, int64 giv
 	RUN(lock_invoice, arg_uuid(invoice_id));
 	note.invoice = load_invoice_row(unconstify(pg_uuid_t *, invoice_id));
 	lines_load(&note);
-	room = paid_and_kept(note.invoice, load_refundable(&note)) - given;
+	(void) load_refundable(&note);
+	room = paid_and_kept(invoice_id);
 	foreach (cell, times)
 		room -= take_unused(&note, lfirst(cell), room);
 	add_up(&note);

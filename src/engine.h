@@ -172,6 +172,8 @@ typedef struct InvoiceLine
 	int64 made_up; /* of noted: what credits could not give back before it was paid */
 	int64 made_up_tax;
 	const pg_uuid_t *given_up; /* its invoice, where that is uncollectible */
+	int64 *
+		left; /* of what was paid and kept of its invoice, shared by its lines; NULL: nothing was refunded or disputed */
 
 	TimestampTz given_back_at; /* from when on a credit has taken it back; 0: it counts */
 	int64 credited_tax;        /* of credited */
@@ -780,9 +782,9 @@ extern int invoices_number(void);
 
 /*
  * credit_notes.c: what refunds of all payments of an invoice may still give back
- * when what its credit notes gave to the balance is kept; INT64_MAX: they gave nothing.
+ * when what changes and credit notes gave back of it is kept; INT64_MAX: they gave nothing.
  */
-extern int64 credit_notes_leave(const pg_uuid_t *invoice_id);
+extern int64 credits_leave(const pg_uuid_t *invoice_id);
 
 /* credit_note_numbers.c: the same for credit notes; invoices_number() calls it. */
 extern int credit_notes_number(void);

@@ -160,6 +160,8 @@ credit_of(const BillingRun *run, const BilledSubscription *s, const InvoiceLine 
 						 .credited = line->credited + line->noted};
 	ProrationCredit credit;
 
+	if (line->left != NULL)
+		billed.paid = Min(billed.paid, billed.credited + Max(*line->left, 0));
 	require_proration(proration_credit(&how, &billed, unix_seconds(at), &credit), s);
 	return credit;
 }
@@ -196,6 +198,8 @@ credit_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, Timestamp
 	note_given_up(run, line);
 	line->credited += credit.total;
 	line->credited_tax += credit.tax;
+	if (line->left != NULL)
+		*line->left -= credit.total;
 	line->given_back_at = back->period_start;
 }
 
@@ -305,6 +309,8 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 		again->reverses = line->id;
 	}
 	note_given_up(run, line);
+	if (line->left != NULL)
+		*line->left += line->credited + line->made_up;
 	line->credited = -line->made_up;
 	line->credited_tax = -line->made_up_tax;
 	line->given_back_at = 0;

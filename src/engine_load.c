@@ -359,7 +359,8 @@ QUERY(
 	"SELECT " INVOICE_LINE_COLUMNS ", i.status = 'draft' AND i.marked_at IS NULL, i.total, "
 	"i.amount_remaining, " CREDITED_COLUMNS
 	", noted.gross::bigint, n.total, n.applied, noted.made_up::bigint, "
-	"noted.made_up_tax::bigint, CASE i.status WHEN 'uncollectible' THEN i.id END "
+	"noted.made_up_tax::bigint, CASE i.status WHEN 'uncollectible' THEN i.id END, i.id, "
+	"CASE WHEN m.lost > 0 THEN greatest(m.kept + i.amount_remaining - m.given, 0) END, i.status = 'draft' "
 	"FROM unnest($1, $2) AS u (id, now) "
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
 	"AND a.period_end > u.now AND a.whole_start IS NOT NULL AND a.kind <> 'proration_credit' OFFSET 0) AS l "
@@ -369,6 +370,7 @@ QUERY(
 			 "CROSS JOIN LATERAL (SELECT coalesce(sum(c.total), 0)::bigint AS total, "
 			 "coalesce(sum(c.amount_applied), 0)::bigint AS applied "
 			 "FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n "
+			 "LEFT JOIN LATERAL billing.money_of_invoice(i.id) AS m ON i.status <> 'draft' "
 			 "WHERE i.status <> 'void' ORDER BY l.id",
 	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 QUERY(read_pending_lines,
@@ -385,11 +387,15 @@ typedef struct PaidInvoice
 	int64 remaining;
 	int64 noted;   /* by credit notes */
 	int64 applied; /* of that, what was taken off the amount to be paid */
+	bool in_draft; /* it has no number yet */
 } PaidInvoice;
 
 /*
  * What is paid of a line with its tax: of what credit notes have left of it as
  * much as of its invoice, and what they took, which is gone by line->noted.
+ *
+ * Before an invoice has its number nobody could pay it, so a line on it counts
+ * as one that waits: changes in quick succession bill what they differ by.
  */
 static int64
 paid_of(const InvoiceLine *line, const PaidInvoice *invoice)
@@ -399,7 +405,7 @@ paid_of(const InvoiceLine *line, const PaidInvoice *invoice)
 	int64 covered = Min(Max(invoice->total - invoice->remaining - invoice->applied, 0), left);
 	int64 paid;
 
-	if (!line->invoiced || left <= 0)
+	if (!line->invoiced || invoice->in_draft || left <= 0)
 		return whole;
 	if (money_ratio(whole - line->noted, covered, left, &paid) != MONEY_OK)
 		elog(ERROR, "the part of a line that is paid does not fit");
@@ -413,6 +419,35 @@ read_credited(InvoiceLine *line, Rows rows, int64 row, int column)
 	line->credited = rows_int(rows, row, column);
 	line->credited_tax = rows_int(rows, row, column + 1);
 	line->given_back_at = rows_time(rows, row, column + 2);
+}
+
+/*
+ * Refunds and disputes are of the invoice and not of a line: one sum for all of
+ * its lines, of which each credit takes its part.  What is still owed counts, as
+ * it does where nothing was paid back.
+ */
+typedef struct LeftOf
+{
+	pg_uuid_t *invoice_id;
+	int64 amount;
+} LeftOf;
+
+static int64 *
+left_of(List **known, pg_uuid_t *invoice_id, int64 amount)
+{
+	ListCell *cell;
+	LeftOf *left;
+
+	foreach (cell, *known)
+	{
+		left = lfirst(cell);
+		if (uuid_equal(left->invoice_id, invoice_id))
+			return &left->amount;
+	}
+	left = palloc(sizeof(LeftOf));
+	*left = (LeftOf){invoice_id, amount};
+	*known = lappend(*known, left);
+	return &left->amount;
 }
 
 /*
@@ -437,6 +472,7 @@ load_billed(BillingRun *run)
 	int total = list_length(run->subscriptions);
 	Column ids = COLUMN_UUID(total);
 	Column times = COLUMN_TIME(total);
+	List *left = NIL;
 	int64 count;
 	Rows rows;
 
@@ -461,10 +497,14 @@ load_billed(BillingRun *run)
 							 &(PaidInvoice){rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 2),
 											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 3),
 											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 8),
-											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 9)});
+											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 9),
+											rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 15)});
 		line->made_up = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 10);
 		line->made_up_tax = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 11);
 		line->given_up = rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 12);
+		if (!rows_null(rows, i, INVOICE_LINE_COLUMN_COUNT + 14))
+			line->left = left_of(&left, rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 13),
+								 rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 14));
 		s->billed = lappend(s->billed, line);
 	}
 }

@@ -14,7 +14,12 @@
  * that is no more so, and the balance loses what was given and not paid, at most
  * what is missing of the invoice; it gets that again as it is paid.
  *
- * Both are computed from what there is, and only what is missing is done.  So it
+ * Nor is it where the money goes back: callers cannot refund what was given back
+ * as credit (refunds.c), but people at the provider and banks can.  What was
+ * given then is more than what was kept, and the balance loses the difference,
+ * until the refund fails or the bank gives it back.
+ *
+ * All are computed from what there is, and only what is missing is done.  So it
  * can be asked for as often as one likes, in whatever order the news come.
  * Invoices of providers have no lines of ours, so nothing of theirs is ever
  * given back by us.
@@ -51,17 +56,6 @@ QUERY(find_missing,
 	  "FROM billing.not_given_back($1) AS n",
 	  UUIDOID);
 
-/*
- * Of its lines by credits.  Credits on the invoice itself have paid a part of
- * its other lines, so they count the other way.
- */
-QUERY(given_of_invoice,
-	  "SELECT sum(CASE WHEN " GROSS("l") " < 0 THEN " GROSS(
-		  "l") " ELSE greatest(given.amount, 0) END)::bigint "
-			   "FROM billing.invoice_lines AS l " GIVEN
-			   "WHERE l.invoice_id = $1 AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance')",
-	  UUIDOID);
-
 static void
 give_missing(const pg_uuid_t *invoice_id)
 {
@@ -87,52 +81,72 @@ give_missing(const pg_uuid_t *invoice_id)
 		time->amount = rows_int(rows, row, 6);
 		times = lappend(times, time);
 	}
-	RUN(given_of_invoice, arg_uuid(invoice_id));
-	credit_note_for_unused(invoice_id, times, row_int(0, 1));
+	credit_note_for_unused(invoice_id, times);
 }
 
 /* ---- what was given and is not paid ---- */
 
 /*
  * What of a line is paid is reckoned as it is for its credit (engine_load.c): of
- * what credit notes have left of it as much as of its invoice.
+ * what credit notes have left of it as much as of its invoice.  Refunds and
+ * disputes are of the invoice as a whole.
  */
 QUERY(
 	find_unpaid,
 	"WITH i AS (SELECT n.id, n.customer_id, n.organization_id, n.currency, "
 	"CASE n.status WHEN 'uncollectible' THEN n.amount_remaining ELSE 0 END AS missing, "
 	"n.total - c.total AS rest, least(greatest(n.total - n.amount_remaining - c.applied, 0), n.total - c.total) AS covered, "
-	"coalesce((SELECT -sum(e.amount) FROM billing.customer_balance_entries AS e "
-	"WHERE e.source_id = n.id AND e.reason = 'invoice_given_up'), 0) AS taken "
-	"FROM billing.invoices AS n CROSS JOIN LATERAL (SELECT coalesce(sum(o.total), 0) AS total, "
+	"CASE n.status WHEN 'open' THEN n.amount_remaining ELSE 0 END AS owed, k.kept, k.lost, k.given, "
+	"e.given_up, e.refunded FROM billing.invoices AS n CROSS JOIN LATERAL billing.money_of_invoice(n.id) AS k "
+	"CROSS JOIN LATERAL (SELECT coalesce(-sum(b.amount) FILTER (WHERE b.reason = 'invoice_given_up'), 0) AS given_up, "
+	"coalesce(-sum(b.amount) FILTER (WHERE b.reason = 'invoice_refunded'), 0) AS refunded "
+	"FROM billing.customer_balance_entries AS b WHERE b.source_id = n.id "
+	"AND b.reason IN ('invoice_given_up', 'invoice_refunded')) AS e CROSS JOIN LATERAL (SELECT coalesce(sum(o.total), 0) AS total, "
 	"coalesce(sum(o.amount_applied), 0) AS applied FROM billing.credit_notes AS o WHERE o.invoice_id = n.id) AS c "
 	"WHERE n.id = $1 AND n.managed_by = 'local') "
-	"SELECT i.customer_id, i.organization_id, i.currency, (i.taken - least(i.missing, g.unpaid))::bigint "
+	"SELECT i.customer_id, i.organization_id, i.currency, (i.given_up - u.amount)::bigint, (i.refunded - w.amount)::bigint "
 	"FROM i CROSS JOIN LATERAL (SELECT coalesce(sum(greatest(given.amount - CASE WHEN i.rest <= 0 THEN w.amount "
 	"ELSE div(2 * w.amount * i.covered + i.rest, 2 * i.rest) END, 0)), 0) AS unpaid "
 	"FROM billing.invoice_lines AS l " GIVEN
 	"CROSS JOIN LATERAL (SELECT " GROSS("l") " - " TAKEN_BACK(
 		"l") " AS amount) AS w "
 			 "WHERE l.invoice_id = i.id AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance') AND given.amount > 0) AS g "
-			 "WHERE (i.missing > 0 OR i.taken <> 0) AND i.taken <> least(i.missing, g.unpaid)",
+			 "CROSS JOIN LATERAL (SELECT least(i.missing, g.unpaid) AS amount) AS u "
+			 "CROSS JOIN LATERAL (SELECT least(i.lost, greatest(i.given - i.kept - i.owed - u.amount, 0)) AS amount) AS w "
+			 "WHERE (i.missing > 0 OR i.lost > 0 OR i.given_up <> 0 OR i.refunded <> 0) "
+			 "AND (i.given_up <> u.amount OR i.refunded <> w.amount)",
 	UUIDOID);
 
-static void
-take_unpaid(const pg_uuid_t *invoice_id)
+/* Computed for this invoice by now, less what stands in the balance for it. */
+typedef struct Unpaid
 {
 	pg_uuid_t *customer_id;
 	char *organization_id;
 	char *currency;
-	int64 amount;
+	int64 given_up;
+	int64 refunded;
+} Unpaid;
+
+static void
+take(const Unpaid *u, const pg_uuid_t *invoice_id, int64 amount, const char *reason)
+{
+	if (amount == 0)
+		return;
+	balance_add(u->customer_id, u->currency, amount, reason, "invoice", invoice_id);
+	event_record("customer.balance_adjusted", "customer", u->customer_id, u->organization_id, NULL,
+				 NULL);
+}
+
+static void
+take_unpaid(const pg_uuid_t *invoice_id)
+{
+	Unpaid u;
 
 	if (RUN(find_unpaid, arg_uuid(invoice_id)) == 0)
 		return;
-	customer_id = row_uuid(0, 1);
-	organization_id = row_text(0, 2);
-	currency = row_text(0, 3);
-	amount = row_int(0, 4);
-	balance_add(customer_id, currency, amount, "invoice_given_up", "invoice", invoice_id);
-	event_record("customer.balance_adjusted", "customer", customer_id, organization_id, NULL, NULL);
+	u = (Unpaid){row_uuid(0, 1), row_text(0, 2), row_text(0, 3), row_int(0, 4), row_int(0, 5)};
+	take(&u, invoice_id, u.given_up, "invoice_given_up");
+	take(&u, invoice_id, u.refunded, "invoice_refunded");
 }
 
 void

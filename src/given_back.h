@@ -37,6 +37,6 @@ typedef struct UnusedTime
  * (UnusedTime), up to what was paid of the invoice and kept, less what credits
  * have given of it; none when nothing is.  The caller holds the customer.
  */
-extern void credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times, int64 given);
+extern void credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times);
 
 #endif /* JANUA_GIVEN_BACK_H */

@@ -71,7 +71,7 @@ load(const pg_uuid_t *id)
 static void
 load_parties(PrintedInvoice *i)
 {
-	document_load_buyer(&i->document, "invoices.buyer");
+	document_load_buyer(&i->document, "invoices.buyer", i->document.id, i->document.sealed_buyer);
 	if (i->document.seller == NULL)
 		i->document.seller = print_seller(i->seller_name);
 }

@@ -189,6 +189,32 @@ refuse_made_up(const Own *own)
 						errhint("Take it back by billing.create_credit_note().")));
 }
 
+QUERY(ends_a_period,
+	  "SELECT o.description, e.at FROM billing.invoice_lines AS r "
+	  "JOIN billing.invoice_lines AS o ON o.id = r.reverses "
+	  "JOIN billing.subscriptions AS s ON s.id = r.subscription_id "
+	  "CROSS JOIN LATERAL (VALUES (s.schedule_start), (s.ended_at)) AS e (at) "
+	  "WHERE r.invoice_id = $1 AND r.kind = 'proration_credit' "
+	  "AND e.at > o.period_start AND e.at < o.period_end LIMIT 1",
+	  UUIDOID);
+
+/*
+ * A line that its credits give back would count as billed again, although its
+ * period is over: nothing ever gives back the rest of that.
+ */
+static void
+refuse_end(const Own *own)
+{
+	if (RUN(ends_a_period, arg_uuid(own->id)) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("invoice \"%s\" gives back what was left of a period", uuid_text(own->id)),
+				 errdetail("The period of \"%s\" ended early, at %s.", row_text(0, 1),
+						   timestamptz_to_str(row_time(0, 2))),
+				 errhint("Give it up by billing.mark_invoice_uncollectible() when it is open, or "
+						 "take back what it bills by billing.create_credit_note().")));
+}
+
 /*
  * It keeps its number.  What credits and balance paid comes back, and what waits
  * for the customer is called off; usage that it billed stays billed.  Lines that
@@ -217,6 +243,7 @@ void_it(Own *own)
 						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
 	refuse_given_back(own);
 	refuse_made_up(own);
+	refuse_end(own);
 	if (RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id))) == 0)
 	{
 		/* numbered meanwhile, with nothing due: numbering holds no customer */

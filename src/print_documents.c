@@ -39,9 +39,10 @@ document_is_draft(const PrintedDocument *d)
 }
 
 void
-document_load_buyer(PrintedDocument *d, const char *sealed_as)
+document_load_buyer(PrintedDocument *d, const char *sealed_as, const pg_uuid_t *id,
+					const bytea *sealed)
 {
-	d->buyer = print_copy(sealed_as, d->id, d->sealed_buyer);
+	d->buyer = print_copy(sealed_as, id, sealed);
 	if (d->buyer == NULL)
 	{
 		d->buyer = print_customer(d->customer_id);

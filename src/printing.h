@@ -238,7 +238,8 @@ extern void document_of_row(PrintedDocument *d, const pg_uuid_t *id);
 extern bool document_is_draft(const PrintedDocument *d);
 
 /* The customer as he was when it was issued, with his language and exemption of then; of a draft as he is. */
-extern void document_load_buyer(PrintedDocument *d, const char *sealed_as);
+extern void document_load_buyer(PrintedDocument *d, const char *sealed_as, const pg_uuid_t *id,
+								const bytea *sealed);
 
 /* The head of the page and its list of facts, which begins with the number. */
 extern void document_open(PrintPage *page, const PrintedDocument *d, Label title, Label mark);

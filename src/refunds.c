@@ -97,7 +97,7 @@ typedef struct Rest
 {
 	int64 given_back; /* or about to be */
 	int64 disputed;
-	int64 credited; /* of what is left, to the balance by credit notes */
+	int64 credited; /* of what is left, given to the balance: by changes and credit notes */
 	int64 left;
 } Rest;
 
@@ -249,7 +249,7 @@ check_rule(const PaymentIntent *p, int64 amount)
 						errhint("Pay the customer back by a transfer of your own.")));
 }
 
-/* What credit notes of its invoice have put into the balance is not paid back besides. */
+/* What changes and credit notes have given of its invoice, to the balance or the next one, is not paid back besides. */
 static Rest
 what_may_go_back(const PaymentIntent *p)
 {
@@ -257,7 +257,7 @@ what_may_go_back(const PaymentIntent *p)
 
 	if (p->invoice_id == NULL)
 		return rest;
-	rest.credited = Max(rest.left - credit_notes_leave(p->invoice_id), 0);
+	rest.credited = Max(rest.left - credits_leave(p->invoice_id), 0);
 	rest.left -= rest.credited;
 	return rest;
 }
@@ -267,9 +267,11 @@ static int64
 refund_amount(const PaymentIntent *p, int64 amount)
 {
 	Rest rest = what_may_go_back(p);
-	const char *hint = rest.credited > 0
-						   ? "What credit notes have given to the balance pays the next invoices."
-						   : NULL;
+	const char *hint =
+		rest.credited > 0
+			? "What changes and credit notes have given back of its invoice pays the next "
+			  "invoices."
+			: NULL;
 
 	if (rest.left == 0)
 		ereport(ERROR,
@@ -277,7 +279,7 @@ refund_amount(const PaymentIntent *p, int64 amount)
 				 errmsg("nothing is left to refund of payment intent \"%s\"", uuid_text(p->id)),
 				 errdetail("Received " INT64_FORMAT ", refunded or about to be " INT64_FORMAT
 						   ", disputed " INT64_FORMAT
-						   ", given to the balance by credit notes " INT64_FORMAT ".",
+						   ", given back as credit of its invoice " INT64_FORMAT ".",
 						   p->amount_received, rest.given_back, rest.disputed, rest.credited),
 				 errhint("%s", hint != NULL ? hint
 											: "billing.list_refunds() and billing.list_disputes() "
@@ -290,7 +292,7 @@ refund_amount(const PaymentIntent *p, int64 amount)
 				 errmsg("amount must be from 1 to what is left of the payment"),
 				 errdetail("Amount is " INT64_FORMAT ", left are " INT64_FORMAT " of " INT64_FORMAT
 						   ": refunded or about to be " INT64_FORMAT ", disputed " INT64_FORMAT
-						   ", given to the balance by credit notes " INT64_FORMAT ".",
+						   ", given back as credit of its invoice " INT64_FORMAT ".",
 						   amount, rest.left, p->amount_received, rest.given_back, rest.disputed,
 						   rest.credited),
 				 errhint("Leave amount out to refund all that is left.%s%s",

@@ -206,6 +206,50 @@ SELECT is(notes('bank') || ', ' || balance('bank'), '1000 0 1000, 500 0 500, 150
 SELECT agrees('disputed');
 
 -- ---------------------------------------------------------------------------
+-- A customer whose data no key opens
+
+CALL begin_at('sealed');
+CALL billing.set_clock('sealed', '2027-04-16 00:00+00');
+SELECT change('sealed', 'large') AS changed \gset
+SELECT buyer AS buyer FROM billing.invoices WHERE id = invoice_of('sealed') \gset
+ALTER TABLE billing.invoices DISABLE TRIGGER keep_invoices;
+UPDATE billing.invoices SET buyer = '\x00' WHERE id = invoice_of('sealed');
+SELECT pay('sealed') AS paid \gset
+SELECT is(state('sealed') || ': ' || notes('sealed'), 'paid 3000 0 3000 0: 1500 0 1500', 'holds up no money');
+CALL billing.run_worker();
+SELECT n.id AS note, n.number AS number FROM billing.credit_notes AS n WHERE n.organization_id = 'sealed' \gset
+SELECT fails(format('SELECT billing.credit_note_html(%L)', :'note'), 'JB012', '', NULL, 'the note can only not be printed');
+UPDATE billing.invoices SET buyer = :'buyer' WHERE id = invoice_of('sealed');
+ALTER TABLE billing.invoices ENABLE TRIGGER keep_invoices;
+SELECT matches(billing.credit_note_html(:'note'), 'sealed@later', 'until it opens: then the customer of the invoice is on it');
+
+-- ---------------------------------------------------------------------------
+-- Changes in quick succession, before anything has its number
+
+CREATE PROCEDURE quick_changes(organization text, times integer)
+LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. times LOOP
+		UPDATE billing.sandbox_clocks SET now = now + interval '7 hours 13 minutes' WHERE organization_id = organization;
+		PERFORM change(organization, CASE WHEN i % 2 = 1 THEN 'large' ELSE 'small' END, 'always_invoice');
+	END LOOP;
+	COMMIT;
+	CALL billing.run_worker();
+	CALL billing.run_worker();
+END
+$$;
+SELECT billing.attach_payment_method(billing.create_customer('quick', currency => 'USD', country => 'US'), 'pm_card_visa', set_default => true) AS card \gset
+CALL billing.run_worker();
+CALL billing.set_clock('quick', '2027-04-01 00:00+00');
+SELECT billing.subscribe('quick', 'small', managed_by => 'local') AS sub \gset
+CALL billing.run_worker();
+CALL quick_changes('quick', 20);
+SELECT is((SELECT sum(total) FROM billing.invoices WHERE organization_id = 'quick'), 3300::numeric, '20 changes: 30.00, and 30.00 more a month for 72:10 of 720 hours, in 10 parts that are rounded each');
+SELECT is((SELECT sum(amount_received) FROM billing.payment_intents WHERE organization_id = 'quick') - balance('quick'), 3300::numeric, 'which is what is paid, less the balance');
+SELECT cmp_ok((SELECT sum(amount_received) FROM billing.payment_intents WHERE organization_id = 'quick'), '<=', 6000::numeric, 'the card is never charged more than large costs');
+SELECT agrees('quick changes');
+
+-- ---------------------------------------------------------------------------
 -- Given back in full in the same instant, and never paid
 
 CREATE PROCEDURE there_and_back(organization text)

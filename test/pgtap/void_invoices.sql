@@ -1,9 +1,9 @@
 -- What a void invoice leaves behind: references, late money, lines that had waited for it.
 \ir helpers.psql
 \ir billing_helpers.psql
-SELECT plan(17);
+SELECT plan(22);
 
-SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('oxxo late noted given', ' ') AS o \gset
+SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('oxxo late noted given ended', ' ') AS o \gset
 SELECT billing.create_plan('collected', 'Collected', 1000, "interval" => 'year') AS plan,
 	   billing.create_plan('small', 'Small', 3000, 'USD') AS small, billing.create_plan('large', 'Large', 6000, 'USD') AS large \gset
 CREATE FUNCTION shares(id uuid) RETURNS text
@@ -61,6 +61,28 @@ SELECT i.id AS april FROM billing.invoices AS i WHERE i.organization_id = 'given
 SELECT fails(format('SELECT billing.create_credit_note(%L, amount => 6001)', :'april'), '22023', 'what is left', NULL, 'of what was billed first');
 SELECT billing.create_credit_note(:'april', amount => 6000) AS back \gset
 SELECT is((SELECT balance FROM billing.customer_balances WHERE organization_id = 'given'), 6000::bigint, 'all can be given back');
+
+-- ---------------------------------------------------------------------------
+-- One that ended a period early: 91.00 for the quarter from April 1st, of 91 days
+
+SELECT billing.create_plan('quarterly', 'Quarterly', 9100, 'USD', 'quarter') AS quarterly \gset
+CALL billing.set_clock('ended', '2027-04-01 00:00+00');
+SELECT billing.subscribe('ended', 'quarterly', collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local') AS ended \gset
+CALL billing.run_worker();
+CALL billing.set_clock('ended', '2027-04-16 00:00+00');
+SELECT billing.update_subscription(:'ended', plan => 'small');
+CALL billing.run_worker();
+SELECT i.id AS monthly, i.total AS monthly_total FROM billing.invoices AS i WHERE i.organization_id = 'ended' ORDER BY i.id DESC LIMIT 1 \gset
+SELECT i.id AS quarter FROM billing.invoices AS i WHERE i.organization_id = 'ended' ORDER BY i.id LIMIT 1 \gset
+SELECT is(:monthly_total, 3000, 'the quarter is not paid, so 76 days of it are not given back');
+SELECT fails(format('SELECT billing.void_invoice(%L)', :'monthly'), 'JB008', 'what was left of a period', 'mark_invoice_uncollectible', 'void, the quarter would count to its end, and nobody would give it back');
+SELECT billing.mark_invoice_uncollectible(:'monthly');
+SELECT billing.mark_invoice_paid(:'quarter', 'by transfer');
+SELECT is((SELECT balance FROM billing.customer_balances WHERE organization_id = 'ended'), 7600::bigint, 'given up, the 76 days are given back when the quarter is paid');
+SELECT billing.cancel_subscription(:'ended', at_period_end => false, prorate => true);
+CALL billing.run_worker();
+SELECT is((SELECT balance FROM billing.customer_balances WHERE organization_id = 'ended'), 7600::bigint, 'once');
+SELECT is((SELECT i.status FROM billing.invoices AS i WHERE i.id = :'monthly'), 'uncollectible', 'the month stays given up');
 
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

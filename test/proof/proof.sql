@@ -63,6 +63,38 @@ CREATE OR REPLACE VIEW proof.given AS
 			   FROM billing.credit_note_lines AS c GROUP BY c.invoice_line_id) AS n ON n.invoice_line_id = l.id
 	WHERE l.kind NOT IN ('discount', 'tax', 'credit', 'balance');
 
+-- What of each invoice is in the customer's balance, beside its own lines: by credit notes and their refunds that failed, and payments of too much; less what was taken back.
+CREATE OR REPLACE VIEW proof.credited AS
+	SELECT m.invoice_id, sum(m.amount) AS amount, - coalesce(sum(m.amount) FILTER (WHERE m.reason = 'invoice_refunded'), 0) AS taken
+	FROM (SELECT e.reason, e.amount, coalesce(n.invoice_id, f.invoice_id, p.invoice_id, q.invoice_id, CASE WHEN e.reason IN ('invoice_given_up', 'invoice_refunded') THEN e.source_id END) AS invoice_id
+		  FROM billing.customer_balance_entries AS e
+		  LEFT JOIN billing.credit_notes AS n ON n.id = e.source_id
+		  LEFT JOIN billing.refunds AS r ON r.id = e.source_id
+		  LEFT JOIN billing.credit_notes AS f ON f.id = r.credit_note_id
+		  LEFT JOIN billing.payment_intents AS p ON p.id = e.source_id
+		  LEFT JOIN billing.disputes AS d ON d.id = e.source_id
+		  LEFT JOIN billing.payment_intents AS q ON q.id = d.payment_intent_id) AS m
+	WHERE m.invoice_id IS NOT NULL
+	GROUP BY m.invoice_id;
+
+-- What has come in for each of our invoices and stayed, and what of that is given back: by credits of its lines and in the balance.
+CREATE OR REPLACE VIEW proof.money AS
+	SELECT i.id, i.status, coalesce(p.mended, false) AS mended, coalesce(c.taken, 0) AS taken,
+		   i.paid_elsewhere + greatest(i.credit_used, 0) + greatest(i.balance_used, 0) + coalesce(p.stayed, 0) AS stayed,
+		   coalesce(g.amount, 0) + coalesce(c.amount, 0) AS given
+	FROM billing.invoices AS i
+	LEFT JOIN (SELECT o.invoice_id, sum(CASE WHEN o.billed < 0 THEN o.billed ELSE o.by_credits END) AS amount FROM proof.given AS o GROUP BY o.invoice_id) AS g ON g.invoice_id = i.id
+	LEFT JOIN proof.credited AS c ON c.invoice_id = i.id
+	LEFT JOIN (SELECT o.invoice_id, sum(greatest(o.amount_received - o.refunded_elsewhere - coalesce(r.amount, 0) - coalesce(d.amount, 0), 0)) AS stayed,
+					  bool_or(o.refunded_elsewhere > 0 OR r.amount > 0 OR d.amount > 0) AS mended
+			   FROM billing.payment_intents AS o
+			   LEFT JOIN (SELECT b.payment_intent_id, sum(b.amount) AS amount FROM billing.refunds AS b WHERE b.status NOT IN ('failed', 'canceled') GROUP BY b.payment_intent_id) AS r
+				   ON r.payment_intent_id = o.id
+			   LEFT JOIN (SELECT b.payment_intent_id, sum(b.amount) AS amount FROM billing.disputes AS b WHERE b.funds_withdrawn_at IS NOT NULL AND b.funds_reinstated_at IS NULL GROUP BY b.payment_intent_id) AS d
+				   ON d.payment_intent_id = o.id
+			   GROUP BY o.invoice_id) AS p ON p.invoice_id = i.id
+	WHERE i.managed_by = 'local';
+
 -- How often each moment of a component was billed: every end of a line, and what holds from there on.
 CREATE OR REPLACE VIEW proof.coverage AS
 	SELECT c.subscription_id, c.component, c.at, sum(sum(c.change)) OVER w AS times, lead(c.at) OVER w AS until
@@ -156,6 +188,7 @@ BEGIN
 		WHERE l.kind = 'proration_credit' AND r.amount > 0
 			AND EXISTS (SELECT FROM proof.of_paid AS o WHERE o.credit_id = l.id)
 			AND NOT EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.invoice_id = i.id)
+			-- of these: no more than has stayed, and no less (below)
 			AND NOT EXISTS (SELECT FROM billing.payment_intents AS p
 							WHERE p.invoice_id = i.id AND (EXISTS (SELECT FROM billing.refunds AS b WHERE b.payment_intent_id = p.id)
 														   OR EXISTS (SELECT FROM billing.disputes AS b WHERE b.payment_intent_id = p.id)))
@@ -171,7 +204,7 @@ BEGIN
 	-- whenever it was paid: before the change, or after it
 	RETURN QUERY SELECT 'of what is paid the unused part is given back, whenever it was paid', l.id,
 			format('%s and %s for [%s, %s) of %s', l.by_credit, l.by_notes, l.period_start, l.period_end, l.billed)
-		FROM (SELECT c.id, c.period_start, c.period_end, g.billed, - (c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END) AS by_credit,
+		FROM (SELECT c.id, i.id AS invoice_id, c.period_start, c.period_end, g.billed, - (c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END) AS by_credit,
 					 coalesce((SELECT sum(n.amount + CASE WHEN n.tax_inclusive THEN 0 ELSE n.tax END) FROM billing.credit_note_lines AS n WHERE n.credit_line_id = c.id), 0) AS by_notes,
 					 g.billed * proof.units(c.period_start, r.period_end, c.zone, c.by_day) AS share, proof.units(r.period_start, r.period_end, c.zone, c.by_day) AS whole
 			  FROM proof.lines AS c
@@ -184,11 +217,15 @@ BEGIN
 				  -- and nobody gave back of it by hand, nor did a bank
 				  AND NOT EXISTS (SELECT FROM billing.credit_note_lines AS n WHERE n.invoice_line_id IN (r.id, c.id) AND n.credit_line_id IS NULL)
 				  AND NOT EXISTS (SELECT FROM billing.credit_notes AS n JOIN billing.credit_note_lines AS m ON m.credit_note_id = n.id
-								  WHERE n.invoice_id = i.id AND m.credit_line_id IS NULL)
-				  AND NOT EXISTS (SELECT FROM billing.payment_intents AS p
-								  WHERE p.invoice_id = i.id AND (EXISTS (SELECT FROM billing.refunds AS b WHERE b.payment_intent_id = p.id)
-																 OR EXISTS (SELECT FROM billing.disputes AS b WHERE b.payment_intent_id = p.id)))) AS l
-		WHERE l.whole > 0 AND abs(l.by_credit + l.by_notes - proof.rounded(l.share, l.whole)) > 2;
+								  WHERE n.invoice_id = i.id AND m.credit_line_id IS NULL)) AS l
+		WHERE l.whole > 0 AND abs(l.by_credit + l.by_notes - proof.rounded(l.share, l.whole)) > 2
+			-- less where something was paid back or disputed, and all that has stayed is given
+			AND NOT EXISTS (SELECT FROM proof.money AS m WHERE m.id = l.invoice_id AND m.mended AND m.stayed - m.given <= 2
+								AND l.by_credit + l.by_notes < proof.rounded(l.share, l.whole));
+	RETURN QUERY SELECT 'no more is given back of what was paid than has stayed', m.id, format('%s of %s', m.given, m.stayed)
+		FROM proof.money AS m WHERE m.status = 'paid' AND m.given > m.stayed;
+	RETURN QUERY SELECT 'nothing more is taken back than was given beyond what has stayed', m.id, format('%s: %s given, %s has stayed', m.taken, m.given, m.stayed)
+		FROM proof.money AS m WHERE m.taken < 0 OR m.taken > 0 AND m.given < m.stayed;
 	RETURN QUERY SELECT 'what is undone is billed again as it was given back', d.id, format('%s by credits, %s by their credit notes', d.by_credits, d.by_notes)
 		FROM (SELECT o.id, g.by_credits, coalesce((SELECT sum(n.amount + CASE WHEN n.tax_inclusive THEN 0 ELSE n.tax END) FROM billing.credit_note_lines AS n
 												   WHERE n.invoice_line_id = g.id AND n.credit_line_id IS NOT NULL), 0) AS by_notes
