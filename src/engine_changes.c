@@ -81,7 +81,7 @@ add_waiting(BilledSubscription *s, LineKind kind, const char *component, int64 a
 }
 
 /* Its draft is completed: it is as final as one on an invoice, and will be paid. */
-static bool
+bool
 completed_in_run(const BillingRun *run, const InvoiceLine *line)
 {
 	ListCell *cell;
@@ -110,11 +110,14 @@ take_off_drafts(BillingRun *run, InvoiceLine *line)
 }
 
 /* A line that waits, or is on a draft that is not final, is no more. */
-static void
-drop_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
+void
+line_drop(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 {
-	s->pending = list_delete_ptr(s->pending, line);
-	s->billed = list_delete_ptr(s->billed, line);
+	if (s != NULL)
+	{
+		s->pending = list_delete_ptr(s->pending, line);
+		s->billed = list_delete_ptr(s->billed, line);
+	}
 	take_off_drafts(run, line);
 	run->cut_lines = list_delete_ptr(run->cut_lines, line);
 	if (line->stored)
@@ -131,7 +134,7 @@ cut_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, TimestampTz 
 
 	if (at <= line->period_start)
 	{
-		drop_line(run, s, line);
+		line_drop(run, s, line);
 		return;
 	}
 	require_proration(proration_amount(&how, line->whole_price, &whole, &part, &line->amount), s);
@@ -294,7 +297,7 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 	InvoiceLine *again;
 
 	if (credit != NULL)
-		drop_line(run, s, credit);
+		line_drop(run, s, credit);
 	else
 	{
 		again = add_waiting(s, LINE_PRORATION_DEBIT, line->component, net,
@@ -391,7 +394,7 @@ drop_once(BillingRun *run, BilledSubscription *s, const BilledItem *item, Timest
 			!line_is_for_price(line, item))
 			continue;
 		dropped += line->amount;
-		drop_line(run, s, line);
+		line_drop(run, s, line);
 	}
 	return dropped;
 }
@@ -749,9 +752,12 @@ engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,
  * ------------------------------------------------------------------------
  */
 QUERY(cut_lines,
-	  "UPDATE billing.invoice_lines AS l SET amount = u.amount, period_end = u.period_end "
-	  "FROM unnest($1, $2, $3) AS u (id, amount, period_end) WHERE l.id = u.id",
-	  UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID);
+	  "UPDATE billing.invoice_lines AS l SET amount = u.amount, period_end = u.period_end, "
+	  "description = u.description, quantity = CASE WHEN u.counted THEN l.quantity END, "
+	  "unit_amount = CASE WHEN u.counted THEN l.unit_amount END "
+	  "FROM unnest($1, $2, $3, $4, $5) AS u (id, amount, period_end, description, counted) "
+	  "WHERE l.id = u.id",
+	  UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, BOOLARRAYOID);
 QUERY(drop_lines, "DELETE FROM billing.invoice_lines WHERE id = ANY ($1)", UUIDARRAYOID);
 
 void
@@ -762,6 +768,8 @@ cut_lines_write(BillingRun *run)
 	Column id = COLUMN_UUID(Max(count, dropped));
 	Column amount = COLUMN_INT(count);
 	Column period_end = COLUMN_TIME(count);
+	Column description = COLUMN_TEXT(count);
+	Column counted = COLUMN_BOOL(count);
 
 	for (int i = 0; i < dropped; i++)
 		column_pointer(&id, i, list_nth(run->dropped_lines, i));
@@ -774,9 +782,12 @@ cut_lines_write(BillingRun *run)
 		column_pointer(&id, i, line->id);
 		column_int(&amount, i, line->amount);
 		column_time(&period_end, i, line->period_end);
+		column_text(&description, i, line->description);
+		column_bool(&counted, i, line->has_quantity);
 	}
 	if (count > 0)
 		RUN(cut_lines, column_arg(&id, count), column_arg(&amount, count),
-			column_arg(&period_end, count));
+			column_arg(&period_end, count), column_arg(&description, count),
+			column_arg(&counted, count));
 	run->cut_lines = run->dropped_lines = NIL;
 }
