@@ -35,12 +35,14 @@ CREATE TABLE billing.invoice_lines
 	whole_price numeric(38, 12),
 	reverses uuid,
 	not_covered bigint NOT NULL DEFAULT 0 CHECK (not_covered >= 0),
+	taken_off bigint NOT NULL DEFAULT 0 CHECK (taken_off >= 0),
 	UNIQUE (invoice_id, position) DEFERRABLE,
 	CHECK ((invoice_id IS NULL) = (position IS NULL)),
 	CHECK (invoice_id IS NOT NULL OR subscription_id IS NOT NULL),
 	CHECK (period_end >= period_start),
 	CHECK ((whole_start IS NULL) = (whole_end IS NULL)),
-	CHECK (not_covered = 0 OR (kind = 'proration_credit' AND reverses IS NOT NULL))
+	CHECK (not_covered = 0 OR (kind IN ('proration_credit', 'usage') AND reverses IS NOT NULL)),
+	CHECK ((taken_off > 0) = (kind = 'usage' AND reverses IS NOT NULL))
 );
 COMMENT ON TABLE billing.invoice_lines IS
 	'Lines of our own invoices. All but credit and balance add up to the total; those two, which are below 0 where they pay, lead from it to '
@@ -56,9 +58,11 @@ COMMENT ON COLUMN billing.invoice_lines.untaxed IS 'No rate applies to it, whate
 COMMENT ON COLUMN billing.invoice_lines.tier IS '0 is the first tier; NULL without tiers.';
 COMMENT ON COLUMN billing.invoice_lines.whole_start IS
 	'The whole period that the line is a part of or equal to, and whole_price, what it would have cost: what a credit is computed from.';
-COMMENT ON COLUMN billing.invoice_lines.reverses IS 'Of a proration credit: the line that it gives back from.';
+COMMENT ON COLUMN billing.invoice_lines.reverses IS 'Of a proration credit, and of usage that was corrected to less: the line that it gives back from.';
 COMMENT ON COLUMN billing.invoice_lines.not_covered IS
-	'Of a proration credit: what it would have given back besides, minor units with tax, had that been paid. When it is, a credit note makes up for it.';
+	'Of what reverses a line: what it would have given back besides, minor units with tax, had that been paid. When it is, a credit note makes up for it.';
+COMMENT ON COLUMN billing.invoice_lines.taken_off IS
+	'Of usage that was corrected to less: how much less the line that it reverses costs for it, minor units before discount. amount is what was given back of that.';
 CREATE INDEX invoice_lines_subscription ON billing.invoice_lines (subscription_id, period_end) WHERE subscription_id IS NOT NULL;
 CREATE INDEX invoice_lines_waiting ON billing.invoice_lines (subscription_id) WHERE invoice_id IS NULL;
 CREATE INDEX invoice_lines_reverses ON billing.invoice_lines (reverses) WHERE reverses IS NOT NULL;
@@ -89,7 +93,7 @@ COMMENT ON FUNCTION billing.void_invoice(uuid) IS
 	'Voids an invoice of which nothing is paid; it keeps its number. One of our own gives back the credit, balance and coupons of duration once that it used (the months of a repeating one have gone by), '
 	'references that wait to be paid are called off where the provider can (what is paid all the same is balance), and a draft may be '
 	'voided, too. Usage that it billed stays billed; lines that had waited for it (prorations) are void with it: what they gave back can be '
-	'given back again, what they charged is not charged. A subscription that was past_due or unpaid for it alone is active again. Errors: JB005 unknown invoice, JB010 it is being paid, JB008 its state does not allow it, a credit note corrects it, a change gave back lines of it, a credit note has made up for what its own lines did not give back, or it gives back the rest of a period that ended early, JB004 not supported by the provider.';
+	'given back again, what they charged is not charged. A subscription that was past_due or unpaid for it alone is active again. Errors: JB005 unknown invoice, JB010 it is being paid, JB008 its state does not allow it, a credit note corrects it, a change or corrected usage gave back lines of it, it gives back usage itself, a credit note has made up for what its own lines did not give back, or it gives back the rest of a period that ended early, JB004 not supported by the provider.';
 
 CREATE FUNCTION billing.send_invoice(invoice_id uuid) RETURNS void
 LANGUAGE c VOLATILE SECURITY DEFINER

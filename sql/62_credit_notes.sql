@@ -71,7 +71,7 @@ CREATE TABLE billing.credit_note_lines
 );
 COMMENT ON TABLE billing.credit_note_lines IS 'Lines of credit notes: a line of the invoice each. They never change.';
 COMMENT ON COLUMN billing.credit_note_lines.credit_line_id IS
-	'The proration credit that it makes up for, which gave back less than its time was worth, as that was not paid then. NULL: somebody asked for it.';
+	'The line that reverses it and that it makes up for: one that gave back less than its time or usage was worth, as that was not paid then. NULL: somebody asked for it.';
 COMMENT ON COLUMN billing.credit_note_lines.amount IS
 	'Minor units that are taken back of the line after its discount, before added tax; below 0 where a credit on the invoice goes with it.';
 COMMENT ON COLUMN billing.credit_note_lines.tax IS 'Of the tax of the line: beside the amount, or inside where tax_inclusive.';
@@ -176,11 +176,11 @@ BEGIN ATOMIC
 	FROM billing.invoice_lines AS l
 	-- the newest credit counts, unless it was taken back
 	CROSS JOIN LATERAL (SELECT r.id, r.description, r.period_start, r.period_end, r.not_covered,
-							   sum(CASE r.kind WHEN 'proration_credit' THEN 1 ELSE -1 END) OVER () AS in_force
+							   sum(CASE r.kind WHEN 'proration_debit' THEN -1 ELSE 1 END) OVER () AS in_force
 						FROM billing.invoice_lines AS r
 						LEFT JOIN billing.invoices AS v ON v.id = r.invoice_id
 						WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void'
-						ORDER BY r.kind = 'proration_credit' DESC, r.id DESC LIMIT 1) AS c
+						ORDER BY r.kind <> 'proration_debit' DESC, r.id DESC LIMIT 1) AS c
 	CROSS JOIN LATERAL (SELECT coalesce(sum(n.amount + CASE WHEN n.tax_inclusive THEN 0 ELSE n.tax END), 0) AS amount
 						FROM billing.credit_note_lines AS n WHERE n.credit_line_id = c.id) AS d
 	CROSS JOIN LATERAL (SELECT d.amount + coalesce(sum(e.amount), 0) AS amount
@@ -189,7 +189,7 @@ BEGIN ATOMIC
 	ORDER BY l.position;
 END;
 COMMENT ON FUNCTION billing.not_given_back(uuid) IS
-	'For each line of an invoice whose rest a change gave back: what is missing of that, minor units with tax, because it was not paid.';
+	'For each line of an invoice whose rest a change gave back, or whose usage was corrected to less: what is missing of that, minor units with tax, because it was not paid.';
 
 SELECT pg_extension_config_dump('billing.credit_notes', '');
 SELECT pg_extension_config_dump('billing.credit_note_lines', '');

@@ -22,6 +22,7 @@
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
  *	  engine_late.c         usage that came after its period was billed
  *	  engine_pause.c        what is changed in a pause counts from the resume on
+ *	  engine_corrections.c  usage that was billed and turns out to be less
  *	  engine_ends.c         cancel, pause, resume, expire; what is planned (engine_plans.h)
  *	  engine_news.c         an invoice was paid, or was not
  *	  engine_preview.c      preview_invoice, preview_update, simulate
@@ -168,7 +169,9 @@ typedef struct InvoiceLine
 	MoneyFraction whole_price;
 	const pg_uuid_t *reverses;
 	int64 not_covered; /* of a credit: what it would give back besides, had it been paid */
-	bool is_made_up;   /* of a credit: credit notes have given some of that */
+	int64
+		taken_off; /* of a correction of usage: of its line before discount; of that line: by all of them */
+	bool is_made_up; /* of a credit: credit notes have given some of that */
 
 	/* of a line that was billed before (engine_load.c): what was paid of it with its tax, and given back */
 	int64 paid;
@@ -472,6 +475,10 @@ extern InvoiceLine *add_usage_line(InvoiceDraft *draft, const char *component,
 								   const ComponentPrice *price, int64 amount, const char *part,
 								   UsageRange period);
 
+/* The lines of so much usage; below 0 it is none. */
+extern void bill_usage(InvoiceDraft *draft, const char *component, const ComponentPrice *price,
+					   MoneyFraction quantity, const DraftUsage *usage);
+
 /* The usage of all metered items from usage_from on is on this draft; what is closed can wait for what comes late. */
 extern void bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s,
 							 TimestampTz until, bool may_wait);
@@ -513,6 +520,27 @@ extern void bill_corrections(BillingRun *run, InvoiceDraft *draft, const List *l
  */
 extern InvoiceDraft *bill_late_usage(BillingRun *run, BilledSubscription *s, InvoiceDraft *draft,
 									 const char *reason, TimestampTz at);
+
+/* ------------------------------------------------------------------------
+ * engine_corrections.c: usage that was billed and turns out to be less
+ * ------------------------------------------------------------------------
+ */
+typedef struct UsageDecrease
+{
+	const char *component;
+	const ComponentPrice *price;
+	DraftUsage usage;
+	MoneyFraction quantity; /* that is left */
+	int64 before;           /* what the period cost until now, before discount */
+	int64 after;
+	bool by_hand; /* closed so: lines have only what came late */
+} UsageDecrease;
+
+/* What was billed is given back where it is final, and becomes less where it is not; nothing of what is void. */
+extern void usage_give_back(BillingRun *run, InvoiceDraft *draft, const UsageDecrease *decrease);
+
+/* engine_load.c: what stands of the usage of a component in a closed period: lines (InvoiceLine), oldest first. */
+extern List *billed_usage(const char *organization_id, UsageRange period, const char *component);
 
 /* ------------------------------------------------------------------------
  * engine_ahead.c: the next period, invoiced before it begins
@@ -563,6 +591,12 @@ typedef struct ItemChange
  */
 extern void subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 									  ProrationBehavior behavior, TimestampTz at);
+
+/* It waits, or is on a draft that is not final: it is no more.  s is its subscription; NULL: not of this run. */
+extern void line_drop(BillingRun *run, BilledSubscription *s, InvoiceLine *line);
+
+/* Its draft was completed by this run. */
+extern bool completed_in_run(const BillingRun *run, const InvoiceLine *line);
 
 /* ------------------------------------------------------------------------
  * engine_targets.c: what a change asks for, and as terms of a scheduled change

@@ -130,6 +130,7 @@ QUERY(
 	"AND p.status IN ('pending', 'processing', 'requires_capture')) "
 	"AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l JOIN billing.invoice_lines AS r ON r.reverses = l.id "
 	"WHERE l.invoice_id = i.id) "
+	"AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l WHERE l.invoice_id = i.id AND l.taken_off > 0) "
 	"AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l JOIN billing.credit_note_lines AS m ON m.credit_line_id = l.id "
 	"WHERE l.invoice_id = i.id)",
 	UUIDOID, TIMESTAMPTZOID);

@@ -6,9 +6,10 @@
  * A licensed component is one line in advance, from which a credit can be
  * computed later: it keeps the whole period and what that would have cost.
  * Usage has a line for each part of its rating (free units, tiers, fees), in
- * arrears, and is never given back.
+ * arrears.
  *
- * What came late into a period that was billed before is engine_late.c.
+ * What came late into a period that was billed before is engine_late.c; where it
+ * makes that less, engine_corrections.c.
  *
  * A period may be billed in parts: where a price changes within it, or it begins
  * or ends early.  Each part is rated by itself, at the price for a part
@@ -218,11 +219,11 @@ usage_price_for(const BilledSubscription *s, const ComponentPrice *price, const 
 	return made;
 }
 
-static void
-bill_usage(InvoiceDraft *draft, const BilledItem *item, MoneyFraction quantity,
-		   const DraftUsage *usage)
+void
+bill_usage(InvoiceDraft *draft, const char *component, const ComponentPrice *price,
+		   MoneyFraction quantity, const DraftUsage *usage)
 {
-	const RatedPrice *rated = usage_price_for(draft->subscription, item->price, usage);
+	const RatedPrice *rated = usage_price_for(draft->subscription, price, usage);
 	int room = RATING_LINES(rated->tier_count);
 	RatedLine *parts = palloc(sizeof(RatedLine) * room);
 	int64 amount;
@@ -231,7 +232,7 @@ bill_usage(InvoiceDraft *draft, const BilledItem *item, MoneyFraction quantity,
 	/* corrections may take more away than there is */
 	if (quantity.scaled < 0)
 		quantity = money_fraction_from_int(0);
-	require_rated(price_lines(rated, quantity, parts, room, &count, &amount), item->price);
+	require_rated(price_lines(rated, quantity, parts, room, &count, &amount), price);
 	if (quantity.scaled == 0 && amount == 0)
 		return;
 	for (int i = 0; i < count; i++)
@@ -240,8 +241,8 @@ bill_usage(InvoiceDraft *draft, const BilledItem *item, MoneyFraction quantity,
 
 		if (parts[i].amount == 0 && parts[i].quantity.scaled == 0)
 			continue;
-		line = add_usage_line(draft, item->component, item->price, parts[i].amount,
-							  part_of_usage(&parts[i]), usage->period);
+		line = add_usage_line(draft, component, price, parts[i].amount, part_of_usage(&parts[i]),
+							  usage->period);
 		line->tier = parts[i].tier;
 		line->has_quantity = true;
 		line->quantity = parts[i].quantity;
@@ -281,7 +282,7 @@ bill_usage_of_item(InvoiceDraft *draft, const BilledItem *item, const List *line
 {
 	const UsageLine *used = usage_of_metric(lines, item->price->metric);
 
-	bill_usage(draft, item,
+	bill_usage(draft, item->component, item->price,
 			   used == NULL ? money_fraction_from_int(0)
 							: fraction_of_numeric(used->amounts[CUT_EXACT], "usage"),
 			   usage);

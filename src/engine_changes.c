@@ -81,7 +81,7 @@ add_waiting(BilledSubscription *s, LineKind kind, const char *component, int64 a
 }
 
 /* Its draft is completed: it is as final as one on an invoice, and will be paid. */
-static bool
+bool
 completed_in_run(const BillingRun *run, const InvoiceLine *line)
 {
 	ListCell *cell;
@@ -110,11 +110,14 @@ take_off_drafts(BillingRun *run, InvoiceLine *line)
 }
 
 /* A line that waits, or is on a draft that is not final, is no more. */
-static void
-drop_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
+void
+line_drop(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 {
-	s->pending = list_delete_ptr(s->pending, line);
-	s->billed = list_delete_ptr(s->billed, line);
+	if (s != NULL)
+	{
+		s->pending = list_delete_ptr(s->pending, line);
+		s->billed = list_delete_ptr(s->billed, line);
+	}
 	take_off_drafts(run, line);
 	run->cut_lines = list_delete_ptr(run->cut_lines, line);
 	if (line->stored)
@@ -131,14 +134,14 @@ cut_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, TimestampTz 
 
 	if (at <= line->period_start)
 	{
-		drop_line(run, s, line);
+		line_drop(run, s, line);
 		return;
 	}
 	require_proration(proration_amount(&how, line->whole_price, &whole, &part, &line->amount), s);
 	/* by day, within the one that it began */
 	if (line->amount == 0)
 	{
-		drop_line(run, s, line);
+		line_drop(run, s, line);
 		return;
 	}
 	line->period_end = at;
@@ -303,7 +306,7 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 	InvoiceLine *again;
 
 	if (credit != NULL)
-		drop_line(run, s, credit);
+		line_drop(run, s, credit);
 	else
 	{
 		again = add_waiting(s, LINE_PRORATION_DEBIT, line->component, net,
@@ -410,7 +413,7 @@ drop_once(BillingRun *run, BilledSubscription *s, const BilledItem *item, Timest
 			!line_is_for_price(line, item))
 			continue;
 		dropped += line->amount;
-		drop_line(run, s, line);
+		line_drop(run, s, line);
 	}
 	return dropped;
 }

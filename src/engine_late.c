@@ -11,6 +11,9 @@
  * become since; only what was closed by hand has none, and costs what it does
  * today.
  *
+ * Where the period costs less then, what was billed of it is given back
+ * (engine_corrections.c).
+ *
  * A closing takes it over (usage_closings.c), so that each quantity is billed
  * once.  Where nothing is metered any more, and so no period is closed, renewals
  * and the last invoice take it over by themselves.
@@ -64,14 +67,16 @@ typedef struct LatePrice
 	const char *component;
 	const ComponentPrice *price;
 	DraftUsage usage;
+	bool by_hand;
 } LatePrice;
 
 static LatePrice *
-late_price(const char *component, const ComponentPrice *price, UsageRange period, UsageRange whole)
+late_price(const char *component, const ComponentPrice *price, UsageRange period, UsageRange whole,
+		   bool by_hand)
 {
 	LatePrice *late = palloc(sizeof(LatePrice));
 
-	*late = (LatePrice){component, price, {period, whole}};
+	*late = (LatePrice){component, price, {period, whole}, by_hand};
 	return late;
 }
 
@@ -89,7 +94,8 @@ todays_prices(const BilledSubscription *s, const UsageLine *line)
 
 		if (!item->removed && item->price->metric != NULL &&
 			strcmp(item->price->metric, line->metric) == 0)
-			prices = lappend(prices, late_price(item->component, item->price, line->period, whole));
+			prices = lappend(prices,
+							 late_price(item->component, item->price, line->period, whole, true));
 	}
 	return prices;
 }
@@ -118,7 +124,7 @@ prices_of(const InvoiceDraft *draft, const UsageLine *line)
 		if (strcmp(rows_text(rows, i, 5), line->metric) == 0)
 			prices = lappend(prices, late_price(rows_text(rows, i, 1),
 												component_price(rows_uuid(rows, i, 2)),
-												line->period, whole));
+												line->period, whole, false));
 	}
 	return prices;
 }
@@ -155,26 +161,33 @@ amount_of(const ComponentPrice *price, const RatedPrice *rated, MoneyFraction qu
 }
 
 static void
-bill_at(InvoiceDraft *draft, const LatePrice *late, MoneyFraction before, MoneyFraction change)
+bill_at(BillingRun *run, InvoiceDraft *draft, const LatePrice *late, MoneyFraction before,
+		MoneyFraction change)
 {
 	const RatedPrice *rated = usage_price_for(draft->subscription, late->price, &late->usage);
 	char text[MONEY_TEXT_SIZE];
 	MoneyFraction after;
-	int64 amount;
+	int64 had;
+	int64 costs;
 
 	if (money_fraction_add(before, change, &after) != MONEY_OK)
 		require_rated(RATING_OVERFLOW, late->price);
-	amount = amount_of(late->price, rated, after) - amount_of(late->price, rated, before);
-	if (amount == 0)
+	had = amount_of(late->price, rated, before);
+	costs = amount_of(late->price, rated, after);
+	if (costs < had)
+		usage_give_back(run, draft,
+						&(UsageDecrease){late->component, late->price, late->usage, after, had,
+										 costs, late->by_hand});
+	if (costs <= had)
 		return;
 	money_fraction_format(change, text);
-	(void) add_usage_line(draft, late->component, late->price, amount,
+	(void) add_usage_line(draft, late->component, late->price, costs - had,
 						  psprintf("%s%s that came late", change.scaled > 0 ? "+" : "", text),
 						  late->usage.period);
 }
 
 static void
-bill_correction(InvoiceDraft *draft, const UsageLine *line, TimestampTz closing)
+bill_correction(BillingRun *run, InvoiceDraft *draft, const UsageLine *line, TimestampTz closing)
 {
 	MoneyFraction change = fraction_of_numeric(line->amounts[CUT_EXACT], "usage");
 	List *prices = change.scaled == 0 ? NIL : prices_of(draft, line);
@@ -185,7 +198,7 @@ bill_correction(InvoiceDraft *draft, const UsageLine *line, TimestampTz closing)
 		return;
 	before = quantity_before(draft, line, closing);
 	foreach (cell, prices)
-		bill_at(draft, lfirst(cell), before, change);
+		bill_at(run, draft, lfirst(cell), before, change);
 }
 
 /* A preview takes nothing over: each closing of it finds the same again. */
@@ -217,7 +230,7 @@ bill_corrections(BillingRun *run, InvoiceDraft *draft, const List *lines, Timest
 		const UsageLine *line = lfirst(cell);
 
 		if (line->correction && !was_previewed(run, draft->customer, line))
-			bill_correction(draft, line, closing);
+			bill_correction(run, draft, line, closing);
 	}
 }
 

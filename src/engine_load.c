@@ -344,6 +344,7 @@ load_items(BillingRun *run, ArrayType *ids)
 	"CROSS JOIN LATERAL (SELECT "                                                                      \
 	"coalesce(-sum(r.amount + CASE WHEN r.tax_inclusive THEN 0 ELSE r.tax END - h.gross), 0)::bigint " \
 	"AS gross, coalesce(-sum(r.tax - h.tax), 0)::bigint AS tax, "                                      \
+	"coalesce(sum(r.taken_off), 0)::bigint AS taken_off, "                                             \
 	"CASE WHEN sum(CASE r.kind WHEN 'proration_credit' THEN 1 ELSE -1 END) > 0 "                       \
 	"THEN max(r.period_start) FILTER (WHERE r.kind = 'proration_credit') END AS given_back_at "        \
 	"FROM billing.invoice_lines AS r LEFT JOIN billing.invoices AS v ON v.id = r.invoice_id "          \
@@ -352,30 +353,47 @@ load_items(BillingRun *run, ArrayType *ids)
 			 "WHERE r.reverses = l.id AND v.status IS DISTINCT FROM 'void') AS credited "
 #define CREDITED_COLUMNS "credited.gross, credited.tax, credited.given_back_at"
 
+/* Of lines l that stand on invoices i. */
+#define BILLED_COLUMNS                                                                             \
+	INVOICE_LINE_COLUMNS                                                                           \
+		", i.id IS NULL OR i.status = 'draft' AND i.marked_at IS NULL, i.total - i.provider_tax, " \
+		"i.amount_remaining, " CREDITED_COLUMNS                                                    \
+		", noted.gross::bigint, n.total, n.applied, noted.made_up::bigint, "                       \
+		"noted.made_up_tax::bigint, "                                                              \
+		"CASE i.status WHEN 'uncollectible' THEN i.id END, i.id, "                                 \
+		"CASE WHEN m.lost > 0 "                                                                    \
+		"THEN greatest(m.kept + i.amount_remaining - m.given, 0) END, "                            \
+		"i.status IS NOT DISTINCT FROM 'draft', credited.taken_off "
+#define WHAT_BECAME_OF_THEM                                                                  \
+	CREDITED "CROSS JOIN LATERAL " TAKEN_BY_NOTES(                                           \
+		"l") "AS noted (gross, tax, made_up, made_up_tax) "                                  \
+			 "CROSS JOIN LATERAL (SELECT coalesce(sum(c.total), 0)::bigint AS total, "       \
+			 "coalesce(sum(c.amount_applied), 0)::bigint AS applied "                        \
+			 "FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n "               \
+			 "LEFT JOIN LATERAL billing.money_of_invoice(i.id) AS m ON i.status <> 'draft' " \
+			 "WHERE i.status IS DISTINCT FROM 'void' ORDER BY l.id"
+
 /*
  * In this order and no other: a plan that was made when the tables were empty
  * and read all lines for each subscription would be kept.
  */
 QUERY(
 	read_billed_lines,
-	"SELECT " INVOICE_LINE_COLUMNS
-	", i.status = 'draft' AND i.marked_at IS NULL, i.total - i.provider_tax, "
-	"i.amount_remaining, " CREDITED_COLUMNS
-	", noted.gross::bigint, n.total, n.applied, noted.made_up::bigint, "
-	"noted.made_up_tax::bigint, CASE i.status WHEN 'uncollectible' THEN i.id END, i.id, "
-	"CASE WHEN m.lost > 0 THEN greatest(m.kept + i.amount_remaining - m.given, 0) END, i.status = 'draft' "
-	"FROM unnest($1, $2) AS u (id, now) "
+	"SELECT " BILLED_COLUMNS "FROM unnest($1, $2) AS u (id, now) "
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
 	"AND a.period_end > u.now AND a.whole_start IS NOT NULL AND a.kind <> 'proration_credit' OFFSET 0) AS l "
-	"CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i " CREDITED
-	"CROSS JOIN LATERAL " TAKEN_BY_NOTES(
-		"l") "AS noted (gross, tax, made_up, made_up_tax) "
-			 "CROSS JOIN LATERAL (SELECT coalesce(sum(c.total), 0)::bigint AS total, "
-			 "coalesce(sum(c.amount_applied), 0)::bigint AS applied "
-			 "FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n "
-			 "LEFT JOIN LATERAL billing.money_of_invoice(i.id) AS m ON i.status <> 'draft' "
-			 "WHERE i.status <> 'void' ORDER BY l.id",
+	"CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i " WHAT_BECAME_OF_THEM,
 	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
+/* Also of another subscription that took over what came late into the period. */
+QUERY(
+	read_billed_usage,
+	"SELECT " BILLED_COLUMNS
+	"FROM (SELECT o.id FROM billing.subscriptions AS o WHERE o.organization_id = $1) AS s "
+	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = s.id "
+	"AND a.period_end = $3 AND a.period_start = $2 AND a.kind = 'usage' AND a.component = $4 "
+	"AND a.reverses IS NULL OFFSET 0) AS l "
+	"LEFT JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i ON true " WHAT_BECAME_OF_THEM,
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
 QUERY(read_pending_lines,
 	  "SELECT " INVOICE_LINE_COLUMNS ", " CREDITED_COLUMNS ", l.not_covered > 0 "
 	  "AND EXISTS (SELECT FROM billing.credit_note_lines AS m WHERE m.credit_line_id = l.id) "
@@ -453,6 +471,29 @@ left_of(List **known, pg_uuid_t *invoice_id, int64 amount)
 	return &left->amount;
 }
 
+static InvoiceLine *
+billed_line(Rows rows, int64 i, List **left)
+{
+	InvoiceLine *line = invoice_line_of_row(rows, i);
+
+	line->invoiced = !rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 1);
+	read_credited(line, rows, i, INVOICE_LINE_COLUMN_COUNT + 4);
+	line->noted = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 7);
+	line->paid = paid_of(line, &(PaidInvoice){rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 2),
+											  rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 3),
+											  rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 8),
+											  rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 9),
+											  rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 15)});
+	line->made_up = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 10);
+	line->made_up_tax = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 11);
+	line->given_up = rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 12);
+	line->taken_off = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 16);
+	if (!rows_null(rows, i, INVOICE_LINE_COLUMN_COUNT + 14))
+		line->left = left_of(left, rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 13),
+							 rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 14));
+	return line;
+}
+
 /*
  * What is due is played at its own time, which may be long ago; what is invoiced
  * ahead counts also where the clock is far beyond the period.
@@ -490,26 +531,25 @@ load_billed(BillingRun *run)
 	rows = rows_keep();
 	for (int64 i = 0; i < count; i++)
 	{
-		InvoiceLine *line = invoice_line_of_row(rows, i);
+		InvoiceLine *line = billed_line(rows, i, &left);
 		BilledSubscription *s = run_subscription(run, line->subscription_id);
 
-		line->invoiced = !rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 1);
-		read_credited(line, rows, i, INVOICE_LINE_COLUMN_COUNT + 4);
-		line->noted = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 7);
-		line->paid = paid_of(line,
-							 &(PaidInvoice){rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 2),
-											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 3),
-											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 8),
-											rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 9),
-											rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 15)});
-		line->made_up = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 10);
-		line->made_up_tax = rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 11);
-		line->given_up = rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 12);
-		if (!rows_null(rows, i, INVOICE_LINE_COLUMN_COUNT + 14))
-			line->left = left_of(&left, rows_uuid(rows, i, INVOICE_LINE_COLUMN_COUNT + 13),
-								 rows_int(rows, i, INVOICE_LINE_COLUMN_COUNT + 14));
 		s->billed = lappend(s->billed, line);
 	}
+}
+
+List *
+billed_usage(const char *organization_id, UsageRange period, const char *component)
+{
+	int64 count = RUN(read_billed_usage, arg_text(organization_id), arg_time(period.start),
+					  arg_time(period.end), arg_text(component));
+	Rows rows = rows_keep();
+	List *left = NIL;
+	List *lines = NIL;
+
+	for (int64 i = 0; i < count; i++)
+		lines = lappend(lines, billed_line(rows, i, &left));
+	return lines;
 }
 
 /* A debit that waits was billed as well: it is given back as it stands. */

@@ -333,9 +333,12 @@ forget_removed_items(BilledSubscription *s)
  * ------------------------------------------------------------------------
  */
 QUERY(cut_lines,
-	  "UPDATE billing.invoice_lines AS l SET amount = u.amount, period_end = u.period_end "
-	  "FROM unnest($1, $2, $3) AS u (id, amount, period_end) WHERE l.id = u.id",
-	  UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID);
+	  "UPDATE billing.invoice_lines AS l SET amount = u.amount, period_end = u.period_end, "
+	  "description = u.description, quantity = CASE WHEN u.counted THEN l.quantity END, "
+	  "unit_amount = CASE WHEN u.counted THEN l.unit_amount END "
+	  "FROM unnest($1, $2, $3, $4, $5) AS u (id, amount, period_end, description, counted) "
+	  "WHERE l.id = u.id",
+	  UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, BOOLARRAYOID);
 QUERY(drop_lines, "DELETE FROM billing.invoice_lines WHERE id = ANY ($1)", UUIDARRAYOID);
 
 static void
@@ -346,6 +349,8 @@ cut_lines_write(BillingRun *run)
 	Column id = COLUMN_UUID(Max(count, dropped));
 	Column amount = COLUMN_INT(count);
 	Column period_end = COLUMN_TIME(count);
+	Column description = COLUMN_TEXT(count);
+	Column counted = COLUMN_BOOL(count);
 
 	for (int i = 0; i < dropped; i++)
 		column_pointer(&id, i, list_nth(run->dropped_lines, i));
@@ -358,10 +363,13 @@ cut_lines_write(BillingRun *run)
 		column_pointer(&id, i, line->id);
 		column_int(&amount, i, line->amount);
 		column_time(&period_end, i, line->period_end);
+		column_text(&description, i, line->description);
+		column_bool(&counted, i, line->has_quantity);
 	}
 	if (count > 0)
 		RUN(cut_lines, column_arg(&id, count), column_arg(&amount, count),
-			column_arg(&period_end, count));
+			column_arg(&period_end, count), column_arg(&description, count),
+			column_arg(&counted, count));
 	run->cut_lines = run->dropped_lines = NIL;
 }
 

@@ -72,14 +72,15 @@ QUERY(
 	"INSERT INTO billing.invoice_lines (id, invoice_id, position, kind, subscription_id, component, "
 	"price_id, metric, tier, description, quantity, unit_amount, amount, discount, tax, tax_rate_id, "
 	"tax_inclusive, untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start, "
-	"whole_end, whole_price, reverses, not_covered) "
+	"whole_end, whole_price, reverses, not_covered, taken_off) "
 	"SELECT * FROM unnest($1, $2, $3::integer[], $4, $5, $6, $7, $8, $9::integer[], $10, $11, $12, "
-	"$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)",
+	"$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)",
 	UUIDARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
 	UUIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
 	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
 	BOOLARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID, INT8ARRAYOID);
+	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID, INT8ARRAYOID,
+	INT8ARRAYOID);
 QUERY(
 	move_lines,
 	"UPDATE billing.invoice_lines AS l SET invoice_id = u.invoice_id, position = u.position, "
@@ -94,7 +95,7 @@ typedef struct LineColumns
 	Column id, invoice_id, position, kind, subscription_id, component, price_id, metric, tier,
 		description, quantity, unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive,
 		untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start,
-		whole_end, whole_price, reverses, not_covered;
+		whole_end, whole_price, reverses, not_covered, taken_off;
 } LineColumns;
 
 static LineColumns
@@ -129,6 +130,7 @@ line_columns(int count)
 		.whole_price = COLUMN_NUMBER(count),
 		.reverses = COLUMN_UUID(count),
 		.not_covered = COLUMN_INT(count),
+		.taken_off = COLUMN_INT(count),
 	};
 }
 
@@ -180,6 +182,7 @@ put_line(LineColumns *c, int row, const PlacedLine *placed)
 	column_fraction(&c->whole_price, row, line->whole_start != 0, line->whole_price);
 	column_pointer(&c->reverses, row, line->reverses);
 	column_int(&c->not_covered, row, line->not_covered);
+	column_int(&c->taken_off, row, line->taken_off);
 }
 
 void
@@ -205,7 +208,7 @@ invoice_lines_insert(const PlacedLine *lines, int count)
 		column_arg(&c.period_start, count), column_arg(&c.period_end, count),
 		column_arg(&c.whole_start, count), column_arg(&c.whole_end, count),
 		column_arg(&c.whole_price, count), column_arg(&c.reverses, count),
-		column_arg(&c.not_covered, count));
+		column_arg(&c.not_covered, count), column_arg(&c.taken_off, count));
 }
 
 void

@@ -239,6 +239,25 @@ refuse_end(const Own *own)
 						 "take back what it bills by billing.create_credit_note().")));
 }
 
+QUERY(corrects_usage,
+	  "SELECT l.description, -l.amount FROM billing.invoice_lines AS l "
+	  "WHERE l.invoice_id = $1 AND l.taken_off > 0 ORDER BY l.position LIMIT 1",
+	  UUIDOID);
+
+/* A closing has taken the correction over: nothing would ever give it back again. */
+static void
+refuse_corrections(const Own *own)
+{
+	if (RUN(corrects_usage, arg_uuid(own->id)) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_JB_STATE),
+				 errmsg("invoice \"%s\" gives back usage", uuid_text(own->id)),
+				 errdetail("Usage was corrected to less: \"%s\" gives " INT64_FORMAT " back.",
+						   row_text(0, 1), row_int(0, 2)),
+				 errhint("Give it up by billing.mark_invoice_uncollectible() when it is open, or "
+						 "take back what it bills by billing.create_credit_note().")));
+}
+
 /*
  * It keeps its number.  What credits and balance paid comes back, so do coupons, and what waits
  * for the customer is called off; usage that it billed stays billed.  Lines that
@@ -269,6 +288,7 @@ void_it(Own *own)
 	refuse_given_back(own);
 	refuse_made_up(own);
 	refuse_end(own);
+	refuse_corrections(own);
 	if (RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id))) == 0)
 	{
 		/* numbered meanwhile, with nothing due: numbering holds no customer */

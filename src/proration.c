@@ -208,3 +208,33 @@ proration_credit(const Proration *how, const BilledLine *line, int64_t moment,
 		*credit = made;
 	return status;
 }
+
+/* ---- corrections ---- */
+
+ProrationStatus
+correction_credit(const CorrectedLine *line, ProrationCredit *credit)
+{
+	BilledLine billed = {.discount = line->discount,
+						 .tax = line->tax,
+						 .tax_is_added = line->tax_is_added,
+						 .paid = line->paid,
+						 .credited = line->gone};
+	ProrationCredit made;
+	ProrationStatus status;
+
+	if (line->taken < 0 || line->taken > line->amount || line->discount < 0 || line->tax < 0 ||
+		line->paid < 0)
+		return PRORATION_BAD_AMOUNT;
+	status = take_back(&billed, line->amount, line->taken, &made);
+	if (status != PRORATION_OK)
+		return status;
+	made.total = made.total > line->given ? made.total - line->given : 0;
+	made.tax = made.tax > line->given_tax ? made.tax - line->given_tax : 0;
+	if (made.tax > made.total)
+		made.tax = made.total;
+	made.net = made.total - made.tax;
+	status = cap(&billed, &made);
+	if (status == PRORATION_OK)
+		*credit = made;
+	return status;
+}

@@ -106,4 +106,26 @@ typedef struct ProrationCredit
 extern ProrationStatus proration_credit(const Proration *how, const BilledLine *line,
 										int64_t moment, ProrationCredit *credit);
 
+/*
+ * A line of usage that was billed and turns out to be less.  What is taken off
+ * it counts from the line as it was billed, so that however often it is
+ * corrected nothing is rounded twice: all that was taken gives back all of its
+ * discount and tax.
+ */
+typedef struct CorrectedLine
+{
+	int64_t amount;    /* before discount */
+	int64_t discount;  /* of the line */
+	int64_t tax;       /* of the line */
+	bool tax_is_added; /* as of BilledLine */
+	int64_t paid;      /* of the line with its tax */
+	int64_t gone;      /* of that, by whatever gave back of it */
+	int64_t given;     /* of what is gone, what corrections gave before, with its tax */
+	int64_t given_tax; /* of given */
+	int64_t taken;     /* off the amount in all, with this correction */
+} CorrectedLine;
+
+/* What is still to be given back of it; not_covered is what corrections have not given so far. */
+extern ProrationStatus correction_credit(const CorrectedLine *line, ProrationCredit *credit);
+
 #endif /* JANUA_BILLING_PRORATION_H */

@@ -117,6 +117,9 @@ sub newest { return "(SELECT o.id FROM billing.$_[1] AS o WHERE o.organization_i
 sub behavior { return one_of(qw(create_prorations create_prorations always_invoice always_invoice none)) }
 sub coupon { my ($self) = @_; my $name = one_of(@coupons); return $name eq 'off' ? "off_$self->{currency}" : $name }
 
+# One of the newest twenty events.
+sub some_usage { return "(SELECT e.id FROM billing.usage_events AS e WHERE e.organization_id = '$_[0]' AND e.kind = 'usage' ORDER BY e.id DESC LIMIT 1 OFFSET " . int(rand(20)) . ')' }
+
 # What can be done: how often, and how. Each returns a kind and an expression.
 my @actions = (
 	[ 16, sub { my ($self, $org, $s) = @_; my $b = behavior(); return ("plan $b", "billing.update_subscription($s, plan => '" . one_of(@plans) . "', proration_behavior => '$b')" . ($b eq 'none' ? ", proof.forgo($s, true)" : '')) } ],
@@ -128,6 +131,8 @@ my @actions = (
 	[ 3, sub { my ($self, $org, $s) = @_; return ('plan taken back', 'billing.cancel_scheduled_change(' . newest($org, 'scheduled_changes', "state = 'pending'") . ')') } ],
 	[ 16, sub { my ($self, $org) = @_; return ('usage', "billing.record_usage('$org', '" . one_of(@metrics) . "', " . int(rand(2000)) . ')') } ],
 	[ 5, sub { my ($self, $org) = @_; return ('late usage', "billing.record_usage('$org', '" . one_of(@metrics) . "', " . (1 + int(rand(500))) . ", occurred_at => billing.now('$org') - interval '" . (1 + int(rand(40))) . " days')") } ],
+	[ 4, sub { my ($self, $org) = @_; return ('usage void', "billing.void_usage('$org', " . some_usage($org) . ')') } ],
+	[ 4, sub { my ($self, $org) = @_; return ('usage corrected', "billing.correct_usage('$org', " . some_usage($org) . ', ' . int(rand(2000)) . ')') } ],
 	[ 4, sub { my ($self, $org) = @_; return ('coupon', "billing.apply_coupon('" . $self->coupon . "', organization_id => '$org')") } ],
 	[ 4, sub { my ($self, $org) = @_; return ('prepaid credit', "billing.grant_credit('$org', " . (100 + int(rand(5000))) . ", '$self->{currency}', priority => " . int(rand(3)) . (chance(0.4) ? ", expires_at => billing.now('$org') + interval '" . (1 + int(rand(200))) . " days'" : '') . ')') } ],
 	[ 3, sub { my ($self, $org) = @_; return ('balance', "billing.adjust_balance('$org', " . (int(rand(3000)) - 500 || 1) . ", 'by hand', '$self->{currency}')") } ],

@@ -226,6 +226,43 @@ BEGIN
 		FROM proof.money AS m WHERE m.status = 'paid' AND m.given > m.stayed;
 	RETURN QUERY SELECT 'nothing more is taken back than was given beyond what has stayed', m.id, format('%s: %s given, %s has stayed', m.taken, m.given, m.stayed)
 		FROM proof.money AS m WHERE m.taken < 0 OR m.taken > 0 AND m.given < m.stayed;
+	-- usage that turned out to be less
+	RETURN QUERY SELECT 'corrections take no more off a line of usage than it was', r.id, format('%s of %s', c.taken, r.amount)
+		FROM (SELECT l.reverses, sum(l.taken_off) AS taken FROM proof.lines AS l WHERE l.taken_off > 0 GROUP BY l.reverses) AS c
+		JOIN billing.invoice_lines AS r ON r.id = c.reverses
+		WHERE r.kind <> 'usage' OR c.taken > r.amount;
+	RETURN QUERY SELECT 'lines of usage and their corrections are the price of all that counts', p.price_id,
+			format('%s of %s from %s: %s for %s at %s', p.component, p.organization_id, p.period_start, l.billed, q.used, r.unit_amount)
+		FROM billing.usage_closing_prices AS p
+		JOIN billing.prices AS r ON r.id = p.price_id
+		CROSS JOIN LATERAL (SELECT coalesce(sum(c.quantity), 0) AS used FROM billing.usage_closing_lines AS c
+							WHERE c.organization_id = p.organization_id AND c.period_start = p.period_start AND c.metric = p.metric) AS q
+		CROSS JOIN LATERAL (SELECT coalesce(sum(CASE WHEN o.reverses IS NULL THEN o.amount ELSE - o.taken_off END), 0) AS billed, coalesce(bool_or(i.status = 'void'), false) AS void
+							FROM billing.invoice_lines AS o
+							JOIN billing.subscriptions AS s ON s.id = o.subscription_id
+							LEFT JOIN billing.invoices AS i ON i.id = o.invoice_id
+							WHERE s.organization_id = p.organization_id AND o.kind = 'usage' AND o.component = p.component AND o.period_start = p.period_start) AS l
+		WHERE r.model = 'per_unit' AND r.free_units = 0 AND r.commitment = 0 AND r.minimum IS NULL AND r.maximum IS NULL AND NOT l.void
+			AND l.billed <> proof.rounded(greatest(q.used, 0) * r.unit_amount, 1);
+	RETURN QUERY SELECT 'corrected usage goes back with its discount and tax, when it is paid', c.id, format('%s of %s less %s and tax %s for %s', c.given, c.amount, c.discount, c.tax, c.taken)
+		FROM (SELECT r.id, r.amount, r.discount, r.tax, r.tax_inclusive, t.taken, n.net, g.by_credits
+					 + coalesce((SELECT sum(m.amount + CASE WHEN m.tax_inclusive THEN 0 ELSE m.tax END) FROM billing.credit_note_lines AS m
+								 WHERE m.invoice_line_id = r.id AND m.credit_line_id IS NOT NULL), 0) AS given
+			  FROM billing.invoice_lines AS r
+			  JOIN proof.given AS g ON g.id = r.id
+			  JOIN billing.invoices AS i ON i.id = r.invoice_id
+			  CROSS JOIN LATERAL (SELECT sum(o.taken_off) AS taken FROM proof.lines AS o WHERE o.reverses = r.id AND o.taken_off > 0) AS t
+			  CROSS JOIN LATERAL (SELECT t.taken - proof.rounded(r.discount * t.taken, r.amount) AS net) AS n
+			  WHERE r.kind = 'usage' AND i.status = 'paid' AND t.taken > 0
+				  -- what is above a maximum is part of the line before it
+				  AND NOT EXISTS (SELECT FROM billing.invoice_lines AS o WHERE o.invoice_id = i.id AND o.kind = 'usage' AND o.reverses IS NULL AND o.amount < 0)
+				  -- and nobody gave back of it by hand, nor did a bank
+				  AND NOT EXISTS (SELECT FROM billing.credit_notes AS m JOIN billing.credit_note_lines AS b ON b.credit_note_id = m.id
+								  WHERE b.credit_line_id IS NULL AND (m.invoice_id = i.id OR b.invoice_line_id IN (SELECT o.id FROM proof.lines AS o WHERE o.reverses = r.id)))
+				  AND NOT EXISTS (SELECT FROM billing.payment_intents AS p
+								  WHERE p.invoice_id = i.id AND (EXISTS (SELECT FROM billing.refunds AS b WHERE b.payment_intent_id = p.id)
+																 OR EXISTS (SELECT FROM billing.disputes AS b WHERE b.payment_intent_id = p.id)))) AS c
+		WHERE c.given <> c.net + CASE WHEN c.tax_inclusive OR c.amount = c.discount THEN 0 ELSE proof.rounded(c.tax * c.net, c.amount - c.discount) END;
 	RETURN QUERY SELECT 'what is undone is billed again as it was given back', d.id, format('%s by credits, %s by their credit notes', d.by_credits, d.by_notes)
 		FROM (SELECT o.id, g.by_credits, coalesce((SELECT sum(n.amount + CASE WHEN n.tax_inclusive THEN 0 ELSE n.tax END) FROM billing.credit_note_lines AS n
 												   WHERE n.invoice_line_id = g.id AND n.credit_line_id IS NOT NULL), 0) AS by_notes

@@ -441,6 +441,59 @@ test_lines_of_a_part(void)
 	   "tax goes back with what was charged, not with the price before discount");
 }
 
+/* 999 less 100 with 171 of tax, unless told otherwise. */
+static const struct
+{
+	CorrectedLine line;
+	ProrationCredit wanted;
+	const char *name;
+} corrections[] = {
+	/* 100 * 333 / 999 = 33.33; 171 * 300 / 899 = 57.06 */
+	{{.paid = 1070, .taken = 333}, {300, 57, 357, 0}, "a third of a line of usage"},
+	/* 666 less 67 is 599 in all, 171 * 599 / 899 = 113.94 */
+	{{.paid = 1070, .gone = 357, .given = 357, .given_tax = 57, .taken = 666},
+	 {299, 57, 356, 0},
+	 "two thirds, less what was given before"},
+	{{.paid = 1070, .gone = 713, .given = 713, .given_tax = 114, .taken = 999},
+	 {300, 57, 357, 0},
+	 "the last of it has what is left"},
+	{{.paid = 1070, .taken = 999}, {899, 171, 1070, 0}, "all at once"},
+	{{.paid = 0, .taken = 333}, {0, 0, 0, 357}, "what was not paid is not given back"},
+	{{.paid = 0, .taken = 666}, {0, 0, 0, 713}, "and what is missing is told of all of them"},
+	/* 57 * 100 / 357 = 15.97 */
+	{{.paid = 1070, .gone = 970, .taken = 333}, {84, 16, 100, 257}, "up to what is left of it"},
+	{{.paid = 1070, .gone = 357, .given = 357, .given_tax = 57, .taken = 333},
+	 {0, 0, 0, 0},
+	 "nothing twice"},
+};
+
+static void
+test_corrections(void)
+{
+	CorrectedLine line;
+	ProrationCredit got;
+
+	for (int i = 0; i < COUNT(corrections); i++)
+	{
+		line = corrections[i].line;
+		got = (ProrationCredit){-1, -1, -1, -1};
+		line.amount = 999;
+		line.discount = 100;
+		line.tax = 171;
+		line.tax_is_added = true;
+		ok(correction_credit(&line, &got) == PRORATION_OK &&
+			   same_credit(&got, &corrections[i].wanted),
+		   corrections[i].name);
+	}
+	/* 119 with 19 inside: 19 * 40 / 119 = 6.39 */
+	line = (CorrectedLine){.amount = 119, .tax = 19, .paid = 119, .taken = 40};
+	ok(correction_credit(&line, &got) == PRORATION_OK && got.total == 40 && got.tax == 6,
+	   "tax that is inside goes back inside");
+	line.taken = 120;
+	ok(correction_credit(&line, &got) == PRORATION_BAD_AMOUNT && got.total == 40,
+	   "no more is taken than there is");
+}
+
 /* From 10.00 to 25.00 and back, with 16 % on both, at 13:07 of the 9th. */
 static void
 test_undo(void)
@@ -537,6 +590,7 @@ main(void)
 	test_parts();
 	test_pieces();
 	test_credits();
+	test_corrections();
 	test_lines_of_a_part();
 	test_undo();
 	test_refusals();
