@@ -354,16 +354,16 @@ load_items(BillingRun *run, ArrayType *ids)
 #define CREDITED_COLUMNS "credited.gross, credited.tax, credited.given_back_at"
 
 /* Of lines l that stand on invoices i. */
-#define BILLED_COLUMNS                                                                             \
-	INVOICE_LINE_COLUMNS                                                                           \
-		", i.id IS NULL OR i.status = 'draft' AND i.marked_at IS NULL, i.total - i.provider_tax, " \
-		"i.amount_remaining, " CREDITED_COLUMNS                                                    \
-		", noted.gross::bigint, n.total, n.applied, noted.made_up::bigint, "                       \
-		"noted.made_up_tax::bigint, "                                                              \
-		"CASE i.status WHEN 'uncollectible' THEN i.id END, i.id, "                                 \
-		"CASE WHEN m.lost > 0 "                                                                    \
-		"THEN greatest(m.kept + i.amount_remaining - m.given, 0) END, "                            \
-		"i.status IS NOT DISTINCT FROM 'draft', credited.taken_off "
+#define BILLED_COLUMNS                                                                         \
+	INVOICE_LINE_COLUMNS                                                                       \
+	", i.id IS NULL OR i.status = 'draft' AND i.marked_at IS NULL, i.total - i.provider_tax, " \
+	"i.amount_remaining, " CREDITED_COLUMNS                                                    \
+	", noted.gross::bigint, n.total, n.applied, noted.made_up::bigint, "                       \
+	"noted.made_up_tax::bigint, "                                                              \
+	"CASE i.status WHEN 'uncollectible' THEN i.id END, i.id, "                                 \
+	"CASE WHEN m.lost > 0 "                                                                    \
+	"THEN greatest(m.kept + i.amount_remaining - m.given, 0) END, "                            \
+	"i.status IS NOT DISTINCT FROM 'draft', credited.taken_off "
 #define WHAT_BECAME_OF_THEM                                                                  \
 	CREDITED "CROSS JOIN LATERAL " TAKEN_BY_NOTES(                                           \
 		"l") "AS noted (gross, tax, made_up, made_up_tax) "                                  \
