@@ -73,6 +73,9 @@ extern bool send_invoices_only(const OwnInvoice *invoice);
 /* Under the lock of its customer; JB008 unless it can be paid, NULL unless it is ours. */
 extern OwnInvoice *own_invoice_to_pay(const pg_uuid_t *id);
 
+/* The same where only one of ours will do: JB005, and JB004 with what to do about a provider's. */
+extern OwnInvoice *own_invoice_only(const pg_uuid_t *id, const char *detail, const char *hint);
+
 /*
  * State or money of a payment has changed: books what it means for an invoice
  * of ours.  The caller holds the customer.

@@ -421,8 +421,8 @@ own_invoice_to_pay(const pg_uuid_t *id)
 
 QUERY(invoice_exists, "SELECT FROM billing.invoices WHERE id = $1", UUIDOID);
 
-static OwnInvoice *
-load_own(const pg_uuid_t *id)
+OwnInvoice *
+own_invoice_only(const pg_uuid_t *id, const char *detail, const char *hint)
 {
 	OwnInvoice *invoice = own_invoice_to_pay(id);
 
@@ -432,8 +432,7 @@ load_own(const pg_uuid_t *id)
 		unknown_object("invoice", uuid_text(id), NULL);
 	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
 					errmsg("invoice \"%s\" is the provider's", uuid_text(id)),
-					errdetail("It was made by the provider, who keeps what is paid of it."),
-					errhint("Mark it paid in the provider's panel: we are told, and follow.")));
+					errdetail("%s", detail), errhint("%s", hint)));
 }
 
 SQL_FUNCTION(billing_mark_invoice_paid)
@@ -448,7 +447,8 @@ SQL_FUNCTION(billing_mark_invoice_paid)
 	db_open();
 	check_given("invoice_id", id != NULL);
 	check_given("note", note != NULL && *note != '\0');
-	invoice = load_own(id);
+	invoice = own_invoice_only(id, "It was made by the provider, who keeps what is paid of it.",
+							   "Mark it paid in the provider's panel: we are told, and follow.");
 	if (amount == NO_AMOUNT)
 		amount = invoice->remaining;
 	if (amount <= 0 || amount > invoice->remaining)

@@ -191,23 +191,6 @@ page_create(const OwnInvoice *invoice, CheckoutTerms *terms, const char *provide
 	.quantity = NOT_NAMED, .trial_days = NOT_NAMED, .allow_promotion_codes = NOT_NAMED, \
 	.collect_tax_id = NOT_NAMED, .automatic_tax = NOT_NAMED, .max_payments = NOT_NAMED
 
-QUERY(invoice_exists, "SELECT FROM billing.invoices WHERE id = $1", UUIDOID);
-
-static OwnInvoice *
-load_own(const pg_uuid_t *id)
-{
-	OwnInvoice *invoice = own_invoice_to_pay(id);
-
-	if (invoice != NULL)
-		return invoice;
-	if (RUN(invoice_exists, arg_uuid(id)) == 0)
-		unknown_object("invoice", uuid_text(id), NULL);
-	ereport(ERROR, (errcode(ERRCODE_JB_NOT_SUPPORTED),
-					errmsg("invoice \"%s\" is the provider's", uuid_text(id)),
-					errdetail("It was made by the provider, who collects it."),
-					errhint("billing.invoice_links() has the page on which it is paid there.")));
-}
-
 #define ARG_ARRAY(n) (PG_ARGISNULL(n) ? NULL : PG_GETARG_ARRAYTYPE_P(n))
 #define ARRAY_TEXT(n) \
 	(PG_ARGISNULL(n) ? NULL : OidOutputFunctionCall(F_ARRAY_OUT, PG_GETARG_DATUM(n)))
@@ -253,7 +236,9 @@ SQL_FUNCTION(billing_create_invoice_checkout)
 											key, arguments, lengthof(arguments));
 	if (id == NULL)
 	{
-		invoice = load_own(invoice_id);
+		invoice = own_invoice_only(
+			invoice_id, "It was made by the provider, who collects it.",
+			"billing.invoice_links() has the page on which it is paid there.");
 		if (terms.success_url == NULL)
 			terms.success_url = setting_text("invoice_success_url");
 		if (terms.cancel_url == NULL)
