@@ -75,10 +75,10 @@ allocate_discount(Allocation *allocation, const Coupon *coupon, int64_t *taken)
 	for (int i = 0; i < allocation->line_count; i++)
 	{
 		const AllocatedLine *line = &allocation->lines[i];
-		bool counts = line->takes_part && discounted(line) > 0;
+		MoneyInt128 left = discounted(line) - line->cut;
 
 		/* a line that takes part is above 0, and so is its discount */
-		weights[i] = counts ? (int64_t) discounted(line) : 0;
+		weights[i] = line->takes_part && left > 0 ? (int64_t) left : 0;
 		base += weights[i];
 	}
 	if (base > INT64_MAX)

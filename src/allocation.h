@@ -75,7 +75,8 @@ typedef struct TaxRate
 typedef struct AllocatedLine
 {
 	int64_t amount;  /* before discount; negative on a credit */
-	bool takes_part; /* in discounts; a line that is not above 0 never does */
+	int64_t cut;     /* of amount: what another line takes off it again, as a maximum does */
+	bool takes_part; /* in discounts, without what is cut; a line that is not above 0 never does */
 	int tax_rate;    /* index of its rate, or NO_TAX_RATE */
 	bool has_own_tax;
 

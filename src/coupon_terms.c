@@ -484,11 +484,12 @@ check_list(const char *argument, const Arg *list)
 static void
 check_terms(CouponTerms *terms)
 {
+	size_t bytes = terms->code == NULL ? 0 : strlen(terms->code);
+
 	check_given("coupon", terms->code != NULL);
 	if (!is_code(terms->code))
 		bad_terms(
-			psprintf("coupon \"%s\" is no code", terms->code),
-			psprintf("It has %zu bytes.", strlen(terms->code)),
+			psprintf("coupon \"%s\" is no code", terms->code), psprintf("It has %zu bytes.", bytes),
 			"A code is 1 to 63 letters, digits, _ . and -, and begins with a letter or digit.");
 	if (terms->name != NULL && *terms->name == '\0')
 		bad_terms("name is empty", "Invoices say it in the line of the discount.",

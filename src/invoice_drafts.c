@@ -163,6 +163,34 @@ typedef struct Completion
 	Allocation allocation;
 } Completion;
 
+/* What a maximum takes off stands on a line of its own, below what it is taken off. */
+static bool
+is_cut_by(const InvoiceLine *line, const InvoiceLine *maximum)
+{
+	return line->kind == LINE_USAGE && line->amount > 0 && line->reverses == NULL &&
+		   strcmp(line->component, maximum->component) == 0 &&
+		   line->period_start == maximum->period_start && line->period_end == maximum->period_end;
+}
+
+static void
+cut_by_maximum(Allocation *a, const InvoiceDraft *draft, int n)
+{
+	const InvoiceLine *maximum = list_nth(draft->lines, n);
+	int64 rest = -maximum->amount;
+
+	for (int i = n - 1; i >= 0 && rest > 0; i--)
+	{
+		const InvoiceLine *line = list_nth(draft->lines, i);
+		int64 part;
+
+		if (!is_cut_by(line, maximum))
+			return;
+		part = Min(rest, line->amount);
+		a->lines[i].cut = part;
+		rest -= part;
+	}
+}
+
 static Completion
 completion_begin(BillingRun *run, InvoiceDraft *draft)
 {
@@ -184,6 +212,8 @@ completion_begin(BillingRun *run, InvoiceDraft *draft)
 		a->lines[i].has_own_tax = line->own_tax;
 		a->lines[i].tax = line->own_tax ? line->tax : 0;
 		a->lines[i].tax_rate = line->untaxed ? NO_TAX_RATE : tax_of_line(c.taxes, draft, line);
+		if (line->kind == LINE_USAGE && line->amount < 0 && line->reverses == NULL)
+			cut_by_maximum(a, draft, i);
 	}
 	a->rate_count = list_length(c.taxes);
 	a->rates = palloc0(sizeof(TaxRate) * Max(a->rate_count, 1));

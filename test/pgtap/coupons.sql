@@ -1,6 +1,6 @@
 -- Coupons: what there are, who has one, and what they take off local invoices.
 \ir helpers.psql
-SELECT plan(37);
+SELECT plan(38);
 
 CREATE FUNCTION discounts(organization text) RETURNS bigint[]
 LANGUAGE sql
@@ -79,5 +79,15 @@ SELECT is(discounts('both'), '{740,500,0}', 'a removed one counts no longer');
 SELECT is((SELECT string_agg(coupon || ' ' || state, ', ') FROM billing.list_coupons('both')), 'FIVE removed, TEN used', 'and is listed still');
 CALL billing.advance_clock('repeated', '95 days');
 SELECT is(discounts('repeated'), '{1450,1450,0,0}', 'two months are two invoices');
+-- 2.9 % of 100000 are 2900, at most 1000: of 1000 + 1000 half is taken off, not half of what the maximum cuts
+SELECT billing.create_meter('moved', 'sum') AS moved, billing.create_plan('carrier', 'Carrier', 1000, 'USD') AS carrier,
+	   billing.create_coupon('HALF', 50, duration => 'forever') AS half, billing.create_customer('carried') AS carried \gset
+SELECT billing.create_price('carrier', NULL, 'USD', component => 'moved', metric => 'moved', model => 'percentage', percentage => 2.9, maximum => 1000) AS price \gset
+CALL billing.set_clock('carried', '2031-04-01 00:00+00');
+SELECT billing.subscribe('carried', 'carrier', collection_method => 'send_invoice', managed_by => 'local', coupon => 'HALF') AS sub \gset
+CALL billing.set_clock('carried', '2031-04-10 00:00+00');
+SELECT billing.record_usage('carried', 'moved', 100000, occurred_at => '2031-04-09 00:00+00') AS used \gset
+CALL billing.set_clock('carried', '2031-05-01 02:00+00');
+SELECT is((SELECT string_agg(i.total || ' ' || i.discount, ', ' ORDER BY i.id) FROM billing.invoices AS i WHERE i.organization_id = 'carried'), '500 500, 1000 1000', 'of what a maximum leaves');
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

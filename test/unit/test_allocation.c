@@ -118,6 +118,29 @@ test_discounts(void)
 	}
 }
 
+/* 29.00 of which a maximum leaves 10.00, beside a line of 10.00. */
+static void
+test_discount_below_maximum(void)
+{
+	Invoice invoice = {0};
+	Coupon half = {COUPON_PERCENT, fraction("50"), 0};
+	Coupon amount = {COUPON_AMOUNT, {0}, 5000};
+	int64_t taken[2] = {0};
+
+	open_invoice(&invoice, 3, 0);
+	invoice.lines[0] = (AllocatedLine){.amount = 1000, .takes_part = true, .tax_rate = NO_TAX_RATE};
+	invoice.lines[1] = (AllocatedLine){
+		.amount = 2900, .cut = 1900, .takes_part = true, .tax_rate = NO_TAX_RATE};
+	invoice.lines[2] = (AllocatedLine){.amount = -1900, .tax_rate = NO_TAX_RATE};
+	ok(allocate_discount(&invoice.allocation, &half, &taken[0]) == ALLOCATION_OK &&
+		   taken[0] == 1000 && invoice.lines[0].discount == 500 &&
+		   invoice.lines[1].discount == 500 && invoice.lines[2].discount == 0,
+	   "half of what a maximum leaves, not of what it cuts");
+	ok(allocate_discount(&invoice.allocation, &amount, &taken[1]) == ALLOCATION_OK &&
+		   taken[1] == 1000 && invoice.lines[1].discount == 1000,
+	   "and never more than that");
+}
+
 static void
 test_several_coupons(void)
 {
@@ -358,6 +381,7 @@ int
 main(void)
 {
 	test_discounts();
+	test_discount_below_maximum();
 	test_several_coupons();
 	test_taxes();
 	test_invoice();
