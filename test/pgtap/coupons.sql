@@ -84,7 +84,7 @@ SELECT billing.create_meter('moved', 'sum') AS moved, billing.create_plan('carri
 	   billing.create_coupon('HALF', 50, duration => 'forever') AS half, billing.create_customer('carried') AS carried \gset
 SELECT billing.create_price('carrier', NULL, 'USD', component => 'moved', metric => 'moved', model => 'percentage', percentage => 2.9, maximum => 1000) AS price \gset
 CALL billing.set_clock('carried', '2031-04-01 00:00+00');
-SELECT billing.subscribe('carried', 'carrier', collection_method => 'send_invoice', managed_by => 'local', coupon => 'HALF') AS sub \gset
+SELECT billing.subscribe('carried', 'carrier', 'pm_card_visa', managed_by => 'local', coupon => 'HALF') AS sub \gset
 CALL billing.set_clock('carried', '2031-04-10 00:00+00');
 SELECT billing.record_usage('carried', 'moved', 100000, occurred_at => '2031-04-09 00:00+00') AS used \gset
 CALL billing.set_clock('carried', '2031-05-01 02:00+00');
