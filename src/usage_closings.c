@@ -619,11 +619,14 @@ usage_period_close(const char *organization_id, UsageRange period, const UsageBu
 	return lines;
 }
 
-/* Periods begin with whole seconds: this is none of theirs, and covers no time. */
+/*
+ * Periods begin with whole seconds, or with the last microsecond of one where
+ * something ended in it: this is none of theirs, and covers no time.
+ */
 QUERY(
 	free_moment,
 	"SELECT coalesce(max(period_start), $2) + interval '1 microsecond' FROM billing.usage_closings "
-	"WHERE organization_id = $1 AND period_start >= $2 AND period_start < $2 + interval '1 second'",
+	"WHERE organization_id = $1 AND period_start >= $2 AND period_start < $2 + interval '0.999999 seconds'",
 	TEXTOID, TIMESTAMPTZOID);
 
 List *
