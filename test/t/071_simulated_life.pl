@@ -6,6 +6,7 @@
 #   JANUA_SEED=N    repeats a run; it is printed
 #   JANUA_LIVES=N   so many lives, 6 without it (1000 is the full size)
 #   JANUA_YEARS=N   5 without it
+#   JANUA_ONLY=N    plays this one of them alone
 use strict;
 use warnings;
 
@@ -19,6 +20,7 @@ use Test::More;
 my $SESSIONS = 2;
 my $seed = $ENV{JANUA_SEED} || 1 + int(rand(1_000_000));
 my $lives = $ENV{JANUA_LIVES} || 6;
+my $only = $ENV{JANUA_ONLY};
 my $days = 365 * ($ENV{JANUA_YEARS} || 5);
 my $node = new_node('main', conf => "timezone = 'UTC'\n");
 
@@ -39,12 +41,17 @@ note('settings: ' . sql("SELECT string_agg(name || ' ' || value, ', ' ORDER BY n
 # ---- played ----
 
 my (@scripts, @runs);
-push @{ $scripts[ $_ % $SESSIONS ] }, $made->life($_) for 1 .. $lives;
+for my $life (1 .. $lives)
+{
+	my @script = $made->life($life);
+
+	push @{ $scripts[ $life % $SESSIONS ] }, @script if !$only || $life == $only;
+}
 for my $session (0 .. $SESSIONS - 1)
 {
 	my $file = $node->basedir . "/life$session.sql";
 
-	PostgreSQL::Test::Utils::append_to_file($file, join '', "\\set VERBOSITY verbose\n", @{ $scripts[$session] });
+	PostgreSQL::Test::Utils::append_to_file($file, join '', "\\set VERBOSITY verbose\n", @{ $scripts[$session] // [] });
 	$runs[$session] = { out => '', err => '' };
 	$runs[$session]{run} = IPC::Run::start([ 'psql', '-XqAt', '-d', $node->connstr('postgres'), '-f', $file ], '<', \undef, '>', \$runs[$session]{out}, '2>', \$runs[$session]{err});
 }

@@ -44,7 +44,8 @@ sub play_until
 
 		$run->pump until $out =~ /(\d+)\n/ || !$run->pumpable;
 		my $pid = $1;
-		Time::HiRes::sleep(rand(0.3));
+		# soon, until it was killed once: a short life may have no long step
+		Time::HiRes::sleep(rand($killed > 0 ? 0.3 : 0.02));
 		$killed += kill 'KILL', $pid if $pid && $run->pumpable;
 		$run->finish;
 		# a server that has not seen yet what became of its process still lets one in
