@@ -625,8 +625,10 @@ usage_period_close(const char *organization_id, UsageRange period, const UsageBu
  */
 QUERY(
 	free_moment,
-	"SELECT coalesce(max(period_start), $2) + interval '1 microsecond' FROM billing.usage_closings "
-	"WHERE organization_id = $1 AND period_start >= $2 AND period_start < $2 + interval '0.999999 seconds'",
+	"SELECT coalesce(max(c.period_start), s.second) + interval '1 microsecond' "
+	"FROM (SELECT date_trunc('second', $2::timestamptz) AS second) AS s LEFT JOIN billing.usage_closings AS c "
+	"ON c.organization_id = $1 AND c.period_start >= s.second AND c.period_start < s.second + interval '0.999999 seconds' "
+	"GROUP BY s.second",
 	TEXTOID, TIMESTAMPTZOID);
 
 List *

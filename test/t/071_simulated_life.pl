@@ -52,16 +52,18 @@ for my $session (0 .. $SESSIONS - 1)
 	my $file = $node->basedir . "/life$session.sql";
 
 	PostgreSQL::Test::Utils::append_to_file($file, join '', "\\set VERBOSITY verbose\n", @{ $scripts[$session] // [] });
-	$runs[$session] = { out => '', err => '' };
-	$runs[$session]{run} = IPC::Run::start([ 'psql', '-XqAt', '-d', $node->connstr('postgres'), '-f', $file ], '<', \undef, '>', \$runs[$session]{out}, '2>', \$runs[$session]{err});
+	# into files: nobody reads of one session while another one is waited for
+	$runs[$session] = { out => "$file.out", err => "$file.err" };
+	$runs[$session]{run} = IPC::Run::start([ 'psql', '-XqAt', '-d', $node->connstr('postgres'), '-f', $file ], '<', \undef, '>', $runs[$session]{out}, '2>', $runs[$session]{err});
 }
 my (%done, %refused);
 for my $played (@runs)
 {
 	ok($played->{run}->finish, 'a session played its lives to the end');
-	$done{$1}++ while $played->{out} =~ /^([a-z_ -]+)\|/mg;
+	my ($out, $err) = map { PostgreSQL::Test::Utils::slurp_file($played->{$_}) } qw(out err);
+	$done{$1}++ while $out =~ /^([a-z_ -]+)\|/mg;
 	# a step that the state does not allow is refused with a reason
-	my @refused = $played->{err} =~ /ERROR:  (\w+): (.*)/g;
+	my @refused = $err =~ /ERROR:  (\w+): (.*)/g;
 	my %unexpected;
 
 	while (my ($code, $message) = splice @refused, 0, 2)
@@ -77,7 +79,7 @@ note("refused: " . join ', ', map { "$refused{$_} $_" } sort keys %refused);
 # ---- and checked ----
 
 sql('CALL billing.run_worker()');
-cmp_ok(sql("SELECT count(*) FROM billing.invoices WHERE managed_by = 'local'"), '>', $lives, 'there is something to check');
+cmp_ok(sql("SELECT count(*) FROM billing.invoices WHERE managed_by = 'local'"), '>', $only ? 1 : $lives, 'there is something to check');
 note(sql("SELECT status, count(*) FROM billing.invoices GROUP BY status"));
 note(sql("SELECT status, count(*) FROM billing.subscriptions GROUP BY status"));
 note('given back when it was paid, and taken back when it was given up: ' . sql("SELECT count(*) FILTER (WHERE n.reason = 'unused_time'), (SELECT count(*) FROM billing.customer_balance_entries AS e WHERE e.reason = 'invoice_given_up') FROM billing.credit_notes AS n"));
