@@ -364,7 +364,7 @@ bill_usage_until(BillingRun *run, InvoiceDraft *draft, BilledSubscription *s, Ti
 QUERY(
 	billed_of_second,
 	"SELECT max(b.until) FROM (SELECT c.period_end FROM billing.usage_closings AS c "
-	"WHERE c.organization_id = $1 AND c.period_end > $2 "
+	"WHERE c.organization_id = $1 AND c.period_end > $2 AND c.period_end > c.period_start "
 	"UNION ALL SELECT $2 + ((p.period ->> 'end')::bigint - $3) * interval '1 microsecond' "
 	"FROM billing.invoices AS i, jsonb_array_elements(i.usage -> 'periods') AS p (period) "
 	"WHERE i.organization_id = $1 AND i.managed_by = 'local' AND i.status = 'draft') AS b (until) "
