@@ -1,6 +1,7 @@
 -- What providers keep of a payment, a refund, a dispute: told at once, later,
 -- otherwise than before, in another currency, or never; and how it is booked.
 \ir helpers.psql
+\ir stripe_news.psql
 CREATE EXTENSION pgcrypto;
 SELECT plan(53);
 
@@ -78,18 +79,6 @@ SELECT billing.create_customer('acme', 'a@acme.example', provider => 'stripe') A
 INSERT INTO billing.provider_refs (object_type, object_id, provider, account, provider_id, livemode, as_of)
 VALUES ('customer', :'acme', 'stripe', 'default', 'cus_1', false, '2020-01-01');
 
-CREATE FUNCTION tell(type text, object jsonb, after integer) RETURNS text
-LANGUAGE plpgsql
-AS $$
-DECLARE
-	body text := jsonb_build_object('id', 'evt_' || gen_random_uuid(), 'object', 'event', 'type', type, 'created', 1900000000 + after,
-		'livemode', false, 'data', jsonb_build_object('object', object));
-	at text := floor(extract(epoch FROM now()))::text;
-BEGIN
-	RETURN (SELECT e.status FROM billing.handle_webhook('stripe', body, jsonb_build_object('Stripe-Signature',
-		format('t=%s,v1=%s', at, encode(hmac(at || '.' || body, 'whsec_first', 'sha256'), 'hex')))) AS e);
-END
-$$;
 -- The payment "id" as it is after so many seconds, its charge in this state, with this movement of the balance.
 CREATE FUNCTION told(id text, movement jsonb, after integer, state text DEFAULT 'succeeded') RETURNS text
 LANGUAGE sql

@@ -1,6 +1,7 @@
 -- What a change gave back of an invoice follows what is paid of it: what was not paid by then is given when it is, and what never is is taken
 -- back. Each story has a customer of its own; numbers are computed by hand.
 \ir helpers.psql
+\ir given_back_helpers.psql
 SELECT no_plan();
 
 SELECT billing.configure_provider('sandbox');
@@ -25,42 +26,18 @@ BEGIN
 	CALL billing.run_worker();
 END
 $$;
--- The nth invoice, from the first one on.
-CREATE FUNCTION invoice_of(organization text, n integer DEFAULT 1) RETURNS uuid
-LANGUAGE sql
-RETURN (SELECT i.id FROM billing.invoices AS i WHERE i.organization_id = organization ORDER BY i.id LIMIT 1 OFFSET n - 1);
 CREATE FUNCTION line_of(organization text, component text DEFAULT 'base') RETURNS uuid
 LANGUAGE sql
 RETURN (SELECT l.id FROM billing.invoice_lines AS l WHERE l.invoice_id = invoice_of(organization) AND l.component = line_of.component);
 CREATE FUNCTION pay(organization text, amount bigint DEFAULT NULL, n integer DEFAULT 1) RETURNS boolean
 LANGUAGE sql
 RETURN billing.mark_invoice_paid(invoice_of(organization, n), 'by transfer', amount => pay.amount) IS NULL;
-CREATE FUNCTION change(organization text, plan text, behavior text DEFAULT 'create_prorations') RETURNS boolean
-LANGUAGE sql
-RETURN billing.update_subscription(subscription_of(organization), plan => change.plan, proration_behavior => behavior) IS NULL;
--- What waits for the next invoice: kind, amount and tax.
-CREATE FUNCTION waits(organization text) RETURNS text
-LANGUAGE sql
-RETURN (SELECT string_agg(l.kind || ' ' || l.amount || ' ' || l.tax, ', ' ORDER BY l.id) FROM billing.invoice_lines AS l WHERE l.invoice_id IS NULL AND l.subscription_id = subscription_of(organization));
--- Credit notes: what each takes back with its tax, and what of it the balance gets.
-CREATE FUNCTION notes(organization text) RETURNS text
-LANGUAGE sql
-RETURN (SELECT string_agg(n.total || ' ' || n.tax || ' ' || n.balance_amount, ', ' ORDER BY n.id) FROM billing.credit_notes AS n WHERE n.organization_id = organization);
-CREATE FUNCTION balance(organization text) RETURNS bigint
-LANGUAGE sql
-RETURN coalesce((SELECT b.balance FROM billing.customer_balances AS b WHERE b.organization_id = organization), 0);
-CREATE FUNCTION entries(organization text) RETURNS text
-LANGUAGE sql
-RETURN (SELECT string_agg(e.reason || ' ' || e.amount, ', ' ORDER BY e.id) FROM billing.customer_balance_entries AS e WHERE e.organization_id = organization);
 CREATE FUNCTION state(organization text, n integer DEFAULT 1) RETURNS text
 LANGUAGE sql
 RETURN (SELECT concat_ws(' ', i.status, i.total, i.balance_used, i.amount_due, i.amount_remaining) FROM billing.invoices AS i WHERE i.id = invoice_of(organization, n));
 CREATE FUNCTION told(id uuid, what text) RETURNS text
 LANGUAGE sql
 RETURN (SELECT string_agg(e.detail, '; ') FROM billing.explain(id) AS e WHERE e.what ~ told.what);
-CREATE FUNCTION agrees(story text) RETURNS text
-LANGUAGE sql
-RETURN is_empty('SELECT * FROM billing.ledger_imbalance', story || ': ledger and documents agree');
 
 -- ---------------------------------------------------------------------------
 -- 30.00 for April, to be paid within 60 days; on the 16th half of it is left

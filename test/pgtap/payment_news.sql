@@ -1,25 +1,13 @@
 -- What webhooks say about payments, refunds and disputes, in any order. They are
 -- those of Stripe for an account with a made-up key; nothing is sent.
 \ir helpers.psql
+\ir stripe_news.psql
 CREATE EXTENSION pgcrypto;
 SELECT plan(42);
 
 SELECT billing.configure_provider('stripe', 'sk_test_of_nobody', 'whsec_first', base_url => 'http://127.0.0.1:9');
 UPDATE billing.settings SET value = '1 hour' WHERE name IN ('retry_base', 'retry_cap');
 
--- Delivers an event of Stripe about an object, made so many seconds after a fixed time; returns what became of it.
-CREATE FUNCTION tell(type text, object jsonb, after integer) RETURNS text
-LANGUAGE plpgsql
-AS $$
-DECLARE
-	body text := jsonb_build_object('id', 'evt_' || gen_random_uuid(), 'object', 'event', 'type', type, 'created', 1900000000 + after,
-		'livemode', false, 'data', jsonb_build_object('object', object));
-	at text := floor(extract(epoch FROM now()))::text;
-BEGIN
-	RETURN (SELECT e.status FROM billing.handle_webhook('stripe', body, jsonb_build_object('Stripe-Signature',
-		format('t=%s,v1=%s', at, encode(hmac(at || '.' || body, 'whsec_first', 'sha256'), 'hex')))) AS e);
-END
-$$;
 
 CREATE FUNCTION intent(id text, status text, more jsonb DEFAULT '{}') RETURNS jsonb
 LANGUAGE sql

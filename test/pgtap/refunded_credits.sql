@@ -1,6 +1,7 @@
 -- What was paid back of an invoice is not given back once more as credit of unused time, in whatever order: refunds asked for here or made at the
 -- provider, and disputes. Each story has a customer of its own; numbers are computed by hand.
 \ir helpers.psql
+\ir given_back_helpers.psql
 CREATE EXTENSION pgcrypto;
 SELECT no_plan();
 
@@ -24,33 +25,12 @@ END
 $$;
 CREATE PROCEDURE mid_april(organization text)
 LANGUAGE plpgsql AS $$ BEGIN CALL billing.set_clock(organization, '2027-04-16 00:00+00'); END $$;
-CREATE FUNCTION invoice_of(organization text, n integer DEFAULT 1) RETURNS uuid
-LANGUAGE sql
-RETURN (SELECT i.id FROM billing.invoices AS i WHERE i.organization_id = organization ORDER BY i.id LIMIT 1 OFFSET n - 1);
 CREATE FUNCTION payment_of(organization text) RETURNS uuid
 LANGUAGE sql
 RETURN (SELECT p.id FROM billing.payment_intents AS p WHERE p.organization_id = organization ORDER BY p.id LIMIT 1);
-CREATE FUNCTION change(organization text, plan text, behavior text DEFAULT 'create_prorations') RETURNS boolean
-LANGUAGE sql
-RETURN billing.update_subscription(subscription_of(organization), plan => change.plan, proration_behavior => behavior) IS NULL;
 CREATE FUNCTION ends(organization text) RETURNS boolean
 LANGUAGE sql
 RETURN billing.cancel_subscription(subscription_of(organization), at_period_end => false, prorate => true) IS NULL;
-CREATE FUNCTION waits(organization text) RETURNS text
-LANGUAGE sql
-RETURN (SELECT string_agg(l.kind || ' ' || l.amount || ' ' || l.tax, ', ' ORDER BY l.id) FROM billing.invoice_lines AS l WHERE l.invoice_id IS NULL AND l.subscription_id = subscription_of(organization));
-CREATE FUNCTION notes(organization text) RETURNS text
-LANGUAGE sql
-RETURN (SELECT string_agg(n.total || ' ' || n.tax || ' ' || n.balance_amount, ', ' ORDER BY n.id) FROM billing.credit_notes AS n WHERE n.organization_id = organization);
-CREATE FUNCTION balance(organization text) RETURNS bigint
-LANGUAGE sql
-RETURN coalesce((SELECT b.balance FROM billing.customer_balances AS b WHERE b.organization_id = organization), 0);
-CREATE FUNCTION entries(organization text) RETURNS text
-LANGUAGE sql
-RETURN (SELECT string_agg(e.reason || ' ' || e.amount, ', ' ORDER BY e.id) FROM billing.customer_balance_entries AS e WHERE e.organization_id = organization);
-CREATE FUNCTION agrees(story text) RETURNS text
-LANGUAGE sql
-RETURN is_empty('SELECT * FROM billing.ledger_imbalance', story || ': ledger and documents agree');
 
 -- ---------------------------------------------------------------------------
 -- 30.00 for April, paid by card; refunded, and on the 16th half of it is left
