@@ -20,6 +20,7 @@
  *	  engine_ahead.c        renewals that are invoiced before their period
  *	  engine_targets.c      what a change asks for, and what of it is refused
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
+ *	  engine_once.c         of that, what is paid once
  *	  engine_late.c         usage that came after its period was billed
  *	  engine_pause.c        what is changed in a pause counts from the resume on
  *	  engine_corrections.c  usage that was billed and turns out to be less

@@ -2,8 +2,8 @@
  *
  * engine_plans.h
  *	  What the calls about local subscriptions share: what is planned for one
- *	  (engine_ends.c), what a pause keeps (engine_pause.c), and the run of a call
- *	  (subscription_local.c).
+ *	  (engine_ends.c), what a pause keeps (engine_pause.c), what is paid once
+ *	  (engine_once.c), and the run of a call (subscription_local.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -59,6 +59,21 @@ extern BillingRun *local_open(const pg_uuid_t *id, bool preview, BilledSubscript
 
 /* engine_changes.c: items become what the changes say, and nothing is billed. */
 extern void subscription_put_items(BilledSubscription *s, List *changes, TimestampTz at);
+
+/* engine_changes.c: the item at its price, whatever its quantity. */
+extern bool line_is_for_price(const InvoiceLine *line, const BilledItem *item);
+
+/* engine_changes.c: an error unless it is PRORATION_OK; 22003 when an amount does not fit. */
+extern void require_proration(ProrationStatus status, const BilledSubscription *s);
+
+/* engine_once.c: what is paid once and was not yet. */
+extern void bill_unless_billed(BilledSubscription *s, BilledItem *item, TimestampTz at);
+
+/* engine_once.c: items that are there and were billed, before they change. */
+extern void change_all_once(BillingRun *run, BilledSubscription *s, List *changes, TimestampTz at);
+
+/* engine_once.c: who comes back to a plan has paid what it costs once; an add-on is bought again. */
+extern bool was_billed_once(const BilledSubscription *s, const ComponentPrice *price);
 
 /* engine_pause.c: before items are changed in a pause: what they are is kept, to be prorated from. */
 extern void pause_keep(BilledSubscription *s, const List *changes);
