@@ -239,6 +239,7 @@ typedef struct BilledSubscription
 	pg_uuid_t *payment_method_id;
 	List *items;   /* BilledItem */
 	List *billed;  /* InvoiceLine: what was billed for time that is not over, newest last */
+	List *voided;  /* InvoiceLine: the same on invoices that are void by now */
 	List *pending; /* InvoiceLine: waits for the next invoice */
 	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
 	List *changes;          /* ScheduledChange that are pending, by due_at */

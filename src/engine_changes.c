@@ -185,9 +185,9 @@ note_given_up(BillingRun *run, const InvoiceLine *line)
 
 /* Also one of nothing (nothing was paid) is written: the line is over from then on. */
 static void
-credit_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, TimestampTz at)
+credit_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, ProrationCredit credit,
+			TimestampTz at)
 {
-	ProrationCredit credit = credit_of(run, s, line, at);
 	InvoiceLine *back = add_waiting(s, LINE_PRORATION_CREDIT, line->component,
 									line->tax_inclusive ? -credit.total : -credit.net,
 									psprintf("%s: unused time", line->description));
@@ -222,46 +222,6 @@ covers(const BilledSubscription *s, const InvoiceLine *line, const char *compone
 		   line->kind != LINE_PRORATION_CREDIT;
 }
 
-static void
-give_back(BillingRun *run, BilledSubscription *s, const char *component, TimestampTz at)
-{
-	List *billed = list_copy(s->billed);
-	ListCell *cell;
-
-	foreach (cell, billed)
-	{
-		InvoiceLine *line = lfirst(cell);
-
-		if (!covers(s, line, component, at))
-			continue;
-		if (line->invoiced || completed_in_run(run, line))
-			credit_line(run, s, line, at);
-		else
-			cut_line(run, s, line, at);
-	}
-}
-
-void
-subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at)
-{
-	ListCell *cell;
-
-	foreach (cell, s->items)
-	{
-		const BilledItem *item = lfirst(cell);
-
-		if (!item->removed && item->price->metric == NULL)
-			give_back(run, s, item->component, at);
-	}
-	/* also of what was taken away in a pause */
-	foreach (cell, pause_kept(s))
-		give_back(run, s, ((ItemChange *) lfirst(cell))->component, at);
-}
-
-/* ------------------------------------------------------------------------
- * The rest of the period
- * ------------------------------------------------------------------------
- */
 bool
 line_is_for_price(const InvoiceLine *line, const BilledItem *item)
 {
@@ -276,6 +236,71 @@ line_is_for(const InvoiceLine *line, const BilledItem *item)
 		   line->whole_price.scaled == item_whole_price(item).scaled;
 }
 
+/*
+ * Nothing is given back of an invoice that is void.  But what it was for, and
+ * nothing else was billed for since, is over from then on as any other: back in
+ * the same instant it is not billed again (restore).
+ */
+static void
+leave_voided(BillingRun *run, BilledSubscription *s, const char *component, TimestampTz at)
+{
+	const BilledItem *item = item_named(s, component);
+
+	for (int i = list_length(s->voided) - 1; item != NULL && i >= 0; i--)
+	{
+		InvoiceLine *line = list_nth(s->voided, i);
+
+		if (!covers(s, line, component, at) || line->period_start > at || !line_is_for(line, item))
+			continue;
+		credit_line(run, s, line, (ProrationCredit){0}, at);
+		return;
+	}
+}
+
+/* Was anything billed of it that was not given back before? */
+static bool
+give_back(BillingRun *run, BilledSubscription *s, const char *component, TimestampTz at)
+{
+	List *billed = list_copy(s->billed);
+	bool was_billed = false;
+	ListCell *cell;
+
+	foreach (cell, billed)
+	{
+		InvoiceLine *line = lfirst(cell);
+
+		if (!covers(s, line, component, at))
+			continue;
+		was_billed = was_billed || line->period_start <= at;
+		if (line->invoiced || completed_in_run(run, line))
+			credit_line(run, s, line, credit_of(run, s, line, at), at);
+		else
+			cut_line(run, s, line, at);
+	}
+	return was_billed;
+}
+
+void
+subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	ListCell *cell;
+
+	foreach (cell, s->items)
+	{
+		const BilledItem *item = lfirst(cell);
+
+		if (!item->removed && item->price->metric == NULL)
+			(void) give_back(run, s, item->component, at);
+	}
+	/* also of what was taken away in a pause */
+	foreach (cell, pause_kept(s))
+		(void) give_back(run, s, ((ItemChange *) lfirst(cell))->component, at);
+}
+
+/* ------------------------------------------------------------------------
+ * The rest of the period
+ * ------------------------------------------------------------------------
+ */
 /* The credit itself while it waits and no credit note refers to it; NULL when it is on an invoice. */
 static InvoiceLine *
 waiting_credit_of(const BilledSubscription *s, const InvoiceLine *line)
@@ -337,11 +362,12 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
  * this moment for another one.
  */
 static bool
-restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
+restore_from(BillingRun *run, BilledSubscription *s, List *lines, const BilledItem *item,
+			 TimestampTz at)
 {
-	for (int i = list_length(s->billed) - 1; i >= 0; i--)
+	for (int i = list_length(lines) - 1; i >= 0; i--)
 	{
-		InvoiceLine *line = list_nth(s->billed, i);
+		InvoiceLine *line = list_nth(lines, i);
 
 		if (line->given_back_at == at && line->period_start >= s->period_start &&
 			line_is_for(line, item))
@@ -351,6 +377,12 @@ restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, Timestam
 		}
 	}
 	return false;
+}
+
+static bool
+restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
+{
+	return restore_from(run, s, s->billed, item, at) || restore_from(run, s, s->voided, item, at);
 }
 
 /* From a moment to the end of its period. */
@@ -454,6 +486,9 @@ put_item(BilledSubscription *s, const ItemChange *change)
 {
 	BilledItem *item = item_named(s, change->component);
 
+	/* it came and went in a pause */
+	if (item == NULL && change->price == NULL)
+		return;
 	s->changed = true;
 	if (change->price == NULL)
 	{
@@ -613,7 +648,12 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 	else if (prorated)
 	{
 		foreach (cell, changes)
-			give_back(run, s, ((ItemChange *) lfirst(cell))->component, at);
+		{
+			const char *component = ((ItemChange *) lfirst(cell))->component;
+
+			if (!give_back(run, s, component, at))
+				leave_voided(run, s, component, at);
+		}
 	}
 	if (prorated)
 		change_all_once(run, s, changes, at);

@@ -363,15 +363,14 @@ load_items(BillingRun *run, ArrayType *ids)
 	"CASE i.status WHEN 'uncollectible' THEN i.id END, i.id, "                                 \
 	"CASE WHEN m.lost > 0 "                                                                    \
 	"THEN greatest(m.kept + i.amount_remaining - m.given, 0) END, "                            \
-	"i.status IS NOT DISTINCT FROM 'draft', credited.taken_off "
-#define WHAT_BECAME_OF_THEM                                                                  \
-	CREDITED "CROSS JOIN LATERAL " TAKEN_BY_NOTES(                                           \
-		"l") "AS noted (gross, tax, made_up, made_up_tax) "                                  \
-			 "CROSS JOIN LATERAL (SELECT coalesce(sum(c.total), 0)::bigint AS total, "       \
-			 "coalesce(sum(c.amount_applied), 0)::bigint AS applied "                        \
-			 "FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n "               \
-			 "LEFT JOIN LATERAL billing.money_of_invoice(i.id) AS m ON i.status <> 'draft' " \
-			 "WHERE i.status IS DISTINCT FROM 'void' ORDER BY l.id"
+	"i.status IS NOT DISTINCT FROM 'draft', credited.taken_off, i.status IS NOT DISTINCT FROM 'void' "
+#define WHAT_BECAME_OF_THEM                                                            \
+	CREDITED "CROSS JOIN LATERAL " TAKEN_BY_NOTES(                                     \
+		"l") "AS noted (gross, tax, made_up, made_up_tax) "                            \
+			 "CROSS JOIN LATERAL (SELECT coalesce(sum(c.total), 0)::bigint AS total, " \
+			 "coalesce(sum(c.amount_applied), 0)::bigint AS applied "                  \
+			 "FROM billing.credit_notes AS c WHERE c.invoice_id = i.id) AS n "         \
+			 "LEFT JOIN LATERAL billing.money_of_invoice(i.id) AS m ON i.status <> 'draft' "
 
 /*
  * In this order and no other: a plan that was made when the tables were empty
@@ -382,7 +381,8 @@ QUERY(
 	"SELECT " BILLED_COLUMNS "FROM unnest($1, $2) AS u (id, now) "
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
 	"AND a.period_end > u.now AND a.whole_start IS NOT NULL AND a.kind <> 'proration_credit' OFFSET 0) AS l "
-	"CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i " WHAT_BECAME_OF_THEM,
+	"CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i " WHAT_BECAME_OF_THEM
+	"ORDER BY l.id",
 	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 /* Also of another subscription that took over what came late into the period. */
 QUERY(
@@ -392,7 +392,8 @@ QUERY(
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = s.id "
 	"AND a.period_end = $3 AND a.period_start = $2 AND a.kind = 'usage' AND a.component = $4 "
 	"AND a.reverses IS NULL OFFSET 0) AS l "
-	"LEFT JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i ON true " WHAT_BECAME_OF_THEM,
+	"LEFT JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i ON true " WHAT_BECAME_OF_THEM
+	"WHERE i.status IS DISTINCT FROM 'void' ORDER BY l.id",
 	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
 QUERY(read_pending_lines,
 	  "SELECT " INVOICE_LINE_COLUMNS ", " CREDITED_COLUMNS ", l.not_covered > 0 "
@@ -534,7 +535,10 @@ load_billed(BillingRun *run)
 		InvoiceLine *line = billed_line(rows, i, &left);
 		BilledSubscription *s = run_subscription(run, line->subscription_id);
 
-		s->billed = lappend(s->billed, line);
+		if (rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 17))
+			s->voided = lappend(s->voided, line);
+		else
+			s->billed = lappend(s->billed, line);
 	}
 }
 

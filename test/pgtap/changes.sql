@@ -1,7 +1,7 @@
 -- Local subscriptions are changed, ended and paused. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(61);
+SELECT plan(68);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p3,
@@ -30,6 +30,31 @@ SELECT billing.update_subscription(subscription_of('up'), quantity => 1);
 SELECT is(waits('up'), 'proration_credit -1450, proration_debit 1500, proration_debit 950', 'what waits is cut: five days of three, then one for 9.5 of 30 days');
 CALL billing.set_clock('up', '2027-05-01 00:00+00');
 SELECT is(last_invoice('up'), 'subscription_cycle 4000: proration_credit -1450, proration_debit 1500, proration_debit 950, base 3000', 'the next invoice has what waited');
+
+-- what is void was not billed
+SELECT billing.create_customer(o) FROM unnest(ARRAY['void', 'void_end']) AS o;
+CALL billing.run_worker();
+CALL billing.set_clock('void', '2027-04-01 00:00+00');
+CALL billing.set_clock('void_end', '2027-04-01 00:00+00');
+SELECT billing.subscribe(o, 'team', collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local', quantity => 3) FROM unnest(ARRAY['void', 'void_end']) AS o;
+CALL billing.run_worker();
+SELECT billing.void_invoice(id) FROM billing.invoices WHERE organization_id = 'void';
+CALL billing.set_clock('void', '2027-04-16 00:00+00');
+SELECT billing.update_subscription(subscription_of('void'), quantity => 4);
+SELECT is(waits('void'), 'proration_credit 0, proration_debit 600', 'after its invoice is void, a change bills the rest of its period');
+SELECT billing.update_subscription(subscription_of('void'), quantity => 3);
+SELECT is(waits('void'), NULL, 'there and back bills nothing');
+SELECT billing.update_subscription(subscription_of('void'), quantity => 4, proration_behavior => 'always_invoice');
+SELECT billing.update_subscription(subscription_of('void'), quantity => 3, proration_behavior => 'always_invoice');
+SELECT is((SELECT sum(total) FROM billing.invoices WHERE organization_id = 'void' AND billing_reason = 'subscription_update'), 0::numeric, 'nor invoiced at once');
+CALL billing.set_clock('void', '2027-04-21 00:00+00');
+SELECT billing.update_subscription(subscription_of('void'), quantity => 4);
+CALL billing.set_clock('void', '2027-04-22 00:00+00');
+SELECT billing.update_subscription(subscription_of('void'), quantity => 3);
+SELECT is(waits('void'), 'proration_credit 0, proration_debit 40, proration_debit 270', 'one that comes later is one of its own');
+SELECT billing.void_invoice(id) FROM billing.invoices WHERE organization_id = 'void_end';
+SELECT billing.cancel_subscription(subscription_of('void_end'), at_period_end => false, prorate => true);
+SELECT is((SELECT string_agg(status, ', ') FROM billing.invoices WHERE organization_id = 'void_end'), 'void', 'at the end there is nothing to invoice');
 
 CALL begin_at('now', 'small');
 CALL billing.set_clock('now', '2027-04-16 12:00+00');
@@ -197,6 +222,17 @@ SELECT is((SELECT coalesce(sum(l.amount), 0) FROM billing.invoice_lines AS l WHE
 SELECT billing.create_plan('rising', 'Rising', 3000, 'USD') AS p8 \gset
 SELECT billing.create_price('rising', 4000, 'USD', effective_at => '2027-08-16 00:00+00', existing => 'now') AS risen \gset
 SELECT billing.create_coupon('first_third', percent => 33) AS coupon \gset
+
+-- an add-on that comes and goes in a pause
+INSERT INTO billing.features (feature, kind) VALUES ('helped', 'boolean');
+SELECT billing.create_add_on('help', 'Help', '{"helped": true}') AS add_on, billing.set_add_on_price('help', 700, 'USD') AS help \gset
+CALL begin_at('passing', 'small');
+CALL billing.set_clock('passing', '2027-04-16 00:00+00');
+SELECT billing.pause_subscription(subscription_of('passing'));
+SELECT billing.set_add_on('passing', 'help', 1), billing.set_add_on('passing', 'help', 0);
+SELECT billing.resume_subscription(subscription_of('passing'));
+SELECT is(status_of('passing') || coalesce(waits('passing'), '-'), 'active-', 'of what came and went in a pause nothing is left');
+SELECT is((SELECT items::text FROM billing.get_subscription(subscription_of('passing'))), '{"base": 1}', 'neither is the item');
 
 CALL begin_at('trial_pause', 'small', trial_days => 10);
 SELECT billing.pause_subscription(subscription_of('trial_pause'));
