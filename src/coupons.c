@@ -385,3 +385,26 @@ coupons_release(const pg_uuid_t *invoice_id)
 {
 	RUN(give_back_uses, arg_uuid(invoice_id));
 }
+
+/* One that took something off what was paid all the same stays redeemed. */
+QUERY(
+	end_applied,
+	"WITH ended AS (UPDATE billing.applied_coupons AS a SET removed_at = greatest($2, a.applied_at) "
+	"WHERE a.subscription_id = $1 AND a.removed_at IS NULL AND NOT a.used_up "
+	"RETURNING a.id, a.coupon_id, a.uses), "
+	"given AS (UPDATE billing.coupons AS c SET redemptions = c.redemptions - n.unused "
+	"FROM (SELECT e.coupon_id, count(*) AS unused FROM ended AS e WHERE e.uses = 0 GROUP BY e.coupon_id) AS n "
+	"WHERE c.id = n.coupon_id) "
+	"SELECT e.id FROM ended AS e ORDER BY e.id",
+	UUIDOID, TIMESTAMPTZOID);
+
+void
+coupons_end(const BilledSubscription *s, TimestampTz at)
+{
+	int64 count = RUN(end_applied, arg_uuid(s->id), arg_time(at));
+	Rows rows = rows_keep();
+
+	for (int64 i = 0; i < count; i++)
+		event_record("coupon.removed", "applied_coupon", rows_uuid(rows, i, 1),
+					 s->customer->organization_id, "active", "removed");
+}

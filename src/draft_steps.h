@@ -62,6 +62,9 @@ extern void coupons_write(BillingRun *run);
 /* An invoice was voided: the coupons that took something off it were not used for it.  Once. */
 extern void coupons_release(const pg_uuid_t *invoice_id);
 
+/* A subscription has ended before it was paid for, and its invoices are void: its coupons end, and who never had one used did not redeem it. */
+extern void coupons_end(const BilledSubscription *s, TimestampTz at);
+
 /*
  * Applies a coupon by its code to a subscription of the run (subscribe() and
  * update_subscription() with coupon): it counts for the drafts that are

@@ -1,6 +1,6 @@
 -- Coupons with an amount: taken once for a period, and a change within it neither takes them off again nor loses what is left of them.
 \ir helpers.psql
-SELECT plan(36);
+SELECT plan(40);
 
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS small, billing.create_plan('large', 'Large', 6000, 'USD') AS large, billing.create_plan('crew', 'Crew', 1000, 'USD') AS crew,
 	   billing.create_plan('yearly', 'Yearly', 36000, 'USD', "interval" => 'year') AS yearly,
@@ -178,6 +178,37 @@ SELECT billing.void_invoice(i.id) FROM billing.invoices AS i WHERE i.organizatio
 SELECT is((SELECT uses || ' ' || state FROM billing.list_coupons('void')), '1 used', 'the void of a change gives no use back');
 CALL change('void', '2027-04-03 00:00+00', quantity => 6);
 SELECT is(totals('void'), '{1200,560}', 'two seats for 28 days: -611 + 1171');
+
+-- ---------------------------------------------------------------------------
+-- A first payment that failed
+
+CREATE PROCEDURE start_poor(organization text, coupon text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM billing.create_customer(organization, organization || '@example.com');
+	COMMIT;
+	CALL billing.set_clock(organization, '2027-04-01 00:00+00');
+	PERFORM billing.attach_payment_method(billing.find_customer(organization), 'pm_card_chargeCustomerFail', set_default => true);
+	COMMIT;
+	CALL billing.run_worker();
+	PERFORM billing.subscribe(organization, 'small', managed_by => 'local', coupon => coupon);
+	COMMIT;
+	CALL billing.run_worker();
+END
+$$;
+SELECT billing.create_coupon('FEW' || n, 50, max_redemptions => 1) FROM generate_series(1, 3) AS n \g /dev/null
+CALL start_poor('another', 'FEW1');
+SELECT fails($$SELECT billing.apply_coupon('FEW1', organization_id => 'waits')$$, 'JB008', 'as often as it can be', NULL, 'while it is waited for, it is taken');
+SELECT billing.subscribe('another', 'small', 'pm_card_visa', managed_by => 'local', coupon => 'FEW1') AS again \gset
+CALL billing.run_worker();
+SELECT results_eq($$SELECT s.status, c.state FROM billing.list_coupons('another') AS c JOIN billing.subscriptions AS s ON s.id = c.subscription_id ORDER BY s.id$$,
+	$$VALUES ('incomplete_expired', 'removed'), ('active', 'used')$$, 'another card may have it');
+CALL start_poor('late', 'FEW2');
+CALL billing.set_clock('late', '2027-04-03 00:00+00');
+CALL start_poor('gone', 'FEW3');
+SELECT billing.cancel_subscription(subscription_of('gone'));
+SELECT results_eq($$SELECT c.coupon, c.redemptions FROM billing.coupons AS c WHERE c.coupon LIKE 'FEW_' ORDER BY c.coupon$$, $$VALUES ('FEW1', 1::bigint), ('FEW2', 0), ('FEW3', 0)$$, 'who never paid did not redeem it');
+SELECT is((SELECT state FROM billing.list_coupons('late')), 'removed', 'what expired has none');
 
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();
