@@ -36,13 +36,16 @@ CREATE TABLE billing.invoice_lines
 	reverses uuid,
 	not_covered bigint NOT NULL DEFAULT 0 CHECK (not_covered >= 0),
 	taken_off bigint NOT NULL DEFAULT 0 CHECK (taken_off >= 0),
+	amount_coupons uuid[] CHECK (cardinality(amount_coupons) > 0),
+	amount_discounts bigint[] CHECK (0 < ALL (amount_discounts)),
 	UNIQUE (invoice_id, position) DEFERRABLE,
 	CHECK ((invoice_id IS NULL) = (position IS NULL)),
 	CHECK (invoice_id IS NOT NULL OR subscription_id IS NOT NULL),
 	CHECK (period_end >= period_start),
 	CHECK ((whole_start IS NULL) = (whole_end IS NULL)),
 	CHECK (not_covered = 0 OR (kind IN ('proration_credit', 'usage') AND reverses IS NOT NULL)),
-	CHECK ((taken_off > 0) = (kind = 'usage' AND reverses IS NOT NULL))
+	CHECK ((taken_off > 0) = (kind = 'usage' AND reverses IS NOT NULL)),
+	CHECK (cardinality(amount_coupons) IS NOT DISTINCT FROM cardinality(amount_discounts))
 );
 COMMENT ON TABLE billing.invoice_lines IS
 	'Lines of our own invoices. All but credit and balance add up to the total; those two, which are below 0 where they pay, lead from it to '
@@ -63,6 +66,10 @@ COMMENT ON COLUMN billing.invoice_lines.not_covered IS
 	'Of what reverses a line: what it would have given back besides, minor units with tax, had that been paid. When it is, a credit note makes up for it.';
 COMMENT ON COLUMN billing.invoice_lines.taken_off IS
 	'Of usage that was corrected to less: how much less the line that it reverses costs for it, minor units before discount. amount is what was given back of that.';
+COMMENT ON COLUMN billing.invoice_lines.amount_coupons IS
+	'Coupons with an amount (applied_coupons.id) that the line has something of: amount_discounts, minor units, tells how much of each. Of what is sold: a part of '
+	'discount. Of a proration credit: what it takes back of that, as the debits of the same invoice are discounted by it. Of a debit that takes a credit back: '
+	'what that had taken. Of a line of kind discount: a change keeps it, so it is no use of the coupon. NULL: none.';
 CREATE INDEX invoice_lines_subscription ON billing.invoice_lines (subscription_id, period_end) WHERE subscription_id IS NOT NULL;
 CREATE INDEX invoice_lines_waiting ON billing.invoice_lines (subscription_id) WHERE invoice_id IS NULL;
 CREATE INDEX invoice_lines_reverses ON billing.invoice_lines (reverses) WHERE reverses IS NOT NULL;

@@ -33,7 +33,7 @@ COMMENT ON COLUMN billing.coupons.plan_ids IS 'It counts for subscriptions with 
 COMMENT ON COLUMN billing.coupons.components IS 'It counts for lines of these components of the plan; NULL: all lines.';
 COMMENT ON COLUMN billing.coupons.first_time IS 'Only for an organisation that has never paid an invoice.';
 COMMENT ON COLUMN billing.coupons.redeem_by IS 'The first moment at which it cannot be applied any more, by the organisation''s clock.';
-COMMENT ON COLUMN billing.coupons.redemptions IS 'How often it was applied; a removal gives none back.';
+COMMENT ON COLUMN billing.coupons.redemptions IS 'How often it was applied. A removal gives none back; a subscription that ends before its first payment does.';
 CREATE TRIGGER keep_terms BEFORE UPDATE ON billing.coupons
 	FOR EACH ROW EXECUTE FUNCTION billing.keep_terms('id', 'coupon', 'percent', 'amount', 'currency', 'duration', 'months', 'plan_ids', 'components',
 													 'created_at');

@@ -27,13 +27,15 @@ struct CustomerCoupons
 
 /* ---- loading ---- */
 
-QUERY(
-	load_applied,
-	"SELECT u.n, a.id, a.subscription_id, a.applied_at, a.ends_at, " COUPON_COLUMNS
-	" FROM unnest($1::uuid[]) WITH ORDINALITY AS u (id, n) "
-	"JOIN billing.applied_coupons AS a ON a.customer_id = u.id AND a.removed_at IS NULL "
-	"AND NOT a.used_up JOIN billing.coupons AS c ON c.id = a.coupon_id ORDER BY a.applied_at, a.id",
-	UUIDARRAYOID);
+/* An amount that is over counts for the rest of a period that it was taken off. */
+QUERY(load_applied,
+	  "SELECT u.n, a.id, a.subscription_id, a.applied_at, a.ends_at, o.is_over, " COUPON_COLUMNS
+	  " FROM unnest($1::uuid[]) WITH ORDINALITY AS u (id, n) "
+	  "JOIN billing.applied_coupons AS a ON a.customer_id = u.id "
+	  "JOIN billing.coupons AS c ON c.id = a.coupon_id "
+	  "CROSS JOIN LATERAL (SELECT a.removed_at IS NOT NULL OR a.used_up AS is_over) AS o "
+	  "WHERE NOT o.is_over OR c.amount IS NOT NULL ORDER BY a.applied_at, a.id",
+	  UUIDARRAYOID);
 
 static AppliedCoupon *
 applied_from_row(Rows rows, int64 row)
@@ -44,7 +46,8 @@ applied_from_row(Rows rows, int64 row)
 	applied->subscription_id = rows_uuid(rows, row, 3);
 	applied->applied_at = rows_time(rows, row, 4);
 	applied->ends_at = rows_time(rows, row, 5);
-	applied->coupon = coupon_from_row(rows, row, 6);
+	applied->used_up = rows_bool(rows, row, 6);
+	applied->coupon = coupon_from_row(rows, row, 7);
 	return applied;
 }
 
@@ -112,6 +115,16 @@ counts_for(const AppliedCoupon *applied, const InvoiceDraft *draft)
 		   coupon_is_for_plan(coupon, draft->subscription->plan_id);
 }
 
+/* Of a coupon for other plans nothing is kept by a change to this one. */
+static int64
+kept_of(const AppliedCoupon *applied, const InvoiceDraft *draft)
+{
+	if (applied->coupon->terms.kind != COUPON_AMOUNT || draft->subscription == NULL ||
+		!coupon_is_for_plan(applied->coupon, draft->subscription->plan_id))
+		return 0;
+	return amount_kept(draft, applied->id);
+}
+
 List *
 coupons_of(BillingRun *run, const InvoiceDraft *draft)
 {
@@ -121,11 +134,16 @@ coupons_of(BillingRun *run, const InvoiceDraft *draft)
 	foreach (cell, coupons_of_customer(run, draft->customer)->applied)
 	{
 		AppliedCoupon *applied = lfirst(cell);
+		bool is_amount = applied->coupon->terms.kind == COUPON_AMOUNT;
+		bool counts = counts_for(applied, draft) && (!is_amount || draft_takes_amounts(draft));
+		int64 kept = kept_of(applied, draft);
 		DraftCoupon *coupon;
 
-		if (!counts_for(applied, draft))
+		if (!counts && kept == 0)
 			continue;
 		coupon = palloc0(sizeof(DraftCoupon));
+		coupon->counts = counts;
+		coupon->kept = kept;
 		coupon->coupon_id = applied->coupon->id;
 		coupon->application_id = applied->id;
 		coupon->name = applied->coupon->name;
@@ -344,7 +362,7 @@ coupons_write(BillingRun *run)
 
 /*
  * A line of a discount names its coupon; whose use it was, the latest ones by
- * then, as many as there are lines.  One that the customer has again meanwhile
+ * then, as many as there are lines.  What a change keeps of an amount is no use.  One that the customer has again meanwhile
  * stays used: it counts once at a time.
  */
 QUERY(
@@ -353,7 +371,7 @@ QUERY(
 	"FROM (SELECT o.id, t.lines, row_number() OVER (PARTITION BY o.coupon_id ORDER BY o.applied_at DESC, o.id DESC) AS n "
 	"FROM (SELECT l.coupon_id, i.customer_id, i.subscription_id, i.issued_at, count(*) AS lines "
 	"FROM billing.invoices AS i JOIN billing.invoice_lines AS l ON l.invoice_id = i.id AND l.kind = 'discount' "
-	"WHERE i.id = $1 GROUP BY l.coupon_id, i.id) AS t "
+	"AND l.amount_coupons IS NULL WHERE i.id = $1 GROUP BY l.coupon_id, i.id) AS t "
 	"JOIN billing.applied_coupons AS o ON o.coupon_id = t.coupon_id AND o.customer_id = t.customer_id "
 	"AND (o.subscription_id IS NULL OR o.subscription_id = t.subscription_id) "
 	"AND o.uses > 0 AND o.applied_at <= t.issued_at) AS u "
@@ -366,4 +384,27 @@ void
 coupons_release(const pg_uuid_t *invoice_id)
 {
 	RUN(give_back_uses, arg_uuid(invoice_id));
+}
+
+/* One that took something off what was paid all the same stays redeemed. */
+QUERY(
+	end_applied,
+	"WITH ended AS (UPDATE billing.applied_coupons AS a SET removed_at = greatest($2, a.applied_at) "
+	"WHERE a.subscription_id = $1 AND a.removed_at IS NULL AND NOT a.used_up "
+	"RETURNING a.id, a.coupon_id, a.uses), "
+	"given AS (UPDATE billing.coupons AS c SET redemptions = c.redemptions - n.unused "
+	"FROM (SELECT e.coupon_id, count(*) AS unused FROM ended AS e WHERE e.uses = 0 GROUP BY e.coupon_id) AS n "
+	"WHERE c.id = n.coupon_id) "
+	"SELECT e.id FROM ended AS e ORDER BY e.id",
+	UUIDOID, TIMESTAMPTZOID);
+
+void
+coupons_end(const BilledSubscription *s, TimestampTz at)
+{
+	int64 count = RUN(end_applied, arg_uuid(s->id), arg_time(at));
+	Rows rows = rows_keep();
+
+	for (int64 i = 0; i < count; i++)
+		event_record("coupon.removed", "applied_coupon", rows_uuid(rows, i, 1),
+					 s->customer->organization_id, "active", "removed");
 }

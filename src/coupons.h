@@ -41,9 +41,9 @@ struct AppliedCoupon
 	const pg_uuid_t *subscription_id; /* NULL: of the organisation */
 	TimestampTz applied_at;
 	TimestampTz ends_at; /* 0: none */
-	bool used_up;
-	bool is_new;    /* not stored yet */
-	int64 new_uses; /* not stored yet */
+	bool used_up;        /* or removed */
+	bool is_new;         /* not stored yet */
+	int64 new_uses;      /* not stored yet */
 };
 
 /* Who is to get a coupon. */

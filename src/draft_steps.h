@@ -22,16 +22,33 @@ typedef struct DraftCoupon
 	const pg_uuid_t *application_id; /* the row that applied it */
 	const char *name;
 	Coupon terms;
+	bool counts; /* for the draft; false: only what is kept of it */
 	int64 taken;
+	int64 kept;       /* of an amount: what debits of a change are to be discounted by */
+	int64 kept_taken; /* of that, no more than the debits */
 	AppliedCoupon *applied;
 } DraftCoupon;
 
-/* In their order; none that is over (DraftCoupon). */
+/* In their order (DraftCoupon): none that is over, but for what a change keeps of it. */
 extern List *coupons_of(BillingRun *run, const InvoiceDraft *draft);
 
 /* Does it count for this line?  What AllocatedLine.takes_part is for this coupon. */
 extern bool coupon_takes_line(const DraftCoupon *coupon, const InvoiceDraft *draft,
 							  const InvoiceLine *line);
+
+/* coupon_amounts.c: for the rest of a period, which amounts count for only as far as a credit took them back? */
+extern bool line_is_of_change(const InvoiceDraft *draft, const InvoiceLine *line);
+
+/* Is the draft the invoice of a period, or of what is no change? */
+extern bool draft_takes_amounts(const InvoiceDraft *draft);
+
+/* What the draft's credits took back of what an applied coupon took, less what is billed again as it was. */
+extern int64 amount_kept(const InvoiceDraft *draft, const pg_uuid_t *applied_id);
+
+/* What a credit of the line takes back of its amounts. */
+extern List *amounts_taken_back(const InvoiceLine *line, const ProrationCredit *credit);
+
+extern List *amount_taken(List *amounts, const pg_uuid_t *applied_id, int64 amount);
 
 /*
  * They were taken (those with taken above 0): one use less.  Only the run
@@ -44,6 +61,9 @@ extern void coupons_write(BillingRun *run);
 
 /* An invoice was voided: the coupons that took something off it were not used for it.  Once. */
 extern void coupons_release(const pg_uuid_t *invoice_id);
+
+/* A subscription has ended before it was paid for, and its invoices are void: its coupons end, and who never had one used did not redeem it. */
+extern void coupons_end(const BilledSubscription *s, TimestampTz at);
 
 /*
  * Applies a coupon by its code to a subscription of the run (subscribe() and

@@ -35,7 +35,7 @@
  *	  invoice_store.c       drafts in their tables, by invoice_lines.c; invoice_drafts_due.c when they wait no longer
  *	  own_invoices.c        invoices that a call makes, makes final, voids or gives up
  *	  invoice_numbers.c     numbers
- *	  coupons.c tax.c credits.c    what a draft is completed with (draft_steps.h)
+ *	  coupons.c tax.c credits.c    what a draft is completed with (draft_steps.h); coupon_amounts.c: amounts in a change
  *	  given_back.c          what was given back follows what is paid
  *
  * Moments are TimestampTz of whole seconds; the calendar and the arithmetic are
@@ -136,6 +136,13 @@ typedef enum LineKind
 	LINE_KINDS
 } LineKind;
 
+/* Of a line's discount: what a coupon with an amount took, by its row in applied_coupons. */
+typedef struct AmountTaken
+{
+	const pg_uuid_t *applied_id;
+	int64 amount;
+} AmountTaken;
+
 /* A line as it is billed, or was: the row of billing.invoice_lines. */
 typedef struct InvoiceLine
 {
@@ -151,6 +158,7 @@ typedef struct InvoiceLine
 	MoneyFraction unit_amount;
 	int64 amount;
 	int64 discount;
+	List *amounts; /* AmountTaken; of what reverses a line, see coupon_amounts.c */
 	int64 tax;
 	const pg_uuid_t *tax_rate_id; /* NULL: no tax */
 	bool has_quantity;            /* quantity and unit_amount say something */

@@ -17,6 +17,7 @@
  */
 #include "engine_plans.h"
 
+#include "draft_steps.h"
 #include "errors.h"
 
 ProrationBehavior
@@ -204,6 +205,7 @@ credit_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, Proration
 	back->period_end = line->period_end;
 	back->reverses = line->id;
 	back->not_covered = credit.not_covered;
+	back->amounts = amounts_taken_back(line, &credit);
 	note_given_up(run, line);
 	line->credited += credit.total;
 	line->credited_tax += credit.tax;
@@ -318,6 +320,18 @@ waiting_credit_of(const BilledSubscription *s, const InvoiceLine *line)
 	return NULL;
 }
 
+/* What its credit took back of amounts. */
+static List *
+amounts_back_at(const BillingRun *run, const BilledSubscription *s, const InvoiceLine *line)
+{
+	ProrationCredit credit;
+
+	if (line->amounts == NIL)
+		return NIL;
+	credit = credit_of(run, s, line, line->given_back_at);
+	return amounts_taken_back(line, &credit);
+}
+
 /*
  * What was credited is billed again, to the cent, and what a credit note made up
  * for; from then on the old line counts.
@@ -344,6 +358,7 @@ take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 		again->tax_rate_id = line->tax_rate_id;
 		again->tax_inclusive = line->tax_inclusive;
 		again->own_tax = true;
+		again->amounts = amounts_back_at(run, s, line);
 		again->period_start = line->given_back_at;
 		again->period_end = line->period_end;
 		again->reverses = line->id;

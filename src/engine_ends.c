@@ -168,11 +168,14 @@ QUERY(void_unpaid,
 	  "AND i.managed_by = 'local' AND i.status IN ('draft', 'open') AND i.amount_paid = 0",
 	  UUIDOID);
 
+/* Nobody has paid for it: what its first invoice took off counts for nobody. */
 static void
-void_unpaid_invoices(const BillingRun *run, const BilledSubscription *s)
+give_up_first(const BillingRun *run, const BilledSubscription *s, TimestampTz at)
 {
-	if (!run->preview)
-		RUN(void_unpaid, arg_uuid(s->id));
+	if (run->preview)
+		return;
+	RUN(void_unpaid, arg_uuid(s->id));
+	coupons_end(s, at);
 }
 
 /* What is paid of a period that will not come. */
@@ -203,7 +206,7 @@ end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, T
 			finish(s, change, "canceled");
 	}
 	if (is_status(s, "incomplete"))
-		void_unpaid_invoices(run, s);
+		give_up_first(run, s, at);
 	s->pause_at_period_end = false;
 	s->resumes_at = 0;
 	s->usage_from = 0;
@@ -238,7 +241,7 @@ engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	}
 	for (int i = 0; i < list_length(s->changes); i++)
 		finish(s, list_nth(s->changes, i), "canceled");
-	void_unpaid_invoices(run, s);
+	give_up_first(run, s, at);
 	s->usage_from = 0;
 	s->ended_at = at;
 	set_status(run, s, "incomplete_expired", at);

@@ -535,10 +535,14 @@ load_billed(BillingRun *run)
 		InvoiceLine *line = billed_line(rows, i, &left);
 		BilledSubscription *s = run_subscription(run, line->subscription_id);
 
-		if (rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 17))
-			s->voided = lappend(s->voided, line);
-		else
+		if (!rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 17))
+		{
 			s->billed = lappend(s->billed, line);
+			continue;
+		}
+		/* its discount is given back to its coupons, and nothing of it to anybody else */
+		line->amounts = NIL;
+		s->voided = lappend(s->voided, line);
 	}
 }
 

@@ -242,6 +242,43 @@ tell_lines(const Completion *c)
 	}
 }
 
+static void
+take_percentage(Completion *c, DraftCoupon *coupon)
+{
+	for (int i = 0; i < c->allocation.line_count; i++)
+		c->allocation.lines[i].takes_part = coupon_takes_line(coupon, c->draft,
+															  list_nth(c->draft->lines, i));
+	require_ok(allocate_discount(&c->allocation, &coupon->terms, &coupon->taken), c->draft);
+}
+
+/* Of the lines of a change, or of the others; each line remembers what was taken. */
+static int64
+take_amount(Completion *c, const DraftCoupon *coupon, int64 amount, bool of_change)
+{
+	const Coupon terms = {.kind = COUPON_AMOUNT, .amount = amount};
+	int count = c->allocation.line_count;
+	int64 *before = palloc(sizeof(int64) * Max(count, 1));
+	int64 taken;
+
+	for (int i = 0; i < count; i++)
+	{
+		const InvoiceLine *line = list_nth(c->draft->lines, i);
+
+		before[i] = c->allocation.lines[i].discount;
+		c->allocation.lines[i].takes_part = coupon_takes_line(coupon, c->draft, line) &&
+											line_is_of_change(c->draft, line) == of_change;
+	}
+	require_ok(allocate_discount(&c->allocation, &terms, &taken), c->draft);
+	for (int i = 0; i < count; i++)
+	{
+		InvoiceLine *line = list_nth(c->draft->lines, i);
+
+		line->amounts = amount_taken(line->amounts, coupon->application_id,
+									 c->allocation.lines[i].discount - before[i]);
+	}
+	return taken;
+}
+
 /* Coupon after coupon, each off what the ones before have left of its lines. */
 static void
 take_coupons(Completion *c)
@@ -252,15 +289,25 @@ take_coupons(Completion *c)
 	{
 		DraftCoupon *coupon = lfirst(cell);
 
-		for (int i = 0; i < c->allocation.line_count; i++)
+		if (coupon->terms.kind == COUPON_PERCENT)
 		{
-			const InvoiceLine *line = list_nth(c->draft->lines, i);
-
-			c->allocation.lines[i].takes_part = line->discountable &&
-												coupon_takes_line(coupon, c->draft, line);
+			take_percentage(c, coupon);
+			continue;
 		}
-		require_ok(allocate_discount(&c->allocation, &coupon->terms, &coupon->taken), c->draft);
+		if (coupon->counts)
+			coupon->taken = take_amount(c, coupon, coupon->terms.amount, false);
+		if (coupon->kept > 0)
+			coupon->kept_taken = take_amount(c, coupon, coupon->kept, true);
 	}
+}
+
+static InvoiceLine *
+add_discount(const Completion *c, const DraftCoupon *coupon, int64 taken, const char *description)
+{
+	InvoiceLine *line = draft_add(c->draft, LINE_DISCOUNT, -taken, description);
+
+	line->coupon_id = coupon->coupon_id;
+	return line;
 }
 
 static void
@@ -270,11 +317,14 @@ add_discounts(const Completion *c)
 
 	foreach (cell, c->coupons)
 	{
-		DraftCoupon *coupon = lfirst(cell);
+		const DraftCoupon *coupon = lfirst(cell);
 
 		if (coupon->taken != 0)
-			draft_add(c->draft, LINE_DISCOUNT, -coupon->taken, coupon->name)->coupon_id =
-				coupon->coupon_id;
+			(void) add_discount(c, coupon, coupon->taken, coupon->name);
+		if (coupon->kept_taken != 0)
+			add_discount(c, coupon, coupon->kept_taken,
+						 psprintf("%s: remaining time", coupon->name))
+				->amounts = amount_taken(NIL, coupon->application_id, coupon->kept_taken);
 	}
 }
 

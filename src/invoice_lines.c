@@ -11,6 +11,7 @@
 #include "invoice_lines.h"
 
 #include "columns.h"
+#include "draft_steps.h"
 
 /* ------------------------------------------------------------------------
  * Reading
@@ -24,6 +25,40 @@ row_fraction(Rows rows, int64 row, int column, const char *what)
 
 	return isnull ? money_fraction_from_int(0)
 				  : fraction_of_numeric(DatumGetNumericCopy(value), what);
+}
+
+static int
+row_array(Rows rows, int64 row, int column, Oid type, Datum **elements)
+{
+	bool isnull;
+	Datum value = rows_datum(rows, row, column, &isnull);
+	bool *nulls;
+	int count = 0;
+
+	if (isnull)
+		return 0;
+	if (type == UUIDOID)
+		deconstruct_array(DatumGetArrayTypePCopy(value), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR,
+						  elements, &nulls, &count);
+	else
+		deconstruct_array(DatumGetArrayTypePCopy(value), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+						  TYPALIGN_DOUBLE, elements, &nulls, &count);
+	return count;
+}
+
+static List *
+row_amounts(Rows rows, int64 row, int column)
+{
+	Datum *coupons = NULL;
+	Datum *discounts = NULL;
+	int count = row_array(rows, row, column, UUIDOID, &coupons);
+	List *amounts = NIL;
+
+	if (row_array(rows, row, column + 1, INT8OID, &discounts) != count)
+		elog(ERROR, "amounts of a line are not of as many coupons");
+	for (int i = 0; i < count; i++)
+		amounts = amount_taken(amounts, DatumGetUUIDP(coupons[i]), DatumGetInt64(discounts[i]));
+	return amounts;
 }
 
 InvoiceLine *
@@ -59,6 +94,7 @@ invoice_line_of_row(Rows rows, int64 row)
 	/* a credit, and a debit that takes one back */
 	line->own_tax = line->reverses != NULL;
 	line->untaxed = rows_bool(rows, row, 25);
+	line->amounts = row_amounts(rows, row, 26);
 	line->stored = true;
 	return line;
 }
@@ -67,35 +103,41 @@ invoice_line_of_row(Rows rows, int64 row)
  * Writing
  * ------------------------------------------------------------------------
  */
+#define WRITTEN_COLUMNS                                                                       \
+	"id, invoice_id, position, kind, subscription_id, component, price_id, metric, tier, "    \
+	"description, quantity, unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive, " \
+	"untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start, "     \
+	"whole_end, whole_price, reverses, not_covered, taken_off"
+
 QUERY(
 	insert_lines,
-	"INSERT INTO billing.invoice_lines (id, invoice_id, position, kind, subscription_id, component, "
-	"price_id, metric, tier, description, quantity, unit_amount, amount, discount, tax, tax_rate_id, "
-	"tax_inclusive, untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start, "
-	"whole_end, whole_price, reverses, not_covered, taken_off) "
-	"SELECT * FROM unnest($1, $2, $3::integer[], $4, $5, $6, $7, $8, $9::integer[], $10, $11, $12, "
-	"$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)",
+	"INSERT INTO billing.invoice_lines (" WRITTEN_COLUMNS ", amount_coupons, amount_discounts) "
+	"SELECT " WRITTEN_COLUMNS ", amount_coupons::uuid[], amount_discounts::bigint[] "
+	"FROM unnest($1, $2, $3::integer[], $4, $5, $6, $7, $8, $9::integer[], $10, $11, $12, "
+	"$13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31) "
+	"AS u (" WRITTEN_COLUMNS ", amount_coupons, amount_discounts)",
 	UUIDARRAYOID, UUIDARRAYOID, INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
 	UUIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
 	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
 	BOOLARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
 	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, NUMERICARRAYOID, UUIDARRAYOID, INT8ARRAYOID,
-	INT8ARRAYOID);
+	INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID);
 QUERY(
 	move_lines,
 	"UPDATE billing.invoice_lines AS l SET invoice_id = u.invoice_id, position = u.position, "
-	"discount = u.discount, tax = u.tax, tax_rate_id = u.tax_rate_id, tax_inclusive = u.tax_inclusive "
-	"FROM unnest($1, $2, $3::integer[], $4, $5, $6, $7) AS u (id, invoice_id, position, discount, tax, "
-	"tax_rate_id, tax_inclusive) WHERE l.id = u.id",
+	"discount = u.discount, tax = u.tax, tax_rate_id = u.tax_rate_id, tax_inclusive = u.tax_inclusive, "
+	"amount_coupons = u.amount_coupons::uuid[], amount_discounts = u.amount_discounts::bigint[] "
+	"FROM unnest($1, $2, $3::integer[], $4, $5, $6, $7, $8, $9) AS u (id, invoice_id, position, "
+	"discount, tax, tax_rate_id, tax_inclusive, amount_coupons, amount_discounts) WHERE l.id = u.id",
 	UUIDARRAYOID, UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID,
-	BOOLARRAYOID);
+	BOOLARRAYOID, TEXTARRAYOID, TEXTARRAYOID);
 
 typedef struct LineColumns
 {
 	Column id, invoice_id, position, kind, subscription_id, component, price_id, metric, tier,
 		description, quantity, unit_amount, amount, discount, tax, tax_rate_id, tax_inclusive,
 		untaxed, discountable, coupon_id, grant_id, period_start, period_end, whole_start,
-		whole_end, whole_price, reverses, not_covered, taken_off;
+		whole_end, whole_price, reverses, not_covered, taken_off, amount_coupons, amount_discounts;
 } LineColumns;
 
 static LineColumns
@@ -131,6 +173,8 @@ line_columns(int count)
 		.reverses = COLUMN_UUID(count),
 		.not_covered = COLUMN_INT(count),
 		.taken_off = COLUMN_INT(count),
+		.amount_coupons = COLUMN_TEXT(count),
+		.amount_discounts = COLUMN_TEXT(count),
 	};
 }
 
@@ -138,6 +182,34 @@ static void
 column_fraction(Column *column, int row, bool given, MoneyFraction value)
 {
 	column_pointer(column, row, given ? numeric_of_fraction(value) : NULL);
+}
+
+/* Arrays as text: there is no array of arrays. */
+static void
+put_amounts(LineColumns *c, int row, List *amounts)
+{
+	StringInfoData coupons;
+	StringInfoData discounts;
+	ListCell *cell;
+
+	column_text(&c->amount_coupons, row, NULL);
+	column_text(&c->amount_discounts, row, NULL);
+	if (amounts == NIL)
+		return;
+	initStringInfo(&coupons);
+	initStringInfo(&discounts);
+	foreach (cell, amounts)
+	{
+		const AmountTaken *taken = lfirst(cell);
+		char sign = cell == list_head(amounts) ? '{' : ',';
+
+		appendStringInfo(&coupons, "%c%s", sign, uuid_text(taken->applied_id));
+		appendStringInfo(&discounts, "%c" INT64_FORMAT, sign, taken->amount);
+	}
+	appendStringInfoChar(&coupons, '}');
+	appendStringInfoChar(&discounts, '}');
+	column_text(&c->amount_coupons, row, coupons.data);
+	column_text(&c->amount_discounts, row, discounts.data);
 }
 
 /* What changes when a line that is stored comes to stand on an invoice. */
@@ -153,6 +225,7 @@ put_place(LineColumns *c, int row, const PlacedLine *placed)
 	column_int(&c->tax, row, line->tax);
 	column_pointer(&c->tax_rate_id, row, line->tax_rate_id);
 	column_bool(&c->tax_inclusive, row, line->tax_inclusive);
+	put_amounts(c, row, line->amounts);
 }
 
 static void
@@ -208,7 +281,8 @@ invoice_lines_insert(const PlacedLine *lines, int count)
 		column_arg(&c.period_start, count), column_arg(&c.period_end, count),
 		column_arg(&c.whole_start, count), column_arg(&c.whole_end, count),
 		column_arg(&c.whole_price, count), column_arg(&c.reverses, count),
-		column_arg(&c.not_covered, count), column_arg(&c.taken_off, count));
+		column_arg(&c.not_covered, count), column_arg(&c.taken_off, count),
+		column_arg(&c.amount_coupons, count), column_arg(&c.amount_discounts, count));
 }
 
 void
@@ -223,5 +297,6 @@ invoice_lines_move(const PlacedLine *lines, int count)
 		put_place(&c, i, &lines[i]);
 	RUN(move_lines, column_arg(&c.id, count), column_arg(&c.invoice_id, count),
 		column_arg(&c.position, count), column_arg(&c.discount, count), column_arg(&c.tax, count),
-		column_arg(&c.tax_rate_id, count), column_arg(&c.tax_inclusive, count));
+		column_arg(&c.tax_rate_id, count), column_arg(&c.tax_inclusive, count),
+		column_arg(&c.amount_coupons, count), column_arg(&c.amount_discounts, count));
 }

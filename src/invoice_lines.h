@@ -15,8 +15,8 @@
 	"l.id, l.kind, l.subscription_id, l.component, l.price_id, l.metric, l.tier, l.description, " \
 	"l.quantity, l.unit_amount, l.amount, l.discount, l.tax, l.tax_rate_id, l.tax_inclusive, "    \
 	"l.discountable, l.coupon_id, l.grant_id, l.period_start, l.period_end, l.whole_start, "      \
-	"l.whole_end, l.whole_price, l.reverses, l.untaxed"
-#define INVOICE_LINE_COLUMN_COUNT 25
+	"l.whole_end, l.whole_price, l.reverses, l.untaxed, l.amount_coupons, l.amount_discounts"
+#define INVOICE_LINE_COLUMN_COUNT 27
 
 /* What was paid, and given back of it, is not told by its row. */
 extern InvoiceLine *invoice_line_of_row(Rows rows, int64 row);

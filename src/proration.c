@@ -159,6 +159,8 @@ take_back(const BilledLine *line, int64_t billed, int64_t unused, ProrationCredi
 		return status;
 
 	credit->not_covered = 0;
+	credit->unused = unused;
+	credit->billed = billed;
 	if (!line->tax_is_added)
 	{
 		credit->total = amount;

@@ -100,6 +100,10 @@ typedef struct ProrationCredit
 	int64_t tax;
 	int64_t total;
 	int64_t not_covered; /* what the cap took off: time that was not paid for */
+
+	/* before discount: what is given back, and the line that it is a part of */
+	int64_t unused;
+	int64_t billed;
 } ProrationCredit;
 
 /* What is given back of a line for the time from the moment on. */

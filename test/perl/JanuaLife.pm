@@ -22,7 +22,7 @@ my %cards = (good => 'pm_card_visa', bad => 'pm_card_chargeCustomerFail');
 my @plans = qw(weekly monthly team metered storage half quarterly twoquarters yearly twoyears tendays threeweeks setup gratis);
 my @zones = qw(UTC America/New_York America/Mexico_City Europe/Berlin Asia/Kolkata Pacific/Apia Australia/Lord_Howe America/Sao_Paulo Pacific/Chatham
   Africa/Casablanca America/Havana Asia/Tehran Europe/Dublin America/Santiago Asia/Beirut America/St_Johns);
-my @coupons = qw(tenth third half_off off);
+my @coupons = qw(tenth third half_off off much);
 my @metrics = qw(calls pages volume hours files);
 # amounts of the catalogue are in hundredths of a dollar
 my %currencies = (USD => 1, MXN => 17, JPY => 1.5, KWD => 3);
@@ -79,7 +79,8 @@ SELECT billing.create_price('storage', currency => '$currency', component => 'vo
 SELECT billing.create_price('storage', currency => '$currency', component => 'files', metric => 'files', model => 'volume', "interval" => 'quarter',
 	tiers => '[{"up_to": 500, "unit_amount": 0.5}, {"up_to": null, "unit_amount": 0.25, "flat_amount": 100}]');
 SELECT billing.set_add_on_price('support', $a, '$currency', i, n) FROM (VALUES ('month', 1), ('quarter', 1), ('year', 1), ('week', 1)) AS v (i, n);
-SELECT billing.create_coupon('off_$currency', amount => $c, currency => '$currency', duration => 'repeating', months => 5);
+SELECT billing.create_coupon('off_$currency', amount => $c, currency => '$currency', duration => 'repeating', months => 5),
+	billing.create_coupon('much_$currency', amount => $a * 2, currency => '$currency', duration => 'forever');
 SQL
 }
 
@@ -115,7 +116,7 @@ sub attempt
 sub subscription { return "(SELECT s.id FROM billing.subscriptions AS s WHERE s.organization_id = '$_[0]' ORDER BY s.id DESC LIMIT 1)" }
 sub newest { return "(SELECT o.id FROM billing.$_[1] AS o WHERE o.organization_id = '$_[0]'" . (defined $_[2] ? " AND o.$_[2]" : '') . ' ORDER BY o.id DESC LIMIT 1)' }
 sub behavior { return one_of(qw(create_prorations create_prorations always_invoice always_invoice none)) }
-sub coupon { my ($self) = @_; my $name = one_of(@coupons); return $name eq 'off' ? "off_$self->{currency}" : $name }
+sub coupon { my ($self) = @_; my $name = one_of(@coupons); return $name =~ /^(off|much)$/ ? "${name}_$self->{currency}" : $name }
 
 # One of the newest twenty events.
 sub some_usage { return "(SELECT e.id FROM billing.usage_events AS e WHERE e.organization_id = '$_[0]' AND e.kind = 'usage' ORDER BY e.id DESC LIMIT 1 OFFSET " . int(rand(20)) . ')' }

@@ -50,6 +50,16 @@ CREATE OR REPLACE VIEW proof.lines AS
 	LEFT JOIN billing.prices AS p ON p.id = l.price_id
 	WHERE coalesce(i.status, '') <> 'void';
 
+-- What each coupon with an amount has of each line. of_change: of a debit for the rest of a period that another invoice billed.
+CREATE OR REPLACE VIEW proof.amounts AS
+	SELECT l.id, l.invoice_id, l.kind, l.amount, l.discount, l.reverses, l.period_start, l.component, l.invoice_status, l.billing_reason, a.applied_id, a.taken,
+		   l.kind = 'proration_debit' AND l.reverses IS NULL AND (i.period_end IS NULL OR l.period_start < i.period_start) AS of_change,
+		   i.period_end IS NULL AND i.billing_reason = 'subscription_update' AS is_change
+	FROM proof.lines AS l
+	JOIN billing.invoices AS i ON i.id = l.invoice_id
+	LEFT JOIN LATERAL unnest(l.amount_coupons, l.amount_discounts) AS a (applied_id, taken) ON true
+	WHERE l.kind NOT IN ('discount', 'tax', 'credit', 'balance');
+
 -- What is given back of each line, minor units with tax: by credits that stand, less what credit notes took back of these, and by credit notes.
 CREATE OR REPLACE VIEW proof.given AS
 	SELECT l.id, l.invoice_id, l.amount - l.discount + CASE WHEN l.tax_inclusive THEN 0 ELSE l.tax END AS billed,
@@ -139,6 +149,39 @@ BEGIN
 		GROUP BY l.invoice_id HAVING sum(l.discount) <> coalesce(- sum(l.amount) FILTER (WHERE l.kind = 'discount'), 0);
 	RETURN QUERY SELECT 'no discount is above its line', l.id, format('%s of %s', l.discount, l.amount)
 		FROM proof.lines AS l WHERE l.discount <> 0 AND (l.discount < 0 OR l.discount > l.amount);
+	-- coupons with an amount
+	RETURN QUERY SELECT 'amounts are a part of the discount, and all of it where there is no percentage', l.id, format('%s of %s', a.taken, l.discount)
+		FROM proof.lines AS l
+		CROSS JOIN LATERAL (SELECT coalesce(sum(u.taken), 0) AS taken FROM unnest(l.amount_discounts) AS u (taken)) AS a
+		WHERE l.kind NOT IN ('discount', 'tax', 'credit', 'balance') AND l.reverses IS NULL AND l.invoice_status <> 'draft'
+			AND (a.taken > l.discount
+				 OR a.taken < l.discount AND NOT EXISTS (SELECT FROM billing.invoice_lines AS d JOIN billing.coupons AS c ON c.id = d.coupon_id
+														 WHERE d.invoice_id = l.invoice_id AND d.kind = 'discount' AND c.percent IS NOT NULL));
+	RETURN QUERY SELECT 'an amount is taken once for the invoice of a period', a.invoice_id, format('%s of %s', sum(a.taken), c.amount)
+		FROM proof.amounts AS a
+		JOIN billing.applied_coupons AS p ON p.id = a.applied_id
+		JOIN billing.coupons AS c ON c.id = p.coupon_id
+		WHERE a.reverses IS NULL AND NOT a.of_change
+		GROUP BY a.invoice_id, a.applied_id, a.is_change, c.amount
+		HAVING sum(a.taken) > CASE WHEN a.is_change THEN 0 ELSE c.amount END;
+	RETURN QUERY SELECT 'a credit takes its part of an amount back', l.id, format('%s of %s for [%s, %s)', coalesce(b.taken, 0), a.taken, l.period_start, r.period_end)
+		FROM proof.lines AS l
+		JOIN proof.lines AS r ON r.id = l.reverses
+		CROSS JOIN LATERAL unnest(r.amount_coupons, r.amount_discounts) AS a (applied_id, taken)
+		LEFT JOIN LATERAL unnest(l.amount_coupons, l.amount_discounts) AS b (applied_id, taken) ON b.applied_id = a.applied_id
+		WHERE l.kind = 'proration_credit'
+			AND coalesce(b.taken, 0) <> proof.rounded(a.taken * proof.part(r.whole_price, r.whole_start, r.whole_end, l.period_start, r.period_end, l.zone, l.by_day), r.amount);
+	RETURN QUERY SELECT 'debits of a change are discounted by what its credits took back of an amount', t.invoice_id, format('%s of %s', t.taken, t.back)
+		FROM (SELECT a.invoice_id, a.applied_id, coalesce(sum(a.taken) FILTER (WHERE a.of_change), 0) AS taken,
+					 greatest(coalesce(sum(CASE WHEN a.kind = 'proration_credit' THEN a.taken ELSE - a.taken END) FILTER (WHERE a.reverses IS NOT NULL), 0), 0) AS back
+			  FROM proof.amounts AS a WHERE a.applied_id IS NOT NULL AND a.invoice_status <> 'draft' GROUP BY a.invoice_id, a.applied_id) AS t
+		JOIN billing.applied_coupons AS p ON p.id = t.applied_id
+		JOIN billing.coupons AS c ON c.id = p.coupon_id
+		WHERE t.taken > t.back
+			-- or less, though there is something left of a debit that it counts for
+			OR t.taken < t.back AND c.plan_ids IS NULL
+				AND EXISTS (SELECT FROM proof.amounts AS a WHERE a.invoice_id = t.invoice_id AND a.of_change AND a.amount > a.discount
+								AND (c.components IS NULL OR a.component = ANY (c.components)));
 	RETURN QUERY SELECT 'a final invoice has lines', i.id, i.status FROM billing.invoices AS i
 		WHERE i.managed_by = 'local' AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l WHERE l.invoice_id = i.id);
 	RETURN QUERY SELECT 'what is open is not paid, and what is paid owes nothing', i.id, format('%s, %s of %s is left', i.status, i.amount_remaining, i.amount_due)
