@@ -39,8 +39,9 @@ QUERY(load_organization_locked,
 	  "FROM billing.customers WHERE organization_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
 	  TEXTOID);
 
+/* With the row as it was when it was locked: the check replaces the last result. */
 static Customer *
-customer_from_row(void)
+customer_from_row(bool locked)
 {
 	Customer *customer = palloc(sizeof(Customer));
 
@@ -52,6 +53,8 @@ customer_from_row(void)
 	customer->currency = row_text(0, 6);
 	customer->country = row_text(0, 7);
 	customer->deleted = row_bool(0, 8);
+	if (locked)
+		customer_locked(customer->id);
 	return customer;
 }
 
@@ -60,7 +63,7 @@ customer_load(const pg_uuid_t *id, bool lock)
 {
 	if (query_run(lock ? &load_customer_locked : &load_customer, (const Arg[]){arg_uuid(id)}) == 0)
 		return NULL;
-	return customer_from_row();
+	return customer_from_row(lock);
 }
 
 Customer *
@@ -69,7 +72,7 @@ customer_of_organization(const char *organization_id, bool lock)
 	if (query_run(lock ? &load_organization_locked : &load_organization,
 				  (const Arg[]){arg_text(organization_id)}) == 0)
 		return NULL;
-	return customer_from_row();
+	return customer_from_row(lock);
 }
 
 /* ---- creation ---- */

@@ -89,7 +89,8 @@ query_nargs(const SqlQuery *query)
  * per call.
  */
 static int
-execute_by_index(const SqlQuery *query, Datum *values, const char *nulls, bool read_only)
+execute_by_index(const SqlQuery *query, Datum *values, const char *nulls, Snapshot snapshot,
+				 bool read_only)
 {
 	bool seqscan = enable_seqscan;
 	bool hashjoin = enable_hashjoin;
@@ -105,7 +106,8 @@ execute_by_index(const SqlQuery *query, Datum *values, const char *nulls, bool r
 		enable_mergejoin = false;
 		enable_sort = sort && !query->in_order;
 		jit_enabled = false;
-		result = SPI_execute_plan(query->plan, values, nulls, read_only, 0);
+		result = SPI_execute_snapshot(query->plan, values, nulls, snapshot, InvalidSnapshot,
+									  read_only, true, 0);
 	}
 	PG_FINALLY();
 	{
@@ -120,7 +122,7 @@ execute_by_index(const SqlQuery *query, Datum *values, const char *nulls, bool r
 }
 
 static int64
-query_execute(SqlQuery *query, const Arg *args, bool read_only)
+query_execute(SqlQuery *query, const Arg *args, Snapshot snapshot, bool read_only)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	int nargs = query_nargs(query);
@@ -146,7 +148,7 @@ query_execute(SqlQuery *query, const Arg *args, bool read_only)
 		values[i] = args[i].value;
 		nulls[i] = args[i].isnull ? 'n' : ' ';
 	}
-	result = execute_by_index(query, values, nulls, read_only);
+	result = execute_by_index(query, values, nulls, snapshot, read_only);
 	if (result < 0)
 		elog(ERROR, "could not run a query: %s", SPI_result_code_string(result));
 	/* SPI leaves us in its own context; callers choose theirs */
@@ -157,13 +159,19 @@ query_execute(SqlQuery *query, const Arg *args, bool read_only)
 int64
 query_run(SqlQuery *query, const Arg *args)
 {
-	return query_execute(query, args, false);
+	return query_execute(query, args, InvalidSnapshot, false);
 }
 
 int64
 query_read(SqlQuery *query, const Arg *args)
 {
-	return query_execute(query, args, true);
+	return query_execute(query, args, InvalidSnapshot, true);
+}
+
+int64
+query_read_at(SqlQuery *query, const Arg *args, Snapshot snapshot)
+{
+	return query_execute(query, args, snapshot, true);
 }
 
 Rows

@@ -26,6 +26,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/snapshot.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -92,6 +93,9 @@ extern int64 query_run(SqlQuery *query, const Arg *args);
 
 /* The same on the active snapshot: for functions that are STABLE. */
 extern int64 query_read(SqlQuery *query, const Arg *args);
+
+/* The same on that snapshot, whatever the transaction sees. */
+extern int64 query_read_at(SqlQuery *query, const Arg *args, Snapshot snapshot);
 
 #define RUN(query, ...)  query_run(&(query), (const Arg[]){__VA_ARGS__})
 #define READ(query, ...) query_read(&(query), (const Arg[]){__VA_ARGS__})

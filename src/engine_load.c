@@ -189,7 +189,10 @@ run_customer(BillingRun *run, const pg_uuid_t *customer_id)
 	if (query_run(run->preview ? &read_customer : &lock_customer,
 				  (const Arg[]){arg_uuid(customer_id)}) == 0)
 		unknown_object("customer", uuid_text(customer_id), NULL);
-	return add_customer(run, 0);
+	customer = add_customer(run, 0);
+	if (!run->preview)
+		customer_locked(customer->id);
+	return customer;
 }
 
 static void
@@ -199,9 +202,14 @@ load_customers(BillingRun *run, ArrayType *ids, bool skip_locked)
 					  : skip_locked ? &take_customers
 									: &lock_customers;
 	int64 count = query_run(query, (const Arg[]){array_arg(ids)});
+	ListCell *cell;
 
 	for (int64 i = 0; i < count; i++)
 		(void) add_customer(run, i);
+	if (run->preview)
+		return;
+	foreach (cell, run->customers)
+		customer_locked(((BilledCustomer *) lfirst(cell))->id);
 }
 
 /* ------------------------------------------------------------------------

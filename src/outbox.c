@@ -26,7 +26,6 @@
 #include "operations.h"
 #include "subjects.h"
 
-QUERY(lock_customer, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 QUERY(lock_plan, "SELECT FROM billing.plans WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
 QUERY(lock_account, "SELECT FROM billing.provider_accounts WHERE id = $1 FOR NO KEY UPDATE",
 	  UUIDOID);
@@ -34,7 +33,7 @@ QUERY(lock_account, "SELECT FROM billing.provider_accounts WHERE id = $1 FOR NO 
 bool
 outbox_lock_customer(const pg_uuid_t *customer_id)
 {
-	return RUN(lock_customer, arg_uuid(customer_id)) > 0;
+	return customer_lock(customer_id);
 }
 
 /*
@@ -64,7 +63,7 @@ outbox_lock_key(KeyKind kind, const pg_uuid_t *key)
 	switch (kind)
 	{
 		case KEY_CUSTOMER:
-			RUN(lock_customer, arg_uuid(key));
+			customer_lock(key);
 			break;
 		case KEY_PLAN:
 			RUN(lock_plan, arg_uuid(key));

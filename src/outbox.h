@@ -68,7 +68,7 @@ extern pg_uuid_t *outbox_enqueue(const Account *account, Operation operation,
 								 const pg_uuid_t *object_id, const pg_uuid_t *ordering_key,
 								 const Jsonb *arguments, const pg_uuid_t *blocked_by);
 
-/* Locks the row of a customer FOR NO KEY UPDATE; false when there is none. */
+/* customer_lock() of customer_lock.c: false when there is none. */
 extern bool outbox_lock_customer(const pg_uuid_t *customer_id);
 
 /* The unfinished request of that operation about an object, NULL when there is none. */

@@ -106,15 +106,11 @@ snapshot_object(const ProviderSnapshot *snapshot, const News *news)
 	return id;
 }
 
-QUERY(wait_for_customer, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY UPDATE", UUIDOID);
-QUERY(take_customer, "SELECT FROM billing.customers WHERE id = $1 FOR NO KEY UPDATE NOWAIT",
-	  UUIDOID);
-
 bool
 news_lock_customer(const News *news, const pg_uuid_t *customer_id)
 {
-	return query_run(news->event_id[0] == '\0' ? &take_customer : &wait_for_customer,
-					 (const Arg[]){arg_uuid(customer_id)}) > 0;
+	return news->event_id[0] == '\0' ? customer_lock_nowait(customer_id)
+									 : customer_lock(customer_id);
 }
 
 /* More than any stage of a subject: a terminal state is not left again. */

@@ -29,7 +29,18 @@ typedef struct Customer
 	bool deleted;
 } Customer;
 
-/* NULL when there is none. lock: FOR NO KEY UPDATE. */
+/*
+ * customer_lock.c: FOR NO KEY UPDATE, under which what is billed stands still;
+ * false when there is no such customer.  Raises 40001 in a transaction of
+ * REPEATABLE READ or SERIALIZABLE whose snapshot is older than what others have
+ * done to the customer.
+ */
+extern bool customer_lock(const pg_uuid_t *id);
+extern bool customer_lock_nowait(const pg_uuid_t *id); /* 55P03 when somebody holds it */
+/* For a query that has locked the row itself: the same check. */
+extern void customer_locked(const pg_uuid_t *id);
+
+/* NULL when there is none. lock: FOR NO KEY UPDATE, with the check of customer_lock(). */
 extern Customer *customer_load(const pg_uuid_t *id, bool lock);
 extern Customer *customer_of_organization(const char *organization_id, bool lock);
 

@@ -565,6 +565,8 @@ billing_worker_main(Datum argument)
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	/* under its locks it must see what stands there, also where sessions have another default */
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
 
 	/* what lives as long as the loop; units come and go beside it */
 	memory = AllocSetContextCreate(TopMemoryContext, "billing worker", ALLOCSET_DEFAULT_SIZES);
