@@ -100,7 +100,8 @@ typedef struct BilledCustomer
 	char *country;
 	char *tax_exempt; /* none, exempt, reverse */
 	char *zone_name;
-	TimestampTz now;          /* the organisation's clock, whole seconds */
+	TimestampTz
+		now; /* the organisation's clock, whole seconds; not before the periods of the run */
 	bool has_closings;        /* usage of the organisation was billed before */
 	List *late;               /* UsageLine: what came late and is on a draft of this preview */
 	CustomerCredits *credits; /* NULL until credits.c has asked for them */
