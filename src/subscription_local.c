@@ -372,7 +372,7 @@ local_pause(const Subscription *row, bool at_period_end, TimestampTz resumes_at)
 							errmsg("resumes_at is before the pause begins"),
 							errdetail("It begins at %s.", timestamptz_to_str(end)),
 							errhint("Pass a later time, or at_period_end => false.")));
-		ahead_call_off(run, s);
+		ahead_call_off_and_go_on(run, s);
 		s->pause_at_period_end = true;
 		(void) plan_change(s, "pause", end, NULL);
 		tell_updated(run, s);
