@@ -100,7 +100,8 @@ typedef struct BilledCustomer
 	char *country;
 	char *tax_exempt; /* none, exempt, reverse */
 	char *zone_name;
-	TimestampTz now;          /* the organisation's clock, whole seconds */
+	TimestampTz
+		now; /* the organisation's clock, whole seconds; not before the periods of the run */
 	bool has_closings;        /* usage of the organisation was billed before */
 	List *late;               /* UsageLine: what came late and is on a draft of this preview */
 	CustomerCredits *credits; /* NULL until credits.c has asked for them */
@@ -569,8 +570,12 @@ extern void engine_invoice_ahead(BillingRun *run, BilledSubscription *s, Timesta
 /* The next period is the present one from here on, as it is invoiced; false: it is not. */
 extern bool ahead_begin(BilledSubscription *s);
 
-/* It will not come: its invoice is voided, unless something of it is paid or on its way. */
-extern void ahead_call_off(BillingRun *run, BilledSubscription *s);
+/*
+ * It will not come: its invoice, which is returned, is voided, unless something of it is paid or on its way (NULL).
+ * For what ends or rests; whatever goes on is no longer past due if nothing else is owed.
+ */
+extern pg_uuid_t *ahead_call_off(BillingRun *run, BilledSubscription *s);
+extern void ahead_call_off_and_go_on(BillingRun *run, BilledSubscription *s);
 
 /* ------------------------------------------------------------------------
  * engine_changes.c: items, now.
@@ -694,6 +699,9 @@ extern void engine_invoice_failed(const pg_uuid_t *invoice_id, bool last_attempt
 
 /* One that nobody has paid was taken back: what waited for its money alone goes on.  A first one activates nothing. */
 extern void engine_invoice_voided(const pg_uuid_t *invoice_id);
+
+/* The same for one of a run, which nothing else may write meanwhile: nothing is owed by this invoice any more. */
+extern void engine_go_on(BillingRun *run, BilledSubscription *s, const pg_uuid_t *invoice_id);
 
 /* A first payment takes longer (a voucher, until a day after it expires): an incomplete one waits until then. */
 extern void engine_wait_for_payment(const pg_uuid_t *subscription_id, TimestampTz until);

@@ -16,6 +16,8 @@
  */
 #include "engine.h"
 
+#include "own_invoices.h"
+
 static bool
 is_ahead(const BilledSubscription *s, const InvoiceLine *line)
 {
@@ -134,22 +136,6 @@ QUERY(
 	"AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l JOIN billing.credit_note_lines AS m ON m.credit_line_id = l.id "
 	"WHERE l.invoice_id = i.id)",
 	UUIDOID, TIMESTAMPTZOID);
-QUERY(void_ahead, "SELECT billing.void_invoice($1)", UUIDOID);
-
-static bool
-made_in_run(const BillingRun *run, const BilledSubscription *s)
-{
-	ListCell *cell;
-
-	foreach (cell, run->drafts)
-	{
-		const InvoiceDraft *draft = lfirst(cell);
-
-		if (draft->subscription == s && draft->is_new && draft->period_start == s->period_end)
-			return true;
-	}
-	return false;
-}
 
 static void
 forget_ahead(BilledSubscription *s)
@@ -163,18 +149,40 @@ forget_ahead(BilledSubscription *s)
 	}
 }
 
-void
+/* What it was paid with comes back to the customer: what the run knows of that is asked anew. */
+static void
+void_in_run(BilledSubscription *s, const pg_uuid_t *invoice_id)
+{
+	own_invoice_call_off(invoice_id);
+	s->customer->credits = NULL;
+	s->customer->coupons = NULL;
+}
+
+pg_uuid_t *
 ahead_call_off(BillingRun *run, BilledSubscription *s)
 {
+	pg_uuid_t *invoice_id;
+
 	if (ahead_until(s) == 0)
-		return;
-	/* one that was made just now is voided like any other */
-	if (!run->preview && made_in_run(run, s))
+		return NULL;
+	/* the void sees all of it, and one that was made just now is voided like any other */
+	if (!run->preview)
 		run_write(run);
 	if (RUN(find_unpaid, arg_uuid(s->id), arg_time(s->period_end)) == 0)
-		return;
+		return NULL;
+	invoice_id = row_uuid(0, 1);
 	if (!run->preview)
-		RUN(void_ahead, arg_uuid(row_uuid(0, 1)));
+		void_in_run(s, invoice_id);
 	forget_ahead(s);
 	s->changed = true;
+	return invoice_id;
+}
+
+void
+ahead_call_off_and_go_on(BillingRun *run, BilledSubscription *s)
+{
+	const pg_uuid_t *invoice_id = ahead_call_off(run, s);
+
+	if (invoice_id != NULL)
+		engine_go_on(run, s, invoice_id);
 }

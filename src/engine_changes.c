@@ -653,7 +653,7 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 	ListCell *cell;
 
 	if (anew)
-		ahead_call_off(run, s);
+		ahead_call_off_and_go_on(run, s);
 	ahead = ahead_until(s) != 0;
 	/* in arrears, so it is owed in any case */
 	if (anew || changes_usage(s, changes))

@@ -14,6 +14,7 @@
 #include "columns.h"
 #include "invoice_lines.h"
 #include "check.h"
+#include "subscriptions.h"
 #include "utils/hsearch.h"
 
 /* ------------------------------------------------------------------------
@@ -295,6 +296,25 @@ load_subscriptions(BillingRun *run, ArrayType *ids, bool skip_locked)
 
 		run_add_subscription(run, s);
 		s->changed = false;
+	}
+}
+
+/*
+ * now() stands still in a transaction, so that a change and one back are of one
+ * moment.  But a period may have begun since the transaction did, while it waited
+ * for a lock or did something else: nothing is changed before that.
+ */
+static void
+advance_to_periods(BillingRun *run)
+{
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		const BilledSubscription *s = lfirst(cell);
+
+		if (!subscription_ended(s->status) && s->period_start != 0)
+			s->customer->now = Max(s->customer->now, s->period_start);
 	}
 }
 
@@ -629,6 +649,7 @@ run_load(pg_uuid_t *const *subscription_ids, int count, bool skip_locked, bool p
 	load_subscriptions(run, ids, skip_locked);
 	if (run->subscriptions == NIL)
 		return run;
+	advance_to_periods(run);
 	ids = ids_of_subscriptions(run);
 	load_items(run, ids);
 	load_billed(run);

@@ -45,9 +45,8 @@ QUERY(forget_error,
 	  "UPDATE billing.subscriptions SET error_code = NULL WHERE id = $1 AND error_code IS NOT NULL",
 	  UUIDOID);
 
-/* Nothing is owed by this invoice any more. */
-static void
-go_on_if_all_is_settled(BillingRun *run, BilledSubscription *s, const pg_uuid_t *invoice_id)
+void
+engine_go_on(BillingRun *run, BilledSubscription *s, const pg_uuid_t *invoice_id)
 {
 	if ((!is_status(s, "past_due") && !is_status(s, "unpaid")) ||
 		RUN(another_unpaid, arg_uuid(s->id), arg_uuid(invoice_id)) > 0)
@@ -69,7 +68,7 @@ engine_invoice_paid(const pg_uuid_t *invoice_id)
 	if (is_status(s, "incomplete"))
 		set_status(run, s, "active", s->customer->now);
 	else
-		go_on_if_all_is_settled(run, s, invoice_id);
+		engine_go_on(run, s, invoice_id);
 	if (is_status(s, "active"))
 		RUN(forget_error, arg_uuid(s->id));
 	finish(run, s);
@@ -83,7 +82,7 @@ engine_invoice_voided(const pg_uuid_t *invoice_id)
 
 	if (s == NULL)
 		return;
-	go_on_if_all_is_settled(run, s, invoice_id);
+	engine_go_on(run, s, invoice_id);
 	finish(run, s);
 }
 

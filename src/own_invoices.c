@@ -302,6 +302,12 @@ void_it(Own *own)
 	invoice_call_off_payments(own->id);
 	given_back_less(own->id);
 	tell(own, "void");
+}
+
+static void
+void_and_go_on(Own *own)
+{
+	void_it(own);
 	engine_invoice_voided(own->id);
 }
 
@@ -339,7 +345,14 @@ own_invoice_finalize(const pg_uuid_t *id)
 bool
 own_invoice_void(const pg_uuid_t *id)
 {
-	return with_own(id, void_it);
+	return with_own(id, void_and_go_on);
+}
+
+void
+own_invoice_call_off(const pg_uuid_t *id)
+{
+	if (!with_own(id, void_it))
+		elog(ERROR, "invoice %s is none of ours", uuid_text(id));
 }
 
 bool

@@ -15,6 +15,10 @@
 
 extern bool own_invoice_finalize(const pg_uuid_t *id);
 extern bool own_invoice_void(const pg_uuid_t *id);
+
+/* own_invoice_void() without a word to the engine, which calls it off within a run of its own. */
+extern void own_invoice_call_off(const pg_uuid_t *id);
+
 extern bool own_invoice_give_up(const pg_uuid_t *id);
 
 #endif /* JANUA_OWN_INVOICES_H */

@@ -147,14 +147,14 @@ local_proration_date(const BilledSubscription *s, TimestampTz named)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("proration_date is not in the present period"),
 						errdetail("proration_date is %s; the period began at %s.",
-								  pstrdup(timestamptz_to_str(named)),
+								  pstrdup(timestamptz_to_str(at)),
 								  pstrdup(timestamptz_to_str(s->period_start))),
 						errhint("Pass what billing.preview_update() returned, or leave it out.")));
 	if (prorated_at != 0 && at < prorated_at)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("proration_date is before an earlier change"),
 						errdetail("proration_date is %s; the period was billed anew from %s on.",
-								  pstrdup(timestamptz_to_str(named)),
+								  pstrdup(timestamptz_to_str(at)),
 								  pstrdup(timestamptz_to_str(prorated_at))),
 						errhint("Ask billing.preview_update() again, and pass what it returns.")));
 	return at;
@@ -261,7 +261,7 @@ local_change(BillingRun *run, BilledSubscription *s, const UpdateTerms *terms)
 	{
 		check_end_after_start(subscription_starts_at(s), terms->cancel_at);
 		unplan(s, "cancel");
-		s->cancel_at = moment_of_unix(unix_seconds(terms->cancel_at));
+		s->cancel_at = Max(moment_of_unix(unix_seconds(terms->cancel_at)), s->customer->now);
 		(void) plan_change(s, "cancel", s->cancel_at, NULL);
 	}
 	if (terms->coupon != NULL)
@@ -357,7 +357,8 @@ local_pause(const Subscription *row, bool at_period_end, TimestampTz resumes_at)
 
 	local_require_changeable(s);
 	if (resumes_at != 0)
-		resumes_at = moment_of_unix(unix_seconds(resumes_at));
+		resumes_at = Max(moment_of_unix(unix_seconds(resumes_at)),
+						 s->customer->now + USECS_PER_SEC);
 	unplan(s, "pause");
 	s->resumes_at = resumes_at;
 	if (!at_period_end)
@@ -371,7 +372,7 @@ local_pause(const Subscription *row, bool at_period_end, TimestampTz resumes_at)
 							errmsg("resumes_at is before the pause begins"),
 							errdetail("It begins at %s.", timestamptz_to_str(end)),
 							errhint("Pass a later time, or at_period_end => false.")));
-		ahead_call_off(run, s);
+		ahead_call_off_and_go_on(run, s);
 		s->pause_at_period_end = true;
 		(void) plan_change(s, "pause", end, NULL);
 		tell_updated(run, s);

@@ -1,6 +1,6 @@
 -- Renewals that are paid to a reference are invoiced before their period begins.
 \ir helpers.psql
-SELECT plan(29);
+SELECT plan(35);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 30000, 'MXN') AS p1, billing.create_plan('large', 'Large', 60000, 'MXN') AS p2, billing.create_plan('yearly', 'Yearly', 300000, 'MXN', "interval" => 'year') AS p3,
@@ -175,6 +175,56 @@ CALL billing.set_clock('plans', '2031-04-30 00:00+00');
 SELECT is(billed('plans'), NULL, 'where a change is planned already its invoice waits for the period');
 CALL billing.set_clock('plans', '2031-05-01 00:00+00');
 SELECT is(billed('plans'), 'cycle 60000 open 05-01 for 05-01', 'and is for what comes');
+
+-- ---------------------------------------------------------------------------
+-- Called off by a change: what its void made of the subscription and of the balance counts
+
+-- As after a card that was declined for what comes.
+CREATE PROCEDURE decline_at(organization text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	CALL begin_at(organization, pays => 'pay_after:P9D');
+	CALL billing.set_clock(organization, '2031-04-25 00:00+00');
+	CALL settled(organization);
+	UPDATE billing.invoices SET attempt_count = 1 WHERE organization_id = organization AND status = 'open';
+	UPDATE billing.subscriptions SET status = 'past_due', status_since = '2031-04-24 12:00+00' WHERE organization_id = organization;
+	COMMIT;
+END
+$$;
+CREATE FUNCTION state(organization text) RETURNS text
+LANGUAGE sql
+RETURN (SELECT concat_ws(' since ', s.status, to_char(s.status_since AT TIME ZONE 'UTC', 'MM-DD')) FROM billing.subscriptions AS s WHERE s.id = subscription_of(organization));
+-- From there on.
+CREATE FUNCTION told(organization text) RETURNS text
+LANGUAGE sql
+RETURN (SELECT string_agg(replace(e.type, 'subscription.', '') || ' ' || e.before_state || '>' || e.after_state, ', ' ORDER BY e.seq)
+		FROM billing.events AS e WHERE e.id = subscription_of(organization) AND 'past_due' IN (e.before_state, e.after_state));
+
+CALL decline_at('declined');
+SELECT is(state('declined') || ', ' || billed('declined'), 'past_due since 04-24, cycle 30000 open 04-24 for 05-01', 'nothing but the invoice ahead has failed');
+SELECT billing.update_subscription(subscription_of('declined'), plan => 'yearly');
+SELECT is(state('declined') || ': ' || told('declined'), 'active: active past_due>active', 'a change that voids it: nothing is past due any more');
+CALL decline_at('rested');
+SELECT billing.pause_subscription(subscription_of('rested'), at_period_end => true);
+SELECT is(state('rested') || ': ' || told('rested'), 'active: active past_due>active', 'so does a pause that is planned');
+CALL decline_at('gone');
+SELECT billing.cancel_subscription(subscription_of('gone'), at_period_end => false);
+SELECT is(state('gone') || ': ' || told('gone'), 'canceled: canceled past_due>canceled', 'one that ends does not go on before');
+-- another invoice has failed, too
+CALL decline_at('owing');
+UPDATE billing.invoices SET status = 'open', attempt_count = 1 WHERE organization_id = 'owing' AND billing_reason = 'subscription_create';
+SELECT billing.update_subscription(subscription_of('owing'), plan => 'yearly');
+SELECT is(state('owing'), 'past_due since 04-24', 'unless another one has failed, too');
+
+-- invoiced, and called off, by one call
+CALL begin_at('balance', pays => 'pay_after:P9D');
+SELECT billing.adjust_balance('balance', 5000, 'sorry', 'MXN');
+BEGIN;
+UPDATE billing.sandbox_clocks SET now = '2031-04-25 00:00+00' WHERE organization_id = 'balance';
+SELECT billing.update_subscription(subscription_of('balance'), plan => 'yearly') AS u \gset
+SELECT is((SELECT string_agg(i.status || ' ' || i.total || ' ' || i.amount_due, ', ' ORDER BY i.id) FROM billing.invoices AS i WHERE i.organization_id = 'balance' AND i.billing_reason <> 'subscription_create'),
+	'void 30000 25000, draft 294000 289000', 'what the balance paid of it pays the other one');
+COMMIT;
 
 SELECT is_empty($$SELECT subscription_id, period_start FROM billing.invoices WHERE billing_reason = 'subscription_cycle' AND status <> 'void' GROUP BY 1, 2 HAVING count(*) > 1$$, 'each period has one invoice');
 SELECT is_empty($$SELECT * FROM billing.ledger_imbalance$$, 'the books balance');
