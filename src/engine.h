@@ -502,6 +502,10 @@ extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
  */
 extern void bill_usage_of_waiting_drafts(BillingRun *run, const BilledSubscription *s);
 
+/* Stored drafts of a subscription that wait for late usage have that of now, and wait on without it. */
+extern void bill_stored_usage(const pg_uuid_t *subscription_id, pg_uuid_t *const *draft_ids,
+							  int count);
+
 /* The usage until a moment, billed now and at today's prices: its lines wait for the next invoice. */
 extern void bill_usage_to_pending(BillingRun *run, BilledSubscription *s, TimestampTz until);
 
