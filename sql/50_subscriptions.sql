@@ -49,6 +49,7 @@ CREATE TABLE billing.subscriptions
 	pause_at_period_end boolean NOT NULL DEFAULT false,
 	resumes_at timestamptz,
 	items_before_pause jsonb CHECK (jsonb_typeof(items_before_pause) = 'object'),
+	forgone_lines jsonb CHECK (jsonb_typeof(forgone_lines) = 'array'),
 	pending_price_id uuid REFERENCES billing.prices (id),
 	client_secret bytea,
 	error_code text,
@@ -78,6 +79,7 @@ CREATE TABLE billing.subscriptions
 	CHECK ((status IN ('past_due', 'unpaid', 'paused')) = (status_since IS NOT NULL)),
 	CHECK (managed_by = 'local' OR quantity > 0),
 	CHECK (items_before_pause IS NULL OR (managed_by = 'local' AND status IN ('paused', 'unpaid'))),
+	CHECK (managed_by = 'local' OR forgone_lines IS NULL),
 	CHECK (managed_by = 'local' OR next_due_at IS NULL),
 	CHECK (managed_by <> 'local' OR (currency IS NOT NULL AND zone IS NOT NULL AND billing_anchor IS NOT NULL AND schedule_start IS NOT NULL
 		   AND collection_method IS NOT NULL AND trial_end_behavior IS NOT NULL)),
@@ -96,6 +98,8 @@ COMMENT ON COLUMN billing.subscriptions.pause_at_period_end IS 'It is paused whe
 COMMENT ON COLUMN billing.subscriptions.resumes_at IS 'When a pause ends by itself; NULL: when it is resumed.';
 COMMENT ON COLUMN billing.subscriptions.items_before_pause IS
 	'Items that were changed in a pause, as they were before it: what the rest of the period is prorated from when it goes on within it.';
+COMMENT ON COLUMN billing.subscriptions.forgone_lines IS
+	'Invoice lines of a period that was left without a credit and did not begin before the present one: nothing of them is given back later. NULL: none.';
 COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a change that waits: for the next period, or for its payment.';
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
 COMMENT ON COLUMN billing.subscriptions.error_code IS

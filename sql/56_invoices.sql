@@ -99,7 +99,7 @@ AS 'MODULE_PATHNAME', 'billing_void_invoice';
 COMMENT ON FUNCTION billing.void_invoice(uuid) IS
 	'Voids an invoice of which nothing is paid; it keeps its number. One of our own gives back the credit, balance and coupons of duration once that it used (the months of a repeating one have gone by), '
 	'references that wait to be paid are called off where the provider can (what is paid all the same is balance), and a draft may be '
-	'voided, too. Usage that it billed stays billed; lines that had waited for it (prorations) are void with it: what they gave back can be '
+	'voided, too. Usage that it billed stays billed, and a draft that waits for late usage has all that is known by then before it is void (unless it could not be made final because of it); what comes later is on the next invoice, as ever. Lines that had waited for it (prorations) are void with it: what they gave back can be '
 	'given back again, what they charged is not charged. Its period is not billed again, but a change bills the rest of it. A subscription that was past_due or unpaid for it alone is active again. Errors: JB005 unknown invoice, JB010 it is being paid, JB008 its state does not allow it, a credit note corrects it, a change or corrected usage gave back lines of it, it gives back usage itself, a credit note has made up for what its own lines did not give back, or it gives back the rest of a period that ended early, JB004 not supported by the provider.';
 
 CREATE FUNCTION billing.send_invoice(invoice_id uuid) RETURNS void

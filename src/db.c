@@ -156,10 +156,13 @@ query_execute(SqlQuery *query, const Arg *args, Snapshot snapshot, bool read_onl
 	return (int64) SPI_processed;
 }
 
+/* Connections of db_open_reading() that are open. */
+static int readers = 0;
+
 int64
 query_run(SqlQuery *query, const Arg *args)
 {
-	return query_execute(query, args, InvalidSnapshot, false);
+	return query_execute(query, args, InvalidSnapshot, readers > 0);
 }
 
 int64
@@ -283,6 +286,25 @@ db_open(void)
 {
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
+}
+
+static void
+reader_is_gone(void *unused)
+{
+	readers--;
+}
+
+/* The memory of a connection goes with it, whatever ends it. */
+void
+db_open_reading(void)
+{
+	MemoryContextCallback *callback;
+
+	db_open();
+	callback = palloc0(sizeof(MemoryContextCallback));
+	callback->func = reader_is_gone;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	readers++;
 }
 
 void

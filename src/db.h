@@ -88,7 +88,7 @@ arg_null(void)
 	return (Arg){(Datum) 0, true};
 }
 
-/* Runs the query with its own snapshot and returns the number of rows. */
+/* Runs the query with its own snapshot (but see db_open_reading) and returns the number of rows. */
 extern int64 query_run(SqlQuery *query, const Arg *args);
 
 /* The same on the active snapshot: for functions that are STABLE. */
@@ -134,6 +134,13 @@ extern Datum rows_datum(Rows rows, int64 row, int column, bool *isnull);
  * is copied into the memory context of the caller of db_open().
  */
 extern void db_open(void);
+
+/*
+ * For functions that are STABLE and call what others call to write, too: until
+ * db_close(), or an ERROR, all queries read on the active snapshot, also those
+ * of functions that these call, and none may write or lock.
+ */
+extern void db_open_reading(void);
 extern void db_close(void);
 extern Datum db_close_uuid(const pg_uuid_t *value);
 extern Datum db_close_text(const char *value); /* not NULL */

@@ -21,6 +21,7 @@
  *	  engine_targets.c      what a change asks for, and what of it is refused
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
  *	  engine_once.c         of that, what is paid once
+ *	  engine_forgone.c      what was billed for a period that was left without a credit
  *	  engine_late.c         usage that came after its period was billed
  *	  engine_pause.c        what is changed in a pause counts from the resume on
  *	  engine_corrections.c  usage that was billed and turns out to be less
@@ -249,6 +250,7 @@ typedef struct BilledSubscription
 	List *items;   /* BilledItem */
 	List *billed;  /* InvoiceLine: what was billed for time that is not over, newest last */
 	List *voided;  /* InvoiceLine: the same on invoices that are void by now */
+	List *forgone; /* ids of those that another period has given up (engine_forgone.c) */
 	List *pending; /* InvoiceLine: waits for the next invoice */
 	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
 	List *changes;          /* ScheduledChange that are pending, by due_at */
@@ -508,6 +510,10 @@ extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
  * usage are billed for theirs at the prices that were in force.
  */
 extern void bill_usage_of_waiting_drafts(BillingRun *run, const BilledSubscription *s);
+
+/* Stored drafts of a subscription that wait for late usage have that of now, and wait on without it. */
+extern void bill_stored_usage(const pg_uuid_t *subscription_id, pg_uuid_t *const *draft_ids,
+							  int count);
 
 /* The usage until a moment, billed now and at today's prices: its lines wait for the next invoice. */
 extern void bill_usage_to_pending(BillingRun *run, BilledSubscription *s, TimestampTz until);

@@ -14,7 +14,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "engine.h"
+#include "engine_plans.h"
 
 #include "own_invoices.h"
 
@@ -22,7 +22,8 @@ static bool
 is_ahead(const BilledSubscription *s, const InvoiceLine *line)
 {
 	return s->period_end != 0 && line->whole_start != 0 && line->given_back_at == 0 &&
-		   line->period_start == s->period_end && line->kind != LINE_PRORATION_CREDIT;
+		   line->period_start == s->period_end && line_counts(s, line) &&
+		   line->kind != LINE_PRORATION_CREDIT;
 }
 
 TimestampTz
@@ -115,6 +116,7 @@ ahead_begin(BilledSubscription *s)
 		return false;
 	s->period_start = s->period_end;
 	s->period_end = end;
+	forgone_follow_period(s);
 	s->changed = true;
 	return true;
 }

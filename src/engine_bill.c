@@ -389,23 +389,17 @@ QUERY(waiting_for_usage,
 	  UUIDOID);
 
 /*
- * Those that are stored, in a run of their own: this one did not load them, and
- * there their subscription has the items that were in force.
+ * In a run of their own: none that goes on has loaded them, and there their
+ * subscription has the items that were in force.
  */
-static void
-bill_stored_usage(const BilledSubscription *s)
+void
+bill_stored_usage(const pg_uuid_t *subscription_id, pg_uuid_t *const *draft_ids, int count)
 {
-	int count = (int) RUN(waiting_for_usage, arg_uuid(s->id));
-	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
 	BillingRun *run;
 	ListCell *cell;
 
-	if (count == 0)
-		return;
-	for (int i = 0; i < count; i++)
-		ids[i] = row_uuid(i, 1);
-	(void) run_load_one(s->id, false, &run);
-	run_load_drafts(run, ids, count);
+	(void) run_load_one(subscription_id, false, &run);
+	run_load_drafts(run, draft_ids, count);
 	foreach (cell, run->drafts)
 	{
 		InvoiceDraft *draft = lfirst(cell);
@@ -414,6 +408,18 @@ bill_stored_usage(const BilledSubscription *s)
 		draft->changed = true;
 	}
 	run_write(run);
+}
+
+static void
+bill_usage_of_stored(const BilledSubscription *s)
+{
+	int count = (int) RUN(waiting_for_usage, arg_uuid(s->id));
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		ids[i] = row_uuid(i, 1);
+	if (count > 0)
+		bill_stored_usage(s->id, ids, count);
 }
 
 /*
@@ -426,7 +432,7 @@ bill_usage_of_waiting_drafts(BillingRun *run, const BilledSubscription *s)
 	ListCell *cell;
 
 	if (!run->preview)
-		bill_stored_usage(s);
+		bill_usage_of_stored(s);
 	foreach (cell, run->drafts)
 	{
 		InvoiceDraft *draft = lfirst(cell);

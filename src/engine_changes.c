@@ -214,14 +214,12 @@ credit_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, Proration
 	line->given_back_at = back->period_start;
 }
 
-/* Not one of a period that another one was begun in without a credit: that rest was given up. */
 static bool
 covers(const BilledSubscription *s, const InvoiceLine *line, const char *component, TimestampTz at)
 {
 	return line->component != NULL && strcmp(line->component, component) == 0 &&
 		   line->whole_start != 0 && line->whole_price.scaled > 0 && line->given_back_at == 0 &&
-		   line->period_start >= s->period_start && line->period_end > at &&
-		   line->kind != LINE_PRORATION_CREDIT;
+		   line_counts(s, line) && line->period_end > at && line->kind != LINE_PRORATION_CREDIT;
 }
 
 bool
@@ -384,8 +382,7 @@ restore_from(BillingRun *run, BilledSubscription *s, List *lines, const BilledIt
 	{
 		InvoiceLine *line = list_nth(lines, i);
 
-		if (line->given_back_at == at && line->period_start >= s->period_start &&
-			line_is_for(line, item))
+		if (line->given_back_at == at && line_counts(s, line) && line_is_for(line, item))
 		{
 			take_credit_back(run, s, line);
 			return true;
@@ -595,6 +592,7 @@ start_anew(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
 	TimestampTz old_end = s->period_end;
 
+	forgo_period(s);
 	s->billing_anchor = s->schedule_start = at;
 	s->period_end = at;
 	if (is_billed(s))

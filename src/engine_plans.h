@@ -3,7 +3,8 @@
  * engine_plans.h
  *	  What the calls about local subscriptions share: what is planned for one
  *	  (engine_ends.c), what a pause keeps (engine_pause.c), what is paid once
- *	  (engine_once.c), and the run of a call (subscription_local.c).
+ *	  (engine_once.c), what a period gives up (engine_forgone.c), and the run of a
+ *	  call (subscription_local.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -74,6 +75,22 @@ extern void change_all_once(BillingRun *run, BilledSubscription *s, List *change
 
 /* engine_once.c: who comes back to a plan has paid what it costs once; an add-on is bought again. */
 extern bool was_billed_once(const BilledSubscription *s, const ComponentPrice *price);
+
+/*
+ * engine_forgone.c: what was billed so far is for a period that is left now: it
+ * is not given back any more, nor restored.
+ */
+extern void forgo_period(BilledSubscription *s);
+
+/* engine_forgone.c: the present period is another one, and needs no more of it than what could be taken for its own. */
+extern void forgone_follow_period(BilledSubscription *s);
+
+/* engine_forgone.c: of the present period, or of one after it; of a billed line. */
+extern bool line_counts(const BilledSubscription *s, const InvoiceLine *line);
+
+/* engine_forgone.c: as it is stored; NULL for none. */
+extern List *forgone_read(const Jsonb *ids);
+extern const Jsonb *forgone_text(const BilledSubscription *s);
 
 /* engine_pause.c: before items are changed in a pause: what they are is kept, to be prorated from. */
 extern void pause_keep(BilledSubscription *s, const List *changes);

@@ -5,7 +5,8 @@
  *
  * Each is a run of the engine that is not written (engine.h): nothing is locked,
  * closed or consumed, and no number is taken.  So it cannot tell anything else
- * than what the same run would bill.
+ * than what the same run would bill.  All is read on the snapshot of the statement
+ * that asks, so that what others commit meanwhile is in all of it or in nothing.
  *
  *-------------------------------------------------------------------------
  */
@@ -369,7 +370,7 @@ SQL_FUNCTION(billing_preview_update)
 	int drafts_before;
 
 	InitMaterializedSRF(fcinfo, 0);
-	db_open();
+	db_open_reading();
 	terms = subscription_update_terms(fcinfo);
 	check_given("subscription_id", id != NULL);
 	run = local_open(id, true, &s);
@@ -429,7 +430,7 @@ SQL_FUNCTION(billing_preview_invoice)
 	ListCell *cell;
 
 	InitMaterializedSRF(fcinfo, 0);
-	db_open();
+	db_open_reading();
 	check_given("subscription_id or organization_id", (id != NULL) != (organization_id != NULL));
 	if (id != NULL)
 		run = local_open(id, true, &s);
@@ -505,7 +506,7 @@ SQL_FUNCTION(billing_simulate)
 	int steps = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
-	db_open();
+	db_open_reading();
 	check_given("organization_id", organization_id != NULL);
 	check_given("until", !PG_ARGISNULL(1));
 	if (TIMESTAMP_NOT_FINITE(until))

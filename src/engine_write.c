@@ -9,7 +9,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "engine.h"
+#include "engine_plans.h"
 
 #include "columns.h"
 #include "draft_steps.h"
@@ -27,7 +27,7 @@ typedef struct SubscriptionColumns
 		trial_start, trial_end, trial_notice_at, period_start, period_end, cancel_at_period_end,
 		cancel_at, canceled_at, ended_at, pause_at_period_end, resumes_at, incomplete_until,
 		usage_from, next_due_at, billing_anchor, schedule_start, collection_method, days_until_due,
-		trial_end_behavior, items_before_pause;
+		trial_end_behavior, items_before_pause, forgone_lines;
 	Column customer_id, organization_id, provider, account, livemode, currency, zone, collect_by,
 		metadata;
 } SubscriptionColumns;
@@ -64,6 +64,7 @@ subscription_columns(int count)
 		.days_until_due = COLUMN_INT(count),
 		.trial_end_behavior = COLUMN_TEXT(count),
 		.items_before_pause = COLUMN_JSON(count),
+		.forgone_lines = COLUMN_JSON(count),
 		.customer_id = COLUMN_UUID(count),
 		.organization_id = COLUMN_TEXT(count),
 		.provider = COLUMN_TEXT(count),
@@ -118,6 +119,7 @@ put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
 	column_count(&c->days_until_due, row, s->days_until_due);
 	column_text(&c->trial_end_behavior, row, s->trial_end_behavior);
 	column_pointer(&c->items_before_pause, row, s->before_pause);
+	column_pointer(&c->forgone_lines, row, forgone_text(s));
 }
 
 /* What never changes afterwards. */
@@ -143,7 +145,7 @@ put_new_subscription(SubscriptionColumns *c, int row, const BilledSubscription *
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,        \
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, \
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, \
-		JSONBARRAYOID
+		JSONBARRAYOID, JSONBARRAYOID
 #define CHANGING_ARGS(c, n)                                                                     \
 	column_arg(&(c).id, n), column_arg(&(c).plan_id, n), column_arg(&(c).plan_group, n),        \
 		column_arg(&(c).price_id, n), column_arg(&(c).quantity, n), column_arg(&(c).status, n), \
@@ -157,13 +159,15 @@ put_new_subscription(SubscriptionColumns *c, int row, const BilledSubscription *
 		column_arg(&(c).usage_from, n), column_arg(&(c).next_due_at, n),                        \
 		column_arg(&(c).billing_anchor, n), column_arg(&(c).schedule_start, n),                 \
 		column_arg(&(c).collection_method, n), column_arg(&(c).days_until_due, n),              \
-		column_arg(&(c).trial_end_behavior, n), column_arg(&(c).items_before_pause, n)
+		column_arg(&(c).trial_end_behavior, n), column_arg(&(c).items_before_pause, n),         \
+		column_arg(&(c).forgone_lines, n)
 #define CHANGING_NAMES                                                                          \
 	"id, plan_id, plan_group, price_id, quantity, status, status_since, payment_method_id, "    \
 	"trial_start, trial_end, trial_notice_at, current_period_start, current_period_end, "       \
 	"cancel_at_period_end, cancel_at, canceled_at, ended_at, pause_at_period_end, resumes_at, " \
 	"incomplete_until, usage_from, next_due_at, billing_anchor, schedule_start, "               \
-	"collection_method, days_until_due, trial_end_behavior, items_before_pause"
+	"collection_method, days_until_due, trial_end_behavior, items_before_pause, "               \
+	"forgone_lines"
 
 QUERY(
 	insert_subscriptions,
@@ -174,7 +178,7 @@ QUERY(
 	", customer_id, organization_id, provider, account, livemode, currency, "
 	"zone, collect_by, coalesce(metadata, '{}'), 'local' "
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37) "
+	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38) "
 	"AS u (" CHANGING_NAMES
 	", customer_id, organization_id, provider, account, livemode, currency, "
 	"zone, collect_by, metadata)",
@@ -193,9 +197,11 @@ QUERY(
 	"billing_anchor = u.billing_anchor, schedule_start = u.schedule_start, "
 	"collection_method = u.collection_method, days_until_due = u.days_until_due, "
 	"trial_end_behavior = u.trial_end_behavior, items_before_pause = u.items_before_pause, "
+	"forgone_lines = u.forgone_lines, "
 	"due_failures = 0, due_error = NULL, updated_at = now() "
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28) AS u (" CHANGING_NAMES ") WHERE s.id = u.id",
+	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29) AS u (" CHANGING_NAMES
+	") WHERE s.id = u.id",
 	CHANGING_TYPES);
 
 static void

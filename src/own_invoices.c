@@ -32,7 +32,8 @@
 QUERY(
 	load_own,
 	"SELECT i.customer_id, i.organization_id, i.subscription_id, i.status, i.amount_paid, "
-	"i.amount_credited, i.marked_at IS NOT NULL FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local'",
+	"i.amount_credited, i.marked_at IS NOT NULL, i.usage IS NOT NULL AND i.marked_at IS NULL AND i.due_failures = 0 "
+	"FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local'",
 	UUIDOID);
 
 typedef struct Own
@@ -45,6 +46,8 @@ typedef struct Own
 	int64 amount_paid;
 	int64 amount_credited;
 	bool marked;
+	bool
+		has_open_usage; /* a draft that waits for late usage, and can be completed as far as is known */
 } Own;
 
 /* Under the lock of its customer, so that its state stands still; false when it is none of ours. */
@@ -63,6 +66,7 @@ own_load(const pg_uuid_t *id, Own *own)
 	own->amount_paid = row_int(0, 5);
 	own->amount_credited = row_int(0, 6);
 	own->marked = row_bool(0, 7);
+	own->has_open_usage = row_bool(0, 8);
 	return true;
 }
 
@@ -259,6 +263,19 @@ refuse_corrections(const Own *own)
 }
 
 /*
+ * The usage of a draft is void with it as that of a final one is: its period is
+ * closed, so that what comes late after this is a line of the next invoice.
+ */
+static void
+close_usage(const Own *own)
+{
+	pg_uuid_t *id = (pg_uuid_t *) own->id;
+
+	if (has_status(own, "draft") && own->has_open_usage)
+		bill_stored_usage(own->subscription_id, &id, 1);
+}
+
+/*
  * It keeps its number.  What credits and balance paid comes back, so do coupons, and what waits
  * for the customer is called off; usage that it billed stays billed.  Lines that
  * had waited for it are void with it: what one of them gave back counts as
@@ -285,6 +302,7 @@ void_it(Own *own)
 						errmsg("invoice \"%s\" is being paid", uuid_text(own->id)),
 						errdetail("Payment \"%s\" is under way.", row_text(0, 1)),
 						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
+	close_usage(own);
 	refuse_given_back(own);
 	refuse_made_up(own);
 	refuse_end(own);

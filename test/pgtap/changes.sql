@@ -1,7 +1,7 @@
 -- Local subscriptions are changed, ended and paused. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(68);
+SELECT plan(72);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p3,
@@ -245,6 +245,25 @@ SELECT billing.update_subscription(subscription_of('given_up'), plan => 'yearly'
 CALL billing.set_clock('given_up', '2027-04-16 00:00+00');
 SELECT billing.update_subscription(subscription_of('given_up'), quantity => 2);
 SELECT is(waits('given_up'), 'proration_credit 0, proration_debit 59180', 'a rest that was given up by a change with none is not given back by the next one');
+
+-- in the second in which the period began, too
+CALL begin_at('given_up_at_once', 'small');
+SELECT billing.update_subscription(subscription_of('given_up_at_once'), plan => 'yearly', proration_behavior => 'none');
+CALL pays('given_up_at_once');
+CALL billing.set_clock('given_up_at_once', '2027-04-16 00:00+00');
+SELECT billing.update_subscription(subscription_of('given_up_at_once'), quantity => 2);
+SELECT is(waits('given_up_at_once'), 'proration_credit -28770, proration_debit 57541', 'neither is one that was given up in the second in which it began');
+SELECT billing.update_subscription(subscription_of('given_up_at_once'), quantity => 1);
+SELECT is(waits('given_up_at_once'), NULL, 'and there and back is nothing');
+CALL begin_at('free_between', 'small');
+SELECT billing.update_subscription(subscription_of('free_between'), plan => 'nothing', proration_behavior => 'none');
+SELECT billing.update_subscription(subscription_of('free_between'), plan => 'small', proration_behavior => 'none');
+CALL pays('free_between');
+CALL billing.set_clock('free_between', '2027-04-16 00:00+00');
+SELECT billing.update_subscription(subscription_of('free_between'), plan => 'large');
+SELECT is(waits('free_between'), 'proration_credit -1500, proration_debit 3000', 'nor where the same month was begun twice in that second');
+SELECT billing.update_subscription(subscription_of('free_between'), plan => 'small');
+SELECT is(waits('free_between'), NULL, 'the way back restores the one that counts');
 
 SELECT billing.create_customer('once');
 CALL billing.set_clock('once', '2027-04-01 00:00+00');

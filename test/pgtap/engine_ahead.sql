@@ -1,6 +1,6 @@
 -- Renewals that are paid to a reference are invoiced before their period begins.
 \ir helpers.psql
-SELECT plan(35);
+SELECT plan(37);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 30000, 'MXN') AS p1, billing.create_plan('large', 'Large', 60000, 'MXN') AS p2, billing.create_plan('yearly', 'Yearly', 300000, 'MXN', "interval" => 'year') AS p3,
@@ -228,4 +228,17 @@ COMMIT;
 
 SELECT is_empty($$SELECT subscription_id, period_start FROM billing.invoices WHERE billing_reason = 'subscription_cycle' AND status <> 'void' GROUP BY 1, 2 HAVING count(*) > 1$$, 'each period has one invoice');
 SELECT is_empty($$SELECT * FROM billing.ledger_imbalance$$, 'the books balance');
+-- what was paid ahead and is given up by another interval
+CALL begin_at('given_up');
+CALL billing.set_clock('given_up', '2031-04-24 00:00+00');
+CALL settled('given_up');
+CALL billing.set_clock('given_up', '2031-04-27 00:00+00');
+CALL settled('given_up');
+SELECT is(billed('given_up'), 'cycle 30000 paid 04-24 for 05-01', 'May is paid ahead');
+SELECT billing.update_subscription(subscription_of('given_up'), plan => 'yearly', proration_behavior => 'none');
+CALL billing.set_clock('given_up', '2031-04-28 00:00+00');
+SELECT billing.update_subscription(subscription_of('given_up'), quantity => 2);
+SELECT is((SELECT string_agg(l.kind, ', ' ORDER BY l.id) FROM billing.invoice_lines AS l WHERE l.invoice_id IS NULL AND l.subscription_id = subscription_of('given_up')),
+	'proration_credit, proration_debit', 'a year that gives it up gives back of the year alone');
+
 SELECT * FROM finish();

@@ -1,7 +1,7 @@
 -- What readers say of organisations that are not there, of drafts that wait, and of one that cannot be billed.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(13);
+SELECT plan(14);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_meter('calls', 'sum') AS meter, billing.create_plan('counted', 'Counted', 1000, 'USD') AS counted \gset
@@ -33,6 +33,8 @@ CALL billing.set_clock('huge', '2027-05-01 01:30+00');
 SELECT id AS huge FROM billing.invoices WHERE organization_id = 'huge' AND status = 'draft' \gset
 SELECT matches((SELECT detail FROM billing.attention WHERE what = 'invoice cannot be made final'), 'cannot be rated \(.*void_usage', 'a person is told what to do');
 SELECT matches((SELECT hint FROM billing.explain(:'huge') WHERE what = 'invoice is draft'), '^it cannot be made final', 'it is not late usage that it waits for');
+SELECT billing.void_invoice(:'huge');
+SELECT is((SELECT status FROM billing.get_invoice(:'huge')), 'void', 'and it is voided as it stands');
 
 -- ---------------------------------------------------------------------------
 -- One label for one sum

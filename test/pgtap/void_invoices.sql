@@ -1,9 +1,9 @@
 -- What a void invoice leaves behind: references, late money, lines that had waited for it.
 \ir helpers.psql
 \ir billing_helpers.psql
-SELECT plan(28);
+SELECT plan(32);
 
-SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('oxxo late noted given ended coupon again', ' ') AS o \gset
+SELECT count(billing.create_customer(o)) AS customers FROM string_to_table('oxxo late noted given ended coupon again early', ' ') AS o \gset
 SELECT billing.create_plan('collected', 'Collected', 1000, "interval" => 'year') AS plan,
 	   billing.create_plan('small', 'Small', 3000, 'USD') AS small, billing.create_plan('large', 'Large', 6000, 'USD') AS large \gset
 CREATE FUNCTION shares(id uuid) RETURNS text
@@ -117,5 +117,29 @@ CALL billing.run_worker();
 SELECT billing.apply_coupon('ONCE', organization_id => 'again') AS a4 \gset
 SELECT lives_ok(format('SELECT billing.void_invoice(%L)', :'first'), 'who has it again meanwhile');
 SELECT is(coupons_of('again'), 'ONCE 1 t, ONCE 0 f', 'has it once');
+-- ---------------------------------------------------------------------------
+-- A draft that waits for late usage
+
+SELECT billing.create_plan('metered', 'Metered', 1000, 'USD') AS metered, billing.create_meter('calls', 'sum') AS meter \gset
+SELECT billing.create_price('metered', NULL, 'USD', component => 'calls', metric => 'calls', unit_amount => 2) AS calls \gset
+CREATE FUNCTION lines_of(organization text) RETURNS text
+LANGUAGE sql
+RETURN (SELECT string_agg(i.status || ' ' || i.total || ': ' || (SELECT coalesce(string_agg(l.description || ' ' || l.amount, ', ' ORDER BY l.position), '') FROM billing.invoice_lines AS l WHERE l.invoice_id = i.id), ' | ' ORDER BY i.id)
+		FROM billing.invoices AS i WHERE i.organization_id = organization AND i.billing_reason = 'subscription_cycle');
+CALL billing.set_clock('early', '2027-04-01 00:00+00');
+SELECT billing.subscribe('early', 'metered', collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local') AS early \gset
+CALL billing.set_clock('early', '2027-04-20 00:00+00');
+SELECT billing.record_usage('early', 'calls', 130);
+CALL billing.set_clock('early', '2027-05-01 00:20+00');
+SELECT billing.void_invoice(i.id) FROM billing.invoices AS i WHERE i.organization_id = 'early' AND i.status = 'draft';
+SELECT is(lines_of('early'), 'void 1260: Metered 1000, calls 260', 'has what was used so far, which is void with it');
+SELECT is((SELECT string_agg(to_char(period_start AT TIME ZONE 'UTC', 'MM-DD') || ' ' || to_char(period_end AT TIME ZONE 'UTC', 'MM-DD'), ', ') FROM billing.usage_closings WHERE organization_id = 'early'),
+	'04-01 05-01', 'its period is closed');
+CALL billing.set_clock('early', '2027-05-03 00:00+00');
+SELECT billing.record_usage('early', 'calls', 10, occurred_at => '2027-04-25 00:00+00');
+SELECT is((SELECT sum(amount) FROM billing.preview_invoice(:'early')), 1020::numeric, 'what comes late is on the next one');
+CALL billing.set_clock('early', '2027-06-01 02:00+00');
+SELECT is(lines_of('early'), 'void 1260: Metered 1000, calls 260 | open 1020: Metered 1000, calls: +10 that came late 20', 'at the price of its period');
+
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();
