@@ -48,7 +48,7 @@ COMMENT ON FUNCTION billing.preview_update(uuid, text, bigint, text, uuid, bigin
 	'returned it bills exactly these. effective => period_end, and trial_end: those of the invoice that comes then, with what is used so far. Nothing is changed '
 	'or locked: no price is made for amount, no coupon is redeemed, and payment_method counts as one that is attached. Lines that wait have the discount and tax that the '
 	'next invoice will give them, and in total what they come to with both: what the change costs; NULL where something that is planned changes them before. '
-	'One that waited already and is cut by the change is told by what it loses. '
+	'Lines of 0 are told as they are printed. One that waited already and is cut by the change is told by what it loses. '
 	'Errors: as update_subscription(); JB005 it is no local subscription.';
 
 CREATE FUNCTION billing.preview_invoice(subscription_id uuid DEFAULT NULL, organization_id text DEFAULT NULL)

@@ -256,7 +256,7 @@ changed_lines(const BillingRun *run, const BilledSubscription *s, List *waiting,
 		const InvoiceLine *line = lfirst(cell);
 		ChangedLine *more;
 
-		if (was_waiting(waiting, line) || line->amount == 0)
+		if (was_waiting(waiting, line))
 			continue;
 		more = palloc0(sizeof(ChangedLine));
 		more->told = *line;

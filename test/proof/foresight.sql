@@ -106,7 +106,7 @@ BEGIN
 			  WHERE NOT l.invoice_id = ANY (invoices) AND l.invoice_id IN (SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s)
 			  UNION ALL SELECT proof.waiting(proof.billed(l))
 			  FROM billing.invoice_lines AS l
-			  WHERE l.subscription_id = s AND l.invoice_id IS NULL AND l.amount <> 0 AND NOT EXISTS (SELECT FROM unnest(waited) AS w WHERE w.id = l.id)
+			  WHERE l.subscription_id = s AND l.invoice_id IS NULL AND NOT EXISTS (SELECT FROM unnest(waited) AS w WHERE w.id = l.id)
 			  UNION ALL SELECT proof.waiting(proof.lost(w, l))
 			  FROM unnest(waited) AS w LEFT JOIN billing.invoice_lines AS l ON l.id = w.id
 			  WHERE w.amount <> 0 AND (l.id IS NULL OR l.invoice_id IS NULL AND l.amount <> w.amount)) AS c;
