@@ -383,39 +383,6 @@ usage_begins(const BilledSubscription *s, TimestampTz at)
  * Usage until a moment, at the prices until then
  * ------------------------------------------------------------------------
  */
-QUERY(waiting_for_usage,
-	  "SELECT id FROM billing.invoices WHERE subscription_id = $1 AND managed_by = 'local' "
-	  "AND status = 'draft' AND marked_at IS NULL AND usage IS NOT NULL ORDER BY id",
-	  UUIDOID);
-
-/*
- * Those that are stored, in a run of their own: this one did not load them, and
- * there their subscription has the items that were in force.
- */
-static void
-bill_stored_usage(const BilledSubscription *s)
-{
-	int count = (int) RUN(waiting_for_usage, arg_uuid(s->id));
-	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
-	BillingRun *run;
-	ListCell *cell;
-
-	if (count == 0)
-		return;
-	for (int i = 0; i < count; i++)
-		ids[i] = row_uuid(i, 1);
-	(void) run_load_one(s->id, false, &run);
-	run_load_drafts(run, ids, count);
-	foreach (cell, run->drafts)
-	{
-		InvoiceDraft *draft = lfirst(cell);
-
-		engine_bill_usage_of(run, draft);
-		draft->changed = true;
-	}
-	run_write(run);
-}
-
 /*
  * Drafts that wait for late usage are billed for theirs at the prices that were
  * in force, before these change.  They wait on; what comes late is a correction.
@@ -425,8 +392,6 @@ bill_usage_of_waiting_drafts(BillingRun *run, const BilledSubscription *s)
 {
 	ListCell *cell;
 
-	if (!run->preview)
-		bill_stored_usage(s);
 	foreach (cell, run->drafts)
 	{
 		InvoiceDraft *draft = lfirst(cell);
