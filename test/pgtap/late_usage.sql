@@ -1,6 +1,6 @@
 -- Usage that comes late, when its price is gone: it costs what its period cost; and usage that nothing rates, which a person has to see.
 \ir helpers.psql
-SELECT plan(33);
+SELECT plan(35);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_meter('calls', 'sum') AS calls, billing.create_meter('texts', 'sum') AS texts, billing.create_meter('seen', 'sum') AS seen \gset
@@ -152,6 +152,21 @@ CALL billing.run_worker();
 SELECT is(unbilled('ended'), NULL, 'the next one in its currency will bill it');
 CALL billing.set_clock('ended', '2031-06-16 06:00+00');
 SELECT is(usage_of('ended'), '04-01 10 calls, 04-01 80 calls: +40 that came late', 'at the price of its time');
+
+-- ---------------------------------------------------------------------------
+-- Ended in a pause: the closing of its end has no length, and the next one begins in the same second
+
+CALL begin_at('again', 'metered');
+CALL billing.set_clock('again', '2031-05-10 00:00+00');
+SELECT billing.pause_subscription(subscription_of('again'));
+SELECT used('again', 'calls', 10, '2031-04-20 00:00+00') AS used \gset
+CALL billing.set_clock('again', '2031-05-16 00:00+00');
+SELECT billing.cancel_subscription(subscription_of('again'), at_period_end => false);
+SELECT billing.subscribe('again', 'metered', collection_method => 'send_invoice', days_until_due => 300, managed_by => 'local') AS sub \gset
+SELECT used('again', 'calls', 7, '2031-05-16 00:00+00') AS used \gset
+CALL billing.set_clock('again', '2031-06-16 02:00+00');
+SELECT is(usage_of('again'), '04-01 20 calls: +10 that came late, 05-16 14 calls', 'what is used in its first second is billed, and what came late once');
+SELECT is((SELECT count(*) FROM billing.invoices WHERE organization_id = 'again' AND status = 'draft'), 0::bigint, 'no invoice is left a draft');
 
 -- ---------------------------------------------------------------------------
 -- What the plan allows is no task

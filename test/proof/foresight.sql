@@ -11,15 +11,17 @@ CREATE TABLE proof.compared (what text PRIMARY KEY, times bigint NOT NULL);
 CREATE TABLE proof.foreseen (organization_id text PRIMARY KEY, what text NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL, event bigint NOT NULL,
 							 known uuid[] NOT NULL, told jsonb);
 
--- Subscriptions that were changed with proration_behavior none; given_up: the rest of a period that was billed, when another one began.
-CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid NOT NULL, given_up tstzrange NOT NULL);
+-- Subscriptions that were changed with proration_behavior none; given_up: the rest of a period that was billed, when another one began;
+-- until: all is billed as it is from then on.
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid NOT NULL, given_up tstzrange NOT NULL, until timestamptz NOT NULL);
 
 CREATE FUNCTION proof.forgo(s uuid, rest boolean) RETURNS void
 LANGUAGE sql
 AS $$
 	INSERT INTO proof.forgone
 	SELECT b.id, CASE WHEN rest THEN tstzrange(n.now, greatest(n.now, (SELECT max(l.period_end) FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.period_start <= n.now)))
-				 ELSE 'empty' END
+				 ELSE 'empty' END,
+			greatest(b.current_period_end, (SELECT max(l.period_end) FROM billing.invoice_lines AS l WHERE l.subscription_id = s), n.now)
 		FROM billing.subscriptions AS b, billing.now(b.organization_id) AS n (now) WHERE b.id = s
 $$;
 
@@ -144,19 +146,21 @@ LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 DECLARE
 	org text := (SELECT b.organization_id FROM billing.subscriptions AS b WHERE b.id = s);
-	counted text := (SELECT coalesce(min(i.component) FILTER (WHERE i.component = 'seats'), 'base') FROM billing.subscription_items AS i WHERE i.subscription_id = s);
-	first_quantity bigint := (SELECT i.quantity FROM billing.subscription_items AS i WHERE i.subscription_id = s AND i.component = counted);
+	counted text;
+	first_quantity bigint;
 	owed numeric;
 BEGIN
 	-- no money comes in between
 	PERFORM FROM billing.customers AS c WHERE c.organization_id = org FOR NO KEY UPDATE;
+	counted := (SELECT coalesce(min(i.component) FILTER (WHERE i.component = 'seats'), 'base') FROM billing.subscription_items AS i WHERE i.subscription_id = s);
+	first_quantity := (SELECT i.quantity FROM billing.subscription_items AS i WHERE i.subscription_id = s AND i.component = counted);
 	owed := proof.waiting(s);
 	PERFORM billing.update_subscription(s, quantity => quantity);
 	PERFORM billing.update_subscription(s, quantity => first_quantity);
 	owed := proof.waiting(s) - owed;
 	PERFORM proof.count_one('change and back');
-	-- what was changed without being billed is billed when it is changed once more
-	IF owed <> 0 AND NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = s) THEN
+	-- what was changed without being billed is billed when it is changed once more in its period
+	IF owed <> 0 AND NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = s AND f.until > billing.now(org)) THEN
 		INSERT INTO proof.differences VALUES (org, 'change and back', billing.now(org), '0', to_jsonb(owed));
 	END IF;
 	RETURN s;

@@ -14,8 +14,8 @@
 
 CREATE SCHEMA IF NOT EXISTS proof;
 
--- Changed with proration_behavior none; given_up: of this time, which a new period bills once more.
-CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid NOT NULL, given_up tstzrange NOT NULL);
+-- Changed with proration_behavior none; given_up: of this time, which a new period bills once more; until: all is billed as it is from then on.
+CREATE TABLE IF NOT EXISTS proof.forgone (subscription_id uuid NOT NULL, given_up tstzrange NOT NULL, until timestamptz NOT NULL);
 -- These were free for a while: that time is on no invoice.
 CREATE TABLE IF NOT EXISTS proof.free (subscription_id uuid PRIMARY KEY);
 
