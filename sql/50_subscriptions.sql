@@ -283,6 +283,8 @@ CREATE INDEX invoices_customer ON billing.invoices (customer_id, issued_at);
 CREATE INDEX invoices_subscription ON billing.invoices (subscription_id) WHERE subscription_id IS NOT NULL;
 CREATE UNIQUE INDEX invoices_once ON billing.invoices (subscription_id, period_start, billing_reason)
 	WHERE managed_by = 'local' AND status <> 'void' AND billing_reason IN ('subscription_create', 'subscription_cycle', 'subscription_end');
+CREATE INDEX invoices_waiting ON billing.invoices (subscription_id)
+	WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL AND finalize_at IS NOT NULL;
 CREATE INDEX invoices_to_finalize ON billing.invoices (finalize_at) WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;
 CREATE INDEX invoices_to_finalize_by_clock ON billing.invoices (organization_id, finalize_at)
 	WHERE managed_by = 'local' AND status = 'draft' AND marked_at IS NULL;

@@ -353,8 +353,11 @@ extern BilledSubscription *run_subscription(BillingRun *run, const pg_uuid_t *su
 /* Adds a new one: from then on run_subscription() finds it and run_write() writes it. */
 extern void run_add_subscription(BillingRun *run, BilledSubscription *s);
 
-/* The drafts of a customer that are stored and not final, with their lines. */
+/* Drafts that are stored and not final, with their lines; none that the run has already. */
 extern void run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count);
+
+/* invoice_store.c, for run_load(): those of the run's subscriptions that wait for late usage. */
+extern void run_load_waiting_drafts(BillingRun *run, ArrayType *subscription_ids);
 
 /*
  * engine_write.c.  What was written counts as stored afterwards, so that a run
@@ -505,15 +508,11 @@ extern TimestampTz usage_begins(const BilledSubscription *s, TimestampTz at);
  */
 extern void engine_bill_usage_of(BillingRun *run, InvoiceDraft *draft);
 
-/*
- * Prices of usage change: stored drafts and those of the run that wait for late
- * usage are billed for theirs at the prices that were in force.
- */
+/* Prices of usage change: drafts that wait for late usage are billed for theirs at the prices that were in force. */
 extern void bill_usage_of_waiting_drafts(BillingRun *run, const BilledSubscription *s);
 
-/* Stored drafts of a subscription that wait for late usage have that of now, and wait on without it. */
-extern void bill_stored_usage(const pg_uuid_t *subscription_id, pg_uuid_t *const *draft_ids,
-							  int count);
+/* A stored draft that waits for late usage has that of now, and waits on without it. */
+extern void bill_stored_usage(const pg_uuid_t *subscription_id, pg_uuid_t *draft_id);
 
 /* The usage until a moment, billed now and at today's prices: its lines wait for the next invoice. */
 extern void bill_usage_to_pending(BillingRun *run, BilledSubscription *s, TimestampTz until);
@@ -681,6 +680,16 @@ extern InvoiceDraft *draft_for(BillingRun *run, BilledSubscription *s, const cha
 							   TimestampTz at);
 extern InvoiceLine *draft_add(InvoiceDraft *draft, LineKind kind, int64 amount,
 							  const char *description);
+
+/* The next invoice of a subscription, where a draft waits for late usage beyond a moment; NULL: none does. */
+extern InvoiceDraft *draft_that_waits(const BillingRun *run, const BilledSubscription *s,
+									  TimestampTz at);
+
+/* What waits for the next invoice stands on that draft from here on. */
+extern void pending_to_draft(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* What is billed and not final: what waits for the next invoice, and is on drafts. */
+extern List *lines_not_final(const BillingRun *run, const BilledSubscription *s);
 
 /*
  * Usage (closed, or previewed), coupons, tax, totals, prepaid credit and

@@ -383,43 +383,25 @@ usage_begins(const BilledSubscription *s, TimestampTz at)
  * Usage until a moment, at the prices until then
  * ------------------------------------------------------------------------
  */
-QUERY(waiting_for_usage,
-	  "SELECT id FROM billing.invoices WHERE subscription_id = $1 AND managed_by = 'local' "
-	  "AND status = 'draft' AND marked_at IS NULL AND usage IS NOT NULL ORDER BY id",
-	  UUIDOID);
-
-/*
- * In a run of their own: none that goes on has loaded them, and there their
- * subscription has the items that were in force.
- */
+/* In a run of its own, whose subscription has the items that are in force. */
 void
-bill_stored_usage(const pg_uuid_t *subscription_id, pg_uuid_t *const *draft_ids, int count)
+bill_stored_usage(const pg_uuid_t *subscription_id, pg_uuid_t *draft_id)
 {
 	BillingRun *run;
 	ListCell *cell;
 
 	(void) run_load_one(subscription_id, false, &run);
-	run_load_drafts(run, draft_ids, count);
+	run_load_drafts(run, &draft_id, 1);
 	foreach (cell, run->drafts)
 	{
 		InvoiceDraft *draft = lfirst(cell);
 
+		if (!uuid_equal(draft->id, draft_id))
+			continue;
 		engine_bill_usage_of(run, draft);
 		draft->changed = true;
 	}
 	run_write(run);
-}
-
-static void
-bill_usage_of_stored(const BilledSubscription *s)
-{
-	int count = (int) RUN(waiting_for_usage, arg_uuid(s->id));
-	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
-
-	for (int i = 0; i < count; i++)
-		ids[i] = row_uuid(i, 1);
-	if (count > 0)
-		bill_stored_usage(s->id, ids, count);
 }
 
 /*
@@ -431,8 +413,6 @@ bill_usage_of_waiting_drafts(BillingRun *run, const BilledSubscription *s)
 {
 	ListCell *cell;
 
-	if (!run->preview)
-		bill_usage_of_stored(s);
 	foreach (cell, run->drafts)
 	{
 		InvoiceDraft *draft = lfirst(cell);

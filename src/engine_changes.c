@@ -7,7 +7,8 @@
  * Computed in memory, as all of the engine (engine.h): items change, and the
  * rest of the present period is given back as it was billed and billed anew as
  * it is now.  What is on no final invoice yet is shortened where it stands; what
- * is on one is credited.  The lines wait for the next invoice or make one.
+ * is on one is credited.  The lines wait for the next invoice or make one; where
+ * a draft waits for late usage, that is the next invoice, and they stand on it.
  *
  * Back in the same instant: a line that begins then covers no time and is given
  * back in full, and what was given back for its sake is billed again as it was
@@ -106,7 +107,10 @@ take_off_drafts(BillingRun *run, InvoiceLine *line)
 	{
 		InvoiceDraft *draft = lfirst(cell);
 
+		if (!list_member_ptr(draft->lines, line))
+			continue;
 		draft->lines = list_delete_ptr(draft->lines, line);
+		draft->changed = true;
 	}
 }
 
@@ -301,13 +305,13 @@ subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at)
  * The rest of the period
  * ------------------------------------------------------------------------
  */
-/* The credit itself while it waits and no credit note refers to it; NULL when it is on an invoice. */
+/* The credit itself while it is not final and no credit note refers to it; NULL when it is on an invoice. */
 static InvoiceLine *
-waiting_credit_of(const BilledSubscription *s, const InvoiceLine *line)
+waiting_credit_of(const BillingRun *run, const BilledSubscription *s, const InvoiceLine *line)
 {
 	ListCell *cell;
 
-	foreach (cell, s->pending)
+	foreach (cell, lines_not_final(run, s))
 	{
 		InvoiceLine *other = lfirst(cell);
 
@@ -337,7 +341,7 @@ amounts_back_at(const BillingRun *run, const BilledSubscription *s, const Invoic
 static void
 take_credit_back(BillingRun *run, BilledSubscription *s, InvoiceLine *line)
 {
-	InvoiceLine *credit = waiting_credit_of(s, line);
+	InvoiceLine *credit = waiting_credit_of(run, s, line);
 	int64 tax = line->credited_tax + line->made_up_tax;
 	int64 net = line->credited + line->made_up - (line->tax_inclusive ? 0 : tax);
 	InvoiceLine *again;
@@ -713,6 +717,7 @@ subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 		change_in_pause(run, s, changes, behavior, at);
 	else
 		change_in_period(run, s, changes, anew, behavior, at);
+	pending_to_draft(run, s, at);
 	run_event(run, "subscription.updated", "subscription", s->id, s->customer->organization_id,
 			  s->status, s->status);
 }

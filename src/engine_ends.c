@@ -257,6 +257,7 @@ engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	TimestampTz resumes_at = s->resumes_at > at ? s->resumes_at : 0;
 
 	bill_usage_to_pending(run, s, used_until(s, at));
+	pending_to_draft(run, s, at);
 	ahead_call_off(run, s);
 	fulfil(s, "pause", at);
 	s->pause_at_period_end = false;
@@ -277,6 +278,7 @@ give_up_collecting(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		return;
 	}
 	bill_usage_to_pending(run, s, used_until(s, at));
+	pending_to_draft(run, s, at);
 	set_status(run, s, "unpaid", at);
 }
 

@@ -656,6 +656,7 @@ run_load(pg_uuid_t *const *subscription_ids, int count, bool skip_locked, bool p
 	load_billed(run);
 	load_pending(run, ids);
 	load_changes(run, ids);
+	run_load_waiting_drafts(run, ids);
 	return run;
 }
 

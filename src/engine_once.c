@@ -50,15 +50,14 @@ price_once(const BilledSubscription *s, const ComponentPrice *price, int64 quant
 	return amount;
 }
 
-/* What was billed of it at this very moment, and waits, is no more; returns how much that was. */
+/* What was billed of it at this very moment, and is not final, is no more; returns how much that was. */
 static int64
 drop_once(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
 {
-	List *pending = list_copy(s->pending);
 	int64 dropped = 0;
 	ListCell *cell;
 
-	foreach (cell, pending)
+	foreach (cell, lines_not_final(run, s))
 	{
 		InvoiceLine *line = lfirst(cell);
 

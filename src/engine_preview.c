@@ -111,20 +111,35 @@ complete(BillingRun *run, InvoiceDraft *draft)
 		draft_complete(run, draft);
 }
 
-/*
- * Their usage is what there is now: waiting for more would bring none.  One that
- * comes to nothing leaves the list.  Returns how many there are.
- */
-static int
-complete_from(BillingRun *run, int first)
+/* The first one that would be final before a moment (0: ever) and is not yet. */
+static InvoiceDraft *
+first_to_complete(const BillingRun *run, TimestampTz until)
 {
-	List *drafts = list_copy_tail(run->drafts, first);
+	InvoiceDraft *first = NULL;
 	ListCell *cell;
 
-	foreach (cell, drafts)
-		complete(run, lfirst(cell));
-	list_free(drafts);
-	return list_length(run->drafts);
+	foreach (cell, run->drafts)
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		if (!draft->is_final && (until == 0 || draft->finalize_at < until) &&
+			(first == NULL || draft->finalize_at < first->finalize_at))
+			first = draft;
+	}
+	return first;
+}
+
+/*
+ * Drafts that would be final before a moment (0: ever), each after the other,
+ * with the usage that there is now.  One that comes to nothing leaves the list.
+ */
+static void
+complete_until(BillingRun *run, TimestampTz until)
+{
+	InvoiceDraft *draft;
+
+	while ((draft = first_to_complete(run, until)) != NULL)
+		complete(run, draft);
 }
 
 /* More due times than lie between two invoices of a subscription. */
@@ -159,21 +174,30 @@ typedef struct WaitingLine
 	InvoiceLine was;
 } WaitingLine;
 
-static List *
-what_waits(const BilledSubscription *s)
+/* What there is before a change: drafts, and lines that are not final. */
+typedef struct Before
 {
-	List *waiting = NIL;
+	List *drafts;
+	List *waiting; /* WaitingLine */
+} Before;
+
+/* The usage of a draft that waits is on it with the change or without. */
+static Before
+what_is_there(BillingRun *run, const BilledSubscription *s)
+{
+	Before before = {list_copy(run->drafts), NIL};
 	ListCell *cell;
 
-	foreach (cell, s->pending)
+	bill_usage_of_waiting_drafts(run, s);
+	foreach (cell, lines_not_final(run, s))
 	{
-		WaitingLine *before = palloc(sizeof(WaitingLine));
+		WaitingLine *waiting = palloc(sizeof(WaitingLine));
 
-		before->line = lfirst(cell);
-		before->was = *before->line;
-		waiting = lappend(waiting, before);
+		waiting->line = lfirst(cell);
+		waiting->was = *waiting->line;
+		before.waiting = lappend(before.waiting, waiting);
 	}
-	return waiting;
+	return before;
 }
 
 static bool
@@ -211,53 +235,71 @@ typedef struct ChangedLine
 	bool known; /* discount and tax are those of the next invoice */
 } ChangedLine;
 
-/* On an invoice of the change itself it is not lost. */
+/* On an invoice of the change itself it is told with that. */
 static bool
-is_on_new_draft(const BillingRun *run, int drafts_before, const InvoiceLine *line)
+is_on_new_draft(const BillingRun *run, const Before *before, const InvoiceLine *line)
 {
-	for (int i = drafts_before; i < list_length(run->drafts); i++)
+	ListCell *cell;
+
+	foreach (cell, run->drafts)
 	{
-		if (list_member_ptr(((const InvoiceDraft *) list_nth(run->drafts, i))->lines, line))
+		InvoiceDraft *draft = lfirst(cell);
+
+		if (!list_member_ptr(before->drafts, draft) && list_member_ptr(draft->lines, line))
 			return true;
 	}
 	return false;
 }
 
+/* It waits on, or on a draft that has waited, also one that is final by then. */
+static bool
+stands(const BilledSubscription *s, const Before *before, const InvoiceLine *line)
+{
+	ListCell *cell;
+
+	foreach (cell, before->drafts)
+	{
+		if (list_member_ptr(((const InvoiceDraft *) lfirst(cell))->lines, line))
+			return true;
+	}
+	return list_member_ptr(s->pending, line);
+}
+
 /* What a line that waited loses: all of it, or the time that is cut off. */
 static ChangedLine *
-lost_line(const BilledSubscription *s, const WaitingLine *before)
+lost_line(const BilledSubscription *s, const Before *before, const WaitingLine *waiting)
 {
-	bool stays = list_member_ptr(s->pending, before->line);
+	bool stays = stands(s, before, waiting->line);
 	ChangedLine *less = palloc0(sizeof(ChangedLine));
 
-	less->told = before->was;
-	less->told.amount = (stays ? before->line->amount : 0) - before->was.amount;
+	less->told = waiting->was;
+	less->told.amount = (stays ? waiting->line->amount : 0) - waiting->was.amount;
 	less->told.has_quantity = false;
 	if (stays)
-		less->told.period_start = before->line->period_end;
+		less->told.period_start = waiting->line->period_end;
 	return less;
 }
 
 static List *
-changed_lines(const BillingRun *run, const BilledSubscription *s, List *waiting, int drafts_before)
+changed_lines(const BillingRun *run, const BilledSubscription *s, const Before *before)
 {
 	List *changed = NIL;
 	ListCell *cell;
 
-	foreach (cell, waiting)
+	foreach (cell, before->waiting)
 	{
-		const WaitingLine *before = lfirst(cell);
-		ChangedLine *less = lost_line(s, before);
+		const WaitingLine *waiting = lfirst(cell);
+		ChangedLine *less = lost_line(s, before, waiting);
 
-		if (less->told.amount != 0 && !is_on_new_draft(run, drafts_before, before->line))
+		if (less->told.amount != 0 && !is_on_new_draft(run, before, waiting->line))
 			changed = lappend(changed, less);
 	}
-	foreach (cell, s->pending)
+	foreach (cell, lines_not_final(run, s))
 	{
 		const InvoiceLine *line = lfirst(cell);
 		ChangedLine *more;
 
-		if (was_waiting(waiting, line) || line->amount == 0)
+		if (was_waiting(before->waiting, line) || is_on_new_draft(run, before, line))
 			continue;
 		more = palloc0(sizeof(ChangedLine));
 		more->told = *line;
@@ -285,11 +327,19 @@ tell_by_next_invoice(ChangedLine *line, const InvoiceDraft *with, const InvoiceD
 	line->known = (after != NULL || before != NULL) && amount == line->told.amount;
 }
 
+/* The next invoice: a draft that waits beyond a moment (0: whichever), unless it comes to nothing, or one that is to be made. */
 static const InvoiceDraft *
-next_completed(BillingRun *run, BilledSubscription *s)
+next_completed(BillingRun *run, BilledSubscription *s, TimestampTz at)
 {
-	InvoiceDraft *draft = next_draft(run, s);
+	InvoiceDraft *draft;
 
+	while ((draft = draft_that_waits(run, s, at)) != NULL)
+	{
+		complete(run, draft);
+		if (list_member_ptr(run->drafts, draft))
+			return draft;
+	}
+	draft = next_draft(run, s);
 	if (draft != NULL)
 		complete(run, draft);
 	return draft;
@@ -302,8 +352,8 @@ tell_changed(ReturnSetInfo *result, BillingRun *run, BilledSubscription *s, List
 {
 	BilledSubscription *unchanged;
 	BillingRun *without = local_open(s->id, true, &unchanged);
-	const InvoiceDraft *next = next_completed(run, s);
-	const InvoiceDraft *next_without = next_completed(without, unchanged);
+	const InvoiceDraft *next = next_completed(run, s, at);
+	const InvoiceDraft *next_without = next_completed(without, unchanged, at);
 	bool known = true;
 	int64 total = 0;
 	int position = 0;
@@ -332,14 +382,24 @@ tell_changed(ReturnSetInfo *result, BillingRun *run, BilledSubscription *s, List
 
 /* Invoices of the change itself, then the lines that wait for the next one. */
 static void
-put_change(ReturnSetInfo *result, BillingRun *run, BilledSubscription *s, List *waiting,
-		   int drafts_before, TimestampTz at)
+put_change(ReturnSetInfo *result, BillingRun *run, BilledSubscription *s, const Before *before,
+		   TimestampTz at)
 {
-	List *changed = changed_lines(run, s, waiting, drafts_before);
+	List *changed = changed_lines(run, s, before);
+	List *drafts = list_copy(run->drafts);
+	int invoice = 0;
+	ListCell *cell;
 
-	(void) complete_from(run, drafts_before);
-	for (int i = drafts_before; i < list_length(run->drafts); i++)
-		put_draft(result, list_nth(run->drafts, i), i - drafts_before + 1, at);
+	foreach (cell, drafts)
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		if (list_member_ptr(before->drafts, draft))
+			continue;
+		complete(run, draft);
+		if (list_member_ptr(run->drafts, draft))
+			put_draft(result, draft, ++invoice, at);
+	}
 	if (changed != NIL)
 		tell_changed(result, run, s, changed, at);
 }
@@ -365,9 +425,8 @@ SQL_FUNCTION(billing_preview_update)
 	UpdateTerms terms;
 	BilledSubscription *s;
 	BillingRun *run;
-	List *waiting;
+	Before before;
 	TimestampTz at = 0;
-	int drafts_before;
 
 	InitMaterializedSRF(fcinfo, 0);
 	db_open_reading();
@@ -378,12 +437,13 @@ SQL_FUNCTION(billing_preview_update)
 	subscription_check_cancel_at(s->customer->organization_id, terms.cancel_at);
 	if (local_changes_items(&terms) && strcmp(terms.effective, "now") == 0)
 		at = local_proration_date(s, terms.proration_date);
-	waiting = what_waits(s);
-	drafts_before = list_length(run->drafts);
+	before = what_is_there(run, s);
 	local_change(run, s, &terms);
 	/* as the change itself: one that was to end with its period may end here */
+	if (change_counts_at(s, &terms) > s->customer->now)
+		complete_until(run, change_counts_at(s, &terms));
 	engine_play(run, s, change_counts_at(s, &terms));
-	put_change(result, run, s, waiting, drafts_before, at);
+	put_change(result, run, s, &before, at);
 	db_close();
 	PG_RETURN_NULL();
 }
@@ -393,10 +453,14 @@ SQL_FUNCTION(billing_preview_update)
  * ------------------------------------------------------------------------
  */
 
-QUERY(local_of_organization,
-	  "SELECT id FROM billing.subscriptions WHERE organization_id = $1 AND managed_by = 'local' "
-	  "AND status NOT IN ('canceled', 'incomplete_expired') ORDER BY id",
-	  TEXTOID);
+/* Of one that has ended, the last invoice may wait for late usage. */
+QUERY(
+	local_of_organization,
+	"SELECT s.id FROM billing.subscriptions AS s WHERE s.organization_id = $1 AND s.managed_by = 'local' "
+	"AND (s.status NOT IN ('canceled', 'incomplete_expired') OR EXISTS (SELECT FROM billing.invoices AS i "
+	"WHERE i.subscription_id = s.id AND i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NULL "
+	"AND i.finalize_at IS NOT NULL)) ORDER BY s.id",
+	TEXTOID);
 
 /* One who is deleted has nothing to come. */
 QUERY(was_there, "SELECT FROM billing.customers WHERE organization_id = $1 LIMIT 1", TEXTOID);
@@ -438,12 +502,10 @@ SQL_FUNCTION(billing_preview_invoice)
 		run = load_organization(organization_id);
 	foreach (cell, run->subscriptions)
 	{
-		InvoiceDraft *draft = next_draft(run, lfirst(cell));
+		const InvoiceDraft *draft = next_completed(run, lfirst(cell), 0);
 
-		if (draft == NULL)
-			continue;
-		complete(run, draft);
-		put_draft(result, draft, ++invoice, 0);
+		if (draft != NULL)
+			put_draft(result, draft, ++invoice, 0);
 	}
 	db_close();
 	PG_RETURN_NULL();
@@ -502,7 +564,6 @@ SQL_FUNCTION(billing_simulate)
 	BillingRun *run;
 	BilledSubscription *s;
 	ListCell *cell;
-	int completed = 0;
 	int steps = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -532,9 +593,10 @@ SQL_FUNCTION(billing_simulate)
 		TimestampTz due = engine_next_due(s);
 
 		CHECK_FOR_INTERRUPTS();
+		/* until it is final, what changes stands on a draft that waits */
+		complete_until(run, due);
 		engine_play(run, s, due);
 		count_as_paid(run, s, due);
-		completed = complete_from(run, completed);
 		if (++steps > SIMULATE_MOST)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("more than %d things are due until then", SIMULATE_MOST),
@@ -542,6 +604,7 @@ SQL_FUNCTION(billing_simulate)
 									  pstrdup(timestamptz_to_str(due))),
 							errhint("Choose an earlier moment.")));
 	}
+	complete_until(run, 0);
 	for (int i = 0; i < list_length(run->drafts); i++)
 		put_draft(result, list_nth(run->drafts, i), i + 1, 0);
 	db_close();

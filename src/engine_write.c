@@ -343,9 +343,43 @@ QUERY(cut_lines,
 	  "description = u.description, quantity = CASE WHEN u.counted THEN l.quantity END, "
 	  "unit_amount = CASE WHEN u.counted THEN l.unit_amount END "
 	  "FROM unnest($1, $2, $3, $4, $5) AS u (id, amount, period_end, description, counted) "
-	  "WHERE l.id = u.id",
+	  "WHERE l.id = u.id RETURNING l.invoice_id",
 	  UUIDARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, BOOLARRAYOID);
-QUERY(drop_lines, "DELETE FROM billing.invoice_lines WHERE id = ANY ($1)", UUIDARRAYOID);
+QUERY(drop_lines, "DELETE FROM billing.invoice_lines WHERE id = ANY ($1) RETURNING invoice_id",
+	  UUIDARRAYOID);
+QUERY(
+	sum_drafts,
+	"UPDATE billing.invoices AS i SET subtotal = t.amount, total = t.amount, "
+	"amount_due = greatest(t.amount, 0), amount_remaining = greatest(t.amount, 0), updated_at = now() "
+	"FROM (SELECT u.id, coalesce((SELECT sum(l.amount) FROM billing.invoice_lines AS l "
+	"WHERE l.invoice_id = u.id), 0)::bigint AS amount FROM (SELECT DISTINCT d.id FROM unnest($1) AS d (id)) AS u) AS t "
+	"WHERE i.id = t.id AND i.status = 'draft' AND i.marked_at IS NULL AND i.total <> t.amount",
+	UUIDARRAYOID);
+
+/* Drafts that lines stand on; those of a subscription that is not of this run are in the tables alone. */
+static List *
+with_drafts_of(List *drafts, int64 count)
+{
+	for (int64 i = 0; i < count; i++)
+	{
+		if (!row_null(i, 1))
+			drafts = lappend(drafts, row_uuid(i, 1));
+	}
+	return drafts;
+}
+
+/* What a draft says is what its lines say. */
+static void
+drafts_sum(const List *drafts)
+{
+	int count = list_length(drafts);
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		ids[i] = list_nth(drafts, i);
+	if (count > 0)
+		RUN(sum_drafts, arg_uuids(ids, count));
+}
 
 static void
 cut_lines_write(BillingRun *run)
@@ -357,11 +391,12 @@ cut_lines_write(BillingRun *run)
 	Column period_end = COLUMN_TIME(count);
 	Column description = COLUMN_TEXT(count);
 	Column counted = COLUMN_BOOL(count);
+	List *drafts = NIL;
 
 	for (int i = 0; i < dropped; i++)
 		column_pointer(&id, i, list_nth(run->dropped_lines, i));
 	if (dropped > 0)
-		RUN(drop_lines, column_arg(&id, dropped));
+		drafts = with_drafts_of(drafts, RUN(drop_lines, column_arg(&id, dropped)));
 	for (int i = 0; i < count; i++)
 	{
 		const InvoiceLine *line = list_nth(run->cut_lines, i);
@@ -373,9 +408,11 @@ cut_lines_write(BillingRun *run)
 		column_bool(&counted, i, line->has_quantity);
 	}
 	if (count > 0)
-		RUN(cut_lines, column_arg(&id, count), column_arg(&amount, count),
-			column_arg(&period_end, count), column_arg(&description, count),
-			column_arg(&counted, count));
+		drafts = with_drafts_of(drafts,
+								RUN(cut_lines, column_arg(&id, count), column_arg(&amount, count),
+									column_arg(&period_end, count), column_arg(&description, count),
+									column_arg(&counted, count)));
+	drafts_sum(drafts);
 	run->cut_lines = run->dropped_lines = NIL;
 }
 

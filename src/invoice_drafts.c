@@ -119,6 +119,52 @@ draft_for(BillingRun *run, BilledSubscription *s, const char *reason, TimestampT
 	return draft;
 }
 
+InvoiceDraft *
+draft_that_waits(const BillingRun *run, const BilledSubscription *s, TimestampTz at)
+{
+	InvoiceDraft *first = NULL;
+	ListCell *cell;
+
+	foreach (cell, run->drafts)
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		if (draft->subscription == s && !draft->is_final && draft->finalize_at > at &&
+			(first == NULL || draft->finalize_at < first->finalize_at))
+			first = draft;
+	}
+	return first;
+}
+
+/* Below what is there: what a maximum takes off stays behind what it is taken off. */
+void
+pending_to_draft(BillingRun *run, BilledSubscription *s, TimestampTz at)
+{
+	InvoiceDraft *draft = s->pending == NIL ? NULL : draft_that_waits(run, s, at);
+
+	if (draft == NULL)
+		return;
+	draft->lines = list_concat(draft->lines, s->pending);
+	draft->changed = true;
+	s->pending = NIL;
+}
+
+List *
+lines_not_final(const BillingRun *run, const BilledSubscription *s)
+{
+	List *lines = list_copy(s->pending);
+	ListCell *cell;
+
+	foreach (cell, run->drafts)
+	{
+		const InvoiceDraft *draft = lfirst(cell);
+
+		if (draft->subscription == s && !draft->is_final)
+			lines = list_concat(lines, draft->lines);
+	}
+	return lines;
+}
+
 InvoiceLine *
 draft_add(InvoiceDraft *draft, LineKind kind, int64 amount, const char *description)
 {

@@ -43,6 +43,18 @@ QUERY(
 		TAKE_DUE,
 	INT8OID, TEXTOID);
 
+static bool
+is_one_of(const pg_uuid_t *id, pg_uuid_t *const *ids, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (uuid_equal(id, ids[i]))
+			return true;
+	}
+	return false;
+}
+
+/* The run has those, too, that their subscriptions leave waiting. */
 void
 drafts_complete_stored(pg_uuid_t *const *ids, int count, pg_uuid_t *const *subscription_ids,
 					   int subscription_count)
@@ -55,7 +67,12 @@ drafts_complete_stored(pg_uuid_t *const *ids, int count, pg_uuid_t *const *subsc
 	/* one that comes to nothing leaves the run's list */
 	drafts = list_copy(run->drafts);
 	foreach (cell, drafts)
-		draft_complete(run, lfirst(cell));
+	{
+		InvoiceDraft *draft = lfirst(cell);
+
+		if (is_one_of(draft->id, ids, count))
+			draft_complete(run, draft);
+	}
 	run_write(run);
 }
 

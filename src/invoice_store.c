@@ -379,7 +379,8 @@ QUERY(read_drafts,
 	  UUIDARRAYOID);
 QUERY(
 	read_draft_lines,
-	"SELECT " INVOICE_LINE_COLUMNS ", l.invoice_id "
+	"SELECT " INVOICE_LINE_COLUMNS ", l.invoice_id, l.not_covered > 0 "
+	"AND EXISTS (SELECT FROM billing.credit_note_lines AS m WHERE m.credit_line_id = l.id) "
 	"FROM billing.invoice_lines AS l WHERE l.invoice_id = ANY ($1) ORDER BY l.invoice_id, l.position",
 	UUIDARRAYOID);
 
@@ -415,7 +416,7 @@ draft_of_row(BillingRun *run, Rows rows, int64 row)
 }
 
 static InvoiceDraft *
-draft_with_id(List *drafts, const pg_uuid_t *id)
+find_draft(List *drafts, const pg_uuid_t *id)
 {
 	ListCell *cell;
 
@@ -426,7 +427,37 @@ draft_with_id(List *drafts, const pg_uuid_t *id)
 		if (uuid_equal(draft->id, id))
 			return draft;
 	}
-	elog(ERROR, "no draft \"%s\" in the run", uuid_text(id));
+	return NULL;
+}
+
+static InvoiceDraft *
+draft_with_id(List *drafts, const pg_uuid_t *id)
+{
+	InvoiceDraft *draft = find_draft(drafts, id);
+
+	if (draft == NULL)
+		elog(ERROR, "no draft \"%s\" in the run", uuid_text(id));
+	return draft;
+}
+
+/* What was billed for time that is not over is known to the run: one line is one object. */
+static InvoiceLine *
+draft_line(const InvoiceDraft *draft, Rows rows, int64 row)
+{
+	InvoiceLine *line = invoice_line_of_row(rows, row);
+	ListCell *cell;
+
+	line->is_made_up = rows_bool(rows, row, INVOICE_LINE_COLUMN_COUNT + 2);
+	if (draft->subscription == NULL)
+		return line;
+	foreach (cell, draft->subscription->billed)
+	{
+		InvoiceLine *billed = lfirst(cell);
+
+		if (uuid_equal(billed->id, line->id))
+			return billed;
+	}
+	return line;
 }
 
 /*
@@ -444,11 +475,15 @@ run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count)
 
 	for (int64 i = 0; i < found; i++)
 	{
+		if (find_draft(run->drafts, rows_uuid(rows, i, 1)) != NULL)
+			continue;
 		draft = draft_of_row(run, rows, i);
+		ids[list_length(loaded)] = draft->id;
 		loaded = lappend(loaded, draft);
-		ids[i] = draft->id;
 	}
-	found = RUN(read_draft_lines, arg_uuids(ids, (int) found));
+	if (loaded == NIL)
+		return;
+	found = RUN(read_draft_lines, arg_uuids(ids, list_length(loaded)));
 	draft = NULL;
 	rows = rows_keep();
 	for (int64 i = 0; i < found; i++)
@@ -457,7 +492,30 @@ run_load_drafts(BillingRun *run, pg_uuid_t *const *invoice_ids, int count)
 
 		if (draft == NULL || !uuid_equal(draft->id, invoice_id))
 			draft = draft_with_id(loaded, invoice_id);
-		draft->lines = lappend(draft->lines, invoice_line_of_row(rows, i));
+		draft->lines = lappend(draft->lines, draft_line(draft, rows, i));
 	}
 	run->drafts = list_concat(run->drafts, loaded);
+}
+
+/* By the index of each subscription, whatever the tables were when the plan was made. */
+QUERY(waiting_drafts,
+	  "SELECT i.id FROM unnest($1) AS u (id) CROSS JOIN LATERAL (SELECT o.id "
+	  "FROM billing.invoices AS o WHERE o.subscription_id = u.id AND o.managed_by = 'local' "
+	  "AND o.status = 'draft' AND o.marked_at IS NULL AND o.finalize_at IS NOT NULL OFFSET 0) AS i",
+	  UUIDARRAYOID);
+
+/*
+ * A draft that waits is the next invoice of its subscription: what changes
+ * meanwhile stands on it.
+ */
+void
+run_load_waiting_drafts(BillingRun *run, ArrayType *subscription_ids)
+{
+	int count = (int) RUN(waiting_drafts, arg_datum(PointerGetDatum(subscription_ids), false));
+	pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		ids[i] = row_uuid(i, 1);
+	if (count > 0)
+		run_load_drafts(run, ids, count);
 }

@@ -269,10 +269,8 @@ refuse_corrections(const Own *own)
 static void
 close_usage(const Own *own)
 {
-	pg_uuid_t *id = (pg_uuid_t *) own->id;
-
 	if (has_status(own, "draft") && own->has_open_usage)
-		bill_stored_usage(own->subscription_id, &id, 1);
+		bill_stored_usage(own->subscription_id, unconstify(pg_uuid_t *, own->id));
 }
 
 /*

@@ -190,6 +190,8 @@ sub time_passes
 
 	return ("SELECT proof.foresee_invoice('$org')", "CALL billing.set_clock('$org', proof.seen_at('$org'))", "SELECT proof.compare('$org')") if $roll < 0.1;
 	return ("SELECT proof.foresee_life('$org', interval '$days days')", "CALL billing.set_clock('$org', proof.seen_at('$org'))", "SELECT proof.compare('$org')") if $roll < 0.15;
+	# into the hour in which the invoice of a period waits for late usage
+	return "CALL billing.set_clock('$org', proof.within_grace('$org', interval '$days days'))" if $roll < 0.25;
 	return "CALL billing.advance_clock('$org', '$days days " . int(rand(86400)) . " seconds')";
 }
 

@@ -258,7 +258,7 @@ UPDATE billing.settings SET value = 'second' WHERE name = 'proration_unit';
 CALL begin_at('unpaid', 'small');
 UPDATE billing.invoices SET status = 'open', amount_paid = 0, paid_elsewhere = 0, amount_remaining = 3000, paid_at = NULL WHERE organization_id = 'unpaid';
 CALL billing.set_clock('unpaid', '2027-04-16 00:00+00');
-SELECT is(of_change('unpaid', plan => 'large'), 'proration_debit 3000', 'nor is a credit of nothing told');
+SELECT is(of_change('unpaid', plan => 'large'), 'proration_credit 0, proration_debit 3000', 'a credit of nothing is one: it is written, too');
 SELECT billing.update_subscription(subscription_of('unpaid'), plan => 'large', proration_behavior => 'always_invoice');
 CALL pays('unpaid');
 SELECT ok(billing.invoice_html(id) NOT LIKE '%unused time%', 'or printed') FROM billing.invoices WHERE organization_id = 'unpaid' AND billing_reason = 'subscription_update';

@@ -1,6 +1,6 @@
 -- What would be billed is what is billed, and asking for it changes nothing.
 \ir helpers.psql
-SELECT plan(42);
+SELECT plan(44);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('yearly', 'Yearly', 30000, 'USD', "interval" => 'year') AS p3 \gset
@@ -105,6 +105,18 @@ SELECT is((SELECT count(*) FROM billing.list_scheduled_changes('later')), 0::big
 SELECT billing.update_subscription(subscription_of('later'), plan => 'large', amount => 5000, coupon => 'TENTH', effective => 'period_end');
 CALL billing.set_clock('later', '2027-05-02 00:00+00');
 SELECT results_eq($$SELECT newest('later')$$, $$SELECT as_line(p) FROM at_end ORDER BY (p).position$$, 'which is issued as it was told');
+
+-- Nobody has paid: nothing is given back, and the line that says so is printed.
+SELECT billing.create_customer('unpaid') AS unpaid \gset
+CALL billing.run_worker();
+CALL billing.set_clock('unpaid', '2027-04-01 00:00+00');
+SELECT billing.subscribe('unpaid', 'small', collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local');
+CALL billing.set_clock('unpaid', '2027-04-16 00:00+00');
+CREATE TEMP TABLE nothing_back AS SELECT p FROM billing.preview_update(subscription_of('unpaid'), plan => 'large') AS p;
+SELECT is((SELECT string_agg((p).kind || ' ' || (p).amount, ', ' ORDER BY (p).position) || ': ' || max((p).total) FROM nothing_back), 'proration_credit 0, proration_debit 3000: 3000', 'a line of 0 is told');
+SELECT billing.update_subscription(subscription_of('unpaid'), plan => 'large');
+SELECT set_eq($$SELECT concat_ws(' ', l.kind, l.description, l.amount, l.period_start, l.period_end) FROM billing.invoice_lines AS l WHERE l.invoice_id IS NULL AND l.subscription_id = subscription_of('unpaid')$$,
+	$$SELECT concat_ws(' ', (p).kind, (p).description, (p).amount, (p).period_start, (p).period_end) FROM nothing_back$$, 'as it is written');
 
 CALL begins_in_april('trial', 'small', 30);
 CREATE TEMP TABLE ends_now AS SELECT p FROM billing.preview_update(subscription_of('trial'), trial_end => '2027-04-16 00:00+00', quantity => 3) AS p;

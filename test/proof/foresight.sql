@@ -43,6 +43,11 @@ LANGUAGE sql STABLE
 RETURN jsonb_build_array(was.kind, was.component, was.description, NULL, NULL, coalesce(l.amount, 0) - was.amount, - was.discount,
 						 CASE WHEN l.id IS NULL THEN - was.tax ELSE 0 END, coalesce(l.period_end, was.period_start), was.period_end);
 
+-- Does a line wait for the next invoice?  Also on a draft that waits for late usage: that is the next one.
+CREATE FUNCTION proof.waits(l billing.invoice_lines) RETURNS boolean
+LANGUAGE sql STABLE
+RETURN l.invoice_id IS NULL OR EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = l.invoice_id AND i.status = 'draft' AND i.marked_at IS NULL);
+
 -- Discount and tax of a line that waits are told, and not there yet.
 CREATE FUNCTION proof.waiting(line jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE
@@ -86,8 +91,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 DECLARE
 	org text := (SELECT b.organization_id FROM billing.subscriptions AS b WHERE b.id = s);
-	waited billing.invoice_lines[] := ARRAY(SELECT l FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.invoice_id IS NULL);
-	invoices uuid[] := ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s);
+	waited billing.invoice_lines[];
+	invoices uuid[];
+	usage jsonb[];
 	at timestamptz;
 	told jsonb;
 	came jsonb;
@@ -96,6 +102,10 @@ DECLARE
 BEGIN
 	-- no money comes in between
 	PERFORM FROM billing.customers AS c WHERE c.organization_id = org FOR NO KEY UPDATE;
+	waited := ARRAY(SELECT l FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND proof.waits(l));
+	invoices := ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s);
+	-- of a draft that waits
+	usage := ARRAY(SELECT proof.waiting(proof.told(p)) FROM billing.preview_invoice(s) AS p WHERE p.kind = 'usage' AND p.made_at <= billing.now(org));
 	-- what is due by now is played first, as update_subscription() does: it would be told as well
 	SELECT max(p.at), jsonb_agg(p.line ORDER BY p.line), array_agg(p.cost) FILTER (WHERE p.cost ->> 7 IS NOT NULL) INTO at, told, costs
 		FROM (SELECT u.proration_date AS at, CASE WHEN u.invoice IS NULL THEN proof.waiting(proof.told(u)) ELSE proof.told(u) END AS line,
@@ -106,17 +116,20 @@ BEGIN
 		FROM (SELECT proof.billed(l) AS line
 			  FROM billing.invoice_lines AS l
 			  WHERE NOT l.invoice_id = ANY (invoices) AND l.invoice_id IN (SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s)
-			  UNION ALL SELECT proof.waiting(proof.billed(l))
-			  FROM billing.invoice_lines AS l
-			  WHERE l.subscription_id = s AND l.invoice_id IS NULL AND l.amount <> 0 AND NOT EXISTS (SELECT FROM unnest(waited) AS w WHERE w.id = l.id)
+			  -- usage that the next invoice has without the change as well is not of the change
+			  UNION ALL (SELECT proof.waiting(proof.billed(l))
+						 FROM billing.invoice_lines AS l
+						 WHERE l.subscription_id = s AND (l.invoice_id IS NULL OR l.invoice_id = ANY (invoices)) AND proof.waits(l)
+							 AND NOT EXISTS (SELECT FROM unnest(waited) AS w WHERE w.id = l.id)
+						 EXCEPT ALL SELECT unnest(usage))
 			  UNION ALL SELECT proof.waiting(proof.lost(w, l))
 			  FROM unnest(waited) AS w LEFT JOIN billing.invoice_lines AS l ON l.id = w.id
-			  WHERE w.amount <> 0 AND (l.id IS NULL OR l.invoice_id IS NULL AND l.amount <> w.amount)) AS c;
+			  WHERE w.amount <> 0 AND (l.id IS NULL OR proof.waits(l) AND l.amount <> w.amount)) AS c;
 	-- what waits has the discount and tax of the next invoice
 	SELECT jsonb_agg(c) INTO untrue
 		FROM unnest(costs) AS c
 		WHERE EXISTS (SELECT FROM billing.invoice_lines AS l
-					  WHERE l.subscription_id = s AND l.invoice_id IS NULL AND proof.waiting(proof.billed(l)) = proof.waiting(c))
+					  WHERE l.subscription_id = s AND proof.waits(l) AND proof.waiting(proof.billed(l)) = proof.waiting(c))
 			AND NOT EXISTS (SELECT FROM billing.preview_invoice(s) AS p WHERE proof.told(p) = c);
 	PERFORM proof.count_one('cost of a change') WHERE costs IS NOT NULL;
 	IF untrue IS NOT NULL THEN
@@ -139,7 +152,7 @@ $$;
 -- What waits for the next invoice, before it is taxed.
 CREATE FUNCTION proof.waiting(s uuid) RETURNS numeric
 LANGUAGE sql STABLE
-RETURN (SELECT coalesce(sum(l.amount), 0) FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.invoice_id IS NULL);
+RETURN (SELECT coalesce(sum(l.amount), 0) FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND proof.waits(l));
 
 CREATE FUNCTION proof.change_and_back(s uuid, quantity bigint) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
@@ -169,12 +182,14 @@ $$;
 
 -- ---- the next invoice, and all until a day ----
 
-CREATE FUNCTION proof.foresee(org text, what text, until timestamptz, told jsonb) RETURNS void
+-- Known are invoices that are made; of a draft that waits for late usage the rest is told, unless it is of another subscription than is asked for.
+CREATE FUNCTION proof.foresee(org text, what text, until timestamptz, told jsonb, s uuid DEFAULT NULL) RETURNS void
 LANGUAGE sql
 AS $$
 	DELETE FROM proof.foreseen AS f WHERE f.organization_id = org;
 	INSERT INTO proof.foreseen VALUES (org, what, billing.now(org), until, (SELECT coalesce(max(e.seq), 0) FROM billing.events AS e),
-		ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.organization_id = org), told)
+		ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.organization_id = org
+			  AND (i.status <> 'draft' OR i.marked_at IS NOT NULL OR i.finalize_at IS NULL OR i.subscription_id <> s)), told)
 $$;
 
 -- What waits for money now may go on, or be given back, as soon as it comes.
@@ -196,7 +211,7 @@ BEGIN
 			FROM billing.preview_invoice(s) AS n;
 	END IF;
 	PERFORM proof.foresee(org, 'preview_invoice', coalesce(made, billing.now(org) + interval '1 day'),
-		CASE WHEN proof.waits_for_money(org) THEN NULL WHEN made IS NULL THEN '[]' ELSE told END);
+		CASE WHEN proof.waits_for_money(org) THEN NULL WHEN made IS NULL THEN '[]' ELSE told END, s);
 END
 $$;
 
@@ -209,6 +224,12 @@ AS $$
 					   FROM (SELECT n.invoice, n.reason, jsonb_agg(proof.told(n) ORDER BY proof.told(n)) AS lines
 							 FROM billing.simulate(org, billing.now(org) + during) AS n GROUP BY n.invoice, n.reason) AS p), '[]') END)
 $$;
+
+-- Twenty minutes after the end of the period, or so much later where it goes on.
+CREATE FUNCTION proof.within_grace(org text, later interval) RETURNS timestamptz
+LANGUAGE sql STABLE
+RETURN (SELECT least(greatest(max(s.current_period_end), n.now), n.now + later) + interval '20 minutes'
+		FROM billing.now(org) AS n (now) LEFT JOIN billing.subscriptions AS s ON s.organization_id = org GROUP BY n.now);
 
 -- Late usage has been waited for by then.
 CREATE FUNCTION proof.seen_at(org text) RETURNS timestamptz
