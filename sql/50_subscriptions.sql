@@ -334,7 +334,7 @@ COMMENT ON FUNCTION billing.subscribe(text, text, text, integer, bigint, text, u
 	'trial_days: default the plan''s, once per organisation and plan group. price or amount (minor units per interval and unit): for a '
 	'plan with a custom price. trial_end_behavior: cancel (default), pause or create_invoice when the trial ends without a payment '
 	'method. collection_method: charge_automatically or send_invoice (with days_until_due). coupon: the provider''s id of a coupon or '
-	'discount; of a subscription that we bill, the code of one of billing.coupons. automatic_tax: the provider computes the tax. billing_anchor: when the first whole period begins. '
+	'discount; of a subscription that we bill, the code of one of billing.coupons. automatic_tax: the provider computes the tax. billing_anchor: the grid of the periods, a moment after the start on which a whole period begins; of one that we bill the first period is a part, to the next moment of the grid, also where that is before billing_anchor. '
 	'billing_alignment, of one that we bill: anniversary (periods count from its start, or the end of its trial) or calendar (from the beginning of the day, week, month, quarter '
 	'or year), default the setting; not beside billing_anchor. starts_at, of one that we bill: it begins then, at the prices of today; trial, periods and coupon count from there. Until then '
 	'it is incomplete, gives no access, bills nothing and holds the place of its plan group; its start is a row of list_scheduled_changes(), and taking that back, or cancel_subscription(), ends it. '
