@@ -31,8 +31,10 @@ require_rated(RatingStatus status, const ComponentPrice *price)
 	ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 					errmsg("component \"%s\" cannot be rated", price->component),
 					errdetail("Price %s, status %d.", uuid_text(price->id), status),
-					errhint("Its quantity is too large for the price: take back what was "
-							"recorded wrongly by billing.void_usage().")));
+					price->metric == NULL
+						? errhint("Its quantity is too large for the price.")
+						: errhint("Its quantity is too large for the price: take back what was "
+								  "recorded wrongly by billing.void_usage().")));
 }
 
 static void

@@ -199,7 +199,7 @@ check_anchor(const BilledSubscription *s, TimestampTz anchor)
 					errdetail("billing_anchor is %s, the first period starts at %s.",
 							  pstrdup(timestamptz_to_str(anchor)),
 							  pstrdup(timestamptz_to_str(s->schedule_start))),
-					errhint("It is when the first whole period begins.")));
+					errhint("It is a moment after the start at which a whole period begins.")));
 }
 
 static void

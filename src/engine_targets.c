@@ -331,6 +331,8 @@ typedef struct ItemWish
 {
 	const BilledSubscription *s;
 	List *targets;
+	const char *counted; /* component that the argument quantity is of; NULL: it is not given */
+	int64 quantity;
 } ItemWish;
 
 static _Noreturn void
@@ -344,12 +346,23 @@ refuse_item(const char *component, const char *why, const char *detail, const ch
 #define ITEMS_HINT \
 	"Pass something like '{\"seats\": 7, \"support\": {\"quantity\": 1, \"price\": \"...\"}, \"extra\": null}'."
 
+/* Whatever items says of it, something of the call would have no effect. */
 static void
-set_item_quantity(ItemChange *target, const char *component, const char *text)
+refuse_second_quantity(const ItemWish *wish, const char *component, const char *text)
+{
+	if (wish->counted != NULL && strcmp(component, wish->counted) == 0)
+		refuse_item(component, "is what quantity counts, too",
+					psprintf("quantity is " INT64_FORMAT ", items says %s.", wish->quantity, text),
+					"Pass it once: as quantity, or within items.");
+}
+
+static void
+set_item_quantity(const ItemWish *wish, ItemChange *target, const char *component, const char *text)
 {
 	int64 quantity;
 	char *end;
 
+	refuse_second_quantity(wish, component, text);
 	errno = 0;
 	quantity = strtoll(text, &end, 10);
 	if (errno != 0 || *end != '\0' || !isdigit((unsigned char) *text))
@@ -421,7 +434,7 @@ set_item_object(ItemWish *wish, const char *component, const Jsonb *object)
 								   target == NULL ? 1 : target->quantity);
 	target = wished_target(wish, component);
 	if (quantity != NULL)
-		set_item_quantity(target, component, quantity);
+		set_item_quantity(wish, target, component, quantity);
 }
 
 static void
@@ -442,7 +455,7 @@ set_item(const char *component, const JsonbValue *value, void *context)
 	}
 	if (value->type != jbvNull)
 	{
-		set_item_quantity(wished_target(wish, component), component, json_scalar_text(value));
+		set_item_quantity(wish, wished_target(wish, component), component, json_scalar_text(value));
 		return;
 	}
 	if (!is_sold(target))
@@ -451,8 +464,8 @@ set_item(const char *component, const JsonbValue *value, void *context)
 	if (strcmp(component, "base") == 0)
 		refuse_item(component, "cannot be removed", "It is the subscription itself.",
 					"Use billing.cancel_subscription() to end the subscription.");
-	else
-		target->price = NULL;
+	refuse_second_quantity(wish, component, "null");
+	target->price = NULL;
 }
 
 /* ------------------------------------------------------------------------
@@ -472,7 +485,7 @@ is_as_now(const BilledSubscription *s, const ItemChange *target)
 List *
 change_targets(const BilledSubscription *s, const ChangeTerms *terms, const Jsonb *pending)
 {
-	ItemWish wish = {s, targets_now(s)};
+	ItemWish wish = {.s = s, .targets = targets_now(s)};
 	List *different = NIL;
 	ListCell *cell;
 
@@ -488,7 +501,12 @@ change_targets(const BilledSubscription *s, const ChangeTerms *terms, const Json
 	}
 	wish.targets = take_price(s, wish.targets, terms);
 	if (terms->quantity > 0)
-		counted_target(wish.targets)->quantity = terms->quantity;
+	{
+		ItemChange *counted = counted_target(wish.targets);
+
+		counted->quantity = wish.quantity = terms->quantity;
+		wish.counted = counted->component;
+	}
 	if (terms->items != NULL)
 	{
 		if (!JB_ROOT_IS_OBJECT(terms->items))
@@ -580,7 +598,7 @@ read_quantity(const char *component, const JsonbValue *value, void *context)
 List *
 changes_of_terms(const BilledSubscription *s, const Jsonb *terms)
 {
-	ItemWish wish = {s, NIL};
+	ItemWish wish = {.s = s};
 
 	json_visit(json_part(terms, "prices"), read_price, &wish);
 	json_visit(json_part(terms, "quantities"), read_quantity, &wish);

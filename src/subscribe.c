@@ -30,6 +30,13 @@ static const char *const trial_end_words[] = {"cancel", "pause", "create_invoice
 	.days_until_due = SUBSCRIBE_NOT_NAMED, .off_session = SUBSCRIBE_NOT_NAMED, \
 	.automatic_tax = SUBSCRIBE_NOT_NAMED
 
+static bool
+is_sent(const SubscribeTerms *terms)
+{
+	return terms->collection_method != NULL &&
+		   strcmp(terms->collection_method, "send_invoice") == 0;
+}
+
 static void
 check_subscribe_terms(const SubscribeTerms *terms)
 {
@@ -65,8 +72,7 @@ check_subscribe_terms(const SubscribeTerms *terms)
 				 errmsg("billing_anchor and billing_alignment are both given"),
 				 errhint("Pass billing_anchor for a moment of your own, or billing_alignment.")));
 	check_metadata(terms->metadata);
-	if (terms->collection_method != NULL && strcmp(terms->collection_method, "send_invoice") == 0 &&
-		terms->days_until_due == SUBSCRIBE_NOT_NAMED)
+	if (is_sent(terms) && terms->days_until_due == SUBSCRIBE_NOT_NAMED)
 		ereport(ERROR,
 				(errcode(ERRCODE_NOT_NULL_VIOLATION),
 				 errmsg("days_until_due must be given with collection_method send_invoice"),
@@ -350,6 +356,17 @@ is_run_here(const SubscribeTerms *terms, const Customer *customer, const Account
 										 .managed_by = terms->managed_by});
 }
 
+/* Where a checkout sells it, neither is of use (sell_by_checkout). */
+static void
+refuse_days_of_charges(const SubscribeTerms *terms)
+{
+	if (terms->days_until_due != SUBSCRIBE_NOT_NAMED && !is_sent(terms))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("days_until_due is for invoices that are sent"),
+						errdetail("Those of this subscription are charged automatically."),
+						errhint("Pass collection_method => 'send_invoice'.")));
+}
+
 static pg_uuid_t *
 subscription_create(const SubscribeTerms *terms, const Customer *customer, const Account *account)
 {
@@ -361,7 +378,10 @@ subscription_create(const SubscribeTerms *terms, const Customer *customer, const
 	pg_uuid_t *id;
 
 	if (is_run_here(terms, customer, account, price))
+	{
+		refuse_days_of_charges(terms);
 		return engine_subscribe(terms, customer, account, price);
+	}
 	refuse_our_own_terms(terms, customer, account);
 	subscription_check_cancel_at(customer->organization_id, terms->cancel_at);
 	if (free)
@@ -369,6 +389,7 @@ subscription_create(const SubscribeTerms *terms, const Customer *customer, const
 	subscribe_refuse_one_time(price);
 	if (!free && sold_by_checkout(terms, account, arguments))
 		return sell_by_checkout(terms, customer, account, price, trial_days);
+	refuse_days_of_charges(terms);
 	(void) subscription_in_the_way(customer, price);
 	if (terms->payment_method != NULL)
 		method = payment_method_attach(customer, account, terms->payment_method, -1, NULL);

@@ -1,7 +1,7 @@
 -- Local subscriptions are changed, ended and paused. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(72);
+SELECT plan(77);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p3,
@@ -184,6 +184,12 @@ SELECT fails(format($$SELECT billing.update_subscription(%L, items => '{"base": 
 SELECT fails(format($$SELECT billing.update_subscription(%L, items => '{"base": null}')$$, :'no'), '22023', 'cannot be removed', 'cancel_subscription', 'its base stays');
 SELECT fails(format($$SELECT billing.update_subscription(%L, items => '{"seats": 2}')$$, :'no'), 'JB005', 'component "seats"', NULL, 'a component has to be there');
 SELECT fails(format($$SELECT billing.update_subscription(%L, items => '{"seats": {"price": "%s"}, "base": 1.5}')$$, :'no', :'seats'), '22023', 'whole quantity', NULL, 'units are whole');
+SELECT fails(format($$SELECT billing.update_subscription(%L, quantity => 4, items => '{"base": 3}')$$, :'no'), '22023', '"base" is what quantity counts', 'Pass it once', 'nothing is counted twice');
+CALL begin_at('twice', 'team');
+SELECT fails(format($$SELECT billing.update_subscription(%L, quantity => 4, items => '{"seats": {"quantity": 3}}')$$, subscription_of('twice')), '22023', '"seats" is what quantity counts', 'Pass it once', 'where there are seats they are what quantity counts');
+SELECT fails(format($$SELECT billing.preview_update(%L, quantity => 4, items => '{"seats": null}', effective => 'period_end')$$, subscription_of('twice')), '22023', '"seats" is what quantity counts', 'Pass it once', 'nor counted and removed');
+SELECT lives_ok(format($$SELECT billing.update_subscription(%L, quantity => 4, items => '{"base": 2}')$$, subscription_of('twice')), 'another component has its own');
+SELECT fails(format($$SELECT billing.update_subscription(%L, quantity => 9223372036854775807)$$, subscription_of('twice')), '22003', '"seats" cannot be rated', 'too large for the price.$', 'seats too many are nothing that was recorded');
 SELECT throws_ok(format($$SELECT billing.update_subscription(%L, plan => 'euros')$$, :'no'), NULL, NULL, 'a plan without a price in the currency is refused');
 SELECT fails(format($$SELECT billing.update_subscription(%L, proration_date => '2027-03-01', quantity => 2)$$, :'no'), '22023', 'present period', 'preview_update', 'the past is billed');
 SELECT fails(format($$SELECT billing.pause_subscription(%L, behavior => 'keep_as_draft')$$, :'no'), 'JB004', 'no invoices', NULL, 'a pause keeps no drafts');

@@ -1,6 +1,6 @@
 -- The billing engine: the life of a local subscription by the test clock, one story for each rule.
 \ir helpers.psql
-SELECT plan(71);
+SELECT plan(72);
 
 SELECT count(billing.create_customer(o, country => 'US')) AS customers
 FROM string_to_table('january standstill carded bare paused owing part free metered once sent nobody planned second mixed yen many late expired dst debit refused another declined unusable', ' ') AS o \gset
@@ -224,6 +224,13 @@ SELECT billing.create_plan('other', 'Other', 500, 'USD', plan_group => 'other') 
 SELECT billing.create_price('other', 1, 'USD', component => 'calls', metric => 'calls') AS other_calls \gset
 SELECT fails($$SELECT billing.subscribe('metered', 'other', managed_by => 'local')$$, 'JB008', 'is billed by another subscription', 'one plan', 'usage of an organisation is billed once');
 
+-- An anchor is the grid, however far away.
+SELECT billing.create_customer('grid', country => 'US') AS grid \gset
+CALL billing.run_worker();
+CALL billing.set_clock('grid', '2031-01-21 00:00+00');
+SELECT billing.subscribe('grid', 'pro', managed_by => 'local', collection_method => 'send_invoice', days_until_due => 10, billing_anchor => '2035-02-01 00:00+00') AS grid_subscription \gset
+SELECT is((SELECT current_period_end FROM billing.subscriptions WHERE id = :'grid_subscription'), '2031-02-01 00:00+00', 'the first period is a part, to the next moment of it');
+
 -- ---------------------------------------------------------------------------
 -- What is refused
 
@@ -231,7 +238,7 @@ SELECT fails($$SELECT billing.subscribe('mixed', 'pro', success_url => 'https://
 SELECT fails($$SELECT billing.subscribe('mixed', 'pro', automatic_tax => true, managed_by => 'local')$$, 'JB004', 'automatic_tax', 'set_tax_rate', 'nor a tax that a provider computes');
 SELECT fails($$SELECT billing.subscribe('mixed', 'pro', currency => 'EUR', managed_by => 'local')$$, '22023', 'no price in EUR', 'USD', 'a plan without a price in the currency is refused');
 SELECT fails($$SELECT billing.subscribe('mixed', 'pro', quantity => -1, managed_by => 'local')$$, '22023', 'quantity must be', NULL, 'so is a negative quantity');
-SELECT fails($$SELECT billing.subscribe('mixed', 'pro', billing_anchor => '2001-01-01', managed_by => 'local')$$, '22023', 'billing_anchor is not after the start', NULL, 'an anchor that is past');
+SELECT fails($$SELECT billing.subscribe('mixed', 'pro', billing_anchor => '2001-01-01', managed_by => 'local')$$, '22023', 'billing_anchor is not after the start', 'a moment after the start at which a whole period begins', 'an anchor that is past');
 SELECT fails($$SELECT billing.subscribe('mixed', 'pro', coupon => 'nope', managed_by => 'local')$$, 'JB005', 'coupon', NULL, 'a coupon that there is not');
 SELECT is((SELECT count(*) FROM billing.subscriptions WHERE organization_id = 'mixed'), 0::bigint, 'nothing is left half done');
 SELECT fails($$SELECT billing.subscribe('carded', 'pro', managed_by => 'local')$$, 'JB008', 'has a subscription in plan group', 'update_subscription', 'and a second one of the group');

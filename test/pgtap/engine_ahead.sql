@@ -1,6 +1,6 @@
 -- Renewals that are paid to a reference are invoiced before their period begins.
 \ir helpers.psql
-SELECT plan(37);
+SELECT plan(38);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 30000, 'MXN') AS p1, billing.create_plan('large', 'Large', 60000, 'MXN') AS p2, billing.create_plan('yearly', 'Yearly', 300000, 'MXN', "interval" => 'year') AS p3,
@@ -126,6 +126,13 @@ SELECT is(billed('ends') || ', ' || payments('ends'), 'cycle 30000 void 04-24 fo
 SELECT billing.cancel_subscription(subscription_of('ends'), at_period_end => false, prorate => true);
 CALL settled('ends');
 SELECT is(billed('ends') || ', ' || payments('ends'), 'cycle 30000 void 04-24 for 05-01, cycle 30000 void 04-25 for 05-01, end -6000 paid 04-25 for 04-25, canceled, canceled', 'so does an end at once; 6 of 30 days are given back');
+
+CALL begin_at('byhand', pays => 'pay_after:P9D');
+CALL billing.set_clock('byhand', '2031-04-25 00:00+00');
+CALL settled('byhand');
+SELECT billing.void_invoice(id) FROM billing.invoices WHERE organization_id = 'byhand' AND status = 'open';
+CALL settled('byhand');
+SELECT is(billed('byhand') || ', ' || payments('byhand'), 'cycle 30000 void 04-24 for 05-01, cycle 30000 open 04-25 for 05-01, canceled, requires_action', 'voided by hand, it is made again: its period will come');
 
 CALL begin_at('paidend');
 CALL billing.set_clock('paidend', '2031-04-27 00:00+00');

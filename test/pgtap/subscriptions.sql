@@ -1,6 +1,6 @@
 -- Subscriptions: from the call to the provider's word and back, in the sandbox.
 \ir helpers.psql
-SELECT plan(118);
+SELECT plan(120);
 
 SELECT count(billing.create_customer(o, o || '@example.com')) AS customers
 FROM string_to_table('trial nopm paused invoice now slow fail change group custom free cancel key keep twice back dead gone', ' ') AS o \gset
@@ -293,6 +293,8 @@ SELECT is((SELECT count(*) FROM billing.subscriptions WHERE organization_id = 's
 SELECT fails($$DELETE FROM billing.subscriptions$$, 'JB008', 'cannot be deleted', 'cancel_subscription', 'subscriptions are never deleted');
 SELECT fails($$SELECT billing.subscribe('slow', 'pro', collection_method => 'send_invoice', managed_by => 'provider')$$, '23502', 'days_until_due must be given', NULL, 'an invoice that is sent has a time to pay it');
 SELECT fails($$SELECT billing.subscribe('slow', 'pro', collection_method => 'send_invoice', days_until_due => -1, managed_by => 'provider')$$, '22023', 'days_until_due', NULL, 'which is not negative');
+SELECT fails(format($$SELECT billing.subscribe('slow', 'pro', days_until_due => 7, managed_by => %L)$$, manager), '22023', 'days_until_due is for invoices that are sent', 'send_invoice', 'and is for no other: ' || manager)
+FROM unnest('{provider,local}'::text[]) AS manager;
 SELECT results_eq($$SELECT DISTINCT before_state || ' ' || after_state FROM billing.events AS e WHERE object = 'subscription' AND before_state <> after_state
 	EXCEPT SELECT from_state || ' ' || to_state FROM billing.subscription_transitions$$, $$SELECT ''::text WHERE false$$, 'no transition that is not allowed was made by any of this');
 
