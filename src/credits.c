@@ -266,12 +266,15 @@ add_credit_lines(InvoiceDraft *draft, SettledDraft *settled, List *grants,
 	}
 }
 
+/* Below 0 it is owed: that is asked for, or set off against a total below 0, before anything is kept. */
 static const char *
-balance_text(const InvoiceDraft *draft)
+balance_text(int64 used, int64 before)
 {
-	if (draft->balance_used > 0)
+	if (used > 0)
 		return "Paid by balance";
-	return draft->totals.total < 0 ? "Kept as balance" : "Owed from before";
+	if (before >= 0)
+		return "Kept as balance";
+	return used >= before ? "Owed from before" : "Owed from before, the rest kept as balance";
 }
 
 void
@@ -304,9 +307,10 @@ credits_settle(BillingRun *run, InvoiceDraft *draft, int64 total)
 	draft->credit_used = made.credit_used;
 	draft->balance_used = made.balance_used;
 	draft->due = made.due;
-	balance->balance = made.balance_after;
 	if (made.balance_used != 0)
-		draft_add(draft, LINE_BALANCE, -made.balance_used, balance_text(draft));
+		draft_add(draft, LINE_BALANCE, -made.balance_used,
+				  balance_text(made.balance_used, balance->balance));
+	balance->balance = made.balance_after;
 	credits->settled = lappend(credits->settled, settled);
 	MemoryContextSwitchTo(old);
 }

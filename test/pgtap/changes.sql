@@ -1,7 +1,7 @@
 -- Local subscriptions are changed, ended and paused. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(77);
+SELECT plan(80);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p3,
@@ -291,6 +291,27 @@ CALL billing.set_clock('voided', '2027-05-01 00:00+00');
 UPDATE billing.subscriptions SET status = 'past_due', status_since = now() WHERE id = subscription_of('voided');
 SELECT billing.void_invoice(i.id) FROM billing.invoices AS i WHERE i.organization_id = 'voided' AND i.status = 'open';
 SELECT is((SELECT status FROM billing.subscriptions WHERE id = subscription_of('voided')), 'active', 'one that owes nothing any more, since its invoice was voided, goes on');
+
+-- ten dollars given back at once, where so much is owed from before
+CREATE FUNCTION balance_line(owed bigint) RETURNS text
+LANGUAGE sql
+RETURN (SELECT concat_ws(' ', i.amount_due, l.description, l.amount) FROM billing.invoices AS i JOIN billing.invoice_lines AS l ON l.invoice_id = i.id AND l.kind = 'balance'
+		WHERE i.organization_id = 'owes' || owed AND i.total = -1000);
+CREATE PROCEDURE give_ten_back(owed bigint)
+LANGUAGE plpgsql AS $$
+BEGIN
+	CALL begin_at('owes' || owed, 'large');
+	CALL billing.set_clock('owes' || owed, '2027-04-21 00:00+00');
+	PERFORM billing.adjust_balance('owes' || owed, - owed, 'a dispute', 'USD') WHERE owed > 0;
+	PERFORM billing.update_subscription(subscription_of('owes' || owed), plan => 'small', proration_behavior => 'always_invoice');
+END
+$$;
+CALL give_ten_back(0);
+CALL give_ten_back(400);
+CALL give_ten_back(1500);
+SELECT is(balance_line(0), '0 Kept as balance 1000', 'what is given back is kept');
+SELECT is(balance_line(400), '0 Owed from before, the rest kept as balance 1000', 'what is owed from before is set off first');
+SELECT is(balance_line(1500), '500 Owed from before 1500', 'where more is owed, nothing is kept');
 
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();
