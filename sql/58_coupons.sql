@@ -26,7 +26,7 @@ CREATE TABLE billing.coupons
 );
 COMMENT ON TABLE billing.coupons IS
 	'Coupons, by their code, for subscriptions that we bill ourselves. What a coupon takes off never changes; who has it keeps it when it is retired.';
-COMMENT ON COLUMN billing.coupons.percent IS 'Of the lines that it counts for; else amount, minor units of currency, once per invoice.';
+COMMENT ON COLUMN billing.coupons.percent IS 'Of the lines that it counts for; else amount, minor units of currency, once for the invoice of a period: a change within it keeps its share.';
 COMMENT ON COLUMN billing.coupons.duration IS
 	'once: the first invoice that it takes something off; repeating: invoices of the months after it was applied; forever.';
 COMMENT ON COLUMN billing.coupons.plan_ids IS 'It counts for subscriptions with one of these plans; NULL: all, and invoices without a subscription.';
@@ -92,8 +92,8 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_create_coupon';
 COMMENT ON FUNCTION billing.create_coupon(text, numeric, bigint, text, text, integer, text, timestamptz, bigint, text[], text[], boolean, jsonb) IS
-	'Makes a coupon for subscriptions that we bill ourselves. percent (above 0, at most 100) or amount (minor units of currency, once per '
-	'invoice). duration: once, repeating (months from when it is applied) or forever. redeem_by: the first moment at which it cannot be '
+	'Makes a coupon for subscriptions that we bill ourselves. percent (above 0, at most 100) or amount (minor units of currency, once for '
+	'the invoice of a period). duration: once, repeating (months from when it is applied) or forever. redeem_by: the first moment at which it cannot be '
 	'applied any more. max_redemptions: how often it can be applied in all. plans, components: what it counts for, default all. first_time: '
 	'only for organisations that have never paid an invoice. Errors: 23505 the code is taken, 22023 a bad code or value, 23502 neither '
 	'percent nor amount, JB005 unknown plan, JB009 a card number.';
@@ -103,8 +103,8 @@ LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'billing_apply_coupon';
 COMMENT ON FUNCTION billing.apply_coupon(text, uuid, text) IS
-	'Gives a coupon to a subscription that we bill ourselves, or to all invoices of an organisation; it counts from the next invoice on. '
-	'Returns the id of its row in applied_coupons. Several count one after the other, in the order in which they were applied. Errors: '
+	'Gives a coupon to a subscription that we bill ourselves, or to all invoices of an organisation; it counts from the next invoice on, an '
+	'amount from the next one of a period. Returns the id of its row in applied_coupons. Several count one after the other, in the order in which they were applied. Errors: '
 	'JB005 unknown coupon, subscription or organisation, JB008 it is retired, expired or used up, is there already, is for first-time '
 	'buyers, or the provider bills the subscription, 22023 it is of another currency or for other plans, 23502 neither is named or both are.';
 

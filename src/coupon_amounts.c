@@ -87,8 +87,54 @@ amount_of(const InvoiceLine *line, const pg_uuid_t *applied_id)
 	return amount;
 }
 
+/* ------------------------------------------------------------------------
+ * What is kept, by time
+ * ------------------------------------------------------------------------
+ */
+
+/* A credit gives, and a debit that takes one back takes; 0: neither. */
+static int
+direction(const InvoiceLine *line)
+{
+	if (line->kind == LINE_PRORATION_CREDIT)
+		return 1;
+	return line->kind == LINE_PRORATION_DEBIT && line->reverses != NULL ? -1 : 0;
+}
+
+static Period
+time_of(const InvoiceLine *line)
+{
+	return (Period){unix_seconds(line->period_start), unix_seconds(line->period_end)};
+}
+
+static int64
+cost_within(const InvoiceDraft *draft, MoneyFraction price, const Period *whole, const Period *time,
+			const Period *part)
+{
+	Proration how = engine_proration(draft->subscription);
+	Period common = {Max(time->start, part->start), Min(time->end, part->end)};
+	int64 amount = 0;
+	ProrationStatus status;
+
+	if (common.start >= common.end)
+		return 0;
+	status = proration_amount(&how, price, whole, &common, &amount);
+	if (status != PRORATION_OK)
+		elog(ERROR, "a part of a discount cannot be computed: status %d", status);
+	return amount;
+}
+
 int64
-amount_kept(const InvoiceDraft *draft, const pg_uuid_t *applied_id)
+debit_within(const InvoiceDraft *draft, const InvoiceLine *line, const Period *time)
+{
+	Period whole = {unix_seconds(line->whole_start), unix_seconds(line->whole_end)};
+	Period own = time_of(line);
+
+	return cost_within(draft, line->whole_price, &whole, &own, time);
+}
+
+static int64
+kept_within(const InvoiceDraft *draft, const pg_uuid_t *applied_id, const Period *time)
 {
 	int64 kept = 0;
 	ListCell *cell;
@@ -96,11 +142,77 @@ amount_kept(const InvoiceDraft *draft, const pg_uuid_t *applied_id)
 	foreach (cell, draft->lines)
 	{
 		const InvoiceLine *line = lfirst(cell);
+		int64 amount = direction(line) == 0 ? 0 : amount_of(line, applied_id);
+		Period own = time_of(line);
 
-		if (line->kind == LINE_PRORATION_CREDIT)
-			kept += amount_of(line, applied_id);
-		else if (line->kind == LINE_PRORATION_DEBIT && line->reverses != NULL)
-			kept -= amount_of(line, applied_id);
+		if (amount != 0)
+			kept += direction(line) *
+					cost_within(draft, money_fraction_from_int(amount), &own, &own, time);
 	}
 	return Max(kept, 0);
+}
+
+static int
+by_moment(const ListCell *a, const ListCell *b)
+{
+	const int64 *first = lfirst(a);
+	const int64 *second = lfirst(b);
+
+	return *first < *second ? -1 : *first > *second;
+}
+
+static List *
+add_moment(List *moments, int64 moment)
+{
+	int64 *added = palloc(sizeof(int64));
+
+	*added = moment;
+	return lappend(moments, added);
+}
+
+/* Where a credit, or a debit of a change, begins or ends; NIL: no credit has anything of this coupon. */
+static List *
+moments_of_change(const InvoiceDraft *draft, const pg_uuid_t *applied_id)
+{
+	List *moments = NIL;
+	bool gives = false;
+	ListCell *cell;
+
+	foreach (cell, draft->lines)
+	{
+		const InvoiceLine *line = lfirst(cell);
+		Period time = time_of(line);
+
+		if (direction(line) == 0 && !line_is_of_change(draft, line))
+			continue;
+		gives = gives || (direction(line) > 0 && amount_of(line, applied_id) > 0);
+		moments = add_moment(add_moment(moments, time.start), time.end);
+	}
+	if (!gives)
+		return NIL;
+	list_sort(moments, by_moment);
+	return moments;
+}
+
+/*
+ * A debit that waits may have been shortened since: it keeps what was taken back
+ * for its time, and not for what comes after it.
+ */
+List *
+amounts_kept(const InvoiceDraft *draft, const pg_uuid_t *applied_id)
+{
+	List *moments = moments_of_change(draft, applied_id);
+	List *kept = NIL;
+
+	for (int i = 1; i < list_length(moments); i++)
+	{
+		const int64 *start = list_nth(moments, i - 1);
+		const int64 *end = list_nth(moments, i);
+		KeptAmount part = {.time = {*start, *end}};
+
+		part.amount = kept_within(draft, applied_id, &part.time);
+		if (part.amount > 0)
+			kept = lappend(kept, memcpy(palloc(sizeof(KeptAmount)), &part, sizeof(KeptAmount)));
+	}
+	return kept;
 }

@@ -116,13 +116,13 @@ counts_for(const AppliedCoupon *applied, const InvoiceDraft *draft)
 }
 
 /* Of a coupon for other plans nothing is kept by a change to this one. */
-static int64
+static List *
 kept_of(const AppliedCoupon *applied, const InvoiceDraft *draft)
 {
 	if (applied->coupon->terms.kind != COUPON_AMOUNT || draft->subscription == NULL ||
 		!coupon_is_for_plan(applied->coupon, draft->subscription->plan_id))
-		return 0;
-	return amount_kept(draft, applied->id);
+		return NIL;
+	return amounts_kept(draft, applied->id);
 }
 
 List *
@@ -136,10 +136,10 @@ coupons_of(BillingRun *run, const InvoiceDraft *draft)
 		AppliedCoupon *applied = lfirst(cell);
 		bool is_amount = applied->coupon->terms.kind == COUPON_AMOUNT;
 		bool counts = counts_for(applied, draft) && (!is_amount || draft_takes_amounts(draft));
-		int64 kept = kept_of(applied, draft);
+		List *kept = kept_of(applied, draft);
 		DraftCoupon *coupon;
 
-		if (!counts && kept == 0)
+		if (!counts && kept == NIL)
 			continue;
 		coupon = palloc0(sizeof(DraftCoupon));
 		coupon->counts = counts;

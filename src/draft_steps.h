@@ -24,7 +24,7 @@ typedef struct DraftCoupon
 	Coupon terms;
 	bool counts; /* for the draft; false: only what is kept of it */
 	int64 taken;
-	int64 kept;       /* of an amount: what debits of a change are to be discounted by */
+	List *kept;       /* KeptAmount: what debits of a change are to be discounted by */
 	int64 kept_taken; /* of that, no more than the debits */
 	AppliedCoupon *applied;
 } DraftCoupon;
@@ -42,8 +42,18 @@ extern bool line_is_of_change(const InvoiceDraft *draft, const InvoiceLine *line
 /* Is the draft the invoice of a period, or of what is no change? */
 extern bool draft_takes_amounts(const InvoiceDraft *draft);
 
-/* What the draft's credits took back of what an applied coupon took, less what is billed again as it was. */
-extern int64 amount_kept(const InvoiceDraft *draft, const pg_uuid_t *applied_id);
+/* What debits for this time are to be discounted by. */
+typedef struct KeptAmount
+{
+	Period time;
+	int64 amount;
+} KeptAmount;
+
+/* What the draft's credits took back of what an applied coupon took, less what is billed again as it was; by time. */
+extern List *amounts_kept(const InvoiceDraft *draft, const pg_uuid_t *applied_id);
+
+/* What a debit of a change costs in a part of its time. */
+extern int64 debit_within(const InvoiceDraft *draft, const InvoiceLine *line, const Period *time);
 
 /* What a credit of the line takes back of its amounts. */
 extern List *amounts_taken_back(const InvoiceLine *line, const ProrationCredit *credit);

@@ -297,32 +297,86 @@ take_percentage(Completion *c, DraftCoupon *coupon)
 	require_ok(allocate_discount(&c->allocation, &coupon->terms, &coupon->taken), c->draft);
 }
 
-/* Of the lines of a change, or of the others; each line remembers what was taken. */
-static int64
-take_amount(Completion *c, const DraftCoupon *coupon, int64 amount, bool of_change)
+static int64 *
+discounts_so_far(const Completion *c)
 {
-	const Coupon terms = {.kind = COUPON_AMOUNT, .amount = amount};
-	int count = c->allocation.line_count;
-	int64 *before = palloc(sizeof(int64) * Max(count, 1));
-	int64 taken;
+	int64 *discounts = palloc(sizeof(int64) * Max(c->allocation.line_count, 1));
 
-	for (int i = 0; i < count; i++)
-	{
-		const InvoiceLine *line = list_nth(c->draft->lines, i);
+	for (int i = 0; i < c->allocation.line_count; i++)
+		discounts[i] = c->allocation.lines[i].discount;
+	return discounts;
+}
 
-		before[i] = c->allocation.lines[i].discount;
-		c->allocation.lines[i].takes_part = coupon_takes_line(coupon, c->draft, line) &&
-											line_is_of_change(c->draft, line) == of_change;
-	}
-	require_ok(allocate_discount(&c->allocation, &terms, &taken), c->draft);
-	for (int i = 0; i < count; i++)
+/* Each line remembers what an amount has of it. */
+static void
+remember_amounts(Completion *c, const DraftCoupon *coupon, const int64 *before)
+{
+	for (int i = 0; i < c->allocation.line_count; i++)
 	{
 		InvoiceLine *line = list_nth(c->draft->lines, i);
 
 		line->amounts = amount_taken(line->amounts, coupon->application_id,
 									 c->allocation.lines[i].discount - before[i]);
 	}
+}
+
+static void
+take_amount(Completion *c, DraftCoupon *coupon)
+{
+	int64 *before = discounts_so_far(c);
+
+	for (int i = 0; i < c->allocation.line_count; i++)
+	{
+		const InvoiceLine *line = list_nth(c->draft->lines, i);
+
+		c->allocation.lines[i].takes_part = coupon_takes_line(coupon, c->draft, line) &&
+											!line_is_of_change(c->draft, line);
+	}
+	require_ok(allocate_discount(&c->allocation, &coupon->terms, &coupon->taken), c->draft);
+	remember_amounts(c, coupon, before);
+}
+
+/* Off what debits of a change cost in this time: the rest of each is cut off for it. */
+static int64
+take_kept_part(Completion *c, const DraftCoupon *coupon, const KeptAmount *kept,
+			   const int64 *before)
+{
+	const Coupon terms = {.kind = COUPON_AMOUNT, .amount = kept->amount};
+	int64 taken;
+
+	for (int i = 0; i < c->allocation.line_count; i++)
+	{
+		const InvoiceLine *line = list_nth(c->draft->lines, i);
+		AllocatedLine *told = &c->allocation.lines[i];
+		int64 part = 0;
+
+		told->takes_part = coupon_takes_line(coupon, c->draft, line) &&
+						   line_is_of_change(c->draft, line) && told->amount > 0;
+		if (!told->takes_part)
+			continue;
+		if (money_ratio(told->amount - before[i], debit_within(c->draft, line, &kept->time),
+						told->amount, &part) != MONEY_OK)
+			require_ok(ALLOCATION_OVERFLOW, c->draft);
+		told->cut = Max(told->amount - told->discount - part, 0);
+	}
+	require_ok(allocate_discount(&c->allocation, &terms, &taken), c->draft);
+	for (int i = 0; i < c->allocation.line_count; i++)
+	{
+		if (c->allocation.lines[i].takes_part)
+			c->allocation.lines[i].cut = 0;
+	}
 	return taken;
+}
+
+static void
+take_kept(Completion *c, DraftCoupon *coupon)
+{
+	int64 *before = discounts_so_far(c);
+	ListCell *cell;
+
+	foreach (cell, coupon->kept)
+		coupon->kept_taken += take_kept_part(c, coupon, lfirst(cell), before);
+	remember_amounts(c, coupon, before);
 }
 
 /* Coupon after coupon, each off what the ones before have left of its lines. */
@@ -341,9 +395,9 @@ take_coupons(Completion *c)
 			continue;
 		}
 		if (coupon->counts)
-			coupon->taken = take_amount(c, coupon, coupon->terms.amount, false);
-		if (coupon->kept > 0)
-			coupon->kept_taken = take_amount(c, coupon, coupon->kept, true);
+			take_amount(c, coupon);
+		if (coupon->kept != NIL)
+			take_kept(c, coupon);
 	}
 }
 

@@ -1,6 +1,6 @@
 -- Coupons with an amount: taken once for a period, and a change within it neither takes them off again nor loses what is left of them.
 \ir helpers.psql
-SELECT plan(40);
+SELECT plan(42);
 
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS small, billing.create_plan('large', 'Large', 6000, 'USD') AS large, billing.create_plan('crew', 'Crew', 1000, 'USD') AS crew,
 	   billing.create_plan('yearly', 'Yearly', 36000, 'USD', "interval" => 'year') AS yearly,
@@ -87,6 +87,20 @@ CALL change('twice', '2027-04-02 00:00+00', quantity => 5, behavior => 'create_p
 CALL change('twice', '2027-04-16 00:00+00', quantity => 6, behavior => 'create_prorations');
 CALL billing.set_clock('twice', '2027-05-01 00:00+00');
 SELECT is(totals('twice'), '{1200,2240}', '-633 + 700 + 900 - 527, and 1800');
+
+-- what waits and ends early keeps what was taken back for its time alone: -1933 and 2800 - 467, as if it had been invoiced at once
+CALL start('ends', 'small', 'TEN');
+CALL change('ends', '2027-04-02 00:00+00', 'large', behavior => 'create_prorations');
+CALL billing.set_clock('ends', '2027-04-16 00:00+00');
+SELECT billing.cancel_subscription(subscription_of('ends'), at_period_end => false, prorate => true);
+CALL billing.run_worker();
+SELECT is(newest('ends'), 'proration_credit base -1933, proration_debit base 2800 -467, discount TEN: remaining time -467', 'the rest of the amount goes with the rest of the period');
+CALL start('ends_invoiced', 'small', 'TEN');
+CALL change('ends_invoiced', '2027-04-02 00:00+00', 'large');
+CALL billing.set_clock('ends_invoiced', '2027-04-16 00:00+00');
+SELECT billing.cancel_subscription(subscription_of('ends_invoiced'), at_period_end => false, prorate => true);
+CALL billing.run_worker();
+SELECT is(totals('ends_invoiced'), '{2000,2900,-2500}', 'which is what it comes to then');
 
 -- ---------------------------------------------------------------------------
 -- Up, down, there and back: 5 of 30 days are left on the 26th

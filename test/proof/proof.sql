@@ -60,6 +60,26 @@ CREATE OR REPLACE VIEW proof.amounts AS
 	LEFT JOIN LATERAL unnest(l.amount_coupons, l.amount_discounts) AS a (applied_id, taken) ON true
 	WHERE l.kind NOT IN ('discount', 'tax', 'credit', 'balance');
 
+-- What debits of a change are to be discounted by: from moment to moment what credits took back of the coupon, no more than the debits cost in that time.
+CREATE OR REPLACE VIEW proof.kept AS
+	SELECT g.invoice_id, g.applied_id, sum(least(greatest(g.back, 0), g.debits)) AS expected
+	FROM (SELECT m.invoice_id, m.applied_id, m.at,
+				 coalesce((SELECT sum(CASE WHEN l.kind = 'proration_credit' THEN 1 ELSE -1 END
+									  * proof.part(a.taken, l.period_start, l.period_end, greatest(l.period_start, m.at), least(l.period_end, m.until), l.zone, l.by_day))
+						   FROM proof.lines AS l CROSS JOIN LATERAL unnest(l.amount_coupons, l.amount_discounts) AS a (applied_id, taken)
+						   WHERE l.invoice_id = m.invoice_id AND l.reverses IS NOT NULL AND a.applied_id = m.applied_id AND l.period_start < m.until AND l.period_end > m.at), 0) AS back,
+				 coalesce((SELECT sum(proof.part(l.whole_price, l.whole_start, l.whole_end, greatest(l.period_start, m.at), least(l.period_end, m.until), l.zone, l.by_day))
+						   FROM proof.lines AS l
+						   WHERE l.invoice_id = m.invoice_id AND l.id IN (SELECT o.id FROM proof.amounts AS o WHERE o.invoice_id = m.invoice_id AND o.of_change)
+							   AND l.period_start < m.until AND l.period_end > m.at), 0) AS debits
+		  FROM (SELECT o.invoice_id, o.applied_id, o.at, lead(o.at) OVER (PARTITION BY o.invoice_id, o.applied_id ORDER BY o.at) AS until
+				FROM (SELECT DISTINCT b.invoice_id, b.applied_id, e.at
+					  FROM (SELECT DISTINCT a.invoice_id, a.applied_id FROM proof.amounts AS a WHERE a.kind = 'proration_credit' AND a.applied_id IS NOT NULL) AS b
+					  JOIN proof.lines AS l ON l.invoice_id = b.invoice_id AND l.kind IN ('proration_credit', 'proration_debit')
+					  CROSS JOIN LATERAL (VALUES (l.period_start), (l.period_end)) AS e (at)) AS o) AS m
+		  WHERE m.until > m.at) AS g
+	GROUP BY g.invoice_id, g.applied_id;
+
 -- What is given back of each line, minor units with tax: by credits that stand, less what credit notes took back of these, and by credit notes.
 CREATE OR REPLACE VIEW proof.given AS
 	SELECT l.id, l.invoice_id, l.amount - l.discount + CASE WHEN l.tax_inclusive THEN 0 ELSE l.tax END AS billed,
@@ -171,17 +191,18 @@ BEGIN
 		LEFT JOIN LATERAL unnest(l.amount_coupons, l.amount_discounts) AS b (applied_id, taken) ON b.applied_id = a.applied_id
 		WHERE l.kind = 'proration_credit'
 			AND coalesce(b.taken, 0) <> proof.rounded(a.taken * proof.part(r.whole_price, r.whole_start, r.whole_end, l.period_start, r.period_end, l.zone, l.by_day), r.amount);
-	RETURN QUERY SELECT 'debits of a change are discounted by what its credits took back of an amount', t.invoice_id, format('%s of %s', t.taken, t.back)
+	RETURN QUERY SELECT 'debits of a change are discounted by what its credits took back of an amount', t.invoice_id, format('%s of %s, %s by time', t.taken, t.back, k.expected)
 		FROM (SELECT a.invoice_id, a.applied_id, coalesce(sum(a.taken) FILTER (WHERE a.of_change), 0) AS taken,
 					 greatest(coalesce(sum(CASE WHEN a.kind = 'proration_credit' THEN a.taken ELSE - a.taken END) FILTER (WHERE a.reverses IS NOT NULL), 0), 0) AS back
 			  FROM proof.amounts AS a WHERE a.applied_id IS NOT NULL AND a.invoice_status <> 'draft' GROUP BY a.invoice_id, a.applied_id) AS t
 		JOIN billing.applied_coupons AS p ON p.id = t.applied_id
 		JOIN billing.coupons AS c ON c.id = p.coupon_id
+		LEFT JOIN proof.kept AS k ON k.invoice_id = t.invoice_id AND k.applied_id = t.applied_id
 		WHERE t.taken > t.back
-			-- or less, though there is something left of a debit that it counts for
-			OR t.taken < t.back AND c.plan_ids IS NULL
-				AND EXISTS (SELECT FROM proof.amounts AS a WHERE a.invoice_id = t.invoice_id AND a.of_change AND a.amount > a.discount
-								AND (c.components IS NULL OR a.component = ANY (c.components)));
+			-- to the cent, where no other coupon is before or after it
+			OR c.plan_ids IS NULL AND c.components IS NULL AND t.taken <> coalesce(k.expected, 0)
+				AND NOT EXISTS (SELECT FROM billing.invoice_lines AS d WHERE d.invoice_id = t.invoice_id AND d.kind = 'discount' AND d.coupon_id <> c.id)
+				AND NOT EXISTS (SELECT FROM proof.amounts AS a WHERE a.invoice_id = t.invoice_id AND a.applied_id <> t.applied_id);
 	RETURN QUERY SELECT 'a final invoice has lines', i.id, i.status FROM billing.invoices AS i
 		WHERE i.managed_by = 'local' AND NOT EXISTS (SELECT FROM billing.invoice_lines AS l WHERE l.invoice_id = i.id);
 	RETURN QUERY SELECT 'what is open is not paid, and what is paid owes nothing', i.id, format('%s, %s of %s is left', i.status, i.amount_remaining, i.amount_due)

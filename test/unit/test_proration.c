@@ -422,6 +422,12 @@ test_lines_of_a_part(void)
 	ok(proration_credit(&by_second, &line, utc(2026, 1, 22, 0, 0), &got) == PRORATION_OK &&
 		   got.total == 1000,
 	   "a change after it the days that are left");
+	line.discount = 160;
+	line.paid = 0;
+	ok(proration_credit(&by_second, &line, utc(2026, 1, 22, 0, 0), &got) == PRORATION_OK &&
+		   got.total == 0 && got.unused == 1000 && got.billed == 1600,
+	   "and tells what they cost before discount, whatever was paid");
+	line.discount = 0;
 	line.price = fraction("0");
 	line.paid = 0;
 	ok(proration_credit(&by_second, &line, utc(2026, 1, 22, 0, 0), &got) == PRORATION_OK &&
