@@ -22,7 +22,7 @@
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
  *	  engine_once.c         of that, what is paid once
  *	  engine_late.c         usage that came after its period was billed
- *	  engine_pause.c        what is changed in a pause counts from the resume on
+ *	  engine_pause.c        what is changed in a pause, or unpaid, counts from the resume on
  *	  engine_corrections.c  usage that was billed and turns out to be less
  *	  engine_ends.c         cancel, pause, resume, expire; what is planned (engine_plans.h)
  *	  engine_news.c         an invoice was paid, or was not
@@ -231,7 +231,7 @@ typedef struct BilledSubscription
 	TimestampTz ended_at;
 	TimestampTz status_since;
 	TimestampTz resumes_at;
-	const Jsonb *before_pause; /* engine_pause.c; NULL: nothing was changed in a pause */
+	const Jsonb *before_pause; /* engine_pause.c; NULL: nothing was changed in a pause, or unpaid */
 	TimestampTz incomplete_until;
 	const char *collection_method;
 	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */

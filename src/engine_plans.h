@@ -75,7 +75,7 @@ extern void change_all_once(BillingRun *run, BilledSubscription *s, List *change
 /* engine_once.c: who comes back to a plan has paid what it costs once; an add-on is bought again. */
 extern bool was_billed_once(const BilledSubscription *s, const ComponentPrice *price);
 
-/* engine_pause.c: before items are changed in a pause: what they are is kept, to be prorated from. */
+/* engine_pause.c: before items are changed in a pause, or unpaid: what they are is kept, to be prorated from. */
 extern void pause_keep(BilledSubscription *s, const List *changes);
 
 /* engine_pause.c: what was kept (ItemChange). */
