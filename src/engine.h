@@ -649,7 +649,7 @@ extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 /* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
 extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
-/* Nobody paid: incomplete_expired, and its open invoice is voided. */
+/* Nobody paid: incomplete_expired, and its invoice is called off when that is written. */
 extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* ------------------------------------------------------------------------
@@ -722,7 +722,7 @@ extern int collection_pass(void);
 extern int invoices_number(void);
 
 /*
- * credit_notes.c: what refunds of all payments of an invoice may still give back
+ * given_back.c: what refunds of all payments of an invoice may still give back
  * when what changes and credit notes gave back of it is kept; INT64_MAX: they gave nothing.
  */
 extern int64 credits_leave(const pg_uuid_t *invoice_id);

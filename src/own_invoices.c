@@ -2,7 +2,8 @@
  *
  * own_invoices.c
  *	  What callers ask of invoices that are our own: to make one by hand, to
- *	  make a draft final, to void one or give it up.
+ *	  make a draft final, to void one or give it up; and what becomes of that of
+ *	  a subscription that ends before it has begun.
  *
  * Nothing here gives a number: what is made final is marked, and the worker
  * numbers it (invoice_numbers.c).  Collection stands in collection.c.
@@ -32,7 +33,7 @@
 QUERY(
 	load_own,
 	"SELECT i.customer_id, i.organization_id, i.subscription_id, i.status, i.amount_paid, "
-	"i.amount_credited, i.marked_at IS NOT NULL FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local'",
+	"i.amount_credited, i.marked_at IS NOT NULL, i.merchant_of_record IS NOT NULL, i.currency, i.paid_elsewhere FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local'",
 	UUIDOID);
 
 typedef struct Own
@@ -45,6 +46,9 @@ typedef struct Own
 	int64 amount_paid;
 	int64 amount_credited;
 	bool marked;
+	bool statement; /* the provider is the seller */
+	char *currency;
+	int64 paid_elsewhere;
 } Own;
 
 /* Under the lock of its customer, so that its state stands still; false when it is none of ours. */
@@ -63,6 +67,9 @@ own_load(const pg_uuid_t *id, Own *own)
 	own->amount_paid = row_int(0, 5);
 	own->amount_credited = row_int(0, 6);
 	own->marked = row_bool(0, 7);
+	own->statement = row_bool(0, 8);
+	own->currency = row_text(0, 9);
+	own->paid_elsewhere = row_int(0, 10);
 	return true;
 }
 
@@ -258,6 +265,16 @@ refuse_corrections(const Own *own)
 						 "take back what it bills by billing.create_credit_note().")));
 }
 
+static void
+refuse_being_paid(const Own *own)
+{
+	if (RUN(being_paid, arg_uuid(own->id)) > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_DUPLICATE_PAYMENT),
+						errmsg("invoice \"%s\" is being paid", uuid_text(own->id)),
+						errdetail("Payment \"%s\" is under way.", row_text(0, 1)),
+						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
+}
+
 /*
  * It keeps its number.  What credits and balance paid comes back, so do coupons, and what waits
  * for the customer is called off; usage that it billed stays billed.  Lines that
@@ -265,30 +282,8 @@ refuse_corrections(const Own *own)
  * billed again, and what one of them charged is not charged.
  */
 static void
-void_it(Own *own)
+put_it_void(Own *own)
 {
-	if (!has_status(own, "draft") && !has_status(own, "open") && !has_status(own, "uncollectible"))
-		refuse_state(own, "draft, open or uncollectible",
-					 "What was paid is corrected by billing.create_credit_note().");
-	if (own->amount_paid > 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("invoice \"%s\" is paid in part", uuid_text(own->id)),
-						errdetail(INT64_FORMAT " of it are paid.", own->amount_paid),
-						errhint("What was paid is corrected by billing.create_credit_note().")));
-	if (own->amount_credited > 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
-						errmsg("invoice \"%s\" is corrected by a credit note", uuid_text(own->id)),
-						errdetail(INT64_FORMAT " of it are credited.", own->amount_credited),
-						errhint("Credit the rest, too: billing.create_credit_note().")));
-	if (RUN(being_paid, arg_uuid(own->id)) > 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_DUPLICATE_PAYMENT),
-						errmsg("invoice \"%s\" is being paid", uuid_text(own->id)),
-						errdetail("Payment \"%s\" is under way.", row_text(0, 1)),
-						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
-	refuse_given_back(own);
-	refuse_made_up(own);
-	refuse_end(own);
-	refuse_corrections(own);
 	if (RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id))) == 0)
 	{
 		/* numbered meanwhile, with nothing due: numbering holds no customer */
@@ -306,6 +301,30 @@ void_it(Own *own)
 }
 
 static void
+void_it(Own *own)
+{
+	if (!has_status(own, "draft") && !has_status(own, "open") && !has_status(own, "uncollectible"))
+		refuse_state(own, "draft, open or uncollectible",
+					 "What was paid is corrected by billing.create_credit_note().");
+	if (own->amount_paid > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("invoice \"%s\" is paid in part", uuid_text(own->id)),
+						errdetail(INT64_FORMAT " of it are paid.", own->amount_paid),
+						errhint("What was paid is corrected by billing.create_credit_note().")));
+	if (own->amount_credited > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_STATE),
+						errmsg("invoice \"%s\" is corrected by a credit note", uuid_text(own->id)),
+						errdetail(INT64_FORMAT " of it are credited.", own->amount_credited),
+						errhint("Credit the rest, too: billing.create_credit_note().")));
+	refuse_being_paid(own);
+	refuse_given_back(own);
+	refuse_made_up(own);
+	refuse_end(own);
+	refuse_corrections(own);
+	put_it_void(own);
+}
+
+static void
 give_up(Own *own)
 {
 	if (!has_status(own, "open"))
@@ -314,6 +333,72 @@ give_up(Own *own)
 	invoice_withdraw_charges(own->id);
 	given_back_settle(own->id);
 	tell(own, "uncollectible");
+}
+
+/* ------------------------------------------------------------------------
+ * The one of a subscription that has not begun, and will not
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * A statement has no credit notes: void, its payments are what was paid too much
+ * (collection_money.c), and so is what came other ways.
+ */
+static void
+take_back_statement(Own *own)
+{
+	put_it_void(own);
+	invoice_payment_changed(own->id);
+	if (own->paid_elsewhere > 0)
+		balance_add(own->customer_id, own->currency, own->paid_elsewhere, "overpayment", "invoice",
+					own->id);
+}
+
+/*
+ * Of an invoice that is paid in part nothing was delivered: a credit note takes
+ * it back.  What is left to pay then was owed from before; it is still owed, but
+ * nobody is charged for it.
+ */
+static void
+take_back(Own *own)
+{
+	refuse_being_paid(own);
+	if (own->statement)
+	{
+		take_back_statement(own);
+		return;
+	}
+	credit_note_for_rest((pg_uuid_t *) own->id, "never_began");
+	coupons_release(own->id);
+	(void) own_load(own->id, own);
+	if (has_status(own, "open"))
+		give_up(own);
+}
+
+QUERY(of_subscription,
+	  "SELECT id FROM billing.invoices WHERE subscription_id = $1 AND managed_by = 'local' "
+	  "AND status IN ('draft', 'open', 'uncollectible') ORDER BY id",
+	  UUIDOID);
+
+/* Also those that wait for their numbers: nobody is to be asked for them. */
+void
+own_invoices_call_off(const pg_uuid_t *subscription_id)
+{
+	Rows rows;
+
+	RUN(of_subscription, arg_uuid(subscription_id));
+	rows = rows_keep();
+	for (int64 row = 0; row < rows_count(rows); row++)
+	{
+		Own own;
+
+		if (!own_load(rows_uuid(rows, row, 1), &own))
+			continue;
+		if (own.amount_paid > 0 || own.amount_credited > 0)
+			take_back(&own);
+		else
+			void_it(&own);
+	}
 }
 
 static bool
