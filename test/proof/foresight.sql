@@ -84,16 +84,18 @@ LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 DECLARE
 	org text := (SELECT b.organization_id FROM billing.subscriptions AS b WHERE b.id = s);
-	waited billing.invoice_lines[] := ARRAY(SELECT l FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.invoice_id IS NULL);
-	invoices uuid[] := ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s);
+	waited billing.invoice_lines[];
+	invoices uuid[];
 	at timestamptz;
 	told jsonb;
 	came jsonb;
 	costs jsonb[];
 	untrue jsonb;
 BEGIN
-	-- no money comes in between
+	-- no money comes in between; what came while it was waited for is no part of the change
 	PERFORM FROM billing.customers AS c WHERE c.organization_id = org FOR NO KEY UPDATE;
+	waited := ARRAY(SELECT l FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND l.invoice_id IS NULL);
+	invoices := ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s);
 	-- what is due by now is played first, as update_subscription() does: it would be told as well
 	SELECT max(p.at), jsonb_agg(p.line ORDER BY p.line), array_agg(p.cost) FILTER (WHERE p.cost ->> 7 IS NOT NULL) INTO at, told, costs
 		FROM (SELECT u.proration_date AS at, CASE WHEN u.invoice IS NULL THEN proof.waiting(proof.told(u)) ELSE proof.told(u) END AS line,
