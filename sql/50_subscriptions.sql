@@ -97,7 +97,7 @@ COMMENT ON COLUMN billing.subscriptions.access_until IS
 COMMENT ON COLUMN billing.subscriptions.pause_at_period_end IS 'It is paused when its period ends.';
 COMMENT ON COLUMN billing.subscriptions.resumes_at IS 'When a pause ends by itself; NULL: when it is resumed.';
 COMMENT ON COLUMN billing.subscriptions.items_before_pause IS
-	'Items that were changed in a pause, as they were before it: what the rest of the period is prorated from when it goes on within it.';
+	'Items that were changed in a pause, or while it was unpaid, as they were before that: what the rest of the period is prorated from when it goes on within it.';
 COMMENT ON COLUMN billing.subscriptions.forgone_lines IS
 	'Invoice lines of a period that was left without a credit and did not begin before the present one: nothing of them is given back later. NULL: none.';
 COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a change that waits: for the next period, or for its payment.';
@@ -377,7 +377,7 @@ COMMENT ON FUNCTION billing.update_subscription(uuid, text, bigint, text, uuid, 
 	'as it was billed (no more than was paid), the rest is billed anew by second or by day (setting proration_unit). proration_behavior: '
 	'create_prorations (lines for the next invoice), always_invoice (an invoice now), none. Another interval, or the first price above 0, '
 	'ends the period and begins one with a new anchor. In a trial nothing is prorated, '
-	'in a pause the time from its end on, if that comes within the period (lines for the next invoice then). effective: now, or period_end, of a local one a row '
+	'in a pause, and while it is unpaid, the time from its end on, if that comes within the period (lines for the next invoice then). effective: now, or period_end, of a local one a row '
 	'of list_scheduled_changes(), which a later change of plan takes the place of. items, of local ones: quantity and price by component, '
 	'{"seats": 7}, {"support": {"price": "...", "quantity": 1}}, {"calls": {}} adds what the plan sells, null removes one, 0 keeps it without units. '
 	'quantity is that of the component seats, else of base, which items does not name, too; not named it stays, and is 1 where a plan with seats is left for one without. '

@@ -33,10 +33,10 @@ CREATE TABLE billing.credit_notes
 	UNIQUE (series_id, series_number)
 );
 COMMENT ON TABLE billing.credit_notes IS
-	'Credit notes: parts of our own invoices that are taken back, by a person, or by the engine when what a change could not give back is paid. Where the money goes is settled when one is made; a draft has no number '
+	'Credit notes: parts of our own invoices that are taken back, by a person, or by the engine: when what a change could not give back is paid, and of what was paid of a subscription that ended before it began. Where the money goes is settled when one is made; a draft has no number '
 	'yet, which the worker gives within a second. Afterwards nothing changes. Amounts are minor units of the currency.';
 COMMENT ON COLUMN billing.credit_notes.reason IS
-	'As create_credit_note() was told; unused_time: the engine made it when what a change could not give back was paid.';
+	'As create_credit_note() was told; unused_time: the engine made it when what a change could not give back was paid; never_began: when a subscription ended whose first invoice was paid in part.';
 COMMENT ON COLUMN billing.credit_notes.subtotal IS 'The sum of the lines, before added tax.';
 COMMENT ON COLUMN billing.credit_notes.tax IS 'Added or inside, as on the invoice.';
 COMMENT ON COLUMN billing.credit_notes.amount_applied IS 'Of the total: what it took off the amount that was still to be paid.';

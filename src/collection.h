@@ -76,6 +76,9 @@ extern OwnInvoice *own_invoice_to_pay(const pg_uuid_t *id);
 /* The same where only one of ours will do: JB005, and JB004 with what to do about a provider's. */
 extern OwnInvoice *own_invoice_only(const pg_uuid_t *id, const char *detail, const char *hint);
 
+/* Money for it has arrived or gone, or less of it is due: amount_paid is what it has now.  The caller holds the customer. */
+extern void invoice_payment_changed(const pg_uuid_t *invoice_id);
+
 /*
  * State or money of a payment has changed: books what it means for an invoice
  * of ours.  The caller holds the customer.

@@ -190,8 +190,7 @@ invoice_call_off_payments(const pg_uuid_t *invoice_id)
 	checkout_close_invoice_pages(invoice_id);
 }
 
-/* Money for it has arrived or gone: amount_paid is what it has now. */
-static void
+void
 invoice_payment_changed(const pg_uuid_t *invoice_id)
 {
 	OwnInvoice *invoice = own_invoice_load(invoice_id);

@@ -506,34 +506,6 @@ load_refundable(CreditNote *note)
 	return sum;
 }
 
-/* Of what is left of its payments, what pays nothing of it is in the balance, and goes back as well. */
-QUERY(
-	given_beyond,
-	"SELECT (m.given + coalesce((SELECT sum(n.balance_amount + (SELECT coalesce(sum(f.amount), 0) FROM billing.refunds AS f "
-	"WHERE f.credit_note_id = n.id AND f.status IN ('failed', 'canceled'))) FROM billing.credit_notes AS n "
-	"WHERE n.invoice_id = i.id), 0) - greatest(i.credit_used, 0) - greatest(i.balance_used, 0) - i.paid_elsewhere)::bigint "
-	"FROM billing.invoices AS i CROSS JOIN LATERAL billing.money_of_invoice(i.id) AS m WHERE i.id = $1",
-	UUIDOID);
-
-int64
-credits_leave(const pg_uuid_t *invoice_id)
-{
-	int64 given;
-	int64 sum = 0;
-	Rows rows;
-
-	if (RUN(given_beyond, arg_uuid(invoice_id)) == 0)
-		return PG_INT64_MAX;
-	given = row_int(0, 1);
-	if (given <= 0)
-		return PG_INT64_MAX;
-	RUN(find_payments, arg_uuid(invoice_id));
-	rows = rows_keep();
-	for (int64 row = 0; row < rows_count(rows); row++)
-		sum += refund_left(rows_uuid(rows, row, 1));
-	return Max(sum - given, 0);
-}
-
 static void
 settle(CreditNote *note, const char *destination)
 {
@@ -706,6 +678,20 @@ create(const Invoice *invoice, const Jsonb *lines, int64 amount, const char *rea
 	given_back_settle(invoice->id);
 	given_back_less(invoice->id);
 	return note.id;
+}
+
+void
+credit_note_for_rest(pg_uuid_t *invoice_id, const char *reason)
+{
+	Invoice *invoice = invoice_load_locked(invoice_id);
+	CreditNote note = {.invoice = invoice};
+	int64 most = invoice->amount_remaining + paid_and_kept(invoice_id);
+	int64 left;
+
+	lines_load(&note);
+	left = all_left(&note);
+	if (Min(left, most) > 0)
+		(void) create(invoice, NULL, Min(left, most), reason, "balance", NULL);
 }
 
 /* The provider has sold it, so no document of ours takes it back. */

@@ -23,7 +23,7 @@
  *	  engine_once.c         of that, what is paid once
  *	  engine_forgone.c      what was billed for a period that was left without a credit
  *	  engine_late.c         usage that came after its period was billed
- *	  engine_pause.c        what is changed in a pause counts from the resume on
+ *	  engine_pause.c        what is changed in a pause, or unpaid, counts from the resume on
  *	  engine_corrections.c  usage that was billed and turns out to be less
  *	  engine_ends.c         cancel, pause, resume, expire; what is planned (engine_plans.h)
  *	  engine_news.c         an invoice was paid, or was not
@@ -241,7 +241,7 @@ typedef struct BilledSubscription
 	TimestampTz ended_at;
 	TimestampTz status_since;
 	TimestampTz resumes_at;
-	const Jsonb *before_pause; /* engine_pause.c; NULL: nothing was changed in a pause */
+	const Jsonb *before_pause; /* engine_pause.c; NULL: nothing was changed in a pause, or unpaid */
 	TimestampTz incomplete_until;
 	const char *collection_method;
 	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
@@ -667,7 +667,7 @@ extern void engine_pause(BillingRun *run, BilledSubscription *s, TimestampTz at)
 /* A pause (or being unpaid) is over: goes on in its period, or begins a new one. */
 extern void engine_resume(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
-/* Nobody paid: incomplete_expired, and its open invoice is voided. */
+/* Nobody paid: incomplete_expired, and its invoice is called off when that is written. */
 extern void engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at);
 
 /* ------------------------------------------------------------------------
@@ -753,7 +753,7 @@ extern int collection_pass(void);
 extern int invoices_number(void);
 
 /*
- * credit_notes.c: what refunds of all payments of an invoice may still give back
+ * given_back.c: what refunds of all payments of an invoice may still give back
  * when what changes and credit notes gave back of it is kept; INT64_MAX: they gave nothing.
  */
 extern int64 credits_leave(const pg_uuid_t *invoice_id);

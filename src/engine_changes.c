@@ -296,7 +296,7 @@ subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at)
 		if (!item->removed && item->price->metric == NULL)
 			(void) give_back(run, s, item->component, at);
 	}
-	/* also of what was taken away in a pause */
+	/* also of what was taken away in a pause, or while it was unpaid */
 	foreach (cell, pause_kept(s))
 		(void) give_back(run, s, ((ItemChange *) lfirst(cell))->component, at);
 }
@@ -502,7 +502,7 @@ put_item(BilledSubscription *s, const ItemChange *change)
 {
 	BilledItem *item = item_named(s, change->component);
 
-	/* it came and went in a pause */
+	/* it came and went in a pause, or while it was unpaid */
 	if (item == NULL && change->price == NULL)
 		return;
 	s->changed = true;
@@ -621,7 +621,7 @@ change_between_periods(BillingRun *run, BilledSubscription *s, List *changes, bo
 		s->billing_anchor = s->schedule_start = at;
 }
 
-/* What is billed by the period counts when it goes on; another period then begins, too. */
+/* Paused or unpaid: what is billed by the period counts when it goes on; another period then begins, too. */
 static void
 change_in_pause(BillingRun *run, BilledSubscription *s, List *changes, ProrationBehavior behavior,
 				TimestampTz at)
@@ -713,7 +713,7 @@ subscription_change_items(BillingRun *run, BilledSubscription *s, List *changes,
 	anew = new_interval || (was_free && !free_after);
 	if (in_trial(s, at) || s->period_end == 0 || at >= s->period_end)
 		change_between_periods(run, s, changes, new_interval, at);
-	else if (is_status(s, "paused") && !(anew && behavior == PRORATION_NONE))
+	else if (!is_billed(s) && !(anew && behavior == PRORATION_NONE))
 		change_in_pause(run, s, changes, behavior, at);
 	else
 		change_in_period(run, s, changes, anew, behavior, at);

@@ -162,22 +162,6 @@ final_invoice(BillingRun *run, BilledSubscription *s, bool bill_usage, Timestamp
 		draft_complete(run, draft);
 }
 
-/* Also those that wait for their numbers: nobody is to be asked for them. */
-QUERY(void_unpaid,
-	  "SELECT billing.void_invoice(i.id) FROM billing.invoices AS i WHERE i.subscription_id = $1 "
-	  "AND i.managed_by = 'local' AND i.status IN ('draft', 'open') AND i.amount_paid = 0",
-	  UUIDOID);
-
-/* Nobody has paid for it: what its first invoice took off counts for nobody. */
-static void
-give_up_first(const BillingRun *run, const BilledSubscription *s, TimestampTz at)
-{
-	if (run->preview)
-		return;
-	RUN(void_unpaid, arg_uuid(s->id));
-	coupons_end(s, at);
-}
-
 /* What is paid of a period that will not come. */
 static void
 give_back_ahead(BillingRun *run, BilledSubscription *s)
@@ -205,8 +189,6 @@ end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, T
 		if (strcmp(change->state, "pending") == 0)
 			finish(s, change, "canceled");
 	}
-	if (is_status(s, "incomplete"))
-		give_up_first(run, s, at);
 	s->pause_at_period_end = false;
 	s->resumes_at = 0;
 	s->usage_from = 0;
@@ -220,11 +202,12 @@ engine_end(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	end_now(run, s, false, true, at);
 }
 
-QUERY(being_paid,
-	  "SELECT FROM billing.invoices AS i JOIN billing.payment_intents AS p ON p.invoice_id = i.id "
-	  "WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status IN ('draft', 'open') "
-	  "AND p.status IN ('pending', 'processing', 'requires_capture') LIMIT 1",
-	  UUIDOID);
+QUERY(
+	being_paid,
+	"SELECT FROM billing.invoices AS i JOIN billing.payment_intents AS p ON p.invoice_id = i.id "
+	"WHERE i.subscription_id = $1 AND i.managed_by = 'local' AND i.status IN ('draft', 'open', 'uncollectible') "
+	"AND p.status IN ('pending', 'processing', 'requires_capture') LIMIT 1",
+	UUIDOID);
 
 /*
  * A debit takes days: what is on its way may yet pay.  It is looked at again after
@@ -241,7 +224,6 @@ engine_expire(BillingRun *run, BilledSubscription *s, TimestampTz at)
 	}
 	for (int i = 0; i < list_length(s->changes); i++)
 		finish(s, list_nth(s->changes, i), "canceled");
-	give_up_first(run, s, at);
 	s->usage_from = 0;
 	s->ended_at = at;
 	set_status(run, s, "incomplete_expired", at);

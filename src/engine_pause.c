@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * engine_pause.c
- *	  What is changed in a pause counts from the resume on.
+ *	  What is changed in a pause, or while it is unpaid, counts from the resume on.
  *
  * The time of a pause gives no access, so a dearer plan costs nothing for it and
  * a cheaper one saves nothing.  Items change at once, since everybody asks them;
@@ -10,6 +10,11 @@
  * once more, from what was kept to what it has become, at that moment: then all
  * counts as for any change, whatever was changed and changed back meanwhile.
  * Goes it on later, a new period begins with what it has become.
+ *
+ * One that is unpaid has no access either, and is not renewed: its time is a
+ * pause that ends with the payment.  One may become the other, when a pause is
+ * over and what it owes was given up in it.  While it is past due it has access,
+ * so changes count at once.
  *
  * What is paid once is due when it is bought, also in a pause, and not kept.
  * Called by engine_changes.c and engine_ends.c.

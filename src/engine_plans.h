@@ -92,7 +92,7 @@ extern bool line_counts(const BilledSubscription *s, const InvoiceLine *line);
 extern List *forgone_read(const Jsonb *ids);
 extern const Jsonb *forgone_text(const BilledSubscription *s);
 
-/* engine_pause.c: before items are changed in a pause: what they are is kept, to be prorated from. */
+/* engine_pause.c: before items are changed in a pause, or unpaid: what they are is kept, to be prorated from. */
 extern void pause_keep(BilledSubscription *s, const List *changes);
 
 /* engine_pause.c: what was kept (ItemChange). */

@@ -15,6 +15,7 @@
 #include "draft_steps.h"
 #include "given_back.h"
 #include "invoice_lines.h"
+#include "own_invoices.h"
 #include "subscriptions.h"
 
 /* ------------------------------------------------------------------------
@@ -670,18 +671,48 @@ settle_groups(const List *ended)
 	}
 }
 
-/* Their balances change, so what the run knows of them is asked anew. */
+/* They were never paid for, so nobody is asked for their invoices any more. */
+static List *
+never_begun_in_run(const BillingRun *run)
+{
+	List *never_begun = NIL;
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		BilledSubscription *s = lfirst(cell);
+
+		if (s->old_status != NULL && strcmp(s->old_status, "incomplete") == 0 &&
+			subscription_ended(s->status))
+			never_begun = lappend(never_begun, s);
+	}
+	return never_begun;
+}
+
+/* Balances and coupons change, so what the run knows of them is asked anew. */
 static void
-settle_given_up(BillingRun *run)
+settle_invoices(BillingRun *run, const List *never_begun)
 {
 	ListCell *cell;
 
-	if (run->given_up == NIL)
+	if (run->given_up == NIL && never_begun == NIL)
 		return;
 	foreach (cell, run->given_up)
 		given_back_settle(lfirst(cell));
+	foreach (cell, never_begun)
+	{
+		const BilledSubscription *s = lfirst(cell);
+
+		own_invoices_take_back(s->id);
+		coupons_end(s, s->ended_at);
+	}
 	foreach (cell, run->customers)
-		((BilledCustomer *) lfirst(cell))->credits = NULL;
+	{
+		BilledCustomer *customer = lfirst(cell);
+
+		customer->credits = NULL;
+		customer->coupons = NULL;
+	}
 	run->given_up = NIL;
 }
 
@@ -689,6 +720,7 @@ void
 run_write(BillingRun *run)
 {
 	List *ended = ended_in_run(run);
+	List *never_begun = never_begun_in_run(run);
 
 	Assert(!run->preview);
 	write_new_subscriptions(run);
@@ -703,5 +735,5 @@ run_write(BillingRun *run)
 	write_events(run);
 	count_as_stored(run);
 	settle_groups(ended);
-	settle_given_up(run);
+	settle_invoices(run, never_begun);
 }

@@ -28,6 +28,8 @@
  */
 #include "given_back.h"
 
+#include "payments.h"
+
 /* What the customer pays of a line; what a credit note takes back of it. */
 #define GROSS(l) \
 	"(" l ".amount - " l ".discount + CASE WHEN " l ".tax_inclusive THEN 0 ELSE " l ".tax END)"
@@ -173,4 +175,37 @@ given_back_less(const pg_uuid_t *invoice_id)
 
 	for (int64 row = 0; row < count; row++)
 		given_back_settle(rows_uuid(rows, row, 1));
+}
+
+/* ---- what refunds may still give back ---- */
+
+/* Of what is left of its payments, what pays nothing of it is in the balance, and goes back as well. */
+QUERY(
+	given_beyond,
+	"SELECT (m.given + coalesce((SELECT sum(n.balance_amount + (SELECT coalesce(sum(f.amount), 0) FROM billing.refunds AS f "
+	"WHERE f.credit_note_id = n.id AND f.status IN ('failed', 'canceled'))) FROM billing.credit_notes AS n "
+	"WHERE n.invoice_id = i.id), 0) - greatest(i.credit_used, 0) - greatest(i.balance_used, 0) - i.paid_elsewhere)::bigint "
+	"FROM billing.invoices AS i CROSS JOIN LATERAL billing.money_of_invoice(i.id) AS m WHERE i.id = $1",
+	UUIDOID);
+QUERY(payments_of,
+	  "SELECT id FROM billing.payment_intents WHERE invoice_id = $1 AND amount_received > 0",
+	  UUIDOID);
+
+int64
+credits_leave(const pg_uuid_t *invoice_id)
+{
+	int64 given;
+	int64 sum = 0;
+	Rows rows;
+
+	if (RUN(given_beyond, arg_uuid(invoice_id)) == 0)
+		return PG_INT64_MAX;
+	given = row_int(0, 1);
+	if (given <= 0)
+		return PG_INT64_MAX;
+	RUN(payments_of, arg_uuid(invoice_id));
+	rows = rows_keep();
+	for (int64 row = 0; row < rows_count(rows); row++)
+		sum += refund_left(rows_uuid(rows, row, 1));
+	return Max(sum - given, 0);
 }

@@ -39,4 +39,11 @@ typedef struct UnusedTime
  */
 extern void credit_note_for_unused(const pg_uuid_t *invoice_id, const List *times);
 
+/*
+ * credit_notes.c: a credit note over all that is left of an invoice of ours that
+ * is no statement, whether open, paid or given up: what is still to be paid of it
+ * is not, and the balance gets what was paid and kept.  None when nothing is left.
+ */
+extern void credit_note_for_rest(pg_uuid_t *invoice_id, const char *reason);
+
 #endif /* JANUA_GIVEN_BACK_H */

@@ -2,7 +2,8 @@
  *
  * own_invoices.c
  *	  What callers ask of invoices that are our own: to make one by hand, to
- *	  make a draft final, to void one or give it up.
+ *	  make a draft final, to void one or give it up; and what becomes of that of
+ *	  a subscription that ends before it has begun.
  *
  * Nothing here gives a number: what is made final is marked, and the worker
  * numbers it (invoice_numbers.c).  Collection stands in collection.c.
@@ -32,8 +33,8 @@
 QUERY(
 	load_own,
 	"SELECT i.customer_id, i.organization_id, i.subscription_id, i.status, i.amount_paid, "
-	"i.amount_credited, i.marked_at IS NOT NULL, i.usage IS NOT NULL AND i.marked_at IS NULL AND i.due_failures = 0 "
-	"FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local'",
+	"i.amount_credited, i.marked_at IS NOT NULL, i.merchant_of_record IS NOT NULL, i.currency, i.paid_elsewhere, "
+	"i.usage IS NOT NULL AND i.marked_at IS NULL AND i.due_failures = 0 FROM billing.invoices AS i WHERE i.id = $1 AND i.managed_by = 'local'",
 	UUIDOID);
 
 typedef struct Own
@@ -48,6 +49,9 @@ typedef struct Own
 	bool marked;
 	bool
 		has_open_usage; /* a draft that waits for late usage, and can be completed as far as is known */
+	bool statement;     /* the provider is the seller */
+	char *currency;
+	int64 paid_elsewhere;
 } Own;
 
 /* Under the lock of its customer, so that its state stands still; false when it is none of ours. */
@@ -66,7 +70,10 @@ own_load(const pg_uuid_t *id, Own *own)
 	own->amount_paid = row_int(0, 5);
 	own->amount_credited = row_int(0, 6);
 	own->marked = row_bool(0, 7);
-	own->has_open_usage = row_bool(0, 8);
+	own->statement = row_bool(0, 8);
+	own->currency = row_text(0, 9);
+	own->paid_elsewhere = row_int(0, 10);
+	own->has_open_usage = row_bool(0, 11);
 	return true;
 }
 
@@ -262,6 +269,16 @@ refuse_corrections(const Own *own)
 						 "take back what it bills by billing.create_credit_note().")));
 }
 
+static void
+refuse_being_paid(const Own *own)
+{
+	if (RUN(being_paid, arg_uuid(own->id)) > 0)
+		ereport(ERROR, (errcode(ERRCODE_JB_DUPLICATE_PAYMENT),
+						errmsg("invoice \"%s\" is being paid", uuid_text(own->id)),
+						errdetail("Payment \"%s\" is under way.", row_text(0, 1)),
+						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
+}
+
 /*
  * The usage of a draft is void with it as that of a final one is: its period is
  * closed, so that what comes late after this is a line of the next invoice.
@@ -280,6 +297,24 @@ close_usage(const Own *own)
  * billed again, and what one of them charged is not charged.
  */
 static void
+put_it_void(Own *own)
+{
+	if (RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id))) == 0)
+	{
+		/* numbered meanwhile, with nothing due: numbering holds no customer */
+		own->status = "paid";
+		refuse_state(own, "draft, open or uncollectible",
+					 "What was paid is corrected by billing.create_credit_note().");
+	}
+	if (own->marked)
+		credits_release(own->id);
+	coupons_release(own->id);
+	invoice_call_off_payments(own->id);
+	given_back_less(own->id);
+	tell(own, "void");
+}
+
+static void
 void_it(Own *own)
 {
 	if (!has_status(own, "draft") && !has_status(own, "open") && !has_status(own, "uncollectible"))
@@ -295,29 +330,13 @@ void_it(Own *own)
 						errmsg("invoice \"%s\" is corrected by a credit note", uuid_text(own->id)),
 						errdetail(INT64_FORMAT " of it are credited.", own->amount_credited),
 						errhint("Credit the rest, too: billing.create_credit_note().")));
-	if (RUN(being_paid, arg_uuid(own->id)) > 0)
-		ereport(ERROR, (errcode(ERRCODE_JB_DUPLICATE_PAYMENT),
-						errmsg("invoice \"%s\" is being paid", uuid_text(own->id)),
-						errdetail("Payment \"%s\" is under way.", row_text(0, 1)),
-						errhint("Cancel it by billing.cancel_payment_intent(), or wait for it.")));
+	refuse_being_paid(own);
 	close_usage(own);
 	refuse_given_back(own);
 	refuse_made_up(own);
 	refuse_end(own);
 	refuse_corrections(own);
-	if (RUN(put_void, arg_uuid(own->id), arg_time(engine_now(own->organization_id))) == 0)
-	{
-		/* numbered meanwhile, with nothing due: numbering holds no customer */
-		own->status = "paid";
-		refuse_state(own, "draft, open or uncollectible",
-					 "What was paid is corrected by billing.create_credit_note().");
-	}
-	if (own->marked)
-		credits_release(own->id);
-	coupons_release(own->id);
-	invoice_call_off_payments(own->id);
-	given_back_less(own->id);
-	tell(own, "void");
+	put_it_void(own);
 }
 
 static void
@@ -336,6 +355,72 @@ give_up(Own *own)
 	invoice_withdraw_charges(own->id);
 	given_back_settle(own->id);
 	tell(own, "uncollectible");
+}
+
+/* ------------------------------------------------------------------------
+ * The one of a subscription that has not begun, and will not
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * A statement has no credit notes: void, its payments are what was paid too much
+ * (collection_money.c), and so is what came other ways.
+ */
+static void
+take_back_statement(Own *own)
+{
+	put_it_void(own);
+	invoice_payment_changed(own->id);
+	if (own->paid_elsewhere > 0)
+		balance_add(own->customer_id, own->currency, own->paid_elsewhere, "overpayment", "invoice",
+					own->id);
+}
+
+/*
+ * Of an invoice that is paid in part nothing was delivered: a credit note takes
+ * it back.  What is left to pay then was owed from before; it is still owed, but
+ * nobody is charged for it.
+ */
+static void
+take_back(Own *own)
+{
+	refuse_being_paid(own);
+	if (own->statement)
+	{
+		take_back_statement(own);
+		return;
+	}
+	credit_note_for_rest((pg_uuid_t *) own->id, "never_began");
+	coupons_release(own->id);
+	(void) own_load(own->id, own);
+	if (has_status(own, "open"))
+		give_up(own);
+}
+
+QUERY(of_subscription,
+	  "SELECT id FROM billing.invoices WHERE subscription_id = $1 AND managed_by = 'local' "
+	  "AND status IN ('draft', 'open', 'uncollectible') ORDER BY id",
+	  UUIDOID);
+
+/* Also those that wait for their numbers: nobody is to be asked for them. */
+void
+own_invoices_take_back(const pg_uuid_t *subscription_id)
+{
+	Rows rows;
+
+	RUN(of_subscription, arg_uuid(subscription_id));
+	rows = rows_keep();
+	for (int64 row = 0; row < rows_count(rows); row++)
+	{
+		Own own;
+
+		if (!own_load(rows_uuid(rows, row, 1), &own))
+			continue;
+		if (own.amount_paid > 0 || own.amount_credited > 0)
+			take_back(&own);
+		else
+			void_it(&own);
+	}
 }
 
 static bool

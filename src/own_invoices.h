@@ -21,4 +21,13 @@ extern void own_invoice_call_off(const pg_uuid_t *id);
 
 extern bool own_invoice_give_up(const pg_uuid_t *id);
 
+/*
+ * A subscription of ours has ended before its first invoice was paid: nothing
+ * more of its invoices is asked for.  What nobody has paid is void; of what is
+ * paid in part, or credited, a credit note takes back all that is left, and the
+ * part goes to the balance.  The subscription is stored as ended.  JB010 while a
+ * payment is under way.
+ */
+extern void own_invoices_take_back(const pg_uuid_t *subscription_id);
+
 #endif /* JANUA_OWN_INVOICES_H */

@@ -100,7 +100,7 @@ DECLARE
 	costs jsonb[];
 	untrue jsonb;
 BEGIN
-	-- no money comes in between
+	-- no money comes in between; what came while it was waited for is no part of the change
 	PERFORM FROM billing.customers AS c WHERE c.organization_id = org FOR NO KEY UPDATE;
 	waited := ARRAY(SELECT l FROM billing.invoice_lines AS l WHERE l.subscription_id = s AND proof.waits(l));
 	invoices := ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.subscription_id = s);
