@@ -319,6 +319,30 @@ advance_to_periods(BillingRun *run)
 	}
 }
 
+/* Nor before a change of the present period that came meanwhile; what is billed ahead begins later. */
+static void
+advance_to_changes(BillingRun *run)
+{
+	ListCell *cell;
+
+	foreach (cell, run->subscriptions)
+	{
+		const BilledSubscription *s = lfirst(cell);
+		ListCell *of_line;
+
+		foreach (of_line, s->billed)
+		{
+			const InvoiceLine *line = lfirst(of_line);
+			TimestampTz at = Max(line->period_start, line->given_back_at);
+
+			if (at < s->period_end)
+				s->customer->now = Max(s->customer->now, at);
+		}
+		if (s->usage_from < s->period_end)
+			s->customer->now = Max(s->customer->now, s->usage_from);
+	}
+}
+
 /* ------------------------------------------------------------------------
  * Items
  * ------------------------------------------------------------------------
@@ -655,6 +679,7 @@ run_load(pg_uuid_t *const *subscription_ids, int count, bool skip_locked, bool p
 	load_items(run, ids);
 	load_billed(run);
 	load_pending(run, ids);
+	advance_to_changes(run);
 	load_changes(run, ids);
 	run_load_waiting_drafts(run, ids);
 	return run;
