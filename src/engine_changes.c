@@ -646,6 +646,19 @@ change_in_pause(BillingRun *run, BilledSubscription *s, List *changes, Proration
 		invoice_waiting(run, s, at);
 }
 
+/*
+ * Who is to be invoiced now has what waits for late usage first: what the change
+ * gives back is given back of that, with what coupons took off it.
+ */
+static void
+complete_waiting_drafts(BillingRun *run, const BilledSubscription *s, TimestampTz at)
+{
+	InvoiceDraft *draft;
+
+	while ((draft = draft_that_waits(run, s, at)) != NULL)
+		draft_complete(run, draft);
+}
+
 static void
 change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool anew,
 				 ProrationBehavior behavior, TimestampTz at)
@@ -654,6 +667,8 @@ change_in_period(BillingRun *run, BilledSubscription *s, List *changes, bool ane
 	bool ahead;
 	ListCell *cell;
 
+	if (behavior == PRORATION_INVOICED)
+		complete_waiting_drafts(run, s, at);
 	if (anew)
 		ahead_call_off_and_go_on(run, s);
 	ahead = ahead_until(s) != 0;

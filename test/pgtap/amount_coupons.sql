@@ -1,6 +1,6 @@
 -- Coupons with an amount: taken once for a period, and a change within it neither takes them off again nor loses what is left of them.
 \ir helpers.psql
-SELECT plan(42);
+SELECT plan(44);
 
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS small, billing.create_plan('large', 'Large', 6000, 'USD') AS large, billing.create_plan('crew', 'Crew', 1000, 'USD') AS crew,
 	   billing.create_plan('yearly', 'Yearly', 36000, 'USD', "interval" => 'year') AS yearly,
@@ -9,6 +9,7 @@ SELECT billing.create_price('crew', 300, 'USD', component => 'seats') AS seats, 
 	   billing.create_price('calls3', currency => 'USD', component => 'calls', metric => 'api_calls', unit_amount => 3) AS three \gset
 SELECT billing.create_coupon('TEN', amount => 1000, currency => 'USD', duration => 'forever') AS ten, billing.create_coupon('ONCE', amount => 1000, currency => 'USD') AS once,
 	   billing.create_coupon('MUCH', amount => 5500, currency => 'USD', duration => 'forever') AS much, billing.create_coupon('TENTH', 10, duration => 'forever') AS tenth,
+	   billing.create_coupon('SMALLER', amount => 800, currency => 'USD', duration => 'forever') AS smaller,
 	   billing.create_coupon('SEATED', amount => 500, currency => 'USD', duration => 'forever', components => '{seats}') AS seated,
 	   billing.create_coupon('SMALL', amount => 1000, currency => 'USD', duration => 'forever', plans => '{small}') AS for_small,
 	   billing.create_coupon('BOTH', 10, duration => 'forever') AS both \gset
@@ -223,6 +224,23 @@ CALL start_poor('gone', 'FEW3');
 SELECT billing.cancel_subscription(subscription_of('gone'));
 SELECT results_eq($$SELECT c.coupon, c.redemptions FROM billing.coupons AS c WHERE c.coupon LIKE 'FEW_' ORDER BY c.coupon$$, $$VALUES ('FEW1', 1::bigint), ('FEW2', 0), ('FEW3', 0)$$, 'who never paid did not redeem it');
 SELECT is((SELECT state FROM billing.list_coupons('late')), 'removed', 'what expired has none');
+
+-- ---------------------------------------------------------------------------
+-- While a draft waits for late usage: by hand 20 minutes of 1000 (0), the rest of 2000, 20 for ten calls, less 1000
+
+CREATE FUNCTION billed_in_may(organization text) RETURNS text
+LANGUAGE sql
+RETURN (SELECT string_agg(i.billing_reason || ' ' || i.total, ', ' ORDER BY i.id) || ' = ' || sum(i.total)
+		FROM billing.invoices AS i WHERE i.organization_id = organization AND i.issued_at >= '2027-05-01 00:00+00');
+CALL start('grace', 'calls2', 'SMALLER');
+CALL start('grace_now', 'calls2', 'SMALLER');
+SELECT count(billing.record_usage(o, 'api_calls', 10, '2027-04-01 00:00+00')) AS used FROM unnest(ARRAY['grace', 'grace_now']) AS o \gset
+CALL change('grace', '2027-05-01 00:20+00', 'calls3', behavior => 'create_prorations');
+CALL change('grace_now', '2027-05-01 00:20+00', 'calls3');
+CALL billing.set_clock('grace', '2027-05-01 02:00+00');
+CALL billing.set_clock('grace_now', '2027-05-01 02:00+00');
+SELECT is(billed_in_may('grace'), 'subscription_cycle 1219 = 1219', 'the amount comes off the draft on which the change stands');
+SELECT is(billed_in_may('grace_now'), 'subscription_cycle 220, subscription_update 999 = 1219', 'or off the one that is final first, whose credit keeps it for the change');
 
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();

@@ -61,7 +61,7 @@ SELECT is(invoices('quiet'), '05-01 paid 1000: proration_debit 1000', 'without u
 CALL begins('now', 'thirty');
 SELECT billing.update_subscription(subscription_of('now'), plan => 'pack', proration_behavior => 'always_invoice') IS NOT NULL AS changed \gset
 CALL billing.set_clock('now', '2027-05-01 01:10+00');
-SELECT is(invoices('now'), '05-01 paid 200: usage 0, usage 200; 05-01 paid 1000: proration_debit 1000', 'always_invoice has one of its own');
+SELECT is(invoices('now'), '05-01 paid 1200: base 1000, usage 0, usage 200; 05-01 paid 0: proration_credit -1000, proration_debit 1000', 'always_invoice does not wait: the draft is final first, and then there is one of the change');
 
 -- ---------------------------------------------------------------------------
 -- There and back
@@ -92,20 +92,22 @@ SELECT billing.update_subscription(subscription_of('seats'), quantity => 1) IS N
 SELECT is(waiting('seats'), 2::bigint, 'a change after it waits for the next one');
 
 -- ---------------------------------------------------------------------------
--- What is final already is credited on the draft
+-- To be invoiced now makes the draft final first
 
 CALL begins('credits', 'crew', 100, '2027-05-06 00:00+00');
 SELECT billing.update_subscription(subscription_of('credits'), quantity => 3, proration_behavior => 'always_invoice') IS NOT NULL AS changed \gset
 CALL billing.set_clock('credits', '2027-05-16 00:00+00');
-SELECT is(invoices('credits'), '05-01 draft 1050: base 1000, seats 50; 05-06 paid 780: proration_debit 780', '26 days of three seats are paid');
+-- 26 of 31 days of 310, and of 930
+SELECT is(invoices('credits'), '05-06 paid 1510: base 1000, seats 310, usage 200; 05-06 paid 520: proration_credit -260, proration_debit 780', 'five days of one seat and 26 of three are paid');
 -- 16 of 26 days of 780, and 16 of 31 days of 620
 SELECT billing.update_subscription(subscription_of('credits'), quantity => 2) IS NOT NULL AS changed \gset
-SELECT is(invoices('credits'), '05-01 draft 890: base 1000, seats 50, proration_credit -480, proration_debit 320; 05-06 paid 780: proration_debit 780', 'the credit stands on the draft');
+SELECT is(waiting('credits'), 2::bigint, 'what comes then waits for the next one');
 SELECT billing.update_subscription(subscription_of('credits'), quantity => 3) IS NOT NULL AS changed \gset
-SELECT is(invoices('credits'), '05-01 draft 1050: base 1000, seats 50; 05-06 paid 780: proration_debit 780', 'and is gone when the change is undone at once');
+SELECT is(waiting('credits'), 0::bigint, 'and is gone when the change is undone at once');
 SELECT billing.update_subscription(subscription_of('credits'), quantity => 1) IS NOT NULL AS changed \gset
-CALL billing.set_clock('credits', '2027-05-21 01:00+00');
-SELECT is(invoices('credits'), '05-21 paid 930: base 1000, seats 50, proration_credit -480, proration_debit 160, usage 200; 05-06 paid 780: proration_debit 780', 'it is final with the draft');
+CALL billing.set_clock('credits', '2027-06-01 00:20+00');
+SELECT is(invoices('credits'), '05-06 paid 1510: base 1000, seats 310, usage 200; 05-06 paid 520: proration_credit -260, proration_debit 780; '
+		  '06-01 draft 990: proration_credit -480, proration_debit 160, base 1000, seats 310', 'it stands on the next draft');
 UPDATE billing.settings SET value = '1 hour' WHERE name = 'usage_grace';
 
 -- ---------------------------------------------------------------------------
