@@ -99,7 +99,8 @@ CREATE VIEW billing.ledger_imbalance AS
 		('invoice: lines and total', CASE WHEN i.local THEN i.lines_total ELSE i.total END, i.total),
 		('invoice: lines and credit used', CASE WHEN i.local THEN i.lines_credit END, i.credit_used),
 		('invoice: lines and balance used', CASE WHEN i.local THEN i.lines_balance END, i.balance_used),
-		('invoice: due', CASE WHEN i.local THEN i.total - i.credit_used - i.balance_used END, i.amount_due),
+		-- a draft that was put void before it was settled was never due
+		('invoice: due', CASE WHEN i.local AND (i.status <> 'void' OR i.marked_at IS NOT NULL) THEN i.total - i.credit_used - i.balance_used END, i.amount_due),
 		('invoice: remaining', CASE WHEN i.local AND i.status IN ('open', 'uncollectible') THEN i.amount_due - i.provider_tax - (i.amount_paid - i.provider_tax_paid) - i.amount_credited END, i.amount_remaining),
 		('invoice: credit notes', i.booked_notes, i.notes),
 		('invoice: credit notes taken off', i.amount_credited, i.notes_applied)

@@ -382,6 +382,16 @@ step(BillingRun *run, BilledSubscription *s, TimestampTz at)
 			 timestamptz_to_str(at));
 }
 
+/* Late usage was waited for by then: balance and coupons are for these before they are for what comes. */
+static void
+complete_waited(BillingRun *run, const BilledSubscription *s, TimestampTz until)
+{
+	InvoiceDraft *draft;
+
+	while ((draft = draft_that_waits(run, s, 0)) != NULL && draft->finalize_at < until)
+		draft_complete(run, draft);
+}
+
 void
 engine_play(BillingRun *run, BilledSubscription *s, TimestampTz until)
 {
@@ -392,6 +402,7 @@ engine_play(BillingRun *run, BilledSubscription *s, TimestampTz until)
 		if (steps == STEPS_MAX)
 			elog(ERROR, "subscription %s is due again and again at %s", uuid_text(s->id),
 				 timestamptz_to_str(due));
+		complete_waited(run, s, due);
 		step(run, s, due);
 		due = engine_next_due(s);
 	}

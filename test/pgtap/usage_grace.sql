@@ -1,6 +1,6 @@
 -- A draft that waits for late usage is the next invoice: what changes meanwhile stands on it, and it says what its lines say.
 \ir helpers.psql
-SELECT plan(29);
+SELECT plan(31);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_meter('calls', 'sum') AS calls \gset
@@ -149,5 +149,25 @@ SELECT is(invoices('pauses'), '05-01 paid 1530: base 1000, seats 310, usage 20, 
 SELECT is_empty($$SELECT i.id FROM billing.invoices AS i JOIN billing.invoice_lines AS l ON l.invoice_id = i.id WHERE l.kind NOT IN ('credit', 'balance') GROUP BY i.id HAVING sum(l.amount) <> i.total$$,
 	'the total of every invoice is the sum of its lines');
 SELECT is_empty($$SELECT subscription_id FROM billing.invoices WHERE billing_reason = 'subscription_cycle' GROUP BY subscription_id, period_start HAVING count(*) > 1$$, 'a period has one invoice');
+-- ---------------------------------------------------------------------------
+-- A standstill: what there is, is for the oldest first, as it is without one
+
+CALL begins('stands', 'crew', 0);
+SELECT billing.update_subscription(subscription_of('stands'), items => '{"calls": null}') IS NOT NULL AS changed \gset
+SELECT billing.adjust_balance('stands', 2000, 'sorry', 'USD') AS given \gset
+UPDATE billing.sandbox_clocks SET now = '2027-07-02 00:00+00' WHERE organization_id = 'stands';
+CALL billing.run_worker();
+CALL billing.run_worker();
+SELECT is((SELECT string_agg(to_char(i.period_start AT TIME ZONE 'UTC', 'MM-DD') || ' ' || i.amount_due, ', ' ORDER BY i.period_start) FROM billing.invoices AS i
+		   WHERE i.organization_id = 'stands' AND i.period_start >= '2027-05-01 00:00+00'), '05-01 0, 06-01 620, 07-01 1310', 'balance pays what is oldest');
+
+-- void: what it would have given is nobody's
+SELECT billing.create_plan('dear', 'Dear', 6000, 'USD') AS dear, billing.create_price('dear', NULL, 'USD', component => 'calls', metric => 'calls', unit_amount => 2) AS dear_calls \gset
+CALL begins('below', 'dear', 0, '2027-04-21 00:00+00');
+SELECT billing.update_subscription(subscription_of('below'), plan => 'thirty') IS NOT NULL AS changed \gset
+CALL billing.set_clock('below', '2027-05-01 00:20+00');
+-- 10 of 30 days of 60.00 and of 10.00, and May
+SELECT is((SELECT i.total FROM billing.invoices AS i WHERE i.organization_id = 'below' AND i.status = 'draft'), -667::bigint, 'a draft may be below 0');
+SELECT billing.void_invoice(id) FROM billing.invoices WHERE organization_id = 'below' AND status = 'draft';
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'ledger and documents agree');
 SELECT * FROM finish();
