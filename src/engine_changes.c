@@ -241,9 +241,9 @@ line_is_for(const InvoiceLine *line, const BilledItem *item)
 }
 
 /*
- * Nothing is given back of an invoice that is void.  But what it was for, and
- * nothing else was billed for since, is over from then on as any other: back in
- * the same instant it is not billed again (restore).
+ * Nothing is given back of an invoice that is void.  But what it was for, and is
+ * there without being billed by another one, is over from then on as any other:
+ * back in the same instant it is not billed again (restore).
  */
 static void
 leave_voided(BillingRun *run, BilledSubscription *s, const char *component, TimestampTz at)
@@ -261,12 +261,13 @@ leave_voided(BillingRun *run, BilledSubscription *s, const char *component, Time
 	}
 }
 
-/* Was anything billed of it that was not given back before? */
+/* Was any of it billed for the item as it is? */
 static bool
 give_back(BillingRun *run, BilledSubscription *s, const char *component, TimestampTz at)
 {
 	List *billed = list_copy(s->billed);
-	bool was_billed = false;
+	const BilledItem *item = item_named(s, component);
+	bool as_it_is = false;
 	ListCell *cell;
 
 	foreach (cell, billed)
@@ -275,13 +276,14 @@ give_back(BillingRun *run, BilledSubscription *s, const char *component, Timesta
 
 		if (!covers(s, line, component, at))
 			continue;
-		was_billed = was_billed || line->period_start <= at;
+		if (item != NULL && line->period_start <= at && line_is_for(line, item))
+			as_it_is = true;
 		if (line->invoiced || completed_in_run(run, line))
 			credit_line(run, s, line, credit_of(run, s, line, at), at);
 		else
 			cut_line(run, s, line, at);
 	}
-	return was_billed;
+	return as_it_is;
 }
 
 void
@@ -395,10 +397,25 @@ restore_from(BillingRun *run, BilledSubscription *s, List *lines, const BilledIt
 	return false;
 }
 
+/* What is billed by a void invoice was beside what was billed before: that is as it was, too. */
 static bool
 restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
 {
-	return restore_from(run, s, s->billed, item, at) || restore_from(run, s, s->voided, item, at);
+	ListCell *cell;
+
+	if (restore_from(run, s, s->billed, item, at))
+		return true;
+	if (!restore_from(run, s, s->voided, item, at))
+		return false;
+	foreach (cell, s->billed)
+	{
+		InvoiceLine *line = lfirst(cell);
+
+		if (line->given_back_at == at && line->period_start < at && line_counts(s, line) &&
+			line->component != NULL && strcmp(line->component, item->component) == 0)
+			take_credit_back(run, s, line);
+	}
+	return true;
 }
 
 /* From a moment to the end of its period. */

@@ -1,7 +1,7 @@
 -- Local subscriptions are changed, ended and paused. Numbers are computed by hand, by docs/arithmetic.md.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(80);
+SELECT plan(83);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p3,
@@ -55,6 +55,20 @@ SELECT is(waits('void'), 'proration_credit 0, proration_debit 40, proration_debi
 SELECT billing.void_invoice(id) FROM billing.invoices WHERE organization_id = 'void_end';
 SELECT billing.cancel_subscription(subscription_of('void_end'), at_period_end => false, prorate => true);
 SELECT is((SELECT string_agg(status, ', ') FROM billing.invoices WHERE organization_id = 'void_end'), 'void', 'at the end there is nothing to invoice');
+
+-- what was changed by an invoice that is void, beside what is paid; 15 of 30 days of 30.00 and of 90.00
+CALL begin_at('beside', 'small');
+CALL billing.set_clock('beside', '2027-04-11 00:00+00');
+SELECT billing.update_subscription(subscription_of('beside'), plan => 'large', proration_behavior => 'always_invoice');
+CALL billing.run_worker();
+SELECT billing.void_invoice(id) FROM billing.invoices WHERE organization_id = 'beside' AND billing_reason = 'subscription_update';
+CALL billing.set_clock('beside', '2027-04-16 00:00+00');
+SELECT billing.update_subscription(subscription_of('beside'), plan => 'small', quantity => 3);
+SELECT is(waits('beside'), 'proration_credit -1500, proration_credit 0, proration_debit 4500', 'what is paid is given back, what is void is not');
+SELECT billing.update_subscription(subscription_of('beside'), plan => 'large', quantity => 1);
+SELECT is(waits('beside'), NULL, 'and there and back is nothing');
+SELECT billing.update_subscription(subscription_of('beside'), plan => 'small', quantity => 1);
+SELECT is(waits('beside'), 'proration_credit 0', 'nor is what is paid billed again');
 
 CALL begin_at('now', 'small');
 CALL billing.set_clock('now', '2027-04-16 12:00+00');
