@@ -6,8 +6,9 @@
  * An amount belongs to the invoice of a period: it is taken once, off what that
  * bills.  A change gives back of a line what was paid of it, so without the part
  * that its amounts took; what is billed for the rest of the period instead is
- * discounted by exactly as much, where there is as much of it.  So whoever
- * changes neither gets an amount a second time nor loses it.
+ * discounted by exactly as much.  So whoever changes neither gets an amount a
+ * second time nor loses it, unless what he changes to costs less than that: then
+ * it is free, and the rest is gone.
  *
  * Each line remembers what every amount took of it (AmountTaken), by the row that
  * applied the coupon: it may have ended, or been used up, since.  On a credit
