@@ -81,16 +81,17 @@ CREATE OR REPLACE VIEW proof.kept AS
 	GROUP BY g.invoice_id, g.applied_id;
 
 -- What is given back of each line, minor units with tax: by credits that stand, less what credit notes took back of these, and by credit notes.
+-- Line by line, so that those of one invoice are found by it.
 CREATE OR REPLACE VIEW proof.given AS
 	SELECT l.id, l.invoice_id, l.amount - l.discount + CASE WHEN l.tax_inclusive THEN 0 ELSE l.tax END AS billed,
 		   coalesce(r.given, 0) AS by_credits, coalesce(n.given, 0) AS by_notes
 	FROM proof.lines AS l
-	LEFT JOIN (SELECT o.reverses, - sum(o.amount + CASE WHEN o.tax_inclusive THEN 0 ELSE o.tax END
-										- coalesce((SELECT sum(c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END) FROM billing.credit_note_lines AS c
-													WHERE c.invoice_line_id = o.id), 0)) AS given
-			   FROM proof.lines AS o WHERE o.reverses IS NOT NULL GROUP BY o.reverses) AS r ON r.reverses = l.id
-	LEFT JOIN (SELECT c.invoice_line_id, sum(c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END) AS given
-			   FROM billing.credit_note_lines AS c GROUP BY c.invoice_line_id) AS n ON n.invoice_line_id = l.id
+	CROSS JOIN LATERAL (SELECT - sum(o.amount + CASE WHEN o.tax_inclusive THEN 0 ELSE o.tax END
+									 - coalesce((SELECT sum(c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END) FROM billing.credit_note_lines AS c
+												 WHERE c.invoice_line_id = o.id), 0)) AS given
+						FROM proof.lines AS o WHERE o.reverses = l.id) AS r
+	CROSS JOIN LATERAL (SELECT sum(c.amount + CASE WHEN c.tax_inclusive THEN 0 ELSE c.tax END) AS given
+						FROM billing.credit_note_lines AS c WHERE c.invoice_line_id = l.id) AS n
 	WHERE l.kind NOT IN ('discount', 'tax', 'credit', 'balance');
 
 -- What of each invoice is in the customer's balance, beside its own lines: by credit notes and their refunds that failed, and payments of too much; less what was taken back.
@@ -111,14 +112,17 @@ CREATE OR REPLACE VIEW proof.credited AS
 CREATE OR REPLACE VIEW proof.money AS
 	SELECT i.id, i.status, coalesce(p.mended, false) AS mended, coalesce(c.taken, 0) AS taken,
 		   i.paid_elsewhere + greatest(i.credit_used, 0) + greatest(i.balance_used, 0) + coalesce(p.stayed, 0) AS stayed,
-		   coalesce(g.amount, 0) + coalesce(c.amount, 0) AS given
+		   coalesce(g.amount, 0) + coalesce(c.amount, 0) - coalesce(p.coming, 0) AS given
 	FROM billing.invoices AS i
 	LEFT JOIN (SELECT o.invoice_id, sum(CASE WHEN o.billed < 0 THEN o.billed ELSE o.by_credits END) AS amount FROM proof.given AS o GROUP BY o.invoice_id) AS g ON g.invoice_id = i.id
 	LEFT JOIN proof.credited AS c ON c.invoice_id = i.id
 	LEFT JOIN (SELECT o.invoice_id, sum(greatest(o.amount_received - o.refunded_elsewhere - coalesce(r.amount, 0) - coalesce(d.amount, 0), 0)) AS stayed,
-					  bool_or(o.refunded_elsewhere > 0 OR r.amount > 0 OR d.amount > 0) AS mended
+					  bool_or(o.refunded_elsewhere > 0 OR r.amount > 0 OR d.amount > 0) AS mended,
+					  -- of what was paid too much the balance loses as much as is refunded, when the refund has succeeded
+					  sum(least(coalesce(r.pending, 0), (SELECT coalesce(sum(e.amount), 0) FROM billing.customer_balance_entries AS e WHERE e.source_id = o.id AND e.reason = 'overpayment'))) AS coming
 			   FROM billing.payment_intents AS o
-			   LEFT JOIN (SELECT b.payment_intent_id, sum(b.amount) AS amount FROM billing.refunds AS b WHERE b.status NOT IN ('failed', 'canceled') GROUP BY b.payment_intent_id) AS r
+			   LEFT JOIN (SELECT b.payment_intent_id, sum(b.amount) AS amount, coalesce(sum(b.amount) FILTER (WHERE b.status = 'pending' AND b.credit_note_id IS NULL), 0) AS pending
+							  FROM billing.refunds AS b WHERE b.status NOT IN ('failed', 'canceled') GROUP BY b.payment_intent_id) AS r
 				   ON r.payment_intent_id = o.id
 			   LEFT JOIN (SELECT b.payment_intent_id, sum(b.amount) AS amount FROM billing.disputes AS b WHERE b.funds_withdrawn_at IS NOT NULL AND b.funds_reinstated_at IS NULL GROUP BY b.payment_intent_id) AS d
 				   ON d.payment_intent_id = o.id

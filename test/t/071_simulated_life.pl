@@ -83,14 +83,16 @@ cmp_ok(sql("SELECT count(*) FROM billing.invoices WHERE managed_by = 'local'"), 
 note(sql("SELECT status, count(*) FROM billing.invoices GROUP BY status"));
 note(sql("SELECT status, count(*) FROM billing.subscriptions GROUP BY status"));
 note('given back when it was paid, and taken back when it was given up: ' . sql("SELECT count(*) FILTER (WHERE n.reason = 'unused_time'), (SELECT count(*) FROM billing.customer_balance_entries AS e WHERE e.reason = 'invoice_given_up') FROM billing.credit_notes AS n"));
+sql('ANALYZE');
+sql('CREATE TABLE proof.found AS SELECT * FROM proof.violations()');
 # of each rule that is broken, one life in full
 diag(sql(<<'SQL'));
 SELECT v.rule || ': ' || v.detail || E'\n' || (SELECT string_agg(concat_ws(' ', i.number, i.status, i.billing_reason, l.kind, l.component, l.amount, l.quantity, l.period_start, l.period_end), E'\n' ORDER BY l.period_start, l.id)
 						   FROM billing.invoice_lines AS l LEFT JOIN billing.invoices AS i ON i.id = l.invoice_id WHERE l.subscription_id = v.object_id AND l.kind NOT IN ('tax', 'discount'))
 || E'\n' || (SELECT string_agg(e.type, ', ' ORDER BY e.seq) FROM billing.events AS e WHERE e.id = v.object_id)
-FROM (SELECT DISTINCT ON (w.rule) w.rule, w.object_id, w.detail FROM proof.violations() AS w ORDER BY w.rule, w.object_id) AS v
+FROM (SELECT DISTINCT ON (w.rule) w.rule, w.object_id, w.detail FROM proof.found AS w ORDER BY w.rule, w.object_id) AS v
 SQL
-is(sql('SELECT rule, count(*), min(object_id::text), min(detail) FROM proof.violations() GROUP BY rule ORDER BY rule'), '', "nothing is wrong with any of them (JANUA_SEED=$seed)");
+is(sql('SELECT rule, count(*), min(object_id::text), min(detail) FROM proof.found GROUP BY rule ORDER BY rule'), '', "nothing is wrong with any of them (JANUA_SEED=$seed)");
 is(sql('SELECT * FROM billing.ledger_imbalance LIMIT 5'), '', 'ledger and documents agree');
 
 note('compared: ' . sql("SELECT string_agg(times || ' ' || what, ', ' ORDER BY what) FROM proof.compared"));
