@@ -78,6 +78,8 @@ sub play
 		else
 		{
 			$node->psql($database, $step);
+			# what comes next may ask what has become of it
+			$node->safe_psql($database, 'CALL billing.run_worker()');
 		}
 	}
 	$node->safe_psql($database, 'CALL billing.run_worker()');
