@@ -12,7 +12,8 @@
  *
  * Back in the same instant: a line that begins then covers no time and is given
  * back in full, and what was given back for its sake is billed again as it was
- * given back.  So it nets to zero, whatever discount, tax or cap there was.
+ * given back.  So it nets to zero, whatever discount, tax or cap there was; only
+ * what an earlier change with none left unbilled is billed then.
  *
  *-------------------------------------------------------------------------
  */
