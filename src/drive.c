@@ -203,6 +203,14 @@ QUERY(
 	"AND " NOT_POSTPONED "i.id)) "
 	"OR EXISTS (SELECT FROM billing.invoices AS i JOIN billing.providers AS p ON p.name = i.provider "
 	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
+	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NULL AND i.finalize_at <= now() "
+	"AND (p.embedded OR a.bound_to = $1) AND " NOT_POSTPONED
+	"i.id) AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id)) "
+	"OR EXISTS (SELECT FROM billing.sandbox_clocks AS k JOIN billing.invoices AS i ON i.organization_id = k.organization_id "
+	"WHERE i.managed_by = 'local' AND i.status = 'draft' AND i.marked_at IS NULL AND i.finalize_at <= k.now "
+	"AND " NOT_POSTPONED "i.id)) "
+	"OR EXISTS (SELECT FROM billing.invoices AS i JOIN billing.providers AS p ON p.name = i.provider "
+	"JOIN billing.provider_accounts AS a ON a.provider = i.provider AND a.account = i.account "
 	"WHERE i.managed_by = 'local' AND i.status = 'open' AND i.next_attempt_at <= (SELECT clock_timestamp()) "
 	"AND (p.embedded OR (a.bound_to = $1 AND a.stopped_at IS NULL)) AND " NOT_POSTPONED
 	"i.id) AND NOT EXISTS (SELECT FROM billing.sandbox_clocks AS k WHERE k.organization_id = i.organization_id)) "

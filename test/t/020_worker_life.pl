@@ -154,6 +154,28 @@ $full->safe_psql('postgres', 'CALL billing.run_worker()');
 is($full->safe_psql('postgres', q{SELECT count(*) FROM billing.outbox_finished WHERE state = 'done'}),
 	'6', 'CALL billing.run_worker() does the work of the worker');
 is(lines_of_log($full, 0, qr/PANIC|FATAL/), 0, 'a commit that gets no worker is harmless');
+
+# A draft is due to be made final while another session holds its customer
+$full->safe_psql('postgres', <<'SQL');
+SELECT billing.configure_provider('sandbox'), billing.create_plan('metered', 'Metered', 2900, 'USD'), billing.create_meter('calls', 'sum');
+SELECT billing.create_price('metered', currency => 'USD', component => 'calls', metric => 'calls', unit_amount => 2);
+SELECT billing.create_customer('held', 'held@example.com', 'Held', currency => 'USD', provider => 'sandbox');
+SELECT billing.subscribe('held', 'metered', managed_by => 'local', collection_method => 'send_invoice', days_until_due => 14) AS subscription \gset
+CALL billing.run_worker();
+SELECT billing.record_usage('held', 'calls', 100), billing.cancel_subscription(:'subscription', at_period_end => false);
+UPDATE billing.invoices SET finalize_at = now() WHERE organization_id = 'held' AND status = 'draft';
+SQL
+my $holder = $full->background_psql('postgres');
+$holder->query_safe(q{BEGIN; SELECT FROM billing.customers WHERE organization_id = 'held' FOR UPDATE});
+my $runner = $full->background_psql('postgres');
+$runner->query_until(qr/runs/, "\\echo runs\nCALL billing.run_worker();\n\\echo returned\n");
+wait_for($full, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CALL billing.run_worker%' AND wait_event_type = 'Extension'}, '1',
+	'run_worker() waits for a draft whose customer a session holds');
+$holder->query_safe('COMMIT');
+$runner->query_until(qr/returned/, '');
+is($full->safe_psql('postgres', q{SELECT string_agg(status, ' ') FROM billing.invoices WHERE organization_id = 'held' AND number IS NOT NULL}), 'open open', 'and makes it final before it returns');
+$holder->quit;
+$runner->quit;
 $full->stop;
 
 # ---------------------------------------------------------------------------
