@@ -50,6 +50,7 @@ CREATE TABLE billing.subscriptions
 	resumes_at timestamptz,
 	items_before_pause jsonb CHECK (jsonb_typeof(items_before_pause) = 'object'),
 	forgone_lines jsonb CHECK (jsonb_typeof(forgone_lines) = 'array'),
+	items_before_change jsonb CHECK (jsonb_typeof(items_before_change) = 'object'),
 	pending_price_id uuid REFERENCES billing.prices (id),
 	client_secret bytea,
 	error_code text,
@@ -79,7 +80,7 @@ CREATE TABLE billing.subscriptions
 	CHECK ((status IN ('past_due', 'unpaid', 'paused')) = (status_since IS NOT NULL)),
 	CHECK (managed_by = 'local' OR quantity > 0),
 	CHECK (items_before_pause IS NULL OR (managed_by = 'local' AND status IN ('paused', 'unpaid'))),
-	CHECK (managed_by = 'local' OR forgone_lines IS NULL),
+	CHECK (managed_by = 'local' OR (forgone_lines IS NULL AND items_before_change IS NULL)),
 	CHECK (managed_by = 'local' OR next_due_at IS NULL),
 	CHECK (managed_by <> 'local' OR (currency IS NOT NULL AND zone IS NOT NULL AND billing_anchor IS NOT NULL AND schedule_start IS NOT NULL
 		   AND collection_method IS NOT NULL AND trial_end_behavior IS NOT NULL)),
@@ -100,6 +101,8 @@ COMMENT ON COLUMN billing.subscriptions.items_before_pause IS
 	'Items that were changed in a pause, or while it was unpaid, as they were before that: what the rest of the period is prorated from when it goes on within it.';
 COMMENT ON COLUMN billing.subscriptions.forgone_lines IS
 	'Invoice lines of a period that was left without a credit and did not begin before the present one: nothing of them is given back later. NULL: none.';
+COMMENT ON COLUMN billing.subscriptions.items_before_change IS
+	'Items that were not billed as they were when they changed, by the moment of the change: what was given back for them, which a change back at that moment bills again.';
 COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a change that waits: for the next period, or for its payment.';
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
 COMMENT ON COLUMN billing.subscriptions.error_code IS

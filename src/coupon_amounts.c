@@ -16,7 +16,7 @@
  * what that had taken: it is net of it already.
  *
  * Asked by coupons.c and invoice_drafts.c when a draft is completed, and by
- * engine_changes.c for what goes back.
+ * engine_rest.c for what goes back.
  *
  *-------------------------------------------------------------------------
  */

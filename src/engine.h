@@ -22,6 +22,8 @@
  *	  engine_changes.c      plan, quantity and price: now (prorated) or later
  *	  engine_once.c         of that, what is paid once
  *	  engine_forgone.c      what was billed for a period that was left without a credit
+ *	  engine_rest.c         the rest of a period: given back, and billed anew
+ *	  engine_undo.c         what is changed and changed back in one instant
  *	  engine_late.c         usage that came after its period was billed
  *	  engine_pause.c        what is changed in a pause, or unpaid, counts from the resume on
  *	  engine_corrections.c  usage that was billed and turns out to be less
@@ -247,11 +249,13 @@ typedef struct BilledSubscription
 	const char *collect_by; /* oxxo, spei: paid to a reference; NULL: the method is charged */
 	const char *trial_end_behavior;
 	pg_uuid_t *payment_method_id;
-	List *items;   /* BilledItem */
-	List *billed;  /* InvoiceLine: what was billed for time that is not over, newest last */
-	List *voided;  /* InvoiceLine: the same on invoices that are void by now */
-	List *forgone; /* ids of those that another period has given up (engine_forgone.c) */
-	List *pending; /* InvoiceLine: waits for the next invoice */
+	List *items;         /* BilledItem */
+	List *billed;        /* InvoiceLine: what was billed for time that is not over, newest last */
+	List *voided;        /* InvoiceLine: the same on invoices that are void by now */
+	List *forgone;       /* ids of those that another period has given up (engine_forgone.c) */
+	List *pending;       /* InvoiceLine: waits for the next invoice */
+	List *before_change; /* ItemBefore, of changes at changed_at (engine_undo.c) */
+	TimestampTz changed_at;
 	TimestampTz usage_from; /* from when on usage is not billed yet; 0: nothing is metered */
 	List *changes;          /* ScheduledChange that are pending, by due_at */
 	TimestampTz next_due_at;

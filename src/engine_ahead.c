@@ -117,6 +117,7 @@ ahead_begin(BilledSubscription *s)
 	s->period_start = s->period_end;
 	s->period_end = end;
 	forgone_follow_period(s);
+	undo_forget(s);
 	s->changed = true;
 	return true;
 }

@@ -10,7 +10,7 @@
  * was billed for the present one, so its lines are kept by their ids
  * (subscriptions.forgone_lines) as long as anything could take them for that.
  *
- * Called by engine_changes.c, engine_ahead.c and engine_renewal.c.
+ * Called by engine_changes.c, engine_rest.c, engine_ahead.c and engine_renewal.c.
  *
  *-------------------------------------------------------------------------
  */

@@ -217,18 +217,19 @@ load_customers(BillingRun *run, ArrayType *ids, bool skip_locked)
  * Subscriptions
  * ------------------------------------------------------------------------
  */
-#define SUBSCRIPTIONS_OF                                                                               \
-	"SELECT s.id, s.customer_id, s.plan_id, p.plan, p.name, s.plan_group, s.status, s.provider, "      \
-	"s.account, s.livemode, s.currency, s.zone, s.billing_anchor, s.schedule_start, s.trial_start, "   \
-	"s.trial_end, s.trial_notice_at, s.current_period_start, s.current_period_end, "                   \
-	"s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at, s.status_since, "                 \
-	"s.pause_at_period_end, s.resumes_at, s.items_before_pause, s.forgone_lines, s.incomplete_until, " \
-	"s.collection_method, s.days_until_due, "                                                          \
-	"s.trial_end_behavior, s.collect_by, s.payment_method_id, s.usage_from, s.next_due_at, "           \
-	"EXISTS (SELECT FROM billing.payment_methods AS m WHERE m.customer_id = s.customer_id "            \
-	"AND (m.id = s.payment_method_id OR m.is_default) AND m.provider = s.provider "                    \
-	"AND m.account = s.account AND m.state IN ('pending', 'attached')) "                               \
-	"FROM billing.subscriptions AS s JOIN billing.plans AS p ON p.id = s.plan_id "                     \
+#define SUBSCRIPTIONS_OF                                                                             \
+	"SELECT s.id, s.customer_id, s.plan_id, p.plan, p.name, s.plan_group, s.status, s.provider, "    \
+	"s.account, s.livemode, s.currency, s.zone, s.billing_anchor, s.schedule_start, s.trial_start, " \
+	"s.trial_end, s.trial_notice_at, s.current_period_start, s.current_period_end, "                 \
+	"s.cancel_at_period_end, s.cancel_at, s.canceled_at, s.ended_at, s.status_since, "               \
+	"s.pause_at_period_end, s.resumes_at, s.items_before_pause, s.forgone_lines, "                   \
+	"s.items_before_change, s.incomplete_until, "                                                    \
+	"s.collection_method, s.days_until_due, "                                                        \
+	"s.trial_end_behavior, s.collect_by, s.payment_method_id, s.usage_from, s.next_due_at, "         \
+	"EXISTS (SELECT FROM billing.payment_methods AS m WHERE m.customer_id = s.customer_id "          \
+	"AND (m.id = s.payment_method_id OR m.is_default) AND m.provider = s.provider "                  \
+	"AND m.account = s.account AND m.state IN ('pending', 'attached')) "                             \
+	"FROM billing.subscriptions AS s JOIN billing.plans AS p ON p.id = s.plan_id "                   \
 	"WHERE s.id = ANY ($1) AND s.customer_id = ANY ($2) AND s.managed_by = 'local' ORDER BY s.id"
 
 QUERY(read_subscriptions, SUBSCRIPTIONS_OF, UUIDARRAYOID, UUIDARRAYOID);
@@ -270,6 +271,7 @@ subscription_of_row(BillingRun *run, int64 row)
 	s->resumes_at = row_time(row, column++);
 	s->before_pause = row_json(row, column++);
 	s->forgone = forgone_read(row_json(row, column++));
+	undo_read(s, row_json(row, column++));
 	s->incomplete_until = row_time(row, column++);
 	s->collection_method = row_text(row, column++);
 	s->days_until_due = row_null(row, column) ? -1 : row_int4(row, column);

@@ -3,8 +3,9 @@
  * engine_plans.h
  *	  What the calls about local subscriptions share: what is planned for one
  *	  (engine_ends.c), what a pause keeps (engine_pause.c), what is paid once
- *	  (engine_once.c), what a period gives up (engine_forgone.c), and the run of a
- *	  call (subscription_local.c).
+ *	  (engine_once.c), what a period gives up (engine_forgone.c), what a change in
+ *	  the same instant takes back (engine_undo.c), and the run of a call
+ *	  (subscription_local.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -61,11 +62,48 @@ extern BillingRun *local_open(const pg_uuid_t *id, bool preview, BilledSubscript
 /* engine_changes.c: items become what the changes say, and nothing is billed. */
 extern void subscription_put_items(BilledSubscription *s, List *changes, TimestampTz at);
 
-/* engine_changes.c: the item at its price, whatever its quantity. */
+/* engine_rest.c: the item at its price, whatever its quantity. */
 extern bool line_is_for_price(const InvoiceLine *line, const BilledItem *item);
 
-/* engine_changes.c: an error unless it is PRORATION_OK; 22003 when an amount does not fit. */
+/* engine_rest.c: an error unless it is PRORATION_OK; 22003 when an amount does not fit. */
 extern void require_proration(ProrationStatus status, const BilledSubscription *s);
+
+/* engine_rest.c: what was given back of a billed line (its id) is billed again, to the cent. */
+extern void take_back_credit_of(BillingRun *run, BilledSubscription *s, const pg_uuid_t *line_id);
+
+/* engine_rest.c: bills this part of a whole period; the line waits. */
+extern void bill_part_of_line(BilledSubscription *s, const InvoiceLine *part);
+
+/* engine_undo.c: an item before it changes, and what the change gives back for it. */
+typedef struct ItemBefore
+{
+	char *component;
+	const pg_uuid_t *price_id; /* NULL: it was not there */
+	int64 quantity;
+	bool billed_as_it_is;  /* the present period */
+	bool billed_otherwise; /* that, or the next one, was billed for something else */
+	List *credited;        /* ids of billed lines */
+	List *cut;             /* InvoiceLine: what was taken off lines that were not final */
+} ItemBefore;
+
+/* As it is now; nothing is given back yet. */
+extern ItemBefore *item_before(const BilledSubscription *s, const char *component);
+extern void item_before_credited(ItemBefore *before, const InvoiceLine *line);
+extern void item_before_cut(ItemBefore *before, const InvoiceLine *line, TimestampTz at);
+
+/* Before the item changes: it was not billed as it is. */
+extern void undo_keep(BilledSubscription *s, ItemBefore *before, TimestampTz at);
+
+/* After it has changed: is it what was kept in this instant?  Then what was given back for it is billed again. */
+extern bool undo_restore(BillingRun *run, BilledSubscription *s, const char *component,
+						 TimestampTz at);
+
+/* Another period begins. */
+extern void undo_forget(BilledSubscription *s);
+
+/* As it is stored; NULL for none. */
+extern void undo_read(BilledSubscription *s, const Jsonb *stored);
+extern const Jsonb *undo_text(const BilledSubscription *s);
 
 /* engine_once.c: what is paid once and was not yet. */
 extern void bill_unless_billed(BilledSubscription *s, BilledItem *item, TimestampTz at);
@@ -104,8 +142,16 @@ extern void pause_catch_up(BillingRun *run, BilledSubscription *s, TimestampTz a
 /* engine_renewal.c: the price of which has a version by then that subscriptions move to at once; NULL: none. */
 extern BilledItem *item_with_new_version(const BilledSubscription *s, TimestampTz at);
 
-/* engine_changes.c: gives back what was billed of all items for the time from then on; the lines wait. */
+/* engine_rest.c: gives back what was billed of all items for the time from then on; the lines wait. */
 extern void subscription_give_back(BillingRun *run, BilledSubscription *s, TimestampTz at);
+
+/* engine_rest.c: what was billed of one that changes is given back; kept for a change back in the same instant. */
+extern void rest_give_back(BillingRun *run, BilledSubscription *s, const char *component,
+						   TimestampTz at);
+
+/* engine_rest.c: the item as it is now from then to the end of the period, and in the next one where that is invoiced already. */
+extern void rest_bill(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at,
+					  bool ahead);
 
 /* engine_changes.c: the item's price has a version that subscriptions move to at once, and its time has come. */
 extern void engine_apply_successor(BillingRun *run, BilledSubscription *s, BilledItem *item,

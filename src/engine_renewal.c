@@ -110,6 +110,7 @@ begin_period(BillingRun *run, BilledSubscription *s, TimestampTz at, const char 
 	s->period_start = moment_of_unix(period.billed.start);
 	s->period_end = moment_of_unix(period.billed.end);
 	forgone_follow_period(s);
+	undo_forget(s);
 	s->changed = true;
 	if (draft == NULL && (anything_in_advance(s) || s->pending != NIL))
 		draft = draft_for(run, s, reason, at);

@@ -28,7 +28,7 @@ typedef struct SubscriptionColumns
 		trial_start, trial_end, trial_notice_at, period_start, period_end, cancel_at_period_end,
 		cancel_at, canceled_at, ended_at, pause_at_period_end, resumes_at, incomplete_until,
 		usage_from, next_due_at, billing_anchor, schedule_start, collection_method, days_until_due,
-		trial_end_behavior, items_before_pause, forgone_lines;
+		trial_end_behavior, items_before_pause, forgone_lines, items_before_change;
 	Column customer_id, organization_id, provider, account, livemode, currency, zone, collect_by,
 		metadata;
 } SubscriptionColumns;
@@ -66,6 +66,7 @@ subscription_columns(int count)
 		.trial_end_behavior = COLUMN_TEXT(count),
 		.items_before_pause = COLUMN_JSON(count),
 		.forgone_lines = COLUMN_JSON(count),
+		.items_before_change = COLUMN_JSON(count),
 		.customer_id = COLUMN_UUID(count),
 		.organization_id = COLUMN_TEXT(count),
 		.provider = COLUMN_TEXT(count),
@@ -121,6 +122,7 @@ put_subscription(SubscriptionColumns *c, int row, const BilledSubscription *s)
 	column_text(&c->trial_end_behavior, row, s->trial_end_behavior);
 	column_pointer(&c->items_before_pause, row, s->before_pause);
 	column_pointer(&c->forgone_lines, row, forgone_text(s));
+	column_pointer(&c->items_before_change, row, undo_text(s));
 }
 
 /* What never changes afterwards. */
@@ -146,7 +148,7 @@ put_new_subscription(SubscriptionColumns *c, int row, const BilledSubscription *
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,        \
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, \
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, \
-		JSONBARRAYOID, JSONBARRAYOID
+		JSONBARRAYOID, JSONBARRAYOID, JSONBARRAYOID
 #define CHANGING_ARGS(c, n)                                                                     \
 	column_arg(&(c).id, n), column_arg(&(c).plan_id, n), column_arg(&(c).plan_group, n),        \
 		column_arg(&(c).price_id, n), column_arg(&(c).quantity, n), column_arg(&(c).status, n), \
@@ -161,14 +163,14 @@ put_new_subscription(SubscriptionColumns *c, int row, const BilledSubscription *
 		column_arg(&(c).billing_anchor, n), column_arg(&(c).schedule_start, n),                 \
 		column_arg(&(c).collection_method, n), column_arg(&(c).days_until_due, n),              \
 		column_arg(&(c).trial_end_behavior, n), column_arg(&(c).items_before_pause, n),         \
-		column_arg(&(c).forgone_lines, n)
+		column_arg(&(c).forgone_lines, n), column_arg(&(c).items_before_change, n)
 #define CHANGING_NAMES                                                                          \
 	"id, plan_id, plan_group, price_id, quantity, status, status_since, payment_method_id, "    \
 	"trial_start, trial_end, trial_notice_at, current_period_start, current_period_end, "       \
 	"cancel_at_period_end, cancel_at, canceled_at, ended_at, pause_at_period_end, resumes_at, " \
 	"incomplete_until, usage_from, next_due_at, billing_anchor, schedule_start, "               \
 	"collection_method, days_until_due, trial_end_behavior, items_before_pause, "               \
-	"forgone_lines"
+	"forgone_lines, items_before_change"
 
 QUERY(
 	insert_subscriptions,
@@ -179,7 +181,7 @@ QUERY(
 	", customer_id, organization_id, provider, account, livemode, currency, "
 	"zone, collect_by, coalesce(metadata, '{}'), 'local' "
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38) "
+	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39) "
 	"AS u (" CHANGING_NAMES
 	", customer_id, organization_id, provider, account, livemode, currency, "
 	"zone, collect_by, metadata)",
@@ -198,10 +200,10 @@ QUERY(
 	"billing_anchor = u.billing_anchor, schedule_start = u.schedule_start, "
 	"collection_method = u.collection_method, days_until_due = u.days_until_due, "
 	"trial_end_behavior = u.trial_end_behavior, items_before_pause = u.items_before_pause, "
-	"forgone_lines = u.forgone_lines, "
+	"forgone_lines = u.forgone_lines, items_before_change = u.items_before_change, "
 	"due_failures = 0, due_error = NULL, updated_at = now() "
 	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29) AS u (" CHANGING_NAMES
+	"$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30) AS u (" CHANGING_NAMES
 	") WHERE s.id = u.id",
 	CHANGING_TYPES);
 

@@ -4,7 +4,7 @@
  *	  What changes gave back of the lines of an invoice follows what is paid of it.
  *
  * A change gives back of a line for its unused time what was paid of it by then
- * (engine_changes.c); what that lacks is kept with the credit (not_covered).
+ * (engine_rest.c); what that lacks is kept with the credit (not_covered).
  * When the invoice is paid, a credit note gives it to the balance, in the
  * transaction of the news.
  *

@@ -1,6 +1,6 @@
 -- Renewals that are paid to a reference are invoiced before their period begins.
 \ir helpers.psql
-SELECT plan(38);
+SELECT plan(44);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 30000, 'MXN') AS p1, billing.create_plan('large', 'Large', 60000, 'MXN') AS p2, billing.create_plan('yearly', 'Yearly', 300000, 'MXN', "interval" => 'year') AS p3,
@@ -91,6 +91,29 @@ SELECT billing.collect_by(subscription_of('card'), NULL);
 SELECT is((SELECT next_due_at FROM billing.subscriptions WHERE organization_id = 'card'), '2031-05-01 00:00+00', 'whoever gives a card again');
 CALL billing.set_clock('card', '2031-06-01 00:00+00');
 SELECT is(billed('card') || ', ' || period('card'), 'cycle 30000 paid 04-24 for 05-01, cycle 30000 paid 06-01 for 06-01, active 06-01 07-01', 'is billed with the period again');
+
+-- ---------------------------------------------------------------------------
+-- Changed by none, then there and back in one instant
+
+CALL begin_at('back');
+CALL billing.set_clock('back', '2031-04-27 00:00+00');
+SELECT billing.update_subscription(subscription_of('back'), plan => 'large', proration_behavior => 'none');
+CALL billing.set_clock('back', '2031-04-28 00:00+00');
+SELECT billing.update_subscription(subscription_of('back'), quantity => 2);
+SELECT is(waits('back'), 'proration_credit -3000, proration_credit -30000, proration_debit 12000, proration_debit 120000', 'three days of April, and May, which is invoiced: both are given back and billed as it is');
+SELECT billing.update_subscription(subscription_of('back'), quantity => 1);
+SELECT is(waits('back'), NULL, 'back in that instant, both are as they were');
+SELECT billing.update_subscription(subscription_of('back'), plan => 'small');
+SELECT is(waits('back'), NULL, 'and for that nothing is due');
+CALL billing.set_clock('back', '2031-04-29 00:00+00');
+SELECT billing.update_subscription(subscription_of('back'), plan => 'large');
+CALL billing.set_clock('back', '2031-04-30 00:00+00');
+SELECT billing.update_subscription(subscription_of('back'), plan => 'small', proration_behavior => 'none');
+SELECT is(waits('back'), 'proration_credit -2000, proration_credit -30000, proration_debit 4000, proration_debit 60000', 'what waits for May, too');
+SELECT billing.update_subscription(subscription_of('back'), quantity => 2);
+SELECT is(waits('back'), 'proration_credit -2000, proration_credit -30000, proration_debit 2000, proration_debit 2000, proration_debit 60000', 'is dropped for what it is now');
+SELECT billing.update_subscription(subscription_of('back'), quantity => 1);
+SELECT is(waits('back'), 'proration_credit -2000, proration_credit -30000, proration_debit 2000, proration_debit 2000, proration_debit 60000', 'and billed again');
 
 -- ---------------------------------------------------------------------------
 -- Usage

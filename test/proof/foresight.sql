@@ -172,8 +172,7 @@ BEGIN
 	PERFORM billing.update_subscription(s, quantity => first_quantity);
 	owed := proof.waiting(s) - owed;
 	PERFORM proof.count_one('change and back');
-	-- what was changed without being billed is billed when it is changed once more in its period
-	IF owed <> 0 AND NOT EXISTS (SELECT FROM proof.forgone AS f WHERE f.subscription_id = s AND f.until > billing.now(org)) THEN
+	IF owed <> 0 THEN
 		INSERT INTO proof.differences VALUES (org, 'change and back', billing.now(org), '0', to_jsonb(owed));
 	END IF;
 	RETURN s;
@@ -182,12 +181,18 @@ $$;
 
 -- ---- the next invoice, and all until a day ----
 
--- Known are invoices that are made; of a draft that waits for late usage the rest is told, unless it is of another subscription than is asked for.
-CREATE FUNCTION proof.foresee(org text, what text, until timestamptz, told jsonb, s uuid DEFAULT NULL) RETURNS void
+-- What happens while something is told is not told. Events of others do not tell: theirs are committed in any order.
+CREATE FUNCTION proof.last_event(org text) RETURNS bigint
+LANGUAGE sql STABLE
+RETURN coalesce((SELECT e.seq FROM billing.events AS e WHERE e.organization_id = org ORDER BY e.seq DESC LIMIT 1), 0);
+
+-- event: the last one before it was told. Known are invoices that are made; of a draft that waits for late usage the rest is told, unless it is of
+-- another subscription than is asked for.
+CREATE FUNCTION proof.foresee(org text, what text, until timestamptz, event bigint, told jsonb, s uuid DEFAULT NULL) RETURNS void
 LANGUAGE sql
 AS $$
 	DELETE FROM proof.foreseen AS f WHERE f.organization_id = org;
-	INSERT INTO proof.foreseen VALUES (org, what, billing.now(org), until, (SELECT coalesce(max(e.seq), 0) FROM billing.events AS e),
+	INSERT INTO proof.foreseen VALUES (org, what, billing.now(org), until, event,
 		ARRAY(SELECT i.id FROM billing.invoices AS i WHERE i.organization_id = org
 			  AND (i.status <> 'draft' OR i.marked_at IS NOT NULL OR i.finalize_at IS NULL OR i.subscription_id <> s)), told)
 $$;
@@ -203,6 +208,7 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
 	s uuid := (SELECT b.id FROM billing.subscriptions AS b WHERE b.organization_id = org ORDER BY b.id DESC LIMIT 1);
+	event bigint := proof.last_event(org);
 	told jsonb;
 	made timestamptz;
 BEGIN
@@ -210,7 +216,7 @@ BEGIN
 		SELECT jsonb_build_array(jsonb_build_array(min(n.reason), jsonb_agg(proof.told(n) ORDER BY proof.told(n)))), max(n.made_at) INTO told, made
 			FROM billing.preview_invoice(s) AS n;
 	END IF;
-	PERFORM proof.foresee(org, 'preview_invoice', coalesce(made, billing.now(org) + interval '1 day'),
+	PERFORM proof.foresee(org, 'preview_invoice', coalesce(made, billing.now(org) + interval '1 day'), event,
 		CASE WHEN proof.waits_for_money(org) THEN NULL WHEN made IS NULL THEN '[]' ELSE told END, s);
 END
 $$;
@@ -218,7 +224,7 @@ $$;
 CREATE FUNCTION proof.foresee_life(org text, during interval) RETURNS void
 LANGUAGE sql
 AS $$
-	SELECT proof.foresee(org, 'simulate', billing.now(org) + during,
+	SELECT proof.foresee(org, 'simulate', billing.now(org) + during, proof.last_event(org),
 		CASE WHEN EXISTS (SELECT FROM billing.subscriptions AS s WHERE s.organization_id = org AND s.status IN ('incomplete', 'past_due', 'unpaid')) THEN NULL
 		ELSE coalesce((SELECT jsonb_agg(jsonb_build_array(p.reason, p.lines) ORDER BY p.invoice)
 					   FROM (SELECT n.invoice, n.reason, jsonb_agg(proof.told(n) ORDER BY proof.told(n)) AS lines

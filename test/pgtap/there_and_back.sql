@@ -1,0 +1,140 @@
+-- There and back in one instant is nothing, also where an earlier change with proration_behavior none left an item billed otherwise. April has 30 days; changes on the 16th at 00:00 leave half of it.
+\ir helpers.psql
+\ir paid_helpers.psql
+SELECT plan(28);
+
+SELECT billing.configure_provider('sandbox');
+SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('huge', 'Huge', 9000, 'USD') AS p3,
+	   billing.create_plan('team', 'Team', 1000, 'USD') AS p4, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p5 \gset
+SELECT billing.create_price('team', 300, 'USD', component => 'seats') AS seats \gset
+SELECT billing.create_coupon('third', 33, duration => 'forever') AS third \gset
+
+CREATE PROCEDURE changes(organization text, plan text DEFAULT NULL, quantity bigint DEFAULT NULL, items jsonb DEFAULT NULL, behavior text DEFAULT 'create_prorations')
+LANGUAGE sql
+AS $$ SELECT billing.update_subscription(subscription_of(organization), plan => plan, quantity => quantity, items => items, proration_behavior => behavior) $$;
+CREATE FUNCTION kept(organization text) RETURNS boolean
+LANGUAGE sql
+RETURN (SELECT s.items_before_change IS NOT NULL FROM billing.subscriptions AS s WHERE s.id = subscription_of(organization));
+-- Of all that was billed and waits, with its tax and discount.
+CREATE FUNCTION billed(organization text) RETURNS numeric
+LANGUAGE sql
+RETURN (SELECT sum(l.amount - l.discount) FROM billing.invoice_lines AS l WHERE l.subscription_id = subscription_of(organization) AND l.kind NOT IN ('discount', 'tax', 'credit', 'balance'));
+
+-- ---------------------------------------------------------------------------
+-- Another plan, or another quantity, by none
+
+CALL begin_at('plan', 'small');
+CALL billing.set_clock('plan', '2027-04-11 00:00+00');
+CALL changes('plan', 'large', behavior => 'none');
+CALL billing.set_clock('plan', '2027-04-16 00:00+00');
+CALL changes('plan', quantity => 2);
+SELECT is(waits('plan'), 'proration_credit -1500, proration_debit 6000', 'what was billed is given back, and what it is now is billed');
+CALL changes('plan', quantity => 3);
+SELECT is(waits('plan'), 'proration_credit -1500, proration_debit 9000', 'and changed once more in that instant');
+CALL changes('plan', quantity => 1);
+SELECT is(waits('plan'), NULL, 'back to what it was, nothing is left of it');
+SELECT ok(NOT kept('plan'), 'and nothing is kept');
+CALL changes('plan', 'small');
+SELECT is(waits('plan'), NULL, 'back to what was billed costs nothing either');
+CALL changes('plan', 'large', behavior => 'none');
+CALL changes('plan', 'huge');
+CALL billing.set_clock('plan', '2027-04-21 00:00+00');
+CALL changes('plan', 'large');
+SELECT is(waits('plan'), 'proration_credit -1500, proration_debit 1500, proration_debit 2000', 'at another moment it is billed as it is: five days of the one, ten of the other');
+CALL billing.set_clock('plan', '2027-05-01 00:00+00');
+SELECT ok(NOT kept('plan'), 'the next period has forgotten it');
+
+CALL begin_at('quantity', 'small');
+CALL billing.set_clock('quantity', '2027-04-11 00:00+00');
+CALL changes('quantity', quantity => 3, behavior => 'none');
+CALL billing.set_clock('quantity', '2027-04-16 00:00+00');
+CALL changes('quantity', 'large');
+SELECT is(waits('quantity'), 'proration_credit -1500, proration_debit 9000', 'three of another plan');
+SELECT is((SELECT string_agg(l.kind || ' ' || l.amount, ', ') FROM billing.preview_update(subscription_of('quantity'), plan => 'small') AS l WHERE l.kind LIKE 'proration%'), 'proration_credit 1500, proration_debit -9000', 'the way back is told to take off both');
+CALL changes('quantity', 'small');
+SELECT is(waits('quantity'), NULL, 'and is nothing');
+
+-- ---------------------------------------------------------------------------
+-- Seats that came and went by none
+
+CALL begin_at('came', 'team', quantity => 1);
+CALL billing.set_clock('came', '2027-04-06 00:00+00');
+CALL changes('came', items => '{"seats": 0}');
+CALL changes('came', items => '{"seats": 4}', behavior => 'none');
+SELECT is(waits('came'), 'proration_credit -250', 'four seats that cost nothing this month');
+CALL billing.set_clock('came', '2027-04-16 00:00+00');
+CALL changes('came', items => '{"seats": 5}');
+SELECT is(waits('came'), 'proration_credit -250, proration_debit 750', 'five are billed');
+CALL changes('came', items => '{"seats": 4}');
+SELECT is(waits('came'), 'proration_credit -250', 'four are not');
+
+CALL begin_at('went', 'team', quantity => 4);
+CALL billing.set_clock('went', '2027-04-06 00:00+00');
+CALL changes('went', items => '{"seats": null}', behavior => 'none');
+CALL billing.set_clock('went', '2027-04-16 00:00+00');
+CALL changes('went', items => '{"seats": 2}');
+SELECT is(waits('went'), 'proration_credit -600, proration_debit 300', 'two instead of the four that were paid');
+CALL changes('went', items => '{"seats": null}');
+SELECT is(waits('went'), NULL, 'none again, as it was');
+
+CALL begin_at('free', 'small');
+CALL billing.set_clock('free', '2027-04-11 00:00+00');
+CALL changes('free', quantity => 2);
+CALL changes('free', quantity => 4, behavior => 'none');
+SELECT is(waits('free'), 'proration_credit -2000, proration_debit 4000', 'two are billed in an instant, four by none in the same');
+CALL changes('free', quantity => 5);
+CALL changes('free', quantity => 4);
+SELECT is(waits('free'), 'proration_credit -2000, proration_debit 4000', 'five and back to four leave it so');
+CALL changes('free', quantity => 1);
+SELECT is(waits('free'), NULL, 'and one is what was paid');
+
+-- ---------------------------------------------------------------------------
+-- What is not final is cut, and billed again from there on; by day, too
+
+CALL begin_at('waits', 'small');
+CALL billing.set_clock('waits', '2027-04-06 00:00+00');
+CALL changes('waits', 'large');
+SELECT is(waits('waits'), 'proration_credit -2500, proration_debit 5000', 'billed and waiting');
+CALL billing.set_clock('waits', '2027-04-11 00:00+00');
+CALL changes('waits', 'huge', behavior => 'none');
+CALL billing.set_clock('waits', '2027-04-16 00:00+00');
+CALL changes('waits', quantity => 2);
+SELECT is(waits('waits'), 'proration_credit -2500, proration_debit 2000, proration_debit 9000', 'ten days of what was billed, then two of what it is');
+CALL changes('waits', quantity => 1);
+SELECT is(waits('waits'), 'proration_credit -2500, proration_debit 2000, proration_debit 3000', 'back: the other fifteen of what was billed');
+CALL billing.set_clock('waits', '2027-04-21 00:00+00');
+CALL changes('waits', 'huge', 2);
+SELECT is(waits('waits'), 'proration_credit -2500, proration_debit 2000, proration_debit 1000, proration_debit 6000', 'which is cut as it was');
+
+UPDATE billing.settings SET value = 'day' WHERE name = 'proration_unit';
+CALL begin_at('day', 'small');
+CALL billing.set_clock('day', '2027-04-16 08:00+00');
+CALL changes('day', 'large');
+CALL changes('day', 'huge', behavior => 'none');
+CALL billing.set_clock('day', '2027-04-16 12:00+00');
+CALL changes('day', quantity => 2);
+SELECT is(waits('day'), 'proration_credit -1500, proration_debit 9000', 'by day the day of the change is of what it is now');
+CALL changes('day', quantity => 1);
+SELECT is(waits('day'), 'proration_credit -1500, proration_debit 3000', 'and of what was billed when it is taken back');
+UPDATE billing.settings SET value = 'second' WHERE name = 'proration_unit';
+
+-- ---------------------------------------------------------------------------
+-- On invoices, with a discount and a tax
+
+SELECT billing.set_tax_rate('DE', 19, 'VAT', valid_from => '2020-01-01') AS vat \gset
+SELECT billing.create_customer('taxed', country => 'DE') AS taxed_customer \gset
+CALL billing.set_clock('taxed', '2027-04-01 00:00+00');
+SELECT billing.subscribe('taxed', 'small', coupon => 'third', collection_method => 'send_invoice', days_until_due => 60, managed_by => 'local') AS taxed \gset
+CALL pays('taxed');
+CALL billing.set_clock('taxed', '2027-04-11 00:00+00');
+CALL changes('taxed', 'large', behavior => 'none');
+CALL billing.set_clock('taxed', '2027-04-16 00:00+00');
+SELECT is(billed('taxed'), 2010::numeric, 'a third less');
+CALL changes('taxed', quantity => 3, behavior => 'always_invoice');
+SELECT is(billed('taxed'), 2010 - 1005 + 6030::numeric, 'what is given back and billed is invoiced at once');
+CALL pays('taxed');
+CALL changes('taxed', quantity => 1, behavior => 'always_invoice');
+SELECT is(billed('taxed'), 2010::numeric, 'and so is the way back');
+SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'the ledger balances');
+
+SELECT * FROM finish();
