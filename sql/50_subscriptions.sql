@@ -102,7 +102,7 @@ COMMENT ON COLUMN billing.subscriptions.items_before_pause IS
 COMMENT ON COLUMN billing.subscriptions.forgone_lines IS
 	'Invoice lines of a period that was left without a credit and did not begin before the present one: nothing of them is given back later. NULL: none.';
 COMMENT ON COLUMN billing.subscriptions.items_before_change IS
-	'Items that were not billed as they were when they changed, by the moment of the change: what was given back for them, which a change back at that moment bills again.';
+	'Items that were not billed as they were when they changed, and what was given back for them: a change back at the same moment (at, in seconds) bills that again. NULL: none.';
 COMMENT ON COLUMN billing.subscriptions.pending_price_id IS 'The price of a change that waits: for the next period, or for its payment.';
 COMMENT ON COLUMN billing.subscriptions.client_secret IS 'Encrypted; shown by client_config() only.';
 COMMENT ON COLUMN billing.subscriptions.error_code IS

@@ -251,7 +251,6 @@ typedef struct BilledSubscription
 	pg_uuid_t *payment_method_id;
 	List *items;         /* BilledItem */
 	List *billed;        /* InvoiceLine: what was billed for time that is not over, newest last */
-	List *voided;        /* InvoiceLine: the same on invoices that are void by now */
 	List *forgone;       /* ids of those that another period has given up (engine_forgone.c) */
 	List *pending;       /* InvoiceLine: waits for the next invoice */
 	List *before_change; /* ItemBefore, of changes at changed_at (engine_undo.c) */

@@ -41,6 +41,23 @@ ahead_until(const BilledSubscription *s)
 	return 0;
 }
 
+/* Of its invoice: not what a change has billed of that period. */
+const pg_uuid_t *
+ahead_line(const BilledSubscription *s)
+{
+	ListCell *cell;
+
+	foreach (cell, s->billed)
+	{
+		const InvoiceLine *line = lfirst(cell);
+
+		if (s->period_end != 0 && line->period_start == s->period_end && line_counts(s, line) &&
+			line->kind <= LINE_COMPONENT)
+			return line->id;
+	}
+	return NULL;
+}
+
 /* Something else will happen where the next period would begin. */
 static bool
 has_plans(const BilledSubscription *s)

@@ -193,6 +193,7 @@ end_now(BillingRun *run, BilledSubscription *s, bool prorate, bool bill_usage, T
 	s->resumes_at = 0;
 	s->usage_from = 0;
 	s->before_pause = NULL;
+	undo_forget(s);
 	set_status(run, s, "canceled", at);
 }
 

@@ -37,55 +37,39 @@ line_counts(const BilledSubscription *s, const InvoiceLine *line)
 	return line->period_start >= s->period_start && !is_kept(s, line);
 }
 
-static List *
-with_those_of(List *forgone, const BilledSubscription *s, const List *lines)
+/* What was given back of them stays so; it is not restored either. */
+void
+forgo_period(BilledSubscription *s)
 {
+	List *forgone = list_copy(s->forgone);
 	ListCell *cell;
 
-	foreach (cell, lines)
+	foreach (cell, s->billed)
 	{
 		const InvoiceLine *line = lfirst(cell);
 
 		if (line_counts(s, line))
 			forgone = lappend(forgone, line->id);
 	}
-	return forgone;
-}
-
-/* What was given back of them stays so; it is not restored either. */
-void
-forgo_period(BilledSubscription *s)
-{
-	List *forgone = list_copy(s->forgone);
-
-	forgone = with_those_of(forgone, s, s->billed);
-	s->forgone = with_those_of(forgone, s, s->voided);
-}
-
-static List *
-those_to_keep(List *keep, const BilledSubscription *s, const List *lines)
-{
-	ListCell *cell;
-
-	foreach (cell, lines)
-	{
-		const InvoiceLine *line = lfirst(cell);
-
-		if (line->period_start >= s->period_start && is_kept(s, line))
-			keep = lappend(keep, line->id);
-	}
-	return keep;
+	s->forgone = forgone;
 }
 
 void
 forgone_follow_period(BilledSubscription *s)
 {
 	List *keep = NIL;
+	ListCell *cell;
 
 	if (s->forgone == NIL)
 		return;
-	keep = those_to_keep(keep, s, s->billed);
-	s->forgone = those_to_keep(keep, s, s->voided);
+	foreach (cell, s->billed)
+	{
+		const InvoiceLine *line = lfirst(cell);
+
+		if (line->period_start >= s->period_start && is_kept(s, line))
+			keep = lappend(keep, line->id);
+	}
+	s->forgone = keep;
 }
 
 List *

@@ -418,7 +418,7 @@ load_items(BillingRun *run, ArrayType *ids)
 	"CASE i.status WHEN 'uncollectible' THEN i.id END, i.id, "                                 \
 	"CASE WHEN m.lost > 0 "                                                                    \
 	"THEN greatest(m.kept + i.amount_remaining - m.given, 0) END, "                            \
-	"i.status IS NOT DISTINCT FROM 'draft', credited.taken_off, i.status IS NOT DISTINCT FROM 'void' "
+	"i.status IS NOT DISTINCT FROM 'draft', credited.taken_off "
 #define WHAT_BECAME_OF_THEM                                                            \
 	CREDITED "CROSS JOIN LATERAL " TAKEN_BY_NOTES(                                     \
 		"l") "AS noted (gross, tax, made_up, made_up_tax) "                            \
@@ -437,7 +437,7 @@ QUERY(
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoice_lines AS a WHERE a.subscription_id = u.id "
 	"AND a.period_end > u.now AND a.whole_start IS NOT NULL AND a.kind <> 'proration_credit' OFFSET 0) AS l "
 	"CROSS JOIN LATERAL (SELECT * FROM billing.invoices AS b WHERE b.id = l.invoice_id OFFSET 0) AS i " WHAT_BECAME_OF_THEM
-	"ORDER BY l.id",
+	"WHERE i.status <> 'void' ORDER BY l.id",
 	UUIDARRAYOID, TIMESTAMPTZARRAYOID);
 /* Also of another subscription that took over what came late into the period. */
 QUERY(
@@ -590,14 +590,7 @@ load_billed(BillingRun *run)
 		InvoiceLine *line = billed_line(rows, i, &left);
 		BilledSubscription *s = run_subscription(run, line->subscription_id);
 
-		if (!rows_bool(rows, i, INVOICE_LINE_COLUMN_COUNT + 17))
-		{
-			s->billed = lappend(s->billed, line);
-			continue;
-		}
-		/* its discount is given back to its coupons, and nothing of it to anybody else */
-		line->amounts = NIL;
-		s->voided = lappend(s->voided, line);
+		s->billed = lappend(s->billed, line);
 	}
 }
 

@@ -59,6 +59,9 @@ extern bool local_changes_items(const UpdateTerms *terms);
 /* subscription_local.c: loads one, locked unless it is a preview, and plays what was due until now. */
 extern BillingRun *local_open(const pg_uuid_t *id, bool preview, BilledSubscription **s);
 
+/* engine_ahead.c: a line of the invoice of the next period, given back or not; NULL: it is not invoiced. */
+extern const pg_uuid_t *ahead_line(const BilledSubscription *s);
+
 /* engine_changes.c: items become what the changes say, and nothing is billed. */
 extern void subscription_put_items(BilledSubscription *s, List *changes, TimestampTz at);
 
@@ -80,16 +83,20 @@ typedef struct ItemBefore
 	char *component;
 	const pg_uuid_t *price_id; /* NULL: it was not there */
 	int64 quantity;
-	bool billed_as_it_is;  /* the present period */
-	bool billed_otherwise; /* that, or the next one, was billed for something else */
-	List *credited;        /* ids of billed lines */
-	List *cut;             /* InvoiceLine: what was taken off lines that were not final */
+	bool billed_as_it_is;   /* the present period */
+	bool billed_otherwise;  /* that, or the next one, was billed for something else */
+	const pg_uuid_t *ahead; /* a line of the next invoice, where that is made already */
+	List *credited;         /* ids of billed lines */
+	List *cut;              /* InvoiceLine: what was taken off lines that were not final */
 } ItemBefore;
 
 /* As it is now; nothing is given back yet. */
 extern ItemBefore *item_before(const BilledSubscription *s, const char *component);
 extern void item_before_credited(ItemBefore *before, const InvoiceLine *line);
 extern void item_before_cut(ItemBefore *before, const InvoiceLine *line, TimestampTz at);
+
+/* Before the item changes: what was kept of it as it is counts no more. */
+extern void undo_leave(BilledSubscription *s, const char *component, TimestampTz at);
 
 /* Before the item changes: it was not billed as it is. */
 extern void undo_keep(BilledSubscription *s, ItemBefore *before, TimestampTz at);
@@ -98,7 +105,7 @@ extern void undo_keep(BilledSubscription *s, ItemBefore *before, TimestampTz at)
 extern bool undo_restore(BillingRun *run, BilledSubscription *s, const char *component,
 						 TimestampTz at);
 
-/* Another period begins. */
+/* What was kept counts no more. */
 extern void undo_forget(BilledSubscription *s);
 
 /* As it is stored; NULL for none. */
@@ -147,6 +154,10 @@ extern void subscription_give_back(BillingRun *run, BilledSubscription *s, Times
 
 /* engine_rest.c: what was billed of one that changes is given back; kept for a change back in the same instant. */
 extern void rest_give_back(BillingRun *run, BilledSubscription *s, const char *component,
+						   TimestampTz at);
+
+/* engine_rest.c: the item as it is now from a moment to the end of the period that it is in, or what was given back of that at this moment. */
+extern void rest_bill_from(BillingRun *run, BilledSubscription *s, BilledItem *item,
 						   TimestampTz at);
 
 /* engine_rest.c: the item as it is now from then to the end of the period, and in the next one where that is invoiced already. */

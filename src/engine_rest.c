@@ -9,7 +9,7 @@
  * Back in the same instant: a line that begins then covers no time and is given
  * back in full, and what was given back for its sake is billed again as it was
  * given back.  So it nets to zero, whatever discount, tax or cap there was, also
- * where an earlier change with none left it billed otherwise (engine_undo.c).
+ * where it was not billed as it was (engine_undo.c).
  *
  * Called by engine_changes.c and engine_ends.c.
  *
@@ -219,28 +219,6 @@ line_is_for(const InvoiceLine *line, const BilledItem *item)
 		   line->whole_price.scaled == item_whole_price(item).scaled;
 }
 
-/*
- * Nothing is given back of an invoice that is void.  But what it was for, and is
- * there without being billed by another one, is over from then on as any other:
- * back in the same instant it is not billed again (restore).
- */
-static bool
-leave_voided(BillingRun *run, BilledSubscription *s, const char *component, TimestampTz at)
-{
-	const BilledItem *item = item_named(s, component);
-
-	for (int i = list_length(s->voided) - 1; item != NULL && i >= 0; i--)
-	{
-		InvoiceLine *line = list_nth(s->voided, i);
-
-		if (!covers(s, line, component, at) || line->period_start > at || !line_is_for(line, item))
-			continue;
-		credit_line(run, s, line, (ProrationCredit){0}, at);
-		return true;
-	}
-	return false;
-}
-
 static void
 give_back_line(BillingRun *run, BilledSubscription *s, InvoiceLine *line, TimestampTz at,
 			   ItemBefore *before)
@@ -278,13 +256,14 @@ give_back(BillingRun *run, BilledSubscription *s, const char *component, Timesta
 	return before;
 }
 
-/* What was not billed as it is is kept, for a change back in the same instant. */
 void
 rest_give_back(BillingRun *run, BilledSubscription *s, const char *component, TimestampTz at)
 {
-	ItemBefore *before = give_back(run, s, component, at);
+	ItemBefore *before;
 
-	if (before->billed_as_it_is ? before->billed_otherwise : !leave_voided(run, s, component, at))
+	undo_leave(s, component, at);
+	before = give_back(run, s, component, at);
+	if (before->billed_otherwise || !before->billed_as_it_is)
 		undo_keep(s, before, at);
 }
 
@@ -397,12 +376,11 @@ take_back_credit_of(BillingRun *run, BilledSubscription *s, const pg_uuid_t *lin
  * this moment for another one.
  */
 static bool
-restore_from(BillingRun *run, BilledSubscription *s, List *lines, const BilledItem *item,
-			 TimestampTz at)
+restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
 {
-	for (int i = list_length(lines) - 1; i >= 0; i--)
+	for (int i = list_length(s->billed) - 1; i >= 0; i--)
 	{
-		InvoiceLine *line = list_nth(lines, i);
+		InvoiceLine *line = list_nth(s->billed, i);
 
 		if (line->given_back_at == at && line_counts(s, line) && line_is_for(line, item))
 		{
@@ -411,27 +389,6 @@ restore_from(BillingRun *run, BilledSubscription *s, List *lines, const BilledIt
 		}
 	}
 	return false;
-}
-
-/* What is billed by a void invoice was beside what was billed before: that is as it was, too. */
-static bool
-restore(BillingRun *run, BilledSubscription *s, const BilledItem *item, TimestampTz at)
-{
-	ListCell *cell;
-
-	if (restore_from(run, s, s->billed, item, at))
-		return true;
-	if (!restore_from(run, s, s->voided, item, at))
-		return false;
-	foreach (cell, s->billed)
-	{
-		InvoiceLine *line = lfirst(cell);
-
-		if (line->given_back_at == at && line->period_start < at && line_counts(s, line) &&
-			line->component != NULL && strcmp(line->component, item->component) == 0)
-			take_credit_back(run, s, line);
-	}
-	return true;
 }
 
 void
@@ -456,8 +413,8 @@ bill_part_of_line(BilledSubscription *s, const InvoiceLine *part)
 }
 
 /* From a moment to the end of its period. */
-static void
-bill_rest_of(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at)
+void
+rest_bill_from(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at)
 {
 	Proration how = engine_proration(s);
 	BillingPeriod period = period_containing(s, at);
@@ -491,7 +448,7 @@ bill_rest_of(BillingRun *run, BilledSubscription *s, BilledItem *item, Timestamp
 void
 rest_bill(BillingRun *run, BilledSubscription *s, BilledItem *item, TimestampTz at, bool ahead)
 {
-	bill_rest_of(run, s, item, at);
+	rest_bill_from(run, s, item, at);
 	if (ahead)
-		bill_rest_of(run, s, item, s->period_end);
+		rest_bill_from(run, s, item, s->period_end);
 }

@@ -3,16 +3,16 @@
  * engine_undo.c
  *	  An item that was not billed as it was, changed and back in one instant.
  *
- * After a change with proration_behavior none, what was billed for the rest of
- * the period is not for the item as it is, or nothing was.  The next change gives
- * that back and bills the item that it makes; a change back to the item as it was
- * finds no line of its price to restore.  So the first change of an instant keeps
- * what the item was and what was given back for it, and the way back in the same
- * instant puts just that in its place again (subscriptions.items_before_change).
+ * After a change with proration_behavior none, or the void of an invoice, what was
+ * billed for the rest of the period is not for the item as it is, or nothing was.
+ * The next change gives that back and bills the item that it makes; a change back
+ * to the item as it was finds no line of its price to restore.  So what the item
+ * was and what was given back for it is kept, and the way back in the same instant
+ * puts just that in its place again (subscriptions.items_before_change).
  *
  * An item that was billed as it was needs none of this: its lines tell it
- * (engine_rest.c).  Another moment, or another period, knows nothing any more
- * of what was kept.
+ * (engine_rest.c).  At another moment what was kept counts no more; the next
+ * change that keeps something, or the next period, forgets it.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +27,7 @@ item_before(const BilledSubscription *s, const char *component)
 	ItemBefore *before = palloc0(sizeof(ItemBefore));
 
 	before->component = pstrdup(component);
+	before->ahead = ahead_line(s);
 	if (item != NULL)
 	{
 		before->price_id = item->price->id;
@@ -51,7 +52,9 @@ item_before_cut(ItemBefore *before, const InvoiceLine *line, TimestampTz at)
 	rest->tier = -1;
 	rest->component = before->component;
 	rest->price_id = line->price_id;
-	rest->description = line->description;
+	rest->description = line->kind == LINE_PRORATION_DEBIT
+							? line->description
+							: psprintf("%s: remaining time", line->description);
 	rest->has_quantity = line->has_quantity;
 	rest->quantity = line->quantity;
 	rest->unit_amount = line->unit_amount;
@@ -72,7 +75,9 @@ is_as_before(const BilledSubscription *s, const ItemBefore *before)
 
 	if (item == NULL || before->price_id == NULL)
 		return item == NULL && before->price_id == NULL;
-	return item->quantity == before->quantity && uuid_equal(item->price->id, before->price_id);
+	/* what is paid by use has no quantity that counts */
+	return uuid_equal(item->price->id, before->price_id) &&
+		   (item->price->metric != NULL || item->quantity == before->quantity);
 }
 
 /* What was kept of an item that was as it is now. */
@@ -95,26 +100,26 @@ kept_of(const BilledSubscription *s, const char *component, TimestampTz at)
 
 /* Usage is billed when it is over, and what is paid once is not given back. */
 static bool
-is_for_a_period(const BilledSubscription *s, const ItemBefore *before)
+is_for_a_period(const BilledItem *item)
 {
-	const BilledItem *item = item_named(s, before->component);
-
-	if (item == NULL)
-		return before->credited != NIL || before->cut != NIL;
-	if (item->price->metric != NULL || item->price->one_time)
-		return false;
-	return item_whole_price(item).scaled > 0 || before->credited != NIL || before->cut != NIL;
+	return item != NULL && item->price->metric == NULL && !item->price->one_time &&
+		   item_whole_price(item).scaled > 0;
 }
 
-/* Once more in the same instant: what is given back then is what would be restored. */
+void
+undo_leave(BilledSubscription *s, const char *component, TimestampTz at)
+{
+	s->before_change = list_delete_ptr(s->before_change, kept_of(s, component, at));
+}
+
 void
 undo_keep(BilledSubscription *s, ItemBefore *before, TimestampTz at)
 {
-	if (!is_for_a_period(s, before))
+	if (before->credited == NIL && before->cut == NIL &&
+		!is_for_a_period(item_named(s, before->component)))
 		return;
 	if (s->changed_at != at)
 		undo_forget(s);
-	s->before_change = list_delete_ptr(s->before_change, kept_of(s, before->component, at));
 	s->before_change = lappend(s->before_change, before);
 	s->changed_at = at;
 }
@@ -126,10 +131,20 @@ undo_forget(BilledSubscription *s)
 	s->before_change = NIL;
 }
 
+/* The next period was invoiced since it was kept, with what the item was then. */
+static bool
+is_newly_ahead(const BilledSubscription *s, const ItemBefore *before)
+{
+	const pg_uuid_t *ahead = ahead_line(s);
+
+	return ahead != NULL && (before->ahead == NULL || !uuid_equal(ahead, before->ahead));
+}
+
 bool
 undo_restore(BillingRun *run, BilledSubscription *s, const char *component, TimestampTz at)
 {
 	ItemBefore *before = kept_of(s, component, at);
+	BilledItem *item = item_named(s, component);
 	ListCell *cell;
 
 	if (before == NULL)
@@ -138,9 +153,9 @@ undo_restore(BillingRun *run, BilledSubscription *s, const char *component, Time
 		take_back_credit_of(run, s, lfirst(cell));
 	foreach (cell, before->cut)
 		bill_part_of_line(s, lfirst(cell));
-	s->before_change = list_delete_ptr(s->before_change, before);
-	if (s->before_change == NIL)
-		undo_forget(s);
+	if (is_newly_ahead(s, before) && is_for_a_period(item))
+		rest_bill_from(run, s, item, s->period_end);
+	undo_leave(s, component, at);
 	return true;
 }
 
@@ -193,7 +208,8 @@ text_of_line(const InvoiceLine *line)
 static InvoiceLine
 line_of_text(const Jsonb *json)
 {
-	InvoiceLine line = {.price_id = uuid_parse(json_text(json, "price")),
+	InvoiceLine line = {.kind = LINE_PRORATION_DEBIT,
+						.price_id = uuid_parse(json_text(json, "price")),
 						.description = json_text(json, "description"),
 						.has_quantity = json_has(json, "quantity"),
 						.tax_inclusive = json_bool(json, "tax_inclusive", false),
@@ -224,6 +240,8 @@ text_of_item(const ItemBefore *before)
 		json_add_text(&b, "price", uuid_text(before->price_id));
 		json_add_int(&b, "quantity", before->quantity);
 	}
+	if (before->ahead != NULL)
+		json_add_text(&b, "ahead", uuid_text(before->ahead));
 	json_open_array(&b, "credited");
 	foreach (cell, before->credited)
 		json_append_text(&b, uuid_text(lfirst(cell)));
@@ -249,6 +267,7 @@ item_of_text(const Jsonb *json)
 		before->price_id = uuid_parse(price);
 		(void) json_int(json, "quantity", &before->quantity);
 	}
+	before->ahead = uuid_parse(json_text(json, "ahead"));
 	for (int i = 0; i < credited; i++)
 		before->credited = lappend(before->credited,
 								   uuid_parse(json_text(json, psprintf("credited.%d", i))));

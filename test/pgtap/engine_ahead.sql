@@ -1,10 +1,11 @@
 -- Renewals that are paid to a reference are invoiced before their period begins.
 \ir helpers.psql
-SELECT plan(44);
+SELECT plan(47);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 30000, 'MXN') AS p1, billing.create_plan('large', 'Large', 60000, 'MXN') AS p2, billing.create_plan('yearly', 'Yearly', 300000, 'MXN', "interval" => 'year') AS p3,
 	   billing.create_plan('metered', 'Metered', 30000, 'MXN') AS p4, billing.create_meter('calls', 'sum') AS meter \gset
+SELECT billing.create_plan('seated', 'Seated', 10000, 'MXN') AS p5, billing.create_price('seated', 3000, 'MXN', component => 'seats') AS seats \gset
 SELECT billing.create_price('metered', NULL, 'MXN', component => 'calls', metric => 'calls', unit_amount => 2, commitment => 3000) AS calls \gset
 
 -- An organisation that is billed from April 1st on, by OXXO after its first payment; it pays so long after it got a reference.
@@ -114,6 +115,21 @@ SELECT billing.update_subscription(subscription_of('back'), quantity => 2);
 SELECT is(waits('back'), 'proration_credit -2000, proration_credit -30000, proration_debit 2000, proration_debit 2000, proration_debit 60000', 'is dropped for what it is now');
 SELECT billing.update_subscription(subscription_of('back'), quantity => 1);
 SELECT is(waits('back'), 'proration_credit -2000, proration_credit -30000, proration_debit 2000, proration_debit 2000, proration_debit 60000', 'and billed again');
+
+-- invoiced ahead in between: May is billed as it was then, and as it is again
+CALL begin_at('between', 'seated');
+CALL billing.set_clock('between', '2031-04-02 00:00+00');
+SELECT billing.collect_by(subscription_of('between'), NULL);
+CALL billing.set_clock('between', '2031-04-28 00:00+00');
+SELECT billing.update_subscription(subscription_of('between'), quantity => 2, proration_behavior => 'none');
+SELECT billing.update_subscription(subscription_of('between'), quantity => 3);
+SELECT is(waits('between'), 'proration_credit -300, proration_debit 900', 'two by none, three now');
+SELECT billing.collect_by(subscription_of('between'), 'oxxo');
+CALL billing.run_worker();
+CALL settled('between');
+SELECT is(billed('between'), 'cycle 19600 open 04-28 for 05-01', 'which are invoiced for May');
+SELECT billing.update_subscription(subscription_of('between'), quantity => 2);
+SELECT is(waits('between'), 'proration_credit -900, proration_credit -9000, proration_debit 300, proration_debit 6000', 'two again: nothing for April, and one less for May');
 
 -- ---------------------------------------------------------------------------
 -- Usage

@@ -1,13 +1,18 @@
 -- There and back in one instant is nothing, also where an earlier change with proration_behavior none left an item billed otherwise. April has 30 days; changes on the 16th at 00:00 leave half of it.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(28);
+SELECT plan(37);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('huge', 'Huge', 9000, 'USD') AS p3,
 	   billing.create_plan('team', 'Team', 1000, 'USD') AS p4, billing.create_plan('nothing', 'Nothing', 0, 'USD') AS p5 \gset
 SELECT billing.create_price('team', 300, 'USD', component => 'seats') AS seats \gset
 SELECT billing.create_coupon('third', 33, duration => 'forever') AS third \gset
+-- The same component by its number, by another number, and by use; and one price whatever the number.
+SELECT billing.create_plan('flat', 'Flat') AS p6, billing.create_plan('lines', 'Lines', 1000, 'USD') AS p7, billing.create_plan('more_lines', 'More lines', 1000, 'USD') AS p8,
+	   billing.create_plan('used_lines', 'Used lines', 1000, 'USD') AS p9 \gset
+SELECT billing.create_price('flat', 2000, 'USD', model => 'flat') AS r1, billing.create_price('lines', 300, 'USD', component => 'calls') AS r2, billing.create_price('more_lines', 500, 'USD', component => 'calls') AS r3,
+	   billing.create_price('used_lines', currency => 'USD', component => 'calls', metric => 'api_calls', unit_amount => 2) AS r4 \gset
 
 CREATE PROCEDURE changes(organization text, plan text DEFAULT NULL, quantity bigint DEFAULT NULL, items jsonb DEFAULT NULL, behavior text DEFAULT 'create_prorations')
 LANGUAGE sql
@@ -88,6 +93,48 @@ SELECT is(waits('free'), 'proration_credit -2000, proration_debit 4000', 'five a
 CALL changes('free', quantity => 1);
 SELECT is(waits('free'), NULL, 'and one is what was paid');
 
+CALL begin_at('again', 'team', quantity => 4);
+CALL billing.set_clock('again', '2027-04-06 00:00+00');
+CALL changes('again', items => '{"seats": null}', behavior => 'none');
+CALL billing.set_clock('again', '2027-04-16 00:00+00');
+CALL changes('again', items => '{"seats": 0}');
+CALL changes('again', items => '{"seats": null}', behavior => 'none');
+SELECT is(waits('again'), 'proration_credit -600', 'what was paid is given back, and it went by none once more');
+CALL changes('again', items => '{"seats": 3}');
+CALL changes('again', items => '{"seats": null}');
+SELECT is(waits('again'), 'proration_credit -600', 'there and back from there does not take that back');
+
+CALL begin_at('flat', 'small');
+CALL billing.set_clock('flat', '2027-04-11 00:00+00');
+CALL changes('flat', 'flat', behavior => 'none');
+CALL billing.set_clock('flat', '2027-04-16 00:00+00');
+CALL changes('flat', quantity => 2);
+CALL changes('flat', quantity => 1, behavior => 'none');
+CALL changes('flat', 'large');
+CALL changes('flat', 'flat');
+SELECT is(waits('flat'), 'proration_credit -1500, proration_debit 1000', 'nor where another number has the same price');
+
+CALL begin_at('used', 'lines');
+CALL billing.set_clock('used', '2027-04-11 00:00+00');
+CALL changes('used', 'used_lines', behavior => 'none');
+CALL billing.set_clock('used', '2027-04-16 00:00+00');
+CALL changes('used', 'more_lines', items => '{"calls": 4}');
+SELECT is(waits('used'), 'proration_credit -500, proration_credit -150, proration_debit 500, proration_debit 1000', 'what was paid by number and then by use');
+CALL changes('used', 'used_lines');
+SELECT is(waits('used'), NULL, 'is left so, too');
+
+-- ---------------------------------------------------------------------------
+-- Billed by an invoice that is void, where the period begins
+
+CALL begin_at('void', 'small');
+CALL changes('void', 'large', behavior => 'always_invoice');
+CALL billing.run_worker();
+SELECT billing.void_invoice(i.id) AS void FROM billing.invoices AS i WHERE i.organization_id = 'void' AND i.status = 'open' \gset
+CALL changes('void', quantity => 3);
+SELECT is(waits('void'), 'proration_credit -3000, proration_debit 18000', 'what was paid is given back');
+CALL changes('void', quantity => 1);
+SELECT is(waits('void'), NULL, 'and is not');
+
 -- ---------------------------------------------------------------------------
 -- What is not final is cut, and billed again from there on; by day, too
 
@@ -135,6 +182,11 @@ SELECT is(billed('taxed'), 2010 - 1005 + 6030::numeric, 'what is given back and 
 CALL pays('taxed');
 CALL changes('taxed', quantity => 1, behavior => 'always_invoice');
 SELECT is(billed('taxed'), 2010::numeric, 'and so is the way back');
+SELECT results_eq($$SELECT l.description FROM billing.invoice_lines AS l JOIN billing.invoices AS i ON i.id = l.invoice_id WHERE i.organization_id = 'taxed' AND l.reverses IS NOT NULL AND l.kind = 'proration_debit'$$,
+	$$VALUES ('Small: remaining time')$$, 'which says what it is');
+CALL changes('taxed', quantity => 3);
+SELECT billing.cancel_subscription(subscription_of('taxed'), at_period_end => false);
+SELECT ok(NOT kept('taxed'), 'one that has ended keeps nothing');
 SELECT is_empty('SELECT * FROM billing.ledger_imbalance', 'the ledger balances');
 
 SELECT * FROM finish();
