@@ -23,7 +23,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes ();
 
-our @EXPORT = qw(new_node create_extension start_simulator configure_stripe poll_until wait_for worker_pid webhook hand_over);
+our @EXPORT = qw(new_node create_extension start_simulator configure_stripe poll_until wait_for try_psql worker_pid webhook hand_over);
 
 my $timeout = $PostgreSQL::Test::Utils::timeout_default || 180;
 
@@ -81,6 +81,16 @@ sub poll_until
 		Time::HiRes::sleep(0.05);
 	}
 	return 1;
+}
+
+# Status and output, of a server that may be on its way up again: a psql that it refuses
+# can be gone before it has read the statement, and then its caller dies. Status 2: that.
+sub try_psql
+{
+	my ($node, $statement) = @_;
+	my @answer = eval { $node->psql('postgres', $statement) };
+
+	return $@ ? (2, '') : @answer;
 }
 
 # The worker's process as the server sees it: what it wrote itself may be of one

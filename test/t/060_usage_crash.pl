@@ -105,7 +105,7 @@ while (Time::HiRes::time() < $end - 3)
 
 	while (Time::HiRes::time() < $until)
 	{
-		my ($status, $count) = $node->psql('postgres', $differing);
+		my ($status, $count) = try_psql($node, $differing);
 
 		next unless $status == 0;
 		$happened{looks}++;
@@ -113,7 +113,7 @@ while (Time::HiRes::time() < $end - 3)
 	}
 	if ($chance < 0.7)
 	{
-		my (undef, $pid) = $node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'janua_billing worker' AND datname = 'postgres'");
+		my (undef, $pid) = try_psql($node, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'janua_billing worker' AND datname = 'postgres'");
 
 		next unless $pid;
 		$happened{ $chance < 0.4 ? 'worker' : 'crash' } += kill($chance < 0.4 ? 'TERM' : 'KILL', $pid);
@@ -131,7 +131,7 @@ cmp_ok($happened{looks}, '>', 10, 'somebody looked now and then');
 is($wrong, 0, 'and every summary was right');
 ok($happened{server} > 0, 'the server was stopped at once now and then');
 cmp_ok($happened{worker} + $happened{crash}, '>', 0, 'so was the worker');
-ok(poll_until(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }, 'the server answers'), 'and is there again');
+ok(poll_until(sub { (try_psql($node, 'SELECT 1'))[0] == 0 }, 'the server answers'), 'and is there again');
 
 # ---------------------------------------------------------------------------
 # In the end.

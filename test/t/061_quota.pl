@@ -22,13 +22,7 @@ my $scratch = PostgreSQL::Test::Utils::tempdir();
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
 # While backends are killed the server may refuse psql before it has read a word.
-sub try_sql
-{
-	my ($statement) = @_;
-	my @answer = eval { $node->psql('postgres', $statement) };
-
-	return $@ ? (2, '') : @answer;
-}
+sub try_sql { return try_psql($node, $_[0]) }
 
 sql("UPDATE billing.plan_features SET value = '$LIMIT' WHERE feature = 'api_calls'");
 

@@ -21,7 +21,7 @@ sub sql { return $node->safe_psql('postgres', $_[0]) }
 # NULL when the server is just recovering.
 sub ask
 {
-	my ($status, $answer) = $node->psql('postgres', $_[0]);
+	my ($status, $answer) = try_psql($node, $_[0]);
 
 	return $status == 0 ? $answer : undef;
 }
