@@ -14,9 +14,6 @@
  */
 #include "engine_plans.h"
 
-#include "draft_steps.h"
-#include "errors.h"
-
 ProrationBehavior
 proration_behavior_named(const char *name)
 {

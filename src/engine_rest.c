@@ -18,7 +18,6 @@
 #include "engine_plans.h"
 
 #include "draft_steps.h"
-#include "errors.h"
 
 static Period
 period_between(TimestampTz start, TimestampTz end)
