@@ -1,7 +1,7 @@
 -- There and back in one instant is nothing, also where an earlier change with proration_behavior none left an item billed otherwise. April has 30 days; changes on the 16th at 00:00 leave half of it.
 \ir helpers.psql
 \ir paid_helpers.psql
-SELECT plan(37);
+SELECT plan(38);
 
 SELECT billing.configure_provider('sandbox');
 SELECT billing.create_plan('small', 'Small', 3000, 'USD') AS p1, billing.create_plan('large', 'Large', 6000, 'USD') AS p2, billing.create_plan('huge', 'Huge', 9000, 'USD') AS p3,
@@ -164,6 +164,16 @@ SELECT is(waits('day'), 'proration_credit -1500, proration_debit 9000', 'by day 
 CALL changes('day', quantity => 1);
 SELECT is(waits('day'), 'proration_credit -1500, proration_debit 3000', 'and of what was billed when it is taken back');
 UPDATE billing.settings SET value = 'second' WHERE name = 'proration_unit';
+
+-- on a draft that waits for late usage, too
+CALL begin_at('grace', 'used_lines');
+SELECT billing.record_usage('grace', 'api_calls', 10);
+CALL billing.set_clock('grace', '2027-05-01 00:10+00');
+SELECT billing.update_subscription(subscription_of('grace'), quantity => 2, proration_behavior => 'none');
+CALL changes('grace', quantity => 3);
+CALL changes('grace', quantity => 2);
+SELECT is((SELECT string_agg(l.description, ', ' ORDER BY l.id) || ' ' || sum(l.amount) FROM billing.invoice_lines AS l JOIN billing.invoices AS i ON i.id = l.invoice_id
+		   WHERE i.organization_id = 'grace' AND i.status = 'draft' AND l.component = 'base'), 'Used lines: remaining time 1000', 'it says what it is there; ten minutes are nothing');
 
 -- ---------------------------------------------------------------------------
 -- On invoices, with a discount and a tax
